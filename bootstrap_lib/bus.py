@@ -1,0 +1,245 @@
+"""The MQTT client of every process: MQTT 5, TLS, will, sessions, reconnection, and honest acknowledgements.
+
+paho's network thread does nothing but hand events to the main loop's inbox; no callback of ours can fail or
+block it.
+"""
+
+import logging
+import random
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.registry import Broker
+from bootstrap_lib.secrets import secret
+
+log = logging.getLogger(__name__)
+
+WILL_DELAY: Final = 10
+"""Seconds between a lost connection and `offline`: a restart does not ring alarms."""
+
+
+class Connected(NamedTuple):
+    """The broker accepted us; `session` tells whether it still knew our session."""
+
+    session: bool
+
+
+class Disconnected(NamedTuple):
+    """The connection is gone."""
+
+    reason: str
+
+
+class Message(NamedTuple):
+    """A message from the broker, with the connection that brought it (see `Bus.acknowledge`)."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    mid: int
+    connection: int
+    properties: Properties | None
+
+    def user_property(self, name: str) -> str | None:
+        """Value of an MQTT 5 user property, if it is there."""
+        for key, value in getattr(self.properties, "UserProperty", ()):
+            if key == name:
+                return str(value)
+        return None
+
+    @property
+    def response_topic(self) -> str | None:
+        """Where an MQTT 5 client wants its answer."""
+        return getattr(self.properties, "ResponseTopic", None)
+
+    @property
+    def correlation(self) -> bytes | None:
+        """What the client wants to find in the answer again."""
+        return getattr(self.properties, "CorrelationData", None)
+
+
+class Published(NamedTuple):
+    """The broker's answer to a QoS 1 message: `refusal` says why it did not take it, or None."""
+
+    mid: int
+    refusal: str | None
+
+
+Event = Connected | Disconnected | Message | Published
+
+
+class Bus:
+    """One connection to the broker under the instance's name. Events go to `post`, from the network thread."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        name: str,
+        post: Callable[[Event], None],
+        *,
+        will: str | None = None,
+        session_expiry: int = 3600,
+        receive_maximum: int = 1000,
+    ) -> None:
+        """Prepare a client; `will` is the topic on which the broker says `offline` for us."""
+        self.broker, self.name = broker, name
+        self._post = post
+        self._lock = threading.Lock()
+        self._connection = 0
+        self._trouble: str | None = None
+        self._session_expiry, self._receive_maximum = session_expiry, receive_maximum
+        self.online = False
+        self._client = client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5, manual_ack=True
+        )
+        client.suppress_exceptions = True
+        client.reconnect_delay_set(random.randint(1, 2), random.randint(20, 40))  # noqa: S311 (jitter)
+        client.max_queued_messages_set(0)
+        client.on_pre_connect = self._on_pre_connect
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        if will:
+            client.will_set(will, b"offline", 1, retain=True, properties=properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY))
+
+    def start(self) -> None:
+        """Connect in the background, now or whenever the broker is there. SecretError, OSError for wrong credentials files."""
+        broker, client = self.broker, self._client
+        if broker.password:
+            client.username_pw_set(self._named(broker.user), secret(self._named(broker.password)))
+        if broker.ca:
+            try:
+                context = ssl.create_default_context(cafile=broker.ca)
+                if broker.certificate:
+                    context.load_cert_chain(self._named(str(broker.certificate)), self._named(str(broker.key or broker.certificate)))
+            except OSError as error:
+                raise OSError(f"TLS: {broker.ca} or the client certificate cannot be used: {reason_of(error)}") from None
+            client.tls_set_context(context)
+        connect = properties(PacketTypes.CONNECT, SessionExpiryInterval=self._session_expiry, ReceiveMaximum=self._receive_maximum)
+        client.connect_async(broker.host, self.port, int(broker.keepalive), clean_start=False, properties=connect)
+        client.loop_start()
+
+    @property
+    def port(self) -> int:
+        """The broker's port: as configured, or the usual one with or without TLS."""
+        return self.broker.port or (8883 if self.broker.ca else 1883)
+
+    def _named(self, text: str) -> str:
+        return text.replace("{instance}", self.name)
+
+    def stop(self, timeout: float = 3.0) -> None:
+        """Say goodbye: what is queued is sent, the session stays, the will is not spoken."""
+        self._client.disconnect()
+        thread = getattr(self._client, "_thread", None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        expiry: int | None = None,
+        user: tuple[str, str] | None = None,
+        correlation: bytes | None = None,
+    ) -> int:
+        """Send a message and return its id, which comes back in `Published` for QoS 1."""
+        wanted = {"MessageExpiryInterval": expiry, "UserProperty": user, "CorrelationData": correlation}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        extra = properties(PacketTypes.PUBLISH, **given) if given else None
+        return self._client.publish(topic, payload, qos, retain, extra).mid
+
+    def subscribe(self, pattern: str, qos: int = 0, *, only_new: bool = False, no_local: bool = False) -> None:
+        """Subscribe; `only_new` leaves out retained messages if the subscription exists already."""
+        options = SubscribeOptions(qos=qos, retainHandling=1 if only_new else 0, noLocal=no_local)
+        self._client.subscribe(pattern, options=options)
+
+    def unsubscribe(self, pattern: str) -> None:
+        """Take a subscription back."""
+        self._client.unsubscribe(pattern)
+
+    def acknowledge(self, message: Message) -> None:
+        """Tell the broker that a QoS 1 message is dealt with, unless its connection is gone: the broker sends it again."""
+        with self._lock:
+            if message.connection == self._connection and message.mid:
+                self._client.ack(message.mid, 1)
+
+    # -- paho's callbacks, in the network thread -------------------------------------------------------------
+
+    def _on_pre_connect(self, _client: mqtt.Client, _data: Any) -> None:
+        with self._lock:
+            self._connection += 1
+
+    def _on_connect(self, _client: mqtt.Client, _data: Any, flags: mqtt.ConnectFlags, code: Any, _properties: Any) -> None:
+        if code.is_failure:
+            self._complain(f"the broker refuses us: {str(code).lower()}; check user and password of '{self.name}'")
+            return
+        if self._trouble:
+            log.info("connected to the broker at %s:%d", self.broker.host, self.port)
+        self._trouble = None
+        self.online = True
+        self._post(Connected(flags.session_present))
+
+    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
+        error = sys.exc_info()[1]
+        said = _explain(error) if error else "no answer"
+        self._complain(f"no connection to the broker at {self.broker.host}:{self.port}: {said}; trying on")
+
+    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        self._on_pre_connect(_client, _data)
+        was, self.online = self.online, False
+        if was:
+            said = str(code).lower()
+            if code.is_failure:
+                self._complain(f"the connection to the broker is gone: {said}; trying on")
+            self._post(Disconnected(said))
+
+    def _complain(self, sentence: str) -> None:
+        if sentence != self._trouble:
+            self._trouble = sentence
+            log.warning("%s", sentence)
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        mid = message.mid if message.qos else 0
+        self._post(Message(message.topic, message.payload, message.retain, mid, self._connection, message.properties))
+
+    def _on_publish(self, _client: mqtt.Client, _data: Any, mid: int, code: Any, _properties: Any) -> None:
+        self._post(Published(mid, str(code).lower() if code.is_failure else None))
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no connection, in a sentence, or None."""
+        return self._trouble
+
+
+def properties(kind: int, **given: Any) -> Properties:
+    """MQTT 5 properties of a packet by their names."""
+    made = Properties(kind)
+    for name, value in given.items():
+        setattr(made, name, value)
+    return made
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error})"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    return reason_of(error)

@@ -1,0 +1,38 @@
+"""Finds services: a service is a file `services/<name>.py` or `/etc/constellation/services/<name>.py`, nothing else.
+
+There is no list to add it to: the file's one public class that derives from Source or Subscriber is the service.
+"""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import services
+from bootstrap_lib.document import nearest, reason
+from bootstrap_lib.service import Service
+
+
+class NoService(LookupError):
+    """A name under which there is no service, or a file that holds none; the message says what to do."""
+
+
+def names() -> list[str]:
+    """Names of all services there are, the user's own included."""
+    found = {file.stem for folder in services.__path__ for file in Path(folder).glob("[a-z]*.py")}
+    return sorted(found)
+
+
+def find(name: str) -> type[Service]:
+    """Class of a service by its name; NoService says what is wrong."""
+    known = names()
+    if name not in known:
+        hint = nearest(name, known) or f": there are {', '.join(known)}"
+        raise NoService(f"no service is named '{name}'{hint} (a service is a file services/{name}.py)")
+    try:
+        module = importlib.import_module(f"services.{name}")
+    except Exception as error:
+        raise NoService(f"services/{name}.py cannot be imported: {type(error).__name__}: {reason(error)}") from error
+    for candidate in vars(module).values():
+        if inspect.isclass(candidate) and issubclass(candidate, Service) and candidate.__module__ == module.__name__:
+            return candidate
+    raise NoService(f"services/{name}.py holds no service: write a class that derives from Source or Subscriber")

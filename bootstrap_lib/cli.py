@@ -1,0 +1,69 @@
+"""The command `constellation`: one verb for each thing a person does with the house."""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from types import ModuleType
+
+from bootstrap_lib import commands
+
+_ORDER = ("demo", "run", "check", "scan", "doctor", "watch", "status", "once")
+
+
+def _verbs() -> list[str]:
+    found = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+    return [*(verb for verb in _ORDER if verb in found), *sorted(found - set(_ORDER))]
+
+
+def _command(verb: str) -> ModuleType:
+    return importlib.import_module(f"bootstrap_lib.commands.{verb}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code. Nothing a user gets wrong ends in a traceback."""
+    given = sys.argv[1:] if arguments is None else arguments
+    verbs = _verbs()
+    parser = argparse.ArgumentParser(
+        prog="constellation",
+        description="Home monitoring as a constellation of small processes around one MQTT broker.",
+        epilog="`constellation VERB --help` says more. Start with `constellation demo`.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="topics.yaml to use (default: $CONSTELLATION_CONFIG, ./topics.yaml, /etc/constellation/topics.yaml)")
+    chosen = next((word for word in given if word in verbs), None)
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in verbs:
+        if chosen is None or verb == chosen:
+            module = _command(verb)
+            summary = (module.__doc__ or "").strip().splitlines()[0]
+            sub = subparsers.add_parser(verb, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.main)
+    parsed = parser.parse_args(given)
+    return _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from bootstrap_lib.catalog import NoService  # noqa: PLC0415 (as late as it can be)
+    from bootstrap_lib.document import DocumentError  # noqa: PLC0415
+    from bootstrap_lib.secrets import SecretError  # noqa: PLC0415
+    from bootstrap_lib.service import StartError  # noqa: PLC0415
+
+    try:
+        return int(parsed.run(parsed) or 0)
+    except DocumentError as error:
+        print(error, file=sys.stderr)
+        return os.EX_CONFIG
+    except (StartError, NoService, SecretError) as error:
+        print(f"constellation {parsed.verb}: {error}", file=sys.stderr)
+        return os.EX_UNAVAILABLE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Run one instance of topics.yaml, in the foreground or as a daemon.
+
+Under systemd this is what constellation@INSTANCE.service does. SIGTERM ends it, SIGHUP reloads topics.yaml.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from bootstrap_lib import catalog, log
+from bootstrap_lib.document import DocumentError, Problem
+from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.service import Service
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `run` takes."""
+    parser.add_argument("instance", help="a name below sources: or subscribers: in topics.yaml")
+    parser.add_argument("--daemon", action="store_true", help="detach from the terminal (hosts without systemd)")
+    parser.add_argument("--pidfile", type=Path, help="where a daemon writes its process id (default: in its runtime folder)")
+    parser.add_argument("--verbose", action="store_true", help="log debug messages too")
+
+
+def make(config: str | None, instance: str) -> Service:
+    """Build the service of an instance; DocumentError or NoService where it cannot be."""
+    path = find_registry(config).resolve()
+    registry = Registry(path)
+    if instance not in registry.instances:
+        names = ", ".join(registry.instances) or "none"
+        raise DocumentError([Problem(str(path), 1, "", f"no source or subscriber is named '{instance}': there are {names}")])
+    return catalog.find(registry.instances[instance].service)(registry, instance)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run until stopped."""
+    level = logging.DEBUG if arguments.verbose else logging.INFO
+    service = make(arguments.config, arguments.instance)
+    if not arguments.daemon:
+        log.set_up(arguments.instance, level=level)
+        return service.run()
+    from bootstrap_lib.daemon import Daemon, refuse_under_systemd  # noqa: PLC0415 (only where asked for)
+
+    refuse_under_systemd()
+    keep = log.set_up(arguments.instance, daemon=True, level=level)
+    with Daemon(arguments.pidfile or service.runtime_folder / "pid", service.state_folder, keep):
+        return make(arguments.config, arguments.instance).run()

@@ -1,0 +1,126 @@
+"""Requests over MQTT: `home/service/<instance>/request/<verb>` is answered on `…/response/<verb>`.
+
+A service understands the verbs for which it has a method `request_<verb>`; the method's parameter is the typed
+form of the payload. A request is never acted on when it was retained or seen before.
+"""
+
+import inspect
+import logging
+from collections import deque
+from typing import Any, ClassVar, get_type_hints
+
+import msgspec
+
+from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.document import from_text, nearest
+from bootstrap_lib.reading import as_json
+
+log = logging.getLogger(__name__)
+
+LONGEST = 65536
+"""Bytes of the longest request that is read."""
+
+
+class RequestError(ValueError):
+    """A request that cannot be granted; the message is the answer."""
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """What a verb without parameters takes: an empty payload or {}."""
+
+
+class Request:
+    """A request that is being worked on; `reply` may also come later, when the work is done."""
+
+    def __init__(self, bus: Bus, response: str, message: Message, verb: str, identity: Any) -> None:
+        """Keep what the answer needs."""
+        self.verb, self.id = verb, identity
+        self._bus, self._response, self._message = bus, response, message
+
+    def reply(self, data: Any = None) -> None:
+        """Answer that it is done, with data if there are any."""
+        self._send({"status": "ok"} | ({"data": data} if data is not None else {}))
+
+    def refuse(self, sentence: str) -> None:
+        """Answer that it is not, and why."""
+        log.warning("request %s refused: %s", self.verb, sentence)
+        self._send({"status": "error", "error": sentence})
+
+    def _send(self, answer: dict[str, Any]) -> None:
+        payload = as_json(answer | ({"id": self.id} if self.id is not None else {}))
+        self._bus.publish(self._response, payload, qos=1, correlation=self._message.correlation)
+        asked = self._message.response_topic
+        if asked and asked != self._response and not set(asked) & set("#+"):
+            self._bus.publish(asked, payload, qos=1, correlation=self._message.correlation)
+
+
+class Control:
+    """Finds the method for each request, checks the payload against its type, and answers."""
+
+    REMEMBERED: ClassVar[int] = 100
+
+    def __init__(self, service: object, bus: Bus, prefix: str) -> None:
+        """`prefix` is `home/service/<instance>`."""
+        self._bus, self._prefix = bus, prefix
+        self._seen: deque[Any] = deque(maxlen=self.REMEMBERED)
+        self.verbs = {
+            name.removeprefix("request_"): method
+            for name, method in inspect.getmembers(service, inspect.ismethod)
+            if name.startswith("request_")
+        }
+
+    def handle(self, message: Message) -> None:
+        """Act on a request message, or answer why not. Never raises what the asker got wrong."""
+        verb = message.topic.rpartition("/")[2]
+        for_all = "/all/request/" in message.topic
+        if message.retained:
+            log.warning("request %s was retained by its sender, it is not acted on: publish it without retain", verb)
+            return
+        identity, body, problem = self._read(message.payload)
+        request = Request(self._bus, f"{self._prefix}/response/{verb[:60]}", message, verb, identity)
+        if verb not in self.verbs:
+            if not for_all:
+                hint = nearest(verb, self.verbs) or f": it knows {', '.join(sorted(self.verbs))}"
+                request.refuse(f"'{verb}' is not known{hint}")
+            return
+        if identity is not None and (verb, identity) in self._seen:
+            log.info("request %s with id %r came again, it is done already", verb, identity)
+            return
+        self._seen.append((verb, identity))
+        if problem:
+            request.refuse(problem)
+            return
+        self._call(verb, request, body)
+
+    def _call(self, verb: str, request: Request, body: Any) -> None:
+        method = self.verbs[verb]
+        kind = next(iter(k for n, k in get_type_hints(method).items() if n not in ("return", "request")), Nothing)
+        try:
+            arguments = msgspec.convert(body, kind, dec_hook=from_text)
+            answer = method(request, arguments)
+        except msgspec.ValidationError as error:
+            request.refuse(f"payload: {error}".replace("$.", ""))
+        except (RequestError, OSError) as error:
+            request.refuse(str(error))
+        else:
+            if answer is not LATER:
+                request.reply(answer)
+
+    @staticmethod
+    def _read(payload: bytes) -> tuple[Any, Any, str | None]:
+        if len(payload) > LONGEST:
+            return None, {}, f"{len(payload)} bytes are too long for a request (at most {LONGEST})"
+        if not payload.strip():
+            return None, {}, None
+        try:
+            body = msgspec.json.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return None, {}, f"payload is not JSON: {error}"
+        identity = body.pop("id", None) if isinstance(body, dict) else None
+        if isinstance(identity, (dict, list)) or len(str(identity)) > 100:  # noqa: PLR2004
+            return None, {}, "'id' is a short text or a number"
+        return identity, body, None
+
+
+LATER = object()
+"""Returned by a `request_…` method that keeps the request and answers when the work is done."""

@@ -1,0 +1,218 @@
+"""YAML with places: what a file says, and on which line it says it, so that an error can point there.
+
+YAML 1.1 turns `off`, `012`, `12:30` and the Bluetooth address `10:20:30:40:50:56` into something else. Here
+only true/false are booleans, numbers are decimal or 0x…, and everything else stays the text it looks like.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar, get_args
+
+import msgspec
+import yaml
+
+from bootstrap_lib.duration import Duration
+
+KeyPath = tuple[str | int, ...]
+T = TypeVar("T")
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong in a file of the user: where, what, and what to do about it."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return one line, as compilers print it, so that editors can jump there."""
+        return f"{self.file}:{self.line}: {self.path}: {self.message}" if self.path else f"{self.file}:{self.line}: {self.message}"
+
+
+class DocumentError(ValueError):
+    """A file of the user that cannot be used as it is; `problems` lists everything found, in order."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+_TYPES: Final = {
+    "tag:yaml.org,2002:bool": (re.compile(r"true|false"), "tf"),
+    "tag:yaml.org,2002:null": (re.compile(r"~|null|"), ["~", "n", ""]),
+    "tag:yaml.org,2002:int": (re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+"), "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)"),
+        "-+0123456789",
+    ),
+}
+_CONSTRUCT: Final = {
+    "tag:yaml.org,2002:bool": lambda text: text == "true",
+    "tag:yaml.org,2002:null": lambda _: None,
+    "tag:yaml.org,2002:int": lambda text: int(text, 0),
+    "tag:yaml.org,2002:float": float,
+}
+
+
+class _Loader(yaml.CSafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's way)
+
+
+for _tag, (_pattern, _first) in _TYPES.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern.pattern})$"), list(_first))
+
+
+class Document:
+    """The merged content of one or more YAML files, with the place of every key."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self._places: dict[KeyPath, tuple[str, int]] = {}
+        self._first = ("?", 1)
+
+    def read(self, path: Path) -> None:
+        """Merge a file over what is there already: a later file overrides key by key. DocumentError if unreadable."""
+        if self._first[0] == "?":
+            self._first = (str(path), 1)
+        try:
+            node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)  # type: ignore[no-untyped-call]
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else 1
+            said = " ".join(part for part in (error.context, error.problem) if part)
+            raise DocumentError([Problem(str(path), line, "", f"not valid YAML: {said}")]) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DocumentError([Problem(str(path), 1, "", f"cannot be read: {reason(error)}")]) from None
+        if node is None:
+            return
+        if not isinstance(node, yaml.MappingNode):
+            raise DocumentError([Problem(str(path), 1, "", "expected sections (root:, sources:, topics:, …)")])
+        self._merge(self.content, self._construct(node, (), str(path)))
+
+    def _construct(self, node: yaml.Node, path: KeyPath, file: str) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            mapping: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = str(key_node.value)
+                here = (*path, key)
+                line = key_node.start_mark.line + 1
+                if key in mapping:
+                    message = f"stands here again; the first is on line {self._places[here][1]}: keep one"
+                    self.problems.append(Problem(file, line, dotted(here), message))
+                    continue
+                self._places[here] = (file, line)
+                mapping[key] = self._construct(value_node, here, file)
+            return mapping
+        if isinstance(node, yaml.SequenceNode):
+            items = []
+            for index, item in enumerate(node.value):
+                self._places[*path, index] = (file, item.start_mark.line + 1)
+                items.append(self._construct(item, (*path, index), file))
+            return items
+        return _CONSTRUCT.get(node.tag, str)(node.value)
+
+    def _merge(self, into: dict[str, Any], new: Mapping[str, Any]) -> None:
+        for key, value in new.items():
+            if isinstance(value, dict) and isinstance(into.get(key), dict):
+                self._merge(into[key], value)
+            else:
+                into[key] = value
+
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        """Build a problem at the nearest place that is known for a path."""
+        for length in range(len(path), 0, -1):
+            if place := self._places.get(path[:length]):
+                return Problem(*place, dotted(path), message)
+        return Problem(*self._first, dotted(path), message)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section of named entries; a section that is no mapping is a problem and reads as empty."""
+        content = self.content.get(name)
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            self.problems.append(self.problem((name,), "expected entries of the form `name: {…}`"))
+            return {}
+        return content
+
+    def convert(self, value: Any, kind: type[T], path: KeyPath) -> T | None:
+        """Convert an entry to its typed form; where that fails, note the problem and return None."""
+        try:
+            return msgspec.convert(value, kind, dec_hook=from_text)
+        except msgspec.ValidationError as error:
+            self.problems.append(self.explain(error, kind, path))
+            return None
+
+    def explain(self, error: msgspec.ValidationError, kind: type, path: KeyPath) -> Problem:
+        """Turn a validation error into a problem with its place and what to do."""
+        message, _, at = str(error).partition(" - at `$")
+        inner = [int(index) if index else key for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", at)]
+        where = (*path, *inner)
+        if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message):
+            key = unknown[1]
+            known = sorted(field.encode_name for field in _fields(kind, inner))
+            hint = nearest(key, known) or f": it may be one of {', '.join(known)}"
+            return self.problem((*where, key), f"unknown key '{key}'{hint}")
+        if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
+            return self.problem(where, f"'{missing[1]}' is missing")
+        for said, meant in _PLAIN.items():
+            message = message.replace(said, meant)
+        return self.problem(where, message[0].lower() + message[1:])
+
+
+_PLAIN: Final = {
+    "`str`": "text",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`array`": "a list [...]",
+    "`object`": "entries {...}",
+    "`null`": "nothing",
+}
+
+
+def _fields(kind: type, inner: Iterable[str | int]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    for key in inner:
+        if not isinstance(key, str):
+            return ()
+        kinds = [field.type for field in msgspec.structs.fields(kind) if field.encode_name == key]
+        structs = [part for part in (*kinds, *(a for k in kinds for a in get_args(k))) if _is_struct(part)]
+        if not structs:
+            return ()
+        kind = structs[0]
+    return msgspec.structs.fields(kind) if _is_struct(kind) else ()
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def from_text(kind: type, value: Any) -> Any:
+    """Read our own types from what YAML and JSON hold; for msgspec's `dec_hook`."""
+    if kind is Duration:
+        return Duration.parse(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"{kind} cannot be written in YAML")
+
+
+def dotted(path: KeyPath) -> str:
+    """Path of keys as people write it."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line, without the noise around it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return `, did you mean …?` when one of the words is close, else an empty text."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else ""

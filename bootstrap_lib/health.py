@@ -1,0 +1,67 @@
+"""What a process says of itself with every beat: alive means `online` and a health that has not expired."""
+
+import os
+import socket
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from bootstrap_lib.reading import as_json, format_time
+
+State = Literal["starting", "running", "paused", "degraded", "stopping"]
+
+BEATS: int = 3
+"""Beats after which a health that was not renewed expires at the broker."""
+
+
+def package_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return version("constellation")
+    except PackageNotFoundError:
+        return "0"
+
+
+class Health:
+    """Counters and state of one process; `document` is what `home/service/<instance>/health` shows."""
+
+    def __init__(self, now: int, start: int, beat: float) -> None:
+        """`now` in milliseconds, `start` counts the starts of the instance, `beat` is in seconds."""
+        self.state: State = "starting"
+        self.since = now
+        self.start = start
+        self.beat = float(beat)
+        self.counters: Counter[str] = Counter()
+        self.stale: set[str] = set()
+        self.last_error: dict[str, str] | None = None
+        self.extra: dict[str, Any] = {}
+        self._fixed = {"version": package_version(), "host": socket.gethostname(), "pid": os.getpid()}
+
+    def enter(self, state: State, now: int) -> bool:
+        """Change the state; True if that is news."""
+        if state == self.state:
+            return False
+        self.state, self.since = state, now
+        return True
+
+    def error(self, sentence: str, now: int, topic: str | None = None) -> None:
+        """Count an error and remember it as the last one."""
+        self.counters["errors"] += 1
+        self.last_error = {"time": format_time(now), "text": sentence[:500]} | ({"topic": topic} if topic else {})
+
+    def document(self, digest: str) -> bytes:
+        """Build the heartbeat as JSON; `digest` identifies topics.yaml."""
+        return as_json(
+            {
+                "state": self.state,
+                "since": format_time(self.since),
+                "start": self.start,
+                **self._fixed,
+                "beat": self.beat,
+                "counters": dict(self.counters),
+                **self.extra,
+                "stale": sorted(self.stale),
+                "last_error": self.last_error,
+                "registry": digest,
+            }
+        )

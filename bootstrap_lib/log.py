@@ -1,0 +1,89 @@
+"""Where messages go: the journal with fields, syslog when daemonised, colour on a terminal, MQTT for warnings.
+
+A message about a topic carries it: `log.warning("…", extra={"topic": name})` is found again by
+`journalctl TOPIC=home/data/boiler/water/temperature`.
+"""
+
+import logging
+import os
+import socket
+import sys
+from logging.handlers import SysLogHandler
+from typing import Final
+
+_PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_COLOUR: Final = {logging.DEBUG: "2", logging.INFO: "0", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+_JOURNAL: Final = "/run/systemd/journal/socket"
+
+
+class JournalHandler(logging.Handler):
+    """Sends records to journald in its native protocol, with TOPIC and INSTANCE as fields (systemd.journal-fields(7))."""
+
+    def __init__(self, instance: str) -> None:
+        """Open the journal's socket; OSError where there is none."""
+        super().__init__()
+        self.instance = instance
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.connect(_JOURNAL)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one datagram; what the journal cannot take goes to stderr."""
+        fields = {
+            "MESSAGE": self.format(record),
+            "PRIORITY": _PRIORITY.get(record.levelno, 6),
+            "SYSLOG_IDENTIFIER": self.instance,
+            "INSTANCE": self.instance,
+            "CODE_FILE": record.pathname,
+            "CODE_LINE": record.lineno,
+        }
+        if topic := getattr(record, "topic", None):
+            fields["TOPIC"] = topic
+        try:
+            self._socket.send(b"".join(_field(name, str(value)) for name, value in fields.items()))
+        except OSError:
+            print(self.format(record), file=sys.stderr)  # noqa: T201
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value.encode()
+    if b"\n" not in data:
+        return name.encode() + b"=" + data + b"\n"
+    return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
+
+
+class _Terminal(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower():7} {super().format(record)}"
+        if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+            return f"\x1b[{_COLOUR.get(record.levelno, '0')}m{text}\x1b[0m"
+        return text
+
+
+def _under_journal() -> bool:
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def set_up(instance: str, *, daemon: bool = False, level: int = logging.INFO) -> list[int]:
+    """Send the records of this process where they belong; returns file descriptors that a daemon must keep open."""
+    root = logging.getLogger()
+    root.setLevel(level)
+    handler: logging.Handler
+    keep = []
+    if daemon and os.path.exists("/dev/log"):  # noqa: PTH110 (a socket)
+        handler = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
+        handler.setFormatter(logging.Formatter(f"{instance}[%(process)d]: %(message)s"))
+        keep.append(handler.socket.fileno())
+    elif _under_journal() and os.path.exists(_JOURNAL):  # noqa: PTH110 (a socket)
+        handler = JournalHandler(instance)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Terminal(f"{instance}: %(message)s"))
+    root.handlers[:] = [handler]
+    return keep

@@ -1,0 +1,85 @@
+"""What each quantity is: the one table from which units, decimals, ranges and storage types follow.
+
+The last word of a topic is its quantity (`flow_temperature` is a temperature), so a line in topics.yaml
+needs no unit. Ranges are the plausible ones of a house, wide enough never to refuse a true value of a
+sensor that works; topics.yaml narrows them per topic. Units are written as people read them; UCUM codes
+(ucum.org) are for export. Home Assistant classes are those of its sensor and binary_sensor platforms.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+Kind = Literal["gauge", "counter", "switch", "state", "text"]
+"""gauge: a number that comes and goes; counter: a number that only grows; switch: true or false;
+state: one word of a list; text: shown, never stored."""
+
+
+class Quantity(NamedTuple):
+    """One row of the table: what a topic whose name ends in this word is, unless topics.yaml says otherwise."""
+
+    kind: Kind
+    unit: str = ""
+    ucum: str = "1"
+    decimals: int = 0
+    low: float | None = None
+    high: float | None = None
+    device_class: str | None = None
+
+    @property
+    def rrd(self) -> str:
+        """Type of the round-robin data source: DDERIVE for counters, because they have decimals."""
+        return "DDERIVE" if self.kind == "counter" else "GAUGE"
+
+    @property
+    def state_class(self) -> str | None:
+        """State class for Home Assistant's long-term statistics."""
+        return {"gauge": "measurement", "counter": "total_increasing"}.get(self.kind)
+
+
+QUANTITIES: Final[dict[str, Quantity]] = {
+    # word                    kind       unit     UCUM      dec  low    high     Home Assistant
+    "temperature": Quantity("gauge", "°C", "Cel", 3, -55, 1200, "temperature"),
+    "humidity": Quantity("gauge", "%", "%", 1, 0, 100, "humidity"),
+    "pressure": Quantity("gauge", "bar", "bar", 3, -1, 1100, "pressure"),
+    "voltage": Quantity("gauge", "V", "V", 3, -1000, 1000, "voltage"),
+    "current": Quantity("gauge", "A", "A", 3, -1000, 1000, "current"),
+    "power": Quantity("gauge", "W", "W", 1, -100_000, 100_000, "power"),
+    "energy": Quantity("counter", "kWh", "kW.h", 3, 0, 1e9, "energy"),
+    "charge": Quantity("gauge", "Ah", "A.h", 2, 0, 100_000),
+    "throughput": Quantity("counter", "Ah", "A.h", 3, 0, 1e9),
+    "soc": Quantity("gauge", "%", "%", 1, 0, 100, "battery"),
+    "frequency": Quantity("gauge", "Hz", "Hz", 3, 0, 1000, "frequency"),
+    "volume": Quantity("counter", "m³", "m3", 3, 0, 1e9, "water"),
+    "flow": Quantity("gauge", "m³/h", "m3/h", 3, -1000, 1000, "volume_flow_rate"),
+    "mass": Quantity("gauge", "kg", "kg", 2, 0, 1e6, "weight"),
+    "consumption": Quantity("counter", "kg", "kg", 3, 0, 1e9),
+    "level": Quantity("gauge", "%", "%", 1, 0, 100),
+    "usage": Quantity("gauge", "%", "%", 1, 0, 100),
+    "duty": Quantity("gauge", "%", "%", 1, 0, 100),
+    "duration": Quantity("gauge", "s", "s", 1, 0, 1e9, "duration"),
+    "runtime": Quantity("counter", "s", "s", 0, 0, 1e12, "duration"),
+    "size": Quantity("gauge", "MB", "MBy", 1, 0, 1e9, "data_size"),
+    "count": Quantity("gauge", "", "1", 0, 0, 1e12),
+    "starts": Quantity("counter", "", "1", 0, 0, 1e12),
+    "cycles": Quantity("counter", "", "1", 0, 0, 1e12),
+    "days": Quantity("gauge", "d", "d", 1, 0, 1e5),
+    "hours": Quantity("counter", "h", "h", 1, 0, 1e7),
+    "co2": Quantity("gauge", "ppm", "[ppm]", 0, 0, 100_000, "carbon_dioxide"),
+    "rain": Quantity("counter", "mm", "mm", 1, 0, 1e7, "precipitation"),
+    "speed": Quantity("gauge", "m/s", "m/s", 2, 0, 200, "wind_speed"),
+    "illuminance": Quantity("gauge", "lx", "lx", 0, 0, 200_000, "illuminance"),
+    "signal": Quantity("gauge", "dBm", "dB[mW]", 1, -200, 50, "signal_strength"),
+    "units": Quantity("counter", "", "1", 0, 0, 1e9),
+    "alarm": Quantity("switch", device_class="problem"),
+    "fault": Quantity("switch", device_class="problem"),
+    "active": Quantity("switch", device_class="running"),
+    "present": Quantity("switch", device_class="connectivity"),
+    "state": Quantity("state"),
+    "phase": Quantity("state"),
+    "mode": Quantity("state"),
+    "text": Quantity("text"),
+}
+
+
+def quantity_of(name: str) -> Quantity | None:
+    """Quantity of a topic's last level, or None where its last word is no quantity."""
+    return QUANTITIES.get(name.rpartition("_")[2])

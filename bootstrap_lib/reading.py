@@ -1,0 +1,126 @@
+"""The wire format: one measurement as it stands on a topic, in one place for all who write or read it.
+
+    home/data/boiler/water/temperature {"value":61.4,"unit":"°C","time":"2026-11-20T15:01:53.120Z"}
+
+An empty payload clears a topic: whoever measured it no longer can.
+"""
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+Value = bool | int | float | str
+"""A number, a word of the topic's states, true or false, or text; never null, never NaN, never a sentinel."""
+
+LONGEST: Final = 4096
+"""Bytes of the longest payload accepted on a data topic: a measurement has about 70."""
+
+
+class ReadingError(ValueError):
+    """A payload that is no reading; the message says what is wrong with it."""
+
+
+class Sequence(msgspec.Struct, frozen=True, gc=False):
+    """Place of a reading among those of its source, so that the archive can tell a gap (docs/durability.md).
+
+    `stream` names the run of numbers, `number` is this reading's, `previous` that of the one before it which
+    the source still vouches for: what it had to drop is skipped by this link, and is no gap.
+    """
+
+    stream: str
+    previous: int
+    number: int
+
+    def __str__(self) -> str:
+        """Return the form in which it travels, as the MQTT 5 user property `seq`."""
+        return f"{self.stream}:{self.previous}:{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Sequence":
+        """Read the user property; ValueError where it is none."""
+        stream, previous, number = text.split(":")
+        return cls(stream, int(previous), int(number))
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """One value of one topic at one time.
+
+    `topic` is the name below `home/data/`, `time` is in milliseconds since 1970 UTC: both together identify a
+    reading. `sequence` is there when the source wants the archive to confirm it.
+    """
+
+    topic: str
+    value: Value
+    unit: str
+    time: int
+    sequence: Sequence | None = None
+
+
+class _Wire(msgspec.Struct, omit_defaults=True):
+    value: bool | float | str
+    time: str
+    unit: str = ""
+
+
+_decoder = msgspec.json.Decoder(_Wire)
+
+
+def format_time(time: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC, always with milliseconds."""
+    whole, milliseconds = divmod(time, 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def parse_time(text: str) -> int:
+    """Milliseconds since 1970 of an RFC 3339 time with an offset or Z; ReadingError where it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ReadingError(f"time {text[:40]!r} is not of the form 2026-11-20T15:01:53.120Z") from None
+    if moment.tzinfo is None:
+        raise ReadingError(f"time {text[:40]!r} has no offset from UTC: end it with Z")
+    return round(moment.timestamp() * 1000)
+
+
+def encode_head(value: Value, unit: str) -> str:
+    """Everything of a payload before its time, which may still be corrected while the reading waits."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ReadingError(f"{value} is no value: a failed reading is not published")
+    head = f'{{"value":{json.dumps(value, ensure_ascii=False)},'
+    return f'{head}"unit":{json.dumps(unit, ensure_ascii=False)},' if unit else head
+
+
+def encode_tail(head: str, time: int) -> bytes:
+    """Complete a payload that `encode_head` began."""
+    return f'{head}"time":"{format_time(time)}"}}'.encode()
+
+
+def encode(reading: Reading) -> bytes:
+    """Payload of a reading; ReadingError for NaN and infinities."""
+    return encode_tail(encode_head(reading.value, reading.unit), reading.time)
+
+
+def decode(topic: str, payload: bytes, sequence: Sequence | None = None) -> Reading:
+    """Reading of a payload; ReadingError says what is wrong where it is none."""
+    if len(payload) > LONGEST:
+        raise ReadingError(f"{len(payload)} bytes are too long for a reading (at most {LONGEST})")
+    try:
+        wire = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReadingError(f"not a reading ({error}): {excerpt(payload)}") from None
+    value: Value = wire.value
+    return Reading(topic, value, wire.unit, parse_time(wire.time), sequence)
+
+
+def excerpt(payload: bytes, length: int = 60) -> str:
+    """First characters of a payload, printable, for a message to people."""
+    text = payload[: length * 4].decode("utf-8", "replace")
+    return json.dumps(text[:length], ensure_ascii=False) + ("…" if len(text) > length else "")
+
+
+def as_json(value: Any) -> bytes:
+    """Compact JSON for every message that is not a reading."""
+    return msgspec.json.encode(value)

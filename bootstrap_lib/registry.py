@@ -1,0 +1,350 @@
+"""topics.yaml: the one place that says what is measured, by whom, and what follows from it.
+
+The key of a line is the topic as `mosquitto_sub` prints it; nearly all else follows from its last word. The
+structures below are the only truth about the file: checks, the JSON schema for editors and the reference
+page (docs/topics.md) all come from them.
+"""
+
+import hashlib
+import math
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Generic, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
+from bootstrap_lib.duration import Duration
+from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity, quantity_of
+
+MACHINE_FILE: Final = "topics.machine.yaml"
+"""Beside topics.yaml: what was configured over MQTT, in the same form; written by the machine only."""
+
+WORD: Final = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+"""What each level of a topic and each instance's name must look like."""
+
+T = TypeVar("T")
+OptionsT = TypeVar("OptionsT", covariant=True)
+
+
+class Broker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to reach the MQTT broker. `{instance}` stands for the name of the service that connects."""
+
+    host: Annotated[str, Meta(description="Name or address of the broker.")] = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    ca: Annotated[Path, Meta(description="Certificate of the authority that signed the broker's; switches TLS on.")] | None = None
+    certificate: Annotated[Path, Meta(description="Client certificate, where the broker asks for one.")] | None = None
+    key: Annotated[Path, Meta(description="Key of the client certificate.")] | None = None
+    user: Annotated[str, Meta(description="User at the broker.")] = "{instance}"
+    password: Annotated[str, Meta(description="Reference to the password: `secret:NAME`.", pattern="^secret:")] | None = None
+    keepalive: Annotated[Duration, Meta(description="How soon a dead connection is noticed.")] = Duration(20)
+
+
+class InstanceOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every running service may be told; each service adds its own keys."""
+
+    service: Annotated[str, Meta(description="The service to run, where the instance has another name.")] | None = None
+    host: Annotated[str, Meta(description="The machine it runs on, where there are several.")] | None = None
+    every: Annotated[Duration, Meta(description="How often it measures, or works.")] = Duration(10)
+    stale: Annotated[Duration, Meta(description="Silence after which its topics are cleared; three rounds by default.")] | None = None
+    heartbeat: Annotated[Duration, Meta(description="How often it says that it lives.")] = Duration(30)
+
+
+class TopicLine(Struct, frozen=True, kw_only=True):
+    """One line below `topics:`; the service that it comes from may add keys of its own."""
+
+    source: Annotated[str, Meta(description="The instance that measures it.")] = msgspec.field(name="from")
+    quantity: Annotated[str, Meta(description="Where the last word of the name is none.")] | None = None
+    unit: Annotated[str, Meta(description="Where it is not the quantity's own.")] | None = None
+    decimals: Annotated[int, Meta(ge=0, le=9, description="Digits that are worth keeping.")] | None = None
+    range: Annotated[tuple[float, float], Meta(description="A value outside is an error of the sensor.")] | None = None
+    states: Annotated[list[str], Meta(description="The words that a state may be.", min_length=1)] | None = None
+    kind: Annotated[Kind, Meta(description="Where it is not the quantity's own.")] | None = None
+    every: Annotated[Duration, Meta(description="Where it is not its source's.")] | None = None
+    stale: Annotated[Duration, Meta(description="Silence after which it is cleared.")] | None = None
+    deadband: Annotated[float, Meta(gt=0, description="Publish only a change of at least this, and before it goes stale.")] | None = None
+    store: Annotated[bool | list[str], Meta(description="false: shown, never stored; or the stores that keep it.")] = True
+    label: Annotated[str, Meta(description="What people call it.")] | None = None
+
+
+_COMMON_KEYS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TopicLine))
+
+
+@dataclass(frozen=True, slots=True)
+class Topic(Generic[OptionsT]):
+    """One measurement of the house, with everything that follows from its line.
+
+    `name` is the part below `home/data/`; `every` and `stale` are in seconds; `options` are the keys that its
+    service declared, typed.
+    """
+
+    name: str
+    source: str
+    kind: Kind
+    quantity: str
+    unit: str
+    decimals: int
+    low: float | None
+    high: float | None
+    states: tuple[str, ...]
+    every: float
+    stale: float
+    deadband: float | None
+    store: bool | tuple[str, ...]
+    label: str
+    options: OptionsT
+
+    def stored_by(self, store: str) -> bool:
+        """Whether the store of this name (archive, rrd, influx, …) keeps the topic."""
+        if self.kind == "text":
+            return False
+        return self.store if isinstance(self.store, bool) else store in self.store
+
+    def improper(self, value: bool | float | str) -> str | None:
+        """Say why a value cannot be one of this topic, or None: the same rule for all who send or take readings."""
+        if self.kind in ("gauge", "counter"):
+            if isinstance(value, (bool, str)) or not math.isfinite(value):
+                return f"{value!r} is no number"
+        elif self.kind == "switch":
+            if not isinstance(value, bool):
+                return f"{value!r} is neither true nor false"
+        elif not isinstance(value, str):
+            return f"{value!r} is no text"
+        elif self.kind == "state" and value not in self.states:
+            return f"{value!r} is none of its states {', '.join(self.states)}"
+        return None
+
+    @property
+    def row(self) -> Quantity:
+        """The row of the table of quantities that it belongs to."""
+        return QUANTITIES[self.quantity]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One running service: its name is its unit, MQTT client, MQTT user, state folder and service topics."""
+
+    name: str
+    service: str
+    host: str | None
+    section: str
+    raw: Mapping[str, Any]
+
+    @property
+    def here(self) -> bool:
+        """Whether topics.yaml gives it to this machine."""
+        return self.host is None or self.host == socket.gethostname()
+
+
+class Registry:
+    """topics.yaml, read and checked. It is never changed: a reload makes a new one."""
+
+    SECTIONS: Final = ("root", "timezone", "broker", "sources", "subscribers", "topics", "alerts", "phases")
+
+    def __init__(self, path: Path) -> None:
+        """Read the file and the machine's own beside it; DocumentError lists all problems found."""
+        self.path = path
+        self.document = Document()
+        digest = hashlib.sha256()
+        for file in (path, path.with_name(MACHINE_FILE)):
+            if file is path or file.exists():
+                self.document.read(file)
+                digest.update(file.read_bytes())
+        self.digest = digest.hexdigest()[:12]
+        self._read_settings()
+        self.instances = dict(self._read_instances())
+        self.topics = {topic.name: topic for topic in self._read_topics()}
+        if self.document.problems:
+            raise DocumentError(self.document.problems)
+
+    def _read_settings(self) -> None:
+        content, problem = self.document.content, self.document.problem
+        problems = self.document.problems
+        for section in content:
+            if section not in self.SECTIONS:
+                hint = nearest(section, self.SECTIONS) or f": there are {', '.join(self.SECTIONS)}"
+                problems.append(problem((section,), f"unknown section '{section}'{hint}"))
+        root = content.get("root", "home")
+        if not isinstance(root, str) or not WORD.fullmatch(root):
+            problems.append(problem(("root",), f"{root!r} is no topic word: use small letters, digits and _"))
+            root = "home"
+        self.root: str = root
+        self.broker = self.document.convert(content.get("broker", {}), Broker, ("broker",)) or Broker()
+        try:
+            self.timezone = ZoneInfo(content.get("timezone", "UTC"))
+        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+            wrong = content.get("timezone")
+            problems.append(problem(("timezone",), f"{wrong!r} is no time zone: write one such as Europe/Paris"))
+            self.timezone = ZoneInfo("UTC")
+
+    def _read_instances(self) -> Iterator[tuple[str, Instance]]:
+        seen: dict[str, str] = {}
+        for section in ("sources", "subscribers"):
+            for name, raw in self.document.section(section).items():
+                path: KeyPath = (section, name)
+                options = {} if raw is None else raw
+                if not isinstance(options, dict):
+                    self._note(path, "expected its options: {} if it has none")
+                elif not WORD.fullmatch(name) or name == "all":
+                    self._note(path, "no name for an instance: use small letters, digits and _ (`all` means everyone)")
+                elif name in seen:
+                    self._note(path, f"stands below {seen[name]} too: an instance is one process, give it one name")
+                else:
+                    seen[name] = section
+                    common = {key: options[key] for key in ("service", "host", "every", "stale") if key in options}
+                    if checked := self.document.convert(common, InstanceOptions, path):
+                        yield name, Instance(name, checked.service or name, checked.host, section, options)
+
+    def _read_topics(self) -> Iterator["Topic[Mapping[str, Any]]"]:
+        section = self.document.section("topics")
+        made: dict[str, str] = {}
+        for key, raw in section.items():
+            path: KeyPath = ("topics", key)
+            if not isinstance(raw, dict):
+                self._note(path, "expected at least {from: SOURCE}")
+                continue
+            line = self.document.convert({k: v for k, v in raw.items() if k in _COMMON_KEYS}, TopicLine, path)
+            if line is None:
+                continue
+            options = {k: v for k, v in raw.items() if k not in _COMMON_KEYS}
+            for name in expand(key):
+                if name in made:
+                    self._note(path, f"{name} is made by '{made[name]}' already")
+                elif topic := self._topic(name, line, options, path):
+                    made[name] = key
+                    yield topic
+
+    def _topic(self, name: str, line: TopicLine, options: Mapping[str, Any], path: KeyPath) -> "Topic[Mapping[str, Any]] | None":
+        levels = name.split("/")
+        if len(levels) != 3 or not all(map(WORD.fullmatch, levels)):  # noqa: PLR2004 (place/thing/name)
+            self._note(path, "a topic is place/thing/name, in small letters, digits and _")
+            return None
+        word = line.quantity or levels[2].rpartition("_")[2]
+        row = QUANTITIES.get(word)
+        if row is None:
+            hint = nearest(word, QUANTITIES) or f": write quantity: with one of {', '.join(QUANTITIES)}"
+            self._note((*path, "quantity") if line.quantity else path, f"'{word}' is no quantity{hint}")
+            return None
+        source = self.instances.get(line.source)
+        if source is None:
+            hint = nearest(line.source, self.instances) or f": there are {', '.join(self.instances) or 'none'}"
+            self._note((*path, "from"), f"no source is named '{line.source}'{hint}")
+            return None
+        kind = line.kind or row.kind
+        if kind == "state" and not line.states:
+            self._note(path, "a state needs its words: states: [off, on]")
+            return None
+        low, high = line.range or (row.low, row.high)
+        if low is not None and high is not None and low >= high:
+            self._note((*path, "range"), f"the range goes from low to high, not from {low:g} to {high:g}")
+            return None
+        common = msgspec.convert(
+            {key: source.raw[key] for key in ("every", "stale") if key in source.raw}, InstanceOptions, dec_hook=from_text
+        )
+        every = line.every or common.every
+        return Topic(
+            name=name,
+            source=line.source,
+            kind=kind,
+            quantity=word,
+            unit=row.unit if line.unit is None else line.unit,
+            decimals=row.decimals if line.decimals is None else line.decimals,
+            low=low,
+            high=high,
+            states=tuple(line.states or ()),
+            every=every,
+            stale=line.stale or common.stale or max(3 * every, 30.0),
+            deadband=line.deadband,
+            store=line.store if isinstance(line.store, bool) else tuple(line.store),
+            label=line.label or name.replace("/", " ").replace("_", " "),
+            options=options,
+        )
+
+    def _note(self, path: KeyPath, message: str) -> None:
+        self.document.problems.append(self.document.problem(path, message))
+
+    def options_of(self, instance: str, kind: type[T]) -> T:
+        """Typed options of an instance; DocumentError with the line where they are wrong."""
+        entry = self.instances[instance]
+        return self._checked(entry.raw, kind, (entry.section, instance))
+
+    def topics_of(self, source: str, kind: type[T]) -> tuple[Topic[T], ...]:
+        """Topics of a source with their typed options; DocumentError lists all lines that are wrong."""
+        topics: list[Topic[T]] = []
+        problems: list[Problem] = []
+        for topic in self.topics.values():
+            if topic.source != source:
+                continue
+            try:
+                topics.append(replace(topic, options=self._checked(topic.options, kind, ("topics", self.key_of(topic.name)))))  # type: ignore[arg-type]
+            except DocumentError as error:
+                problems += [problem for problem in error.problems if problem not in problems]
+        if problems:
+            raise DocumentError(problems)
+        return tuple(topics)
+
+    def entries(self, section: str, kind: type[T]) -> dict[str, T]:
+        """Typed entries of a section that belongs to one service (alerts, phases); DocumentError lists the wrong ones."""
+        found: dict[str, T] = {}
+        problems: list[Problem] = []
+        for name, raw in self.document.section(section).items():
+            try:
+                found[name] = self._checked(raw, kind, (section, name))
+            except DocumentError as error:
+                problems += error.problems
+        if problems:
+            raise DocumentError(problems)
+        return found
+
+    def _checked(self, raw: Any, kind: type[T], path: KeyPath) -> T:
+        try:
+            return msgspec.convert(raw, kind, dec_hook=from_text)
+        except msgspec.ValidationError as error:
+            raise DocumentError([self.document.explain(error, kind, path)]) from None
+
+    def key_of(self, name: str) -> str:
+        """Return the line's key that made a topic: itself, or the one with braces that expands to it."""
+        section = self.document.section("topics")
+        return name if name in section else next((key for key in section if "{" in key and name in expand(key)), name)
+
+    def find(self, service: str) -> list[Instance]:
+        """Instances of a service."""
+        return [instance for instance in self.instances.values() if instance.service == service]
+
+
+def expand(key: str) -> list[str]:
+    """Names that a key with braces stands for: `cell_{1..8}_voltage`, `{north,south}/…`."""
+    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", key)
+    if match is None:
+        return [key]
+    first, last, words = match.groups()
+    parts = words.split(",") if words else [str(n) for n in range(int(first), min(int(last), int(first) + 999) + 1)]
+    return [name for part in parts for name in expand(key[: match.start()] + part.strip() + key[match.end() :])]
+
+
+def find_registry(given: str | None = None) -> Path:
+    """Path of topics.yaml: as given, $CONSTELLATION_CONFIG, the working folder's, or /etc/constellation's."""
+    if given or (given := os.environ.get("CONSTELLATION_CONFIG")):
+        return Path(given)
+    here = Path("topics.yaml")
+    return here if here.exists() else Path("/etc/constellation/topics.yaml")
+
+
+__all__ = [
+    "MACHINE_FILE",
+    "Broker",
+    "Instance",
+    "InstanceOptions",
+    "Registry",
+    "Topic",
+    "TopicLine",
+    "expand",
+    "find_registry",
+    "quantity_of",
+]

@@ -1,0 +1,55 @@
+"""Passwords, keys and tokens: from systemd's credentials or a file that only its owner reads.
+
+topics.yaml holds references (`secret:mqtt.onewire`), never the secret itself; nor does a command line, a log
+or a topic.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path("/etc/constellation/credentials")
+
+
+class SecretError(ValueError):
+    """A secret that is not there or not safe; the message names the file, never the content."""
+
+
+class Secret(str):
+    """A text that is not printed by accident."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Hide it."""
+        return "Secret(…)"
+
+
+def folders() -> list[Path]:
+    """Where secrets are looked for, in order."""
+    named = (os.environ.get("CREDENTIALS_DIRECTORY"), os.environ.get("CONSTELLATION_CREDENTIALS"))
+    return [*(Path(folder) for folder in named if folder), FOLDER]
+
+
+def secret(reference: str) -> Secret:
+    """Resolve `secret:NAME`; SecretError says which file is missing or too open."""
+    name = reference.removeprefix("secret:")
+    if not name or "/" in name or name.startswith("."):
+        raise SecretError(f"'{reference}' names no secret: write secret:NAME")
+    for folder in folders():
+        path = folder / name
+        try:
+            mode = path.stat().st_mode
+            text = path.read_text("utf-8").strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise SecretError(f"secret '{name}' cannot be read from {path}: {error}") from None
+        if mode & (stat.S_IRWXG | stat.S_IRWXO) and folder != Path(os.environ.get("CREDENTIALS_DIRECTORY", "")):
+            raise SecretError(f"{path} can be read by others: chmod 600 {path}")
+        if not text:
+            raise SecretError(f"{path} is empty: write the secret into it")
+        return Secret(text)
+    where = " or ".join(str(folder) for folder in folders())
+    raise SecretError(f"secret '{name}' is not there: put it into a file {name} (mode 0600) in {where}")

@@ -1,0 +1,224 @@
+"""Store and forward: every reading stays here until the archive has it on disk (docs/durability.md).
+
+Two SQLite files. The *fresh* one lies in the runtime folder (tmpfs): it costs the SD card nothing and survives
+any kill of the process. What the archive has not confirmed within two seconds moves to the *kept* one in the
+state folder, in one synchronised transaction a second, where a power cut does not reach it.
+
+Numbers never repeat: a block of them is reserved on disk before it is used, so that a power cut, which empties
+the tmpfs, only skips some. Each reading is sent with the number of its predecessor that is still unconfirmed;
+whatever lies between is gone for a reason that was counted, and the archive need not wait for it.
+"""
+
+import contextlib
+import logging
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bootstrap_lib.reading import Sequence
+
+log = logging.getLogger(__name__)
+
+FORMAT: Final = 1
+"""`PRAGMA user_version` of both files; a file of another format is converted or set aside, never guessed at."""
+
+RESERVED: Final = 10_000
+"""Numbers reserved by one write to the disk."""
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS tail (number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, head TEXT, time INTEGER NOT NULL,
+                                 boot TEXT, since REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+
+
+class Row(NamedTuple):
+    """A reading that waits: `head` as from `encode_head`, or None to clear the topic; `time` in milliseconds.
+
+    With a `boot` (its boot id) the time is that boot's monotonic clock: the wall clock was not to be trusted.
+    """
+
+    number: int
+    topic: str
+    head: str | None
+    time: int
+    boot: str | None
+
+
+class SpoolError(OSError):
+    """Neither of the two folders takes a reading; the message says why."""
+
+
+class Spool:
+    """The unconfirmed readings of one source, in order. Used from one thread only."""
+
+    def __init__(self, runtime: Path, state: Path, limit: int = 200_000_000) -> None:
+        """Open both files, `limit` bytes at most on disk; a damaged one is set aside, said, and started anew."""
+        self.limit = limit
+        self.dropped = 0
+        self.trouble: str | None = None
+        self._kept = _open(state / "spool.sqlite", synchronous="FULL")
+        self._fresh = _open(runtime / "spool.sqlite", synchronous="OFF")
+        self.stream = str(self._meta(self._kept, "stream") or secrets.token_hex(4))
+        self._reserved = int(self._meta(self._kept, "reserved") or 0)
+        known = self._meta(self._fresh, "stream") == self.stream
+        used = "SELECT max(seq) FROM sqlite_sequence"  # survives the deletion of what is confirmed
+        newest = max(database.execute(used).fetchone()[0] or 0 for database in (self._kept, self._fresh))
+        self._next = newest + 1 if known else self._reserved + 1
+        self._reserve()
+        with self._fresh:
+            self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
+        last = [c.execute("SELECT max(number) FROM tail").fetchone()[0] for c in (self._kept, self._fresh)]
+        self._last = max((n for n in last if n is not None), default=0)
+
+    def _reserve(self) -> None:
+        if self._next + RESERVED // 10 > self._reserved:
+            reserved = self._next + RESERVED
+            with self._kept:
+                row = ("stream", self.stream), ("reserved", reserved)
+                self._kept.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+            self._reserved = reserved
+
+    @staticmethod
+    def _meta(database: sqlite3.Connection, name: str) -> object:
+        row = database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def append(self, topic: str, head: str | None, moment: int, boot: str | None = None) -> tuple[Row, Sequence]:
+        """Take a reading (or, without a head, a clearing) and give it its number; SpoolError where no folder takes it."""
+        number = self._next
+        row = Row(number, topic, head, moment, boot)
+        values = (*row, time.monotonic())
+        try:
+            self._fresh.execute("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", values)
+        except sqlite3.Error:  # tmpfs is full: the disk takes it
+            try:
+                with self._kept:
+                    self._kept.execute("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", values)
+            except sqlite3.Error as error:
+                raise SpoolError(f"no room to keep a reading, it is lost: {error}") from None
+        sequence = Sequence(self.stream, self._last, number)
+        self._next, self._last = number + 1, number
+        if number >= self._reserved:
+            self._reserve()
+        return row, sequence
+
+    def after(self, number: int, count: int) -> list[tuple[Row, Sequence]]:
+        """Return up to `count` of the readings behind a number, oldest first, each with its place in the sequence."""
+        query = "SELECT number, topic, head, time, boot FROM tail WHERE number > ? ORDER BY number LIMIT ?"
+        rows = {row[0]: Row(*row) for row in self._kept.execute(query, (number, count))}
+        rows |= {row[0]: Row(*row) for row in self._fresh.execute(query, (number, count))}
+        previous, found = self._before(number + 1), []
+        for key in sorted(rows)[:count]:
+            found.append((rows[key], Sequence(self.stream, previous, key)))
+            previous = key
+        return found
+
+    def _before(self, number: int) -> int:
+        query = "SELECT max(number) FROM tail WHERE number < ?"
+        return max((c.execute(query, (number,)).fetchone()[0] or 0) for c in (self._kept, self._fresh))
+
+    def confirm(self, stream: str, number: int) -> None:
+        """Forget all readings up to a number: the archive has them on disk."""
+        if stream == self.stream:
+            self._delete("number <= ?", number)
+
+    def drop(self, number: int) -> None:
+        """Forget one reading that will never be delivered; those behind it need not wait for it."""
+        self._delete("number = ?", number)
+        self.dropped += 1
+
+    def _delete(self, where: str, number: int) -> None:
+        for database in (self._kept, self._fresh):
+            if database.execute("SELECT 1 FROM tail LIMIT 1").fetchone():
+                with database:
+                    database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
+        if number >= self._last:
+            self._last = self._before(self._last + 1)
+
+    def settle(self, age: float = 2.0) -> None:
+        """Move what has waited for `age` seconds to the disk, in one transaction; a full disk is said and tried again."""
+        until = time.monotonic() - age
+        rows = self._fresh.execute("SELECT * FROM tail WHERE since <= ? OR since > ? LIMIT 50000", (until, until + age + 60)).fetchall()
+        try:
+            self._reserve()
+            if rows:
+                with self._kept:
+                    self._kept.executemany("INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
+                    self._bound()
+                self._fresh.executemany("DELETE FROM tail WHERE number = ?", ((row[0],) for row in rows))
+            self.trouble = None
+        except sqlite3.Error as error:
+            self.trouble = f"the spool cannot be written to disk: {error}"
+
+    def _bound(self) -> None:
+        pages, size, free = (self._kept.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count"))
+        if (pages - free) * size > self.limit:
+            count = self._kept.execute("SELECT count(*) FROM tail").fetchone()[0] // 50 + 1
+            self._kept.execute("DELETE FROM tail WHERE number IN (SELECT number FROM tail ORDER BY number LIMIT ?)", (count,))
+            self.dropped += count
+
+    def correct(self, boot: str, offset: int) -> None:
+        """Turn monotonic times of a boot into wall times, `offset` milliseconds later."""
+        for database in (self._kept, self._fresh):
+            with database:
+                database.execute("UPDATE tail SET time = time + ?, boot = NULL WHERE boot = ?", (offset, boot))
+
+    def uncertain(self) -> Iterator[tuple[str, int, int]]:
+        """Boots of which readings still have monotonic times, each with its first and last such time."""
+        spans: dict[str, tuple[int, int]] = {}
+        for database in (self._kept, self._fresh):
+            query = "SELECT boot, min(time), max(time) FROM tail WHERE boot IS NOT NULL GROUP BY boot"
+            for boot, first, last in database.execute(query):
+                low, high = spans.get(boot, (first, last))
+                spans[boot] = (min(low, first), max(high, last))
+        for boot, (low, high) in spans.items():
+            yield boot, low, high
+
+    def count(self) -> int:
+        """How many readings wait."""
+        query = "SELECT count(*) FROM tail"
+        return sum(database.execute(query).fetchone()[0] for database in (self._kept, self._fresh))
+
+    @property
+    def last(self) -> int:
+        """Number of the newest reading that still waits, or 0."""
+        return self._last
+
+    def close(self) -> None:
+        """Close both files; what waits is there again at the next start."""
+        with contextlib.suppress(sqlite3.Error):
+            self._fresh.close()
+            self._kept.close()
+
+
+def _open(path: Path, synchronous: str) -> sqlite3.Connection:
+    try:
+        return _prepare(path, synchronous)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
+            raise SpoolError(f"{path} cannot be opened: check that its folder exists and belongs to this user") from None
+        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+        path.rename(aside)
+        for ending in ("-wal", "-shm"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+        log.error("%s was damaged (%s): it is set aside as %s, a new one is begun", path, error, aside.name)  # noqa: TRY400
+        return _prepare(path, synchronous)
+
+
+def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, isolation_level=None, timeout=5)
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version not in (0, FORMAT):
+        database.close()
+        raise sqlite3.DatabaseError(f"format {version} is not known to this version")
+    if version == FORMAT and database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        database.close()
+        raise sqlite3.DatabaseError("its pages do not agree")
+    database.executescript(f"PRAGMA cache_size=-256; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; {_TABLES}")
+    database.execute(f"PRAGMA user_version={FORMAT}")
+    return database

@@ -1,0 +1,66 @@
+"""Small state on disk that a power cut leaves whole: written beside, synchronised, renamed."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def load(path: Path, kind: type[T], default: T) -> T:
+    """Read what `save` wrote; a damaged file is set aside and said, and the default is returned."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return default
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        aside = path.with_name(path.name + ".damaged")
+        path.replace(aside)
+        log.error("%s was damaged (%s): it is set aside as %s, a new one is begun", path, error, aside.name)  # noqa: TRY400
+        return default
+
+
+def save(path: Path, value: object) -> None:
+    """Write a value so that at any moment, also of a power cut, either the old or the new one is there whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    with beside.open("wb") as file:
+        file.write(msgspec.json.encode(value))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class DeadLetters:
+    """What could not be delivered or stored, with the reason, so that nothing vanishes without a word.
+
+    JSON lines in a file of the state folder; at a megabyte it makes room by keeping one older file.
+    """
+
+    LIMIT = 1_000_000
+
+    def __init__(self, path: Path) -> None:
+        """Remember where; the file is made with the first letter."""
+        self.path = path
+        self.count = 0
+
+    def add(self, topic: str, payload: bytes, reason: str) -> None:
+        """Keep a message (its first 4 kB) with the reason."""
+        self.count += 1
+        line = msgspec.json.encode({"topic": topic, "payload": payload[:4096].decode("utf-8", "replace"), "reason": reason})
+        try:
+            if self.path.exists() and self.path.stat().st_size > self.LIMIT:
+                self.path.replace(self.path.with_name(self.path.name + ".1"))
+            with self.path.open("ab") as file:
+                file.write(line + b"\n")
+        except OSError as error:
+            log.warning("a dead letter of %s could not be kept: %s", topic, error)

@@ -1,0 +1,214 @@
+"""The loop of a consumer: what every subscriber promises, so that it only says what to do with a reading.
+
+Messages are acknowledged after the subscriber's own durable step (`flush`), on the connection that brought them;
+a store that is away withholds acknowledgements and never blocks the MQTT thread. One poisonous reading goes to
+the dead letters and never stops the rest.
+"""
+
+import logging
+import time
+from typing import Any, ClassVar
+
+from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
+from bootstrap_lib.registry import Registry, Topic
+from bootstrap_lib.service import Service
+from bootstrap_lib.state import DeadLetters
+
+log = logging.getLogger(__name__)
+
+AHEAD = 60_000
+"""Milliseconds that a reading may be ahead of the clock before it is refused."""
+
+SESSION = 7 * 86400
+"""Seconds for which the broker keeps what a subscriber that is away has not got."""
+
+
+class Poison(ValueError):
+    """Raised in `on_reading` by a reading that can never be dealt with; the message says why."""
+
+
+class Away(RuntimeError):
+    """Raised in `flush` when the store cannot take anything now; it is tried again later, nothing is acknowledged."""
+
+
+class Subscriber(Service):
+    """A service that consumes readings. Subclasses say what to do in `on_reading`, `on_tick` and `flush`."""
+
+    BATCH: ClassVar[int] = 500
+    """Readings after which `flush` is called, at the latest every `every` seconds."""
+
+    WANTS_DATA: ClassVar[bool] = True
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._unacknowledged: list[Message] = []
+        self._flush_at: float | None = None
+        self._away = 0
+        self._said: set[str] = set()
+
+    # -- what subclasses offer ----------------------------------------------------------------------------------
+
+    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
+        """Deal with a reading; whatever must last is done in `flush`. Poison for one that never will."""
+
+    def on_cleared(self, name: str, sequence: Sequence | None) -> None:
+        """Deal with a topic that was cleared: nobody can measure it any more."""
+
+    def on_other(self, message: Message) -> None:
+        """Deal with a message of another kind that the subscriber subscribed to in `subscribe`."""
+
+    def on_tick(self) -> None:
+        """Do what is due with the time, once every `every` seconds."""
+
+    def flush(self) -> None:
+        """Make everything last that came since the last call; Away where the store cannot take it now."""
+
+    def subscribe(self, session: bool) -> None:
+        """Subscribe to more than readings; `session` is False when the broker knew nothing of us."""
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def make_bus(self) -> Bus:
+        """Build a connection with a session that outlasts a week of absence."""
+        return Bus(
+            self.registry.broker,
+            self.name,
+            self.post,
+            will=f"{self.prefix}/status",
+            session_expiry=SESSION,
+            receive_maximum=min(65535, 2 * self.BATCH),
+        )
+
+    def begin(self) -> None:
+        """Open the dead letters."""
+        self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
+        self._data = f"{self.registry.root}/data/"
+
+    def work(self) -> None:
+        """Deal with readings in groups: a group ends when it is full or old enough."""
+        tick_at = time.monotonic()
+        while not self.stopping:
+            now = time.monotonic()
+            if self._flush_at is not None and (now >= self._flush_at or len(self._unacknowledged) >= self.BATCH):
+                self._flush()
+            if now >= tick_at:
+                self.on_tick()
+                tick_at = max(tick_at + self.options.every, now)
+            due = min(tick_at, self._flush_at) if self._flush_at is not None else tick_at
+            self.turn(max(0.0, due - time.monotonic()))
+        self._flush_at = 0.0
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self.flush()
+        except Away as error:
+            self._store_away(str(error))
+            return
+        if self._away:
+            log.info("the store takes readings again")
+            self._away = 0
+            self.health.enter("running", self.clock.now())
+        done, self._unacknowledged, self._flush_at = self._unacknowledged, [], None
+        for message in done:
+            self.bus.acknowledge(message)
+        self.health.counters["stored"] += len(done)
+        self.on_flushed()
+
+    def on_flushed(self) -> None:
+        """Follow a flush that lasted."""
+
+    def _store_away(self, sentence: str) -> None:
+        self.error(sentence)
+        if not self._away:
+            log.error("%s; nothing is lost, trying on", sentence)
+            self.health.enter("degraded", self.clock.now())
+        self._away += 1
+        self._flush_at = time.monotonic() + min(30.0, 0.5 * 2.0 ** min(self._away, 6))
+
+    def hold(self, message: Message) -> None:
+        """Acknowledge a message with the next flush."""
+        if message.mid:
+            self._unacknowledged.append(message)
+        if self._flush_at is None:
+            self._flush_at = time.monotonic() + self.flush_every
+
+    @property
+    def flush_every(self) -> float:
+        """Seconds after which a group of readings is made to last."""
+        return 1.0
+
+    def on_message(self, message: Message) -> bool:
+        """Decode a reading and hand it on; what is wrong with it is said once and kept."""
+        self.hold(message)
+        if message.topic.startswith(self._data):
+            self._take(message)
+        else:
+            self.on_other(message)
+        return len(self._unacknowledged) >= self.BATCH
+
+    def _take(self, message: Message) -> None:
+        name = message.topic[len(self._data) :]
+        try:
+            self._reading(name, message)
+        except (Poison, ReadingError) as error:
+            self.bury(message, str(error))
+        except Exception as error:  # noqa: BLE001 (one reading never stops the rest)
+            self.bury(message, f"{type(error).__name__}: {reason_of(error)}")
+
+    def _reading(self, name: str, message: Message) -> None:
+        tag = message.user_property("seq") if message.properties is not None else None
+        try:
+            sequence = Sequence.parse(tag) if tag else None
+        except ValueError:
+            sequence = None
+        if not message.payload:
+            self.on_cleared(name, sequence)
+            return
+        topic = self.registry.topics.get(name)
+        try:
+            if topic is None:
+                raise Poison("topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`")
+            reading = decode(name, message.payload, sequence)
+            if reading.time > self.clock.now() + AHEAD:
+                raise Poison("its time is more than a minute ahead: set the clock of its source")
+            if topic.kind in ("gauge", "counter") and reading.unit != topic.unit:
+                raise Poison(f"its unit is {reading.unit!r}, topics.yaml says {topic.unit!r}")
+            if problem := topic.improper(reading.value):
+                raise Poison(problem)
+        except (Poison, ReadingError):
+            if topic is not None:
+                self.on_refused(topic.source, sequence)
+            raise
+        self.on_reading(reading, topic)
+
+    def on_refused(self, source: str, sequence: Sequence | None) -> None:
+        """Learn the place in its sequence of a reading that was refused."""
+
+    def bury(self, message: Message, sentence: str) -> None:
+        """Put a message into the dead letters; said once per topic and reason."""
+        self.dead.add(message.topic, message.payload, sentence)
+        self.health.counters["dead"] += 1
+        text = f"{message.topic}: {sentence}"
+        self.error(text, message.topic)
+        if text not in self._said and len(self._said) < 1000:  # noqa: PLR2004
+            self._said.add(text)
+            shown = "" if sentence.startswith("not a reading") else f" ({excerpt(message.payload)})"
+            log.warning("%s is put aside: %s%s", message.topic, sentence, shown, extra={"topic": message.topic})
+
+    def on_connected(self, session: bool) -> None:
+        """Subscribe; a session that the broker still knows brings only what is new."""
+        if self.WANTS_DATA:
+            self.bus.subscribe(f"{self.registry.root}/data/#", qos=1, only_new=True)
+        self.subscribe(session)
+
+    def end(self) -> None:
+        """Close what `begin` opened."""
+
+    def status(self) -> str:
+        """One line: what was stored, what waits."""
+        waiting = len(self._unacknowledged)
+        return f"{self.health.state}: {self.health.counters['stored']} stored" + (f", {waiting} waiting" if waiting else "")
