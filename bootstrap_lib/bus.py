@@ -91,6 +91,7 @@ class Bus:
         will: str | None = None,
         session_expiry: int = 3600,
         receive_maximum: int = 1000,
+        client_id: str | None = None,
     ) -> None:
         """Prepare a client; `will` is the topic on which the broker says `offline` for us."""
         self.broker, self.name = broker, name
@@ -101,7 +102,7 @@ class Bus:
         self._session_expiry, self._receive_maximum = session_expiry, receive_maximum
         self.online = False
         self._client = client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5, manual_ack=True
+            CallbackAPIVersion.VERSION2, client_id=client_id or name, protocol=mqtt.MQTTv5, manual_ack=True
         )
         client.suppress_exceptions = True
         client.reconnect_delay_set(random.randint(1, 2), random.randint(20, 40))  # noqa: S311 (jitter)
@@ -113,7 +114,13 @@ class Bus:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         if will:
-            client.will_set(will, b"offline", 1, retain=True, properties=properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY))
+            client.will_set(
+                will,
+                b"offline",
+                1,
+                retain=True,
+                properties=properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY),
+            )
 
     def start(self) -> None:
         """Connect in the background, now or whenever the broker is there. SecretError, OSError for wrong credentials files."""
@@ -124,11 +131,17 @@ class Bus:
             try:
                 context = ssl.create_default_context(cafile=broker.ca)
                 if broker.certificate:
-                    context.load_cert_chain(self._named(str(broker.certificate)), self._named(str(broker.key or broker.certificate)))
+                    context.load_cert_chain(
+                        self._named(str(broker.certificate)), self._named(str(broker.key or broker.certificate))
+                    )
             except OSError as error:
-                raise OSError(f"TLS: {broker.ca} or the client certificate cannot be used: {reason_of(error)}") from None
+                raise OSError(
+                    f"TLS: {broker.ca} or the client certificate cannot be used: {reason_of(error)}"
+                ) from None
             client.tls_set_context(context)
-        connect = properties(PacketTypes.CONNECT, SessionExpiryInterval=self._session_expiry, ReceiveMaximum=self._receive_maximum)
+        connect = properties(
+            PacketTypes.CONNECT, SessionExpiryInterval=self._session_expiry, ReceiveMaximum=self._receive_maximum
+        )
         client.connect_async(broker.host, self.port, int(broker.keepalive), clean_start=False, properties=connect)
         client.loop_start()
 
@@ -185,7 +198,9 @@ class Bus:
         with self._lock:
             self._connection += 1
 
-    def _on_connect(self, _client: mqtt.Client, _data: Any, flags: mqtt.ConnectFlags, code: Any, _properties: Any) -> None:
+    def _on_connect(
+        self, _client: mqtt.Client, _data: Any, flags: mqtt.ConnectFlags, code: Any, _properties: Any
+    ) -> None:
         if code.is_failure:
             self._complain(f"the broker refuses us: {str(code).lower()}; check user and password of '{self.name}'")
             return
@@ -216,7 +231,9 @@ class Bus:
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         mid = message.mid if message.qos else 0
-        self._post(Message(message.topic, message.payload, message.retain, mid, self._connection, message.properties))
+        self._post(
+            Message(message.topic, bytes(message.payload), message.retain, mid, self._connection, message.properties)
+        )
 
     def _on_publish(self, _client: mqtt.Client, _data: Any, mid: int, code: Any, _properties: Any) -> None:
         self._post(Published(mid, str(code).lower() if code.is_failure else None))
@@ -229,7 +246,7 @@ class Bus:
 
 def properties(kind: int, **given: Any) -> Properties:
     """MQTT 5 properties of a packet by their names."""
-    made = Properties(kind)
+    made = Properties(kind)  # type: ignore[no-untyped-call]
     for name, value in given.items():
         setattr(made, name, value)
     return made

@@ -30,14 +30,20 @@ def main(arguments: list[str] | None = None) -> int:
         description="Home monitoring as a constellation of small processes around one MQTT broker.",
         epilog="`constellation VERB --help` says more. Start with `constellation demo`.",
     )
-    parser.add_argument("--config", metavar="FILE", help="topics.yaml to use (default: $CONSTELLATION_CONFIG, ./topics.yaml, /etc/constellation/topics.yaml)")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="topics.yaml to use (default: $CONSTELLATION_CONFIG, ./topics.yaml, /etc/constellation/topics.yaml)",
+    )
     chosen = next((word for word in given if word in verbs), None)
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
         if chosen is None or verb == chosen:
             module = _command(verb)
             summary = (module.__doc__ or "").strip().splitlines()[0]
-            sub = subparsers.add_parser(verb, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+            sub = subparsers.add_parser(
+                verb, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            )
             module.add_arguments(sub)
             sub.set_defaults(run=module.main)
     parsed = parser.parse_args(given)

@@ -94,7 +94,7 @@ class Control:
 
     def _call(self, verb: str, request: Request, body: Any) -> None:
         method = self.verbs[verb]
-        kind = next(iter(k for n, k in get_type_hints(method).items() if n not in ("return", "request")), Nothing)
+        kind = [kind for name, kind in get_type_hints(method).items() if name != "return"][-1]
         try:
             arguments = msgspec.convert(body, kind, dec_hook=from_text)
             answer = method(request, arguments)
@@ -102,6 +102,8 @@ class Control:
             request.refuse(f"payload: {error}".replace("$.", ""))
         except (RequestError, OSError) as error:
             request.refuse(str(error))
+        except Exception as error:  # noqa: BLE001 (a request never stops the service)
+            request.refuse(f"it failed: {type(error).__name__}: {error}")
         else:
             if answer is not LATER:
                 request.reply(answer)

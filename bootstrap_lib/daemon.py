@@ -6,7 +6,7 @@ It happens before any thread or socket exists: a fork takes neither along.
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from bootstrap_lib.service import StartError
 
@@ -14,7 +14,9 @@ from bootstrap_lib.service import StartError
 def refuse_under_systemd() -> None:
     """StartError where systemd started this very process: it wants its child in the foreground."""
     if os.environ.get("NOTIFY_SOCKET") or (os.environ.get("INVOCATION_ID") and os.getppid() == 1):
-        raise StartError("--daemon is for hosts without systemd: systemd started this process and watches it in the foreground; leave --daemon out")
+        raise StartError(
+            "--daemon is for hosts without systemd: systemd started this process and watches it in the foreground; leave --daemon out"
+        )
 
 
 class Daemon:
@@ -25,7 +27,7 @@ class Daemon:
         self.pidfile, self._working_folder, self._keep = pidfile, working_folder, keep
         self._context: Any = None
 
-    def __enter__(self) -> "Daemon":
+    def __enter__(self) -> Self:
         """Detach; StartError if the pidfile belongs to a process that lives."""
         import daemon  # noqa: PLC0415 (only where it is asked for)
         import daemon.pidfile  # noqa: PLC0415
@@ -49,7 +51,9 @@ class Daemon:
         self._context.open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Remove the pidfile."""
         self._context.close()
 

@@ -29,7 +29,11 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         """Return one line, as compilers print it, so that editors can jump there."""
-        return f"{self.file}:{self.line}: {self.path}: {self.message}" if self.path else f"{self.file}:{self.line}: {self.message}"
+        return (
+            f"{self.file}:{self.line}: {self.path}: {self.message}"
+            if self.path
+            else f"{self.file}:{self.line}: {self.message}"
+        )
 
 
 class DocumentError(ValueError):
@@ -62,7 +66,9 @@ class _Loader(yaml.CSafeLoader):
 
 
 for _tag, (_pattern, _first) in _TYPES.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern.pattern})$"), list(_first))
+    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        _tag, re.compile(f"^(?:{_pattern.pattern})$"), list(_first)
+    )
 
 
 class Document:
@@ -79,7 +85,7 @@ class Document:
         if self._first[0] == "?":
             self._first = (str(path), 1)
         try:
-            node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)  # type: ignore[no-untyped-call]
+            node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1

@@ -16,7 +16,7 @@ class Duration(float):
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
-        """Read a duration; ValueError says how one looks. A bare number is refused: of what?"""
+        """Read a duration; ValueError says how one looks. A bare number is refused, for it has no unit."""
         if not isinstance(text, str) or not re.fullmatch(PATTERN, text):
             raise ValueError(f"{text!r} is no duration: write a number and a unit, such as 10s, 15m, 2h or 7d")
         return cls(sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))

@@ -12,7 +12,13 @@ from logging.handlers import SysLogHandler
 from typing import Final
 
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-_COLOUR: Final = {logging.DEBUG: "2", logging.INFO: "0", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+_COLOUR: Final = {
+    logging.DEBUG: "2",
+    logging.INFO: "0",
+    logging.WARNING: "33",
+    logging.ERROR: "31",
+    logging.CRITICAL: "1;31",
+}
 _JOURNAL: Final = "/run/systemd/journal/socket"
 
 
@@ -79,7 +85,7 @@ def set_up(instance: str, *, daemon: bool = False, level: int = logging.INFO) ->
     if daemon and os.path.exists("/dev/log"):  # noqa: PTH110 (a socket)
         handler = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
         handler.setFormatter(logging.Formatter(f"{instance}[%(process)d]: %(message)s"))
-        keep.append(handler.socket.fileno())
+        keep.append(handler.socket.fileno())  # type: ignore[attr-defined]
     elif _under_journal() and os.path.exists(_JOURNAL):  # noqa: PTH110 (a socket)
         handler = JournalHandler(instance)
     else:

@@ -69,6 +69,8 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     "illuminance": Quantity("gauge", "lx", "lx", 0, 0, 200_000, "illuminance"),
     "signal": Quantity("gauge", "dBm", "dB[mW]", 1, -200, 50, "signal_strength"),
     "units": Quantity("counter", "", "1", 0, 0, 1e9),
+    "number": Quantity("gauge", "", "1", 0, 0, 1e9),
+    "warning": Quantity("switch", device_class="problem"),
     "alarm": Quantity("switch", device_class="problem"),
     "fault": Quantity("switch", device_class="problem"),
     "active": Quantity("switch", device_class="running"),

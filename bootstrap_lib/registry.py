@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -30,7 +30,7 @@ WORD: Final = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 """What each level of a topic and each instance's name must look like."""
 
 T = TypeVar("T")
-OptionsT = TypeVar("OptionsT", covariant=True)
+OptionsT_co = TypeVar("OptionsT_co", covariant=True)
 
 
 class Broker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,11 +38,16 @@ class Broker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Name or address of the broker.")] = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    ca: Annotated[Path, Meta(description="Certificate of the authority that signed the broker's; switches TLS on.")] | None = None
+    ca: (
+        Annotated[Path, Meta(description="Certificate of the authority that signed the broker's; switches TLS on.")]
+        | None
+    ) = None
     certificate: Annotated[Path, Meta(description="Client certificate, where the broker asks for one.")] | None = None
     key: Annotated[Path, Meta(description="Key of the client certificate.")] | None = None
     user: Annotated[str, Meta(description="User at the broker.")] = "{instance}"
-    password: Annotated[str, Meta(description="Reference to the password: `secret:NAME`.", pattern="^secret:")] | None = None
+    password: (
+        Annotated[str, Meta(description="Reference to the password: `secret:NAME`.", pattern="^secret:")] | None
+    ) = None
     keepalive: Annotated[Duration, Meta(description="How soon a dead connection is noticed.")] = Duration(20)
 
 
@@ -52,7 +57,10 @@ class InstanceOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     service: Annotated[str, Meta(description="The service to run, where the instance has another name.")] | None = None
     host: Annotated[str, Meta(description="The machine it runs on, where there are several.")] | None = None
     every: Annotated[Duration, Meta(description="How often it measures, or works.")] = Duration(10)
-    stale: Annotated[Duration, Meta(description="Silence after which its topics are cleared; three rounds by default.")] | None = None
+    stale: (
+        Annotated[Duration, Meta(description="Silence after which its topics are cleared; three rounds by default.")]
+        | None
+    ) = None
     heartbeat: Annotated[Duration, Meta(description="How often it says that it lives.")] = Duration(30)
 
 
@@ -68,8 +76,13 @@ class TopicLine(Struct, frozen=True, kw_only=True):
     kind: Annotated[Kind, Meta(description="Where it is not the quantity's own.")] | None = None
     every: Annotated[Duration, Meta(description="Where it is not its source's.")] | None = None
     stale: Annotated[Duration, Meta(description="Silence after which it is cleared.")] | None = None
-    deadband: Annotated[float, Meta(gt=0, description="Publish only a change of at least this, and before it goes stale.")] | None = None
-    store: Annotated[bool | list[str], Meta(description="false: shown, never stored; or the stores that keep it.")] = True
+    deadband: (
+        Annotated[float, Meta(gt=0, description="Publish only a change of at least this, and before it goes stale.")]
+        | None
+    ) = None
+    store: Annotated[bool | list[str], Meta(description="false: shown, never stored; or the stores that keep it.")] = (
+        True
+    )
     label: Annotated[str, Meta(description="What people call it.")] | None = None
 
 
@@ -77,7 +90,7 @@ _COMMON_KEYS: Final = frozenset(field.encode_name for field in msgspec.structs.f
 
 
 @dataclass(frozen=True, slots=True)
-class Topic(Generic[OptionsT]):
+class Topic(Generic[OptionsT_co]):
     """One measurement of the house, with everything that follows from its line.
 
     `name` is the part below `home/data/`; `every` and `stale` are in seconds; `options` are the keys that its
@@ -98,7 +111,7 @@ class Topic(Generic[OptionsT]):
     deadband: float | None
     store: bool | tuple[str, ...]
     label: str
-    options: OptionsT
+    options: OptionsT_co
 
     def stored_by(self, store: str) -> bool:
         """Whether the store of this name (archive, rrd, influx, …) keeps the topic."""
@@ -220,7 +233,9 @@ class Registry:
                     made[name] = key
                     yield topic
 
-    def _topic(self, name: str, line: TopicLine, options: Mapping[str, Any], path: KeyPath) -> "Topic[Mapping[str, Any]] | None":
+    def _topic(
+        self, name: str, line: TopicLine, options: Mapping[str, Any], path: KeyPath
+    ) -> "Topic[Mapping[str, Any]] | None":
         levels = name.split("/")
         if len(levels) != 3 or not all(map(WORD.fullmatch, levels)):  # noqa: PLR2004 (place/thing/name)
             self._note(path, "a topic is place/thing/name, in small letters, digits and _")
@@ -245,7 +260,9 @@ class Registry:
             self._note((*path, "range"), f"the range goes from low to high, not from {low:g} to {high:g}")
             return None
         common = msgspec.convert(
-            {key: source.raw[key] for key in ("every", "stale") if key in source.raw}, InstanceOptions, dec_hook=from_text
+            {key: source.raw[key] for key in ("every", "stale") if key in source.raw},
+            InstanceOptions,
+            dec_hook=from_text,
         )
         every = line.every or common.every
         return Topic(
@@ -282,7 +299,8 @@ class Registry:
             if topic.source != source:
                 continue
             try:
-                topics.append(replace(topic, options=self._checked(topic.options, kind, ("topics", self.key_of(topic.name)))))  # type: ignore[arg-type]
+                options: Any = self._checked(topic.options, kind, ("topics", self.key_of(topic.name)))
+                topics.append(cast("Topic[T]", replace(topic, options=options)))
             except DocumentError as error:
                 problems += [problem for problem in error.problems if problem not in problems]
         if problems:

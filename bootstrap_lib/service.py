@@ -115,7 +115,7 @@ class Service:
     def on_connected(self, session: bool) -> None:
         """Subscribe and publish again what a broker without memory has lost (`session` is False then)."""
 
-    def on_message(self, message: Message) -> bool:
+    def on_message(self, message: Message) -> bool:  # noqa: ARG002 (for subclasses)
         """Deal with a message that is no request; True if the loop should come back at once."""
         return False
 
@@ -150,7 +150,9 @@ class Service:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise StartError(f"{folder} cannot be made ({reason_of(error)}): create it for this user, or set STATE_DIRECTORY and RUNTIME_DIRECTORY") from None
+                raise StartError(
+                    f"{folder} cannot be made ({reason_of(error)}): create it for this user, or set STATE_DIRECTORY and RUNTIME_DIRECTORY"
+                ) from None
         self._hold_lock()
         self._state_file = self.state_folder / "instance.json"
         self.remembered = state.load(self._state_file, Remembered, Remembered())
@@ -170,7 +172,7 @@ class Service:
         self.health.enter("running", self.clock.now())
         self.beat()
         notify(READY=1, STATUS=self.status())
-        log.info("started (%s)", self.health.document(self.registry.digest).decode(), extra={"quiet": True}) if log.isEnabledFor(logging.DEBUG) else log.info("started")
+        log.info("started")
 
     def _hold_lock(self) -> None:
         self._lock = (self.state_folder / "lock").open("a")
@@ -265,7 +267,9 @@ class Service:
         return news
 
     def _receive(self, message: Message) -> bool:
-        if "/request/" in message.topic and message.topic.startswith((f"{self.prefix}/", f"{self.registry.root}/service/all/")):
+        if "/request/" in message.topic and message.topic.startswith(
+            (f"{self.prefix}/", f"{self.registry.root}/service/all/")
+        ):
             self.health.counters["requests"] += 1
             self.control.handle(message)
             return True
@@ -274,9 +278,9 @@ class Service:
     def _greet(self, session: bool) -> None:
         for name in (self.name, "all"):
             self.bus.subscribe(f"{self.registry.root}/service/{name}/request/+", only_new=False)
+        self.on_connected(session)
         self.bus.publish(f"{self.prefix}/status", b"online", qos=1, retain=True)
         self.publish_health()
-        self.on_connected(session)
 
     def _due(self, now: float) -> None:
         if self._reload_at is not None and now >= self._reload_at:
@@ -289,7 +293,9 @@ class Service:
     def beat(self) -> None:
         """Say that the loop turns: to systemd, and on the health topic."""
         watchdog = watchdog_seconds()
-        self._next_beat = time.monotonic() + min(self.options.heartbeat, watchdog / 2 if watchdog else self.options.heartbeat)
+        self._next_beat = time.monotonic() + min(
+            self.options.heartbeat, watchdog / 2 if watchdog else self.options.heartbeat
+        )
         self.clock.check()
         self.on_beat()
         self.publish_health()
@@ -298,9 +304,13 @@ class Service:
     def publish_health(self) -> None:
         """Publish the heartbeat; it expires when three beats fail to come."""
         if self.bus.online:
-            self.health.extra["clock"] = "estimated" if self.clock.estimated else "trusted" if self.clock.trusted else "waiting"
+            self.health.extra["clock"] = (
+                "estimated" if self.clock.estimated else "trusted" if self.clock.trusted else "waiting"
+            )
             expiry = max(1, round(BEATS * self.options.heartbeat))
-            self.bus.publish(f"{self.prefix}/health", self.health.document(self.registry.digest), retain=True, expiry=expiry)
+            self.bus.publish(
+                f"{self.prefix}/health", self.health.document(self.registry.digest), retain=True, expiry=expiry
+            )
 
     def error(self, sentence: str, topic: str | None = None) -> None:
         """Count an error for health; whether it is worth a log line is the caller's to say."""
@@ -312,12 +322,21 @@ class Service:
         os.set_blocking(self._wake_write, False)
         os.set_blocking(self._wake_read, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for number, event in ((signal.SIGTERM, "stop"), (signal.SIGINT, "stop"), (signal.SIGHUP, "reload"), (signal.SIGIO, "file")):
+        for number, event in (
+            (signal.SIGTERM, "stop"),
+            (signal.SIGINT, "stop"),
+            (signal.SIGHUP, "reload"),
+            (signal.SIGIO, "file"),
+        ):
             signal.signal(number, self._on_signal)
             self._signals[number] = event
         try:
             self._folder_watch = os.open(self.registry.path.parent or ".", os.O_RDONLY)
-            fcntl.fcntl(self._folder_watch, fcntl.F_NOTIFY, fcntl.DN_MODIFY | fcntl.DN_CREATE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
+            fcntl.fcntl(
+                self._folder_watch,
+                fcntl.F_NOTIFY,
+                fcntl.DN_MODIFY | fcntl.DN_CREATE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT,
+            )
         except OSError as error:
             log.warning("changes of topics.yaml are not noticed (%s): reload with SIGHUP", reason_of(error))
 

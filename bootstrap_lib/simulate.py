@@ -4,6 +4,7 @@ The demo and the tests run the real services on these, so the models keep what t
 pulsed auger, a flue that lags its fire, a flat lithium discharge curve, counters that only grow. All are seeded and
 repeatable, and run faster than life where `speed` says so.
 """
+# ruff: noqa: S311 (chance makes the curves, and is no secret)
 
 from __future__ import annotations
 
@@ -28,6 +29,11 @@ DAY: Final = 86_400.0
 def clamp(value: float, low: float, high: float) -> float:
     """Bring a value into a range."""
     return max(low, min(high, value))
+
+
+def is_between(time: float, begin: float, end: float) -> bool:
+    """Whether a second lies between two hours of its day."""
+    return begin <= time % DAY / 3600.0 < end
 
 
 class Wander:
@@ -69,8 +75,6 @@ FAN_A: Final[dict[BoilerPhase, float]] = {
 }
 AUGER_A: Final = 0.51
 CIRCULATOR_A: Final = 0.38
-AUGER_ON_S: Final = 12.0
-AUGER_PERIOD_S: Final = 32.0
 AUGER_KG_H: Final = 12.0
 """What the auger moves while it turns."""
 HEAT_KWH_KG: Final = 4.8
@@ -82,6 +86,49 @@ WATER_KWH_K: Final = 0.35
 """Heat that the boiler and its 300 l of water hold."""
 
 
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the boiler's own controller (s, °C)."""
+
+    start_at: float = 60.0
+    """Water below this asks for a fire."""
+    stop_at: float = 70.0
+    """Water above this ends it."""
+    pause_s: float = 300.0
+    """Least time off."""
+    prepurge_s: float = 90.0
+    charge_s: float = 60.0
+    """The first fuel goes in at once, for so long."""
+    dose_after_s: float = 240.0
+    """... and the rest of a lighting in pulses from here."""
+    flame: float = 12.0
+    """Flue above water by this much: the fire burns."""
+    ignition_s: float = 1500.0
+    """Without a flame by then the boiler locks out."""
+    lost_s: float = 900.0
+    """It does so too when the flue has been cooler than the water for this long."""
+    auger_on_s: float = 12.0
+    auger_period_s: float = 32.0
+    burnout_s: float = 480.0
+    burst_every_s: float = 1800.0
+    """Keep fire blows and feeds this often ..."""
+    burst_s: float = 40.0
+    """... for so long."""
+    circulate_from: float = 45.0
+    """The circulator runs while the water is above this."""
+
+
+EMBERS: Final = 0.2
+"""Share of a fire from which air alone makes a new one."""
+DEAD: Final = 0.02
+"""Share of a fire below which there is none."""
+LIGHTING_KG: Final = 0.02
+"""Fuel that hot air needs to light."""
+LIGHTING_AIR: Final = 0.8
+"""Share of the igniter's full heat that lights it."""
+LAST_KG: Final = 0.005
+"""Fuel below which a fire starves."""
+
+
 class Boiler:
     """A 20 kW pellet boiler with igniter and keep-fire: a fuel bed, a flue, a mass of water and a house that cools it.
 
@@ -91,7 +138,7 @@ class Boiler:
 
     def __init__(self, seed: int = 0, *, speed: float = 1.0, time: float = 0.0, water: float = 58.0) -> None:
         """`time` is the second of the day, `water` the first temperature in °C."""
-        self._random = Random(seed)  # noqa: S311 (a curve, no secret)
+        self._random = Random(seed)
         self._demand = Wander(self._random, 5 * 3600)
         self.speed = speed
         self.time = time
@@ -102,7 +149,7 @@ class Boiler:
         self.silo_kg = 2000.0
         self.burned_kg = 0.0
         """Fuel that the auger has moved in all."""
-        self.start_at, self.stop_at = 60.0, 70.0
+        self.control = Control()
         self._water = water
         self._flue = water - 9.0
         self._return = water - 4.0
@@ -141,7 +188,7 @@ class Boiler:
             igniter=amperes(IGNITER_A * self._igniter),
             fan=amperes((FAN_A[self.phase] or 0.13) * self._fan),
             auger=amperes(AUGER_A * self._auger),
-            circulator=amperes(CIRCULATOR_A * (self._water > 45.0)),  # noqa: PLR2004
+            circulator=amperes(CIRCULATOR_A * (self._water > self.control.circulate_from)),
         )
 
     def _enter(self, phase: BoilerPhase) -> None:
@@ -150,48 +197,52 @@ class Boiler:
 
     def _control(self) -> None:
         """Do what the boiler's own controller does."""
+        control = self.control
         within = self.time - self.since
         if self._flue > self._water:
             self._flame_seen = self.time
-        cold = self._water < self.start_at and self.enabled
-        burst = False
+        cold = self._water < control.start_at and self.enabled
         if self.phase == "off":
-            if cold and within > 300.0:  # noqa: PLR2004
+            if cold and within > control.pause_s:
                 self._enter("prepurge")
         elif self.phase == "prepurge":
-            if within > 90.0:  # noqa: PLR2004
+            if within > control.prepurge_s:
                 self._enter("ignition")
         elif self.phase == "ignition":
-            if self._flue - self._water > 12.0:  # noqa: PLR2004
+            if self._flue - self._water > control.flame:
                 self._enter("combustion")
-            elif within > 1500.0:  # noqa: PLR2004
-                self.enabled = False
-                self._enter("off")
+            elif within > control.ignition_s:
+                self._lock_out()
         elif self.phase == "combustion":
-            if self._water > self.stop_at or not self.enabled:
+            if self._water > control.stop_at or not self.enabled:
                 self._enter("burnout")
-            elif within > 900.0 and self.time - self._flame_seen > 900.0:  # noqa: PLR2004
-                self.enabled = False
-                self._enter("off")
+            elif min(within, self.time - self._flame_seen) > control.lost_s:
+                self._lock_out()
         elif self.phase == "burnout":
-            if within > 480.0:  # noqa: PLR2004
+            if within > control.burnout_s:
                 self._enter("keep_fire")
-        else:
-            burst = within % 1800.0 > 1760.0  # noqa: PLR2004
-            if cold and self._lit > 0.2:  # noqa: PLR2004
-                self._enter("combustion")
-            elif not self.enabled or self._lit < 0.02:  # noqa: PLR2004
-                self._enter("off")
-        within = self.time - self.since
+        elif cold and self._lit > EMBERS:
+            self._enter("combustion")
+        elif not self.enabled or self._lit < DEAD:
+            self._enter("off")
+        self._drive(self.time - self.since)
+
+    def _lock_out(self) -> None:
+        self.enabled = False
+        self._enter("off")
+
+    def _drive(self, within: float) -> None:
+        """Switch the motors, so long after the phase began."""
+        control = self.control
+        in_burst = within % control.burst_every_s - (control.burst_every_s - control.burst_s)
+        burst = self.phase == "keep_fire" and in_burst > 0.0
+        pulse = within % control.auger_period_s < control.auger_on_s
         self._fan = self.phase not in ("off", "keep_fire") or burst
-        # The igniter stays on until the flame is seen, the first charge is fed in one go.
         self._igniter = self.phase == "ignition"
-        pulsing = within % AUGER_PERIOD_S < AUGER_ON_S
-        self._auger = (
-            (self.phase == "combustion" and pulsing)
-            or (self.phase == "ignition" and (within < 60.0 or (within > 240.0 and pulsing)))  # noqa: PLR2004
-            or (burst and within % 1800.0 < 1772.0)  # noqa: PLR2004
-        )
+        if self.phase == "ignition":
+            self._auger = within < control.charge_s or (within > control.dose_after_s and pulse)
+        else:
+            self._auger = (self.phase == "combustion" and pulse) or (burst and in_burst < control.auger_on_s)
 
     def _burn(self, passed: float) -> None:
         """Move fuel, fire and heat on by at most a second."""
@@ -201,10 +252,10 @@ class Boiler:
             self.burned_kg += fed
             self._bed_kg += fed
         self._hot_air += (float(self._igniter and self.igniter_works) - self._hot_air) * passed / 90.0
-        if self._bed_kg > 0.02 and self._hot_air > 0.8:  # noqa: PLR2004
+        if self._bed_kg > LIGHTING_KG and self._hot_air > LIGHTING_AIR:
             self._lit = min(1.0, self._lit + passed / 120.0)
         air = 1.0 if self._fan else 0.02
-        alive = self._bed_kg > 0.005  # noqa: PLR2004
+        alive = self._bed_kg > LAST_KG
         self._lit = clamp(self._lit + (passed / 200.0 if alive and self._lit and self._fan else 0.0), 0.0, 1.0)
         self._lit *= exp(-passed / (9000.0 if alive or not self._fan else 120.0))
         burned = min(self._bed_kg * self._lit * air / 240.0, MAX_KG_S) * passed
@@ -277,7 +328,7 @@ class Battery:
         self, seed: int = 0, *, speed: float = 1.0, time: float = 0.0, soc: float = 0.6, capacity: float = 280.0
     ) -> None:
         """`time` is the second of the day, `soc` 0..1, `capacity` in Ah."""
-        self._random = Random(seed)  # noqa: S311 (a curve, no secret)
+        self._random = Random(seed)
         self._clouds = Wander(self._random, 5400.0)
         self._habit = Wander(self._random, 7000.0)
         self._spread = [self._random.gauss(0.0, 0.004) for _ in range(8)]
@@ -297,7 +348,7 @@ class Battery:
             passed = min(left, 30.0)
             self.time += passed
             solar = self.solar_peak * sunlight(self.time) * clamp(0.75 + 0.5 * self._clouds(self.time), 0.08, 1.0)
-            evening = 1.0 if 17.0 < self.time % DAY / 3600.0 < 22.5 else 0.0  # noqa: PLR2004
+            evening = 1.0 if is_between(self.time, 17.0, 22.5) else 0.0
             load = self.load_mean * (1.0 + 0.8 * evening + 0.5 * self._habit(self.time))
             current = (solar - load) / (8 * cell_voltage(self.soc))
             if (self.soc >= 1.0 and current > 0.0) or (self.soc <= 0.0 and current < 0.0):
@@ -310,7 +361,7 @@ class Battery:
                 break
         noise = self._random.gauss
         cells = tuple(
-            round(cell_voltage(self.soc) + current * 0.0004 + spread * (1.0 + 2.0 * (self.soc > 0.97)), 3)  # noqa: PLR2004
+            round(cell_voltage(self.soc) + current * 0.0004 + spread * (1.0 + 2.0 * (self.soc > LIFEPO4[-3][0])), 3)
             for spread in self._spread
         )
         return BatterySample(
@@ -349,7 +400,7 @@ class Meter:
         total: float = 0.0,
     ) -> None:
         """Rates `base` (always) and `draw` (one kettle, one tap) in kW or m³/h; `total` is what it shows at first."""
-        self._random = Random(seed)  # noqa: S311 (a curve, no secret)
+        self._random = Random(seed)
         self.speed = speed
         self.time = time
         self.total = total
@@ -363,8 +414,8 @@ class Meter:
         while left > 0.0:
             passed = min(left, 10.0)
             self.time += passed
-            hour = self.time % DAY / 3600.0
-            awake = 0.15 if hour < 6.0 else 1.0 + (1.5 if 6.5 < hour < 8.5 or 17.5 < hour < 21.5 else 0.0)  # noqa: PLR2004
+            busy = is_between(self.time, 6.5, 8.5) or is_between(self.time, 17.5, 21.5)
+            awake = 0.15 if is_between(self.time, 0.0, 6.0) else 2.5 if busy else 1.0
             if self.time >= self._drawing_until and self._random.random() < passed * awake / 1200.0:
                 self._drawing_until = self.time + self._random.uniform(20.0, 300.0)
             rate = self.base + (self.draw if self.time < self._drawing_until else 0.0)
@@ -421,6 +472,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "runtime": Shape(3600.0),
     "size": Shape(420.0, 0.0, 60.0),
     "count": Shape(12.0, 4.0, 4.0),
+    "number": Shape(7.0, 0.0, 3.0),
     "starts": Shape(0.3),
     "cycles": Shape(0.05),
     "days": Shape(40.0, 0.0, 3.0),
@@ -435,6 +487,10 @@ SHAPES: Final[dict[str, Shape]] = {
 """A believable curve for each number of the table of quantities."""
 
 
+MOSTLY_OFF: Final = 0.4
+"""The slow swing above which a switch is on."""
+
+
 def curve(quantity: str, seed: int = 0, states: Sequence[str] = ("off", "on")) -> Callable[[float], Value]:
     """Return a function of time (seconds since local midnight of any day) for a topic that ends in `quantity`.
 
@@ -442,12 +498,12 @@ def curve(quantity: str, seed: int = 0, states: Sequence[str] = ("off", "on")) -
     or so; KeyError where the table of quantities has no such word.
     """
     row = QUANTITIES[quantity]
-    random = Random(f"{quantity} {seed}")  # noqa: S311 (a curve, no secret)
+    random = Random(f"{quantity} {seed}")
     slow = Wander(random, 4 * 3600.0)
     if row.kind == "text":
         return lambda _time: "simulated"
     if row.kind == "switch":
-        return lambda time: slow(time) > 0.4  # noqa: PLR2004
+        return lambda time: slow(time) > MOSTLY_OFF
     if row.kind == "state":
         return lambda time: states[int(clamp((slow(time) + 1.0) / 2.0, 0.0, 0.999) * len(states))]
     shape = SHAPES[quantity]

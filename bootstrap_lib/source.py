@@ -16,6 +16,7 @@ The library owns schedule, back-off, range check, deadband, staleness, publishin
 import heapq
 import logging
 import random
+import select
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ import msgspec
 
 from bootstrap_lib import state
 from bootstrap_lib.bus import Message, Published
-from bootstrap_lib.clock import boot_id, since_boot
+from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.document import reason as reason_of
@@ -77,6 +78,10 @@ class Source(Service):
     """A service that measures. Subclasses write `samples`, and annotate `options` and `topics` with their types."""
 
     topics: tuple[AnyTopic, ...]
+    spool: Spool
+    _settle_at: float = 0.0
+    _listen_until: float | None = None
+    _rounds = 0
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; the device is opened by `samples`."""
@@ -98,10 +103,25 @@ class Source(Service):
         """Open the device, then yield samples for as long as `tick()` says so; `with` closes it at the end."""
         raise NotImplementedError
 
+    @classmethod
+    def scan(cls, options: Any) -> Iterator[str]:  # noqa: ARG003 (for subclasses)
+        """Look for what is there, named or not: a line for each, with its id and a live value. For `constellation scan`."""
+        yield from ()
+
+    def measure_once(self, timeout: float) -> Iterator[Sample]:
+        """Measure one round, or listen for `timeout` seconds, without publishing anything; for `constellation once`."""
+        self._listen_until = time.monotonic() + timeout
+        awaited = {topic.name for topic in self.topics}
+        for topic, value in self.samples():
+            yield topic, value
+            awaited.discard(topic.name)
+            if not awaited:
+                return
+
     def load(self, registry: Registry) -> bool:
         """Take options and topics of a registry."""
         changed = super().load(registry)
-        topics = registry.topics_of(self.name, topic_option_type(type(self)))
+        topics: tuple[AnyTopic, ...] = registry.topics_of(self.name, topic_option_type(type(self)))
         changed = changed or getattr(self, "topics", None) != topics
         self.topics = topics
         return changed
@@ -124,6 +144,8 @@ class Source(Service):
         With a file descriptor, a round begins as soon as it can be read: for devices that speak by themselves.
         Between rounds the loop turns: heartbeat, requests, staleness, sending.
         """
+        if self._listen_until is not None:
+            return self._tick_once(self._listen_until, file)
         self._end_round()
         while not (self.stopping or self._changed or self._pausing()):
             now = time.monotonic()
@@ -136,6 +158,12 @@ class Source(Service):
             if self.turn(max(0.0, (due if file is not None else min(due, self._due_at)) - now), file):
                 return True
         return False
+
+    def _tick_once(self, until: float, file: int | None) -> bool:
+        if file is not None:
+            return bool(select.select([file], [], [], max(0.0, until - time.monotonic()))[0])
+        self._rounds += 1
+        return self._rounds == 1
 
     def _housekeep(self, now: float) -> float:
         """Do what is due besides measuring; returns when it wants to be called again."""
@@ -174,7 +202,11 @@ class Source(Service):
             self.turn(max(0.0, min(until, self._housekeep(now), now + left) - now))
 
     def _device_failed(self, error: Exception) -> None:
-        sentence = reason_of(error) if isinstance(error, (DeviceError, OSError)) else f"{type(error).__name__}: {reason_of(error)}"
+        sentence = (
+            reason_of(error)
+            if isinstance(error, (DeviceError, OSError))
+            else f"{type(error).__name__}: {reason_of(error)}"
+        )
         self.error(sentence)
         if sentence != self._trouble:
             self._trouble = sentence
@@ -221,7 +253,9 @@ class Source(Service):
             self._published.add(topic.name)
             self._save_published()
         if topic.store is False or topic.kind == "text":
-            self.bus.publish(self.topic_of(topic.name), encode_tail(head, self.clock.now() if boot else at), qos=1, retain=True)
+            self.bus.publish(
+                self.topic_of(topic.name), encode_tail(head, self.clock.now() if boot else at), qos=1, retain=True
+            )
             self.health.counters["published"] += 1
         else:
             self._append(topic.name, head, at, boot)
@@ -289,7 +323,13 @@ class Source(Service):
             return
         self.health.stale.add(name)
         why = self._failing.get(name) or self._trouble or "it does not answer"
-        log.warning("%s is silent for %s, it is cleared: %s", name, describe(topic.stale), why, extra={"topic": self.topic_of(name)})
+        log.warning(
+            "%s is silent for %s, it is cleared: %s",
+            name,
+            describe(topic.stale),
+            why,
+            extra={"topic": self.topic_of(name)},
+        )
         self.health.enter("degraded", self.clock.now())
         self.publish_health()
 
@@ -310,7 +350,6 @@ class Source(Service):
         self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
         self._cursor = 0
         self._in_flight: dict[int, int] = {}
-        self._settle_at = 0.0
         self._mark = 0
         self._mark_moved = self._connected_at = time.monotonic()
         self._resend_pause = RESEND_AFTER
@@ -382,7 +421,9 @@ class Source(Service):
 
     def _correct_old_boots(self) -> None:
         for boot, first, _last in list(self.spool.uncertain()):
-            if boot != boot_id():  # that boot ended before its clock was set: right in order, late at most by its length
+            if (
+                boot != boot_id()
+            ):  # that boot ended before its clock was set: right in order, late at most by its length
                 self.spool.correct(boot, self.remembered.known - first)
 
     def on_connected(self, session: bool) -> None:
@@ -466,15 +507,19 @@ class Source(Service):
 
     def on_beat(self) -> None:
         """Tell health what waits."""
-        self.health.extra["spool"] = {"waiting": self.spool.count(), "dropped": self.spool.dropped, "dead": self.dead.count} | (
-            {"trouble": self.spool.trouble} if self.spool.trouble else {}
-        )
+        self.health.extra["spool"] = {
+            "waiting": self.spool.count(),
+            "dropped": self.spool.dropped,
+            "dead": self.dead.count,
+        } | ({"trouble": self.spool.trouble} if self.spool.trouble else {})
         self.health.extra["topics"] = {"alive": len(self._last), "known": len(self.topics)}
 
     def status(self) -> str:
         """One line: how many topics are alive and what waits."""
         waiting = self.spool.count()
-        return f"{self.health.state}: {len(self._last)} of {len(self.topics)} topics alive" + (f", {waiting} waiting" if waiting > 1 else "")
+        return f"{self.health.state}: {len(self._last)} of {len(self.topics)} topics alive" + (
+            f", {waiting} waiting" if waiting > 1 else ""
+        )
 
     def _pausing(self) -> bool:
         until = self.remembered.paused

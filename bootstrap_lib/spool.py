@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bootstrap_lib.reading import Sequence
 
@@ -83,7 +83,7 @@ class Spool:
             self._reserved = reserved
 
     @staticmethod
-    def _meta(database: sqlite3.Connection, name: str) -> object:
+    def _meta(database: sqlite3.Connection, name: str) -> Any:
         row = database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
@@ -142,7 +142,9 @@ class Spool:
     def settle(self, age: float = 2.0) -> None:
         """Move what has waited for `age` seconds to the disk, in one transaction; a full disk is said and tried again."""
         until = time.monotonic() - age
-        rows = self._fresh.execute("SELECT * FROM tail WHERE since <= ? OR since > ? LIMIT 50000", (until, until + age + 60)).fetchall()
+        rows = self._fresh.execute(
+            "SELECT * FROM tail WHERE since <= ? OR since > ? LIMIT 50000", (until, until + age + 60)
+        ).fetchall()
         try:
             self._reserve()
             if rows:
@@ -155,10 +157,14 @@ class Spool:
             self.trouble = f"the spool cannot be written to disk: {error}"
 
     def _bound(self) -> None:
-        pages, size, free = (self._kept.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count"))
+        pages, size, free = (
+            self._kept.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
+        )
         if (pages - free) * size > self.limit:
             count = self._kept.execute("SELECT count(*) FROM tail").fetchone()[0] // 50 + 1
-            self._kept.execute("DELETE FROM tail WHERE number IN (SELECT number FROM tail ORDER BY number LIMIT ?)", (count,))
+            self._kept.execute(
+                "DELETE FROM tail WHERE number IN (SELECT number FROM tail ORDER BY number LIMIT ?)", (count,)
+            )
             self.dropped += count
 
     def correct(self, boot: str, offset: int) -> None:
@@ -200,7 +206,9 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
         return _prepare(path, synchronous)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
-            raise SpoolError(f"{path} cannot be opened: check that its folder exists and belongs to this user") from None
+            raise SpoolError(
+                f"{path} cannot be opened: check that its folder exists and belongs to this user"
+            ) from None
         aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
         path.rename(aside)
         for ending in ("-wal", "-shm"):
@@ -219,6 +227,8 @@ def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:
     if version == FORMAT and database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         database.close()
         raise sqlite3.DatabaseError("its pages do not agree")
-    database.executescript(f"PRAGMA cache_size=-256; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; {_TABLES}")
+    database.executescript(
+        f"PRAGMA cache_size=-256; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; {_TABLES}"
+    )
     database.execute(f"PRAGMA user_version={FORMAT}")
     return database

@@ -56,7 +56,9 @@ class DeadLetters:
     def add(self, topic: str, payload: bytes, reason: str) -> None:
         """Keep a message (its first 4 kB) with the reason."""
         self.count += 1
-        line = msgspec.json.encode({"topic": topic, "payload": payload[:4096].decode("utf-8", "replace"), "reason": reason})
+        line = msgspec.json.encode(
+            {"topic": topic, "payload": payload[:4096].decode("utf-8", "replace"), "reason": reason}
+        )
         try:
             if self.path.exists() and self.path.stat().st_size > self.LIMIT:
                 self.path.replace(self.path.with_name(self.path.name + ".1"))

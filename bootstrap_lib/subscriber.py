@@ -171,7 +171,9 @@ class Subscriber(Service):
         topic = self.registry.topics.get(name)
         try:
             if topic is None:
-                raise Poison("topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`")
+                raise Poison(
+                    "topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`"
+                )
             reading = decode(name, message.payload, sequence)
             if reading.time > self.clock.now() + AHEAD:
                 raise Poison("its time is more than a minute ahead: set the clock of its source")
@@ -211,4 +213,6 @@ class Subscriber(Service):
     def status(self) -> str:
         """One line: what was stored, what waits."""
         waiting = len(self._unacknowledged)
-        return f"{self.health.state}: {self.health.counters['stored']} stored" + (f", {waiting} waiting" if waiting else "")
+        return f"{self.health.state}: {self.health.counters['stored']} stored" + (
+            f", {waiting} waiting" if waiting else ""
+        )

@@ -1,0 +1,332 @@
+"""What the broker needs to know of the house: certificates, passwords and rights, all derived from topics.yaml.
+
+The house and the demo use the same files (systemd/mosquitto/), below different roots and on different ports.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bootstrap_lib.installation import CREDENTIALS, InstallError, Installation, shipped
+from bootstrap_lib.registry import Registry
+
+FOLDER: Final = Path("/etc/mosquitto/constellation")
+"""Where the broker's own files lie: passwords, rights, its certificate and key."""
+DROP_IN: Final = Path("/etc/mosquitto/conf.d/constellation.conf")
+CA: Final = Path("/etc/constellation/ca.crt")
+CA_KEY: Final = Path("/etc/constellation/credentials/ca.key")
+OPERATOR: Final = Path("/etc/constellation/operator")
+"""XDG_CONFIG_HOME for mosquitto_sub and mosquitto_pub as the operator."""
+LOCAL_RIGHTS: Final = FOLDER / "acl.local"
+"""Rights that the user adds by hand; taken over into `acl`."""
+PORT: Final = 8883
+SETTINGS: Final = {"ca": str(CA), "password": "secret:mqtt.{instance}"}
+"""What `broker:` in topics.yaml says in a house that was installed."""
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+CA_DAYS, SERVER_DAYS, RENEW_DAYS = 7300, 3650, 60
+
+OWN: Final = ("readwrite {root}/service/%u/#", "read {root}/service/+/stored/%u")
+"""Rights of every user to what bears its name; %u is that name. Requests to another are not among them."""
+
+INSTANCE: Final = ("read {root}/service/all/request/#", "read {root}/service/+/status", "read {root}/service/+/health")
+SECTIONS: Final = {"sources": (*INSTANCE, "write {root}/data/#"), "subscribers": (*INSTANCE, "read {root}/data/#")}
+"""Rights of an instance that follow from standing below `sources:` or `subscribers:`."""
+
+SERVICES: Final = {
+    "archive": ("write {root}/service/+/request/resend",),
+    "rrd": ("write {root}/service/+/request/replay", "read {root}/service/+/response/replay"),
+    "influx": ("write {root}/service/+/request/replay", "read {root}/service/+/response/replay"),
+    "phase": ("write {root}/data/#",),
+    "alerts": ("readwrite {root}/alert/#", "readwrite {root}/notify/#"),
+    "pushover": (
+        "read {root}/alert/#",
+        "readwrite {root}/notify/#",
+        "write {root}/service/+/request/acknowledge",
+        "write {root}/service/+/request/graph",
+        "read {root}/service/+/response/graph",
+    ),
+    "apprise": ("read {root}/alert/#", "readwrite {root}/notify/#"),
+    "exporter": ("read {root}/alert/#",),
+    "discovery": ("readwrite homeassistant/#",),
+    "web": (
+        "read {root}/alert/#",
+        "read {root}/service/+/log",
+        "write {root}/service/+/request/#",
+        "read {root}/service/+/response/#",
+    ),
+    "button": ("write {root}/service/+/request/pause", "write {root}/service/+/request/resume"),
+}
+"""Rights of services that do more than their section; a service of the user's own gets its in acl.local."""
+
+PEOPLE: Final = {
+    "operator": (
+        "readwrite {root}/data/#",
+        "readwrite {root}/alert/#",
+        "readwrite {root}/notify/#",
+        "readwrite {root}/service/+/status",
+        "readwrite {root}/service/+/health",
+        "readwrite {root}/service/+/stored/+",
+        "read {root}/service/+/log",
+        "read {root}/service/+/response/#",
+        "write {root}/service/+/request/#",
+        "readwrite homeassistant/#",
+        "read $SYS/#",
+    ),
+    "phone": (
+        "read {root}/data/#",
+        "read {root}/alert/#",
+        "read {root}/service/+/status",
+        "read {root}/service/+/health",
+        "write {root}/service/+/request/acknowledge",
+        "write {root}/service/+/request/snooze",
+        "read {root}/service/+/response/acknowledge",
+        "read {root}/service/+/response/snooze",
+    ),
+    "homeassistant": (
+        "read {root}/data/#",
+        "read {root}/alert/#",
+        "read {root}/service/+/status",
+        "read homeassistant/#",
+        "write homeassistant/status",
+    ),
+    "failure": ("write {root}/notify/#",),
+}
+"""Users that are no instance: the command line, a phone's app, Home Assistant, and what OnFailure= starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that `prepare_broker` made ready; all paths are real ones."""
+
+    config: Path
+    """For `mosquitto -c`."""
+    settings: dict[str, Any]
+    """The section `broker:` of a topics.yaml that uses it."""
+    credentials: Path
+    """For $CONSTELLATION_CREDENTIALS of each process."""
+    operator: Path
+    """For $XDG_CONFIG_HOME of mosquitto_sub."""
+    log: Path
+
+    def subscribe_line(self, pattern: str = "home/#") -> str:
+        """Return a line that shows what the broker carries, to be pasted into a shell."""
+        return f"XDG_CONFIG_HOME={self.operator} mosquitto_sub -v -t '{pattern}'"
+
+
+def users(registry: Registry) -> Iterator[str]:
+    """Names of all users of the broker: the instances of every host, and the people; InstallError if one is both."""
+    if clash := ", ".join(PEOPLE.keys() & registry.instances.keys()):
+        raise InstallError(
+            f"{registry.path}: no instance may be called {clash}: the broker has a user of that name already"
+        )
+    yield from (*registry.instances, *PEOPLE)
+
+
+def rights(registry: Registry, local: str = "") -> str:
+    """Return the broker's access control list (mosquitto.conf(5), acl_file); `local` is added as it is."""
+    lines = ["# Written by `constellation units --install` from topics.yaml; your own rights go into acl.local.", ""]
+    lines += [f"pattern {right.format(root=registry.root)}" for right in OWN]
+    for name in users(registry):
+        if instance := registry.instances.get(name):
+            granted = SECTIONS[instance.section] + SERVICES.get(instance.service, ())
+        else:
+            granted = PEOPLE[name]
+        lines += ["", f"user {name}", *(f"topic {right.format(root=registry.root)}" for right in granted)]
+    return "\n".join(lines) + "\n" + (f"\n# acl.local\n{local}" if local else "")
+
+
+def hashed(password: str, salt: bytes | None = None) -> str:
+    """Return a password as mosquitto keeps it: `$7$`, PBKDF2 with SHA-512, as mosquitto_passwd(1) writes it."""
+    salt = salt or secrets.token_bytes(12)
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101, 64)
+    return f"$7$101${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
+
+
+def _matches(password: str, kept: str) -> bool:
+    try:
+        salt = base64.b64decode(kept.split("$")[3])
+    except (IndexError, ValueError):
+        return False
+    return bool(salt) and hmac.compare_digest(hashed(password, salt), kept)
+
+
+def is_here(registry: Registry) -> bool:
+    """Whether this machine runs the broker of the registry."""
+    name = socket.gethostname()
+    return registry.broker.host in LOOPBACK | {name, f"{name}.local", socket.getfqdn()}
+
+
+def install(installation: Installation, registry: Registry, *, port: int | None = None) -> None:
+    """Write everything that mosquitto needs; what exists and is right stays as it is."""
+    _certificates(installation, registry.broker.host)
+    _credentials(installation, registry)
+    local = installation.path(LOCAL_RIGHTS)
+    text = rights(registry, local.read_text("utf-8") if local.exists() else "")
+    installation.write(FOLDER / "acl", text, mode=0o640, group="mosquitto")
+    address = " 127.0.0.1" if registry.broker.host in LOOPBACK else ""
+    port = port or registry.broker.port or PORT
+    settings = shipped("mosquitto/constellation.conf").replace("listener 8883 127.0.0.1", f"listener {port}{address}")
+    installation.write(DROP_IN, _relocated(settings, installation))
+    _operator(installation, registry, port)
+
+
+def prepare_broker(folder: Path, registry: Registry, port: int) -> Broker:
+    """Make a broker of its own ready in a folder: the shipped configuration over Debian's, on a port of loopback."""
+    installation = Installation(folder, quiet=True)
+    install(installation, registry, port=port)
+    for place in ("run/mosquitto", "var/lib/mosquitto", "var/log/mosquitto"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    stock = _relocated(shipped("mosquitto/stock.conf"), installation)
+    if os.geteuid() == 0:
+        stock += "\n# In a folder of root's own, where the user mosquitto could not go.\nuser root\n"
+    installation.write("/etc/mosquitto/mosquitto.conf", stock)
+    return Broker(
+        config=installation.path("/etc/mosquitto/mosquitto.conf"),
+        settings={"host": "localhost", "port": port, **SETTINGS, "ca": str(installation.path(CA))},
+        credentials=installation.path(CREDENTIALS),
+        operator=installation.path(OPERATOR),
+        log=installation.path("/var/log/mosquitto/mosquitto.log"),
+    )
+
+
+def _relocated(settings: str, installation: Installation) -> str:
+    """Move the paths of a broker's configuration below another root."""
+    if installation.live:
+        return settings
+    return re.sub(r"(?m)^(\w+(?: file)?) (/(?:etc|run|var)/)", rf"\1 {installation.root}\2", settings)
+
+
+def _credentials(installation: Installation, registry: Registry) -> None:
+    """Give every user a password of its own, and the broker their hashes; what exists is never overwritten."""
+    passwords = installation.path(FOLDER / "passwords")
+    try:
+        lines = passwords.read_text("utf-8").splitlines() if passwords.exists() else []
+    except PermissionError:
+        raise InstallError(f"{passwords} cannot be read: run this as root, for example with sudo") from None
+    kept = dict(line.split(":", 1) for line in lines if ":" in line)
+    ours = {path.name.removeprefix("mqtt.") for path in installation.files(f"{CREDENTIALS}/mqtt.*")}
+    wanted = list(users(registry))
+    for name in ours.difference(wanted):
+        if kept.pop(name, None):
+            installation.say(f"taken the broker's password from '{name}', which topics.yaml no longer has")
+    for name in wanted:
+        path = CREDENTIALS / f"mqtt.{name}"
+        file = installation.path(path)
+        if file.exists():
+            password = file.read_text("utf-8").strip()
+        else:
+            password = secrets.token_urlsafe(24)
+            installation.write(path, password + "\n", mode=0o600)
+        if not _matches(password, kept.get(name, "")):
+            kept[name] = hashed(password)
+    text = "".join(f"{name}:{value}\n" for name, value in kept.items())
+    installation.write(FOLDER / "passwords", text, mode=0o640, group="mosquitto")
+
+
+def _operator(installation: Installation, registry: Registry, port: int) -> None:
+    """Write option files with which mosquitto_sub and mosquitto_pub are the operator, no password on their command line."""
+    file = installation.path(CREDENTIALS / "mqtt.operator")
+    if not file.exists():  # only a dry run comes here before it was made
+        return
+    host = "localhost" if registry.broker.host in LOOPBACK else registry.broker.host
+    options = (
+        f"-h {host}\n-p {port}\n--cafile {installation.path(CA)}\n-u operator\n-P {file.read_text().strip()}\n-V 5\n"
+    )
+    for program in ("mosquitto_sub", "mosquitto_pub"):
+        installation.write(OPERATOR / program, options, mode=0o600)
+
+
+# -- certificates, by the openssl command that every Debian has -------------------------------------------------------
+
+
+def _openssl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise InstallError("the certificates cannot be made: apt install openssl") from None
+
+
+_KEY: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
+
+
+def _request(
+    installation: Installation, key: Path, certificate: Path, group: str | None, *arguments: str | Path
+) -> None:
+    """Make a key and a certificate together, and put both in place."""
+    with tempfile.TemporaryDirectory(prefix="constellation-") as folder:
+        new_key, new_certificate = Path(folder, "key"), Path(folder, "certificate")
+        done = _openssl("req", "-x509", *_KEY, "-keyout", new_key, "-out", new_certificate, *arguments)
+        if done.returncode:
+            raise InstallError(f"openssl cannot make {certificate}: {' '.join(done.stderr.split())[-300:]}")
+        installation.write(key, new_key.read_text(), mode=0o640 if group else 0o600, group=group)
+        installation.write(certificate, new_certificate.read_text())
+
+
+def _certificates(installation: Installation, host: str) -> None:
+    """Make an authority of the house's own once, and the broker's certificate whenever it is missing, wrong or old."""
+    names = dict.fromkeys(
+        ("localhost", socket.gethostname(), f"{socket.gethostname()}.local", host, "127.0.0.1", "::1")
+    )
+    authority, server = installation.path(CA), installation.path(FOLDER / "server.crt")
+    if not authority.exists():
+        installation.say(f"made a certificate authority for this house ({installation.path(CA_KEY)} is its key)")
+        if installation.dry_run:
+            return
+        use = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        subject = ("-subj", f"/CN=Constellation of {socket.gethostname()[:40]}")
+        _request(installation, CA_KEY, CA, None, "-days", str(CA_DAYS), *subject, *use)
+    if server.exists() and _is_right(server, authority, names):
+        return
+    installation.say(f"made the broker's certificate, for {', '.join(names)}")
+    if installation.dry_run:
+        return
+    if not installation.path(CA_KEY).exists():
+        raise InstallError(
+            f"{CA_KEY} is missing, so the broker's certificate cannot be made: put it back, or remove {CA} to begin anew"
+        )
+    _request(
+        installation,
+        FOLDER / "server.key",
+        FOLDER / "server.crt",
+        "mosquitto",
+        *("-days", str(SERVER_DAYS), "-subj", f"/CN={socket.gethostname()[:60]}"),
+        *("-CA", authority, "-CAkey", installation.path(CA_KEY)),
+        *("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),
+        *("-addext", "keyUsage=critical,digitalSignature"),
+        *("-addext", "subjectAltName=" + ",".join(f"{_kind(name)}:{name}" for name in names)),
+    )
+
+
+def _is_right(certificate: Path, authority: Path, names: dict[str, None]) -> bool:
+    """Whether a certificate is the authority's, good for all names, and for some time to come."""
+    if _openssl("verify", "-CAfile", authority, certificate).returncode:
+        return False
+    if _openssl("x509", "-noout", "-checkend", str(RENEW_DAYS * 86400), "-in", certificate).returncode:
+        return False
+    said = _openssl("x509", "-noout", "-ext", "subjectAltName", "-in", certificate).stdout
+    have = {
+        address.partition(":")[2]
+        for address in said.replace("IP Address:", "IP:").split("\n", 1)[1].strip().split(", ")
+    }
+    return have >= {"0:0:0:0:0:0:0:1" if name == "::1" else name for name in names}
+
+
+def _kind(name: str) -> str:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, name)
+        except OSError:
+            continue
+        return "IP"
+    return "DNS"

@@ -1,0 +1,112 @@
+"""A person's connection to the broker, for the commands: listens for a moment, asks a service and waits for its answer.
+
+It is the user `operator` at the broker; its password lies beside the others as `mqtt.operator`.
+"""
+
+import contextlib
+import os
+import queue
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from bootstrap_lib.bus import Bus, Connected, Event, Message
+from bootstrap_lib.reading import as_json
+from bootstrap_lib.registry import Registry
+from bootstrap_lib.service import StartError
+
+PATIENCE = 5.0
+"""Seconds to wait for the broker."""
+
+
+class Client:
+    """Context in which there is a connection; StartError says why there is none."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Prepare it; the connection is made on entering."""
+        self.registry = registry
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        name = f"operator_{os.getpid()}"
+        self._bus = Bus(registry.broker, "operator", self._events.put, session_expiry=0, client_id=name)
+
+    def __enter__(self) -> Self:
+        """Connect."""
+        try:
+            self._bus.start()
+        except OSError as error:
+            raise StartError(str(error)) from None
+        deadline = time.monotonic() + PATIENCE
+        while not isinstance(self._next(deadline), Connected):
+            if time.monotonic() >= deadline:
+                self._bus.stop(0.1)
+                broker = self.registry.broker
+                raise StartError(self._bus.trouble or f"the broker at {broker.host}:{self._bus.port} does not answer")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        self._bus.stop(1.0)
+
+    def _next(self, deadline: float) -> Event | None:
+        try:
+            return self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return None
+
+    def subscribe(self, pattern: str) -> None:
+        """Listen to topics below the root."""
+        self._bus.subscribe(f"{self.registry.root}/{pattern}", qos=1)
+
+    def messages(self, seconds: float) -> Iterator[Message]:
+        """Messages as they come, for that long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            event = self._next(deadline)
+            if isinstance(event, Message):
+                self._bus.acknowledge(event)
+                yield event
+
+    def retained(self, pattern: str, quiet: float = 0.5) -> dict[str, bytes]:
+        """What stands on topics now: collected until nothing came for `quiet` seconds."""
+        self.subscribe(pattern)
+        found: dict[str, bytes] = {}
+        deadline = time.monotonic() + quiet
+        while (event := self._next(deadline)) is not None:
+            if isinstance(event, Message) and event.retained:
+                self._bus.acknowledge(event)
+                found[event.topic.removeprefix(f"{self.registry.root}/")] = event.payload
+                deadline = time.monotonic() + quiet
+        self._bus.unsubscribe(f"{self.registry.root}/{pattern}")
+        return found
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish below the root."""
+        self._bus.publish(f"{self.registry.root}/{topic}", payload, qos=1, retain=retain)
+
+    def ask(self, instance: str, verb: str, arguments: dict[str, Any] | None = None, timeout: float = 30.0) -> Any:
+        """Answer's data of a request to a service; StartError with its sentence, or when no answer comes."""
+        identity = f"operator-{os.getpid()}-{time.monotonic_ns()}"
+        self.subscribe(f"service/{instance}/response/{verb}")
+        request = as_json((arguments or {}) | {"id": identity})
+        self._bus.publish(f"{self.registry.root}/service/{instance}/request/{verb}", request, qos=1)
+        for message in self.messages(timeout):
+            with contextlib.suppress(msgspec.DecodeError):
+                answer = msgspec.json.decode(message.payload)
+                if isinstance(answer, dict) and answer.get("id") == identity:
+                    if answer.get("status") == "ok":
+                        return answer.get("data")
+                    raise StartError(f"{instance}: {answer.get('error')}")
+        raise StartError(f"{instance} does not answer within {timeout:g} s: see `constellation status`")
+
+
+def load_json(payload: bytes) -> Any:
+    """JSON of a payload, or None where it is none."""
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return None

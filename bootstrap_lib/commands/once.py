@@ -1,0 +1,54 @@
+"""Measure once and print what was measured.
+
+When the service runs it holds the device: then it is asked to measure. When it does not, its device is opened here,
+and nothing is published.
+"""
+
+import argparse
+import fcntl
+import logging
+
+from bootstrap_lib import log
+from bootstrap_lib.client import Client
+from bootstrap_lib.commands.run import make
+from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.service import Service, StartError
+from bootstrap_lib.source import Failure, Source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `once` takes."""
+    parser.add_argument("instance", help="a source of topics.yaml")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="how long to wait (default 30)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure, or have it measured."""
+    service = make(arguments.config, arguments.instance)
+    if not isinstance(service, Source):
+        raise StartError(f"'{arguments.instance}' is no source: it measures nothing")
+    if _runs(service):
+        registry = Registry(find_registry(arguments.config))
+        with Client(registry) as client:
+            found = client.ask(arguments.instance, "read", timeout=arguments.timeout) or {}
+        for name, body in found.items():
+            print(f"{name:44} {body.get('value', body.get('error'))} {body.get('unit', '')}".rstrip())
+        return 0 if found and all("value" in body for body in found.values()) else 1
+    log.set_up(arguments.instance, level=logging.ERROR)
+    good = True
+    for topic, value in service.measure_once(arguments.timeout):
+        shown = value.reason if isinstance(value, Failure) else f"{value} {topic.unit}".rstrip()
+        good = good and not isinstance(value, Failure)
+        print(f"{topic.name:44} {shown}")
+    return 0 if good else 1
+
+
+def _runs(service: Service) -> bool:
+    try:
+        with (service.state_folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,59 @@
+"""Show every service of topics.yaml: alive or not, since when, what is stale, what went wrong last.
+
+Exit code 0 if all are well, 1 if one is not alive or has lost something, 2 if only something is stale or paused:
+fit for a health check (`constellation status --quiet NAME`).
+"""
+
+import argparse
+from typing import Any
+
+from bootstrap_lib.client import Client, load_json
+from bootstrap_lib.registry import Registry, find_registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `status` takes."""
+    parser.add_argument("instance", nargs="*", help="only these")
+    parser.add_argument("--quiet", action="store_true", help="only the exit code")
+
+
+def judge(status: bytes | None, health: Any) -> tuple[int, str]:
+    """Exit code and words for one instance, from its status and its health."""
+    if status != b"online":
+        return 1, "offline" if status == b"offline" else "never seen"
+    if not isinstance(health, dict):
+        return 1, "online, but its heartbeat is missing"
+    counters = health.get("counters", {})
+    if counters.get("lost"):
+        return 1, f"{health['state']}, has lost {counters['lost']} readings"
+    if health["state"] != "running":
+        return 2, health["state"]
+    return 0, "running"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Ask the broker what stands there, and print it."""
+    registry = Registry(find_registry(arguments.config))
+    with Client(registry) as client:
+        found = client.retained("service/+/status") | client.retained("service/+/health")
+    worst = 0
+    for name in arguments.instance or registry.instances:
+        health = load_json(found.get(f"service/{name}/health", b""))
+        code, words = judge(found.get(f"service/{name}/status"), health)
+        worst = 1 if 1 in (worst, code) else max(worst, code)
+        if not arguments.quiet:
+            print(f"{name:16} {words:12} {_details(health)}")
+    return worst
+
+
+def _details(health: Any) -> str:
+    if not isinstance(health, dict):
+        return ""
+    parts = [f"since {health['since'][:16].replace('T', ' ')}", f"start {health['start']}"]
+    if spool := health.get("spool"):
+        parts.append(f"{spool['waiting']} waiting")
+    if stale := health.get("stale"):
+        parts.append(f"stale: {', '.join(stale)}")
+    if error := health.get("last_error"):
+        parts.append(f"last error {error['time'][:16].replace('T', ' ')}: {error['text']}")
+    return ", ".join(parts)

@@ -1,0 +1,132 @@
+"""Writes what an installation consists of, below a root that need not be /, and says each thing that it does.
+
+Doing it twice changes nothing the second time; `dry_run` says what would be done and does none of it.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+SHIPPED: Final = next(
+    folder
+    for folder in (Path(__file__).parent / "share" / "systemd", Path(__file__).parents[1] / "systemd")
+    if folder.is_dir()
+)
+"""The folder of units and configuration files that the distribution brings."""
+
+CREDENTIALS: Final = Path("/etc/constellation/credentials")
+
+
+def shipped(name: str) -> str:
+    """Text of a file that the distribution brings; `name` is its path below `systemd/`."""
+    return (SHIPPED / name).read_text("utf-8")
+
+
+class InstallError(RuntimeError):
+    """The installation cannot go on; the message says why and what to do."""
+
+
+class Installation:
+    """One run over a machine's files. Paths are those of the installed system: /etc/… lies in ROOT/etc/…."""
+
+    def __init__(self, root: Path = Path("/"), *, dry_run: bool = False, quiet: bool = False) -> None:
+        """`root` is / or a folder that stands for it."""
+        self.root, self.dry_run, self._quiet = root.absolute(), dry_run, quiet
+        self.changed: set[Path] = set()
+        """Paths that this run wrote, linked or removed."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the root is that of the running system, so that its commands apply."""
+        return self.root == Path("/")
+
+    def path(self, path: str | Path) -> Path:
+        """Where a path of the installed system really lies."""
+        return self.root / str(path).lstrip("/")
+
+    def say(self, sentence: str) -> None:
+        """Print one thing that was done, or would be."""
+        if not self._quiet:
+            print(f"would have {sentence}" if self.dry_run else sentence)  # noqa: T201 (this is the command's answer)
+
+    def write(self, path: str | Path, text: str, *, mode: int = 0o644, group: str | None = None) -> None:
+        """Make a file say `text`, with its mode from the first byte on; a group is set where it exists and we may."""
+        target = self.path(path)
+        try:
+            same = target.read_text("utf-8") == text
+        except FileNotFoundError:
+            same = False
+        except PermissionError:
+            raise InstallError(f"{target} cannot be read: run this as root, for example with sudo") from None
+        if same:
+            return
+        self._note(path, f"written {target}")
+        if self.dry_run:
+            return
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            beside = target.with_name(f"{target.name}.new")
+            beside.unlink(missing_ok=True)
+            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                if self.live and group:
+                    shutil.chown(beside, group=group)
+                beside.chmod(mode)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        except (OSError, LookupError) as error:
+            raise InstallError(
+                f"{target} cannot be written ({error}): run this as root, for example with sudo"
+            ) from None
+
+    def link(self, path: str | Path, destination: str | Path) -> None:
+        """Make a symbolic link as `systemctl enable` does."""
+        target = self.path(path)
+        if target.is_symlink() and target.readlink() == Path(destination):
+            return
+        self._note(path, f"enabled {Path(path).name}")
+        if not self.dry_run:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                target.symlink_to(destination)
+            except OSError as error:
+                raise InstallError(
+                    f"{target} cannot be made ({error}): run this as root, for example with sudo"
+                ) from None
+
+    def remove(self, path: str | Path, sentence: str) -> None:
+        """Remove a file or a link, and the folder that it leaves empty if it is one of drop-ins."""
+        target = self.path(path)
+        self._note(path, sentence)
+        if not self.dry_run:
+            target.unlink()
+            if target.parent.name.endswith(".d") and not any(target.parent.iterdir()):
+                target.parent.rmdir()
+
+    def run(self, *command: str) -> None:
+        """Run a command of the live system; InstallError with what it said."""
+        self.say(f"run {' '.join(command)}")
+        if self.dry_run:
+            return
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise InstallError(f"{command[0]} is not installed: apt install it and run this again") from None
+        if done.returncode:
+            said = " ".join((done.stderr or done.stdout).split())
+            raise InstallError(f"'{' '.join(command)}' failed: {said}")
+
+    def files(self, pattern: str) -> Iterator[Path]:
+        """Paths (of the installed system) that match a pattern below the root."""
+        for found in sorted(self.root.glob(pattern.lstrip("/"))):
+            yield Path("/") / found.relative_to(self.root)
+
+    def _note(self, path: str | Path, sentence: str) -> None:
+        self.changed.add(Path(path))
+        self.say(sentence)

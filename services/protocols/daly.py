@@ -1,0 +1,291 @@
+"""The protocol of Daly "Smart BMS" batteries with built-in Bluetooth, so that their registers become named values.
+
+It is Modbus RTU over a Bluetooth serial line, with the device address 0xD2. Source: Daly's "Modbus protocol" table, as
+published with esphome-daly-bms (docs/protocol-register-map.md); the order of the fault bits was checked on a recorded
+frame (a pack at 8.7 % with bit 7 of the second fault register).
+
+    request   D2 03 register(2) count(2) crc(2)
+    answer    D2 03 length data crc(2)          a refusal: D2 83 code crc(2)
+
+An answer does not say which registers it holds; each request asks for a different number of them, so the length does.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from services.protocols.battery import (
+    BatteryError,
+    Channel,
+    Frame,
+    Pack,
+    Rejection,
+    Request,
+    Value,
+    bluetooth_uuid,
+    cell_measurements,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ADDRESS: Final = 0xD2
+READ: Final = 0x03
+REFUSED: Final = 0x83
+OVERHEAD: Final = 5
+"""Bytes of an answer besides its data; a refusal has as many in all."""
+
+MAXIMUM_CELLS: Final = 32
+MAXIMUM_PROBES: Final = 8
+NO_PROBE: Final = 0x00FF
+
+CELLS: Final = 0x00
+PROBES: Final = 0x20
+VOLTAGE: Final = 0x28
+CURRENT: Final = 0x29
+SOC: Final = 0x2A
+REMAINING_CHARGE: Final = 0x30
+CELL_COUNT: Final = 0x31
+PROBE_COUNT: Final = 0x32
+CYCLES: Final = 0x33
+BALANCER: Final = 0x34
+CHARGE_FET: Final = 0x35
+DISCHARGE_FET: Final = 0x36
+FAULTS: Final = 0x3A
+STATUS_COUNT: Final = 0x3E
+RATED_CHARGE: Final = 0x80
+SETTINGS_COUNT: Final = 0x29
+VERSIONS: Final = 0xA9
+VERSIONS_COUNT: Final = 0x20
+ZERO_CURRENT: Final = 30000
+ZERO_TEMPERATURE: Final = 40
+
+_TWO_LEVELS = (
+    "cell_overvoltage",
+    "cell_undervoltage",
+    "pack_overvoltage",
+    "pack_undervoltage",
+    "charge_overtemperature",
+    "charge_undertemperature",
+    "discharge_overtemperature",
+    "discharge_undertemperature",
+    "charge_overcurrent",
+    "discharge_overcurrent",
+    "high_soc",
+    "low_soc",
+    "cell_difference",
+    "temperature_difference",
+)
+_ONE_LEVEL = (
+    "charge_mosfet_overtemperature",
+    "discharge_mosfet_overtemperature",
+    "charge_mosfet_sensor",
+    "discharge_mosfet_sensor",
+    "charge_mosfet_adhesion",
+    "discharge_mosfet_adhesion",
+    "charge_mosfet_breakdown",
+    "discharge_mosfet_breakdown",
+    "frontend_ic_error",
+    "cell_wire",
+    "probe_failure",
+    "memory_failure",
+    "clock_failure",
+    "precharge_failure",
+    "vehicle_link",
+    "internal_link",
+    "current_module",
+    "voltage_module",
+    "short_circuit",
+    "low_voltage_charge_block",
+)
+FAULT_BITS: Final = {
+    **{2 * index: f"{name}_warning" for index, name in enumerate(_TWO_LEVELS)},
+    **{2 * index + 1: f"{name}_alarm" for index, name in enumerate(_TWO_LEVELS)},
+    **{32 + index: f"{name}_alarm" for index, name in enumerate(_ONE_LEVEL)},
+}
+"""Bit of the four fault registers, counted from bit 0 of the first → name; the first level warns, the second acts."""
+
+_WORD = Struct(">H")
+_CHECK = Struct("<H")
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ 0xA001 * (value & 1)  # noqa: PLW2901 - the register of a CRC
+        table.append(value)
+    return tuple(table)
+
+
+_CRC = _crc_table()
+
+
+def crc(data: bytes) -> int:
+    """Return the CRC-16/MODBUS of the data."""
+    register = 0xFFFF
+    for byte in data:
+        register = register >> 8 ^ _CRC[(register ^ byte) & 0xFF]
+    return register
+
+
+def _sealed(body: bytes) -> bytes:
+    return body + _CHECK.pack(crc(body))
+
+
+def encode_request(register: int, count: int) -> bytes:
+    """Return the frame that reads `count` registers; nothing in this module writes."""
+    return _sealed(bytes((ADDRESS, READ)) + _WORD.pack(register) + _WORD.pack(count))
+
+
+def encode_answer(registers: Iterable[int]) -> bytes:
+    """Return the frame with which a battery answers; at most 127 registers."""
+    data = b"".join(map(_WORD.pack, registers))
+    return _sealed(bytes((ADDRESS, READ, len(data))) + data)
+
+
+CHANNELS: Final = (Channel(bluetooth_uuid(0xFFF0), bluetooth_uuid(0xFFF1), bluetooth_uuid(0xFFF2)),)
+
+_STATUS = Request("status", encode_request(0, STATUS_COUNT))
+_SETTINGS = Request("settings", encode_request(RATED_CHARGE, SETTINGS_COUNT), optional=True, once=True)
+_VERSIONS = Request("versions", encode_request(VERSIONS, VERSIONS_COUNT), optional=True, once=True)
+REQUESTS: Final = (_STATUS, _SETTINGS, _VERSIONS)
+
+
+class Assembler:
+    """Finds answers in notified fragments by length and CRC, and starts again one byte later where there is none.
+
+    Never holds more than one frame (260 bytes) between two calls.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._reported = 0
+        """How many bytes at the start of the buffer belong to a rejection that was reported."""
+
+    def clear(self) -> None:
+        """Forget a frame that has begun."""
+        self._buffer.clear()
+        self._reported = 0
+
+    def feed(self, fragment: bytes) -> list[Frame | Rejection]:
+        """Return the frames and rejections that the fragment completed."""
+        found: list[Frame | Rejection] = []
+        buffer = self._buffer
+        buffer += fragment
+        while True:
+            start = buffer.find(ADDRESS)
+            if start:
+                self._drop(len(buffer) if start < 0 else start)
+            if len(buffer) < 3:  # noqa: PLR2004 - address, function, length
+                return found
+            if buffer[1] not in (READ, REFUSED) or (buffer[1] == READ and buffer[2] % 2):
+                self._drop(1)
+                continue
+            length = OVERHEAD + (buffer[2] if buffer[1] == READ else 0)
+            if len(buffer) < length:
+                return found
+            frame = bytes(buffer[:length])
+            said, right = _CHECK.unpack_from(frame, length - 2)[0], crc(frame[:-2])
+            if said == right:
+                status = frame[2] if frame[1] == REFUSED else 0
+                found.append(Frame(READ, status, frame[3:-2]))
+                self._drop(length)
+                self._reported = 0
+                continue
+            if not self._reported:
+                reason = f"The CRC is {said:04X}, but {right:04X} would be right for these {length} bytes."
+                found.append(Rejection(reason, frame))
+                self._reported = length
+            self._drop(1)
+
+    def _drop(self, count: int) -> None:
+        del self._buffer[:count]
+        self._reported = max(0, self._reported - count)
+
+
+def assembler() -> Assembler:
+    """Return an assembler with an empty buffer."""
+    return Assembler()
+
+
+def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
+    cells, probes = registers[CELL_COUNT], registers[PROBE_COUNT]
+    if not 1 <= cells <= MAXIMUM_CELLS or probes > MAXIMUM_PROBES:
+        raise BatteryError(f"The battery says that it has {cells} cells and {probes} temperature probes: not possible.")
+    voltage = registers[VOLTAGE] / 10
+    current = (registers[CURRENT] - ZERO_CURRENT) / 10
+    faults = sum(word << 16 * index for index, word in enumerate(registers[FAULTS : FAULTS + 4]))
+    named: dict[str, Value] = {
+        "voltage": voltage,
+        "current": current,
+        "power": round(voltage * current, 2),
+        "soc": registers[SOC] / 10,
+        "remaining_charge": registers[REMAINING_CHARGE] / 10,
+        "cycles": registers[CYCLES],
+        "balancer_state": bool(registers[BALANCER]),
+        "charge_fet_state": bool(registers[CHARGE_FET]),
+        "discharge_fet_state": bool(registers[DISCHARGE_FET]),
+    }
+    named |= {
+        f"probe_{probe}_temperature": raw - ZERO_TEMPERATURE
+        for probe, raw in enumerate(registers[PROBES : PROBES + probes], 1)
+        if raw != NO_PROBE
+    }
+    named |= {name: bool(faults >> bit & 1) for bit, name in FAULT_BITS.items()}
+    return named | cell_measurements([raw / 1000 for raw in registers[CELLS : CELLS + cells]])
+
+
+def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
+    """Name what a frame says in answer to a request; None when it answers something else.
+
+    Raises BatteryError when the battery refused, or counts more cells or probes than it can have.
+    """
+    if frame.status:
+        raise BatteryError(f"The battery refused to read its {request.name}: Modbus exception {frame.status}.")
+    if len(frame.data) != 2 * _WORD.unpack_from(request.frame, 4)[0]:
+        return None
+    registers = tuple(word for (word,) in _WORD.iter_unpack(frame.data))
+    if request.name == _STATUS.name:
+        return _status_measurements(registers)
+    if request.name == _SETTINGS.name:
+        return {"nominal_charge": registers[0] / 10}
+    software, hardware = (
+        text.split(b"\0")[0].decode("ascii", "backslashreplace").strip()
+        for text in (frame.data[:16], frame.data[16:32])
+    )
+    return {"software_version_text": software, "hardware_text": hardware}
+
+
+def _status_registers(pack: Pack) -> list[int]:
+    registers = [0] * STATUS_COUNT
+    registers[CELLS : CELLS + len(pack.cell_voltages)] = (round(1000 * volts) for volts in pack.cell_voltages)
+    probes = [round(celsius) + ZERO_TEMPERATURE for celsius in pack.probe_temperatures]
+    registers[PROBES : PROBES + len(probes)] = probes
+    registers[VOLTAGE] = round(10 * pack.voltage)
+    registers[CURRENT] = round(10 * pack.current) + ZERO_CURRENT
+    registers[SOC] = round(10 * pack.soc)
+    registers[REMAINING_CHARGE] = round(10 * pack.remaining_charge)
+    registers[CELL_COUNT] = len(pack.cell_voltages)
+    registers[PROBE_COUNT] = len(probes)
+    registers[CYCLES] = pack.cycles
+    registers[BALANCER] = bool(pack.balancing_cells)
+    registers[CHARGE_FET] = pack.charge_fet
+    registers[DISCHARGE_FET] = pack.discharge_fet
+    for bit, name in FAULT_BITS.items():
+        if name.removesuffix("_alarm") in pack.alarms:
+            registers[FAULTS + bit // 16] |= 1 << bit % 16
+    return registers
+
+
+def answer(request: bytes, pack: Pack) -> bytes | None:
+    """Play the battery: answer the three requests above; anything else gets no answer."""
+    if request == _STATUS.frame:
+        return encode_answer(_status_registers(pack))
+    if request == _SETTINGS.frame:
+        return encode_answer([round(10 * pack.nominal_charge), *[0] * (SETTINGS_COUNT - 1)])
+    if request == _VERSIONS.frame:
+        text = b"SIM_1.0".ljust(16, b"\0") + pack.name.encode("ascii", "replace")[:16].ljust(48, b"\0")
+        return encode_answer(word for (word,) in _WORD.iter_unpack(text))
+    return None
