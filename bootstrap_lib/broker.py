@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib.installation import CREDENTIALS, InstallError, Installation, shipped
+from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
 from bootstrap_lib.registry import Registry
 
 FOLDER: Final = Path("/etc/mosquitto/constellation")

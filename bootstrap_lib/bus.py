@@ -13,7 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import paho.mqtt.client as mqtt
+from bootstrap_lib.lean import without_proxies
+
+with without_proxies():
+    import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties

@@ -4,7 +4,6 @@ There is no list to add it to: the file's one public class that derives from Sou
 """
 
 import importlib
-import inspect
 from pathlib import Path
 
 import services
@@ -33,6 +32,6 @@ def find(name: str) -> type[Service]:
     except Exception as error:
         raise NoService(f"services/{name}.py cannot be imported: {type(error).__name__}: {reason(error)}") from error
     for candidate in vars(module).values():
-        if inspect.isclass(candidate) and issubclass(candidate, Service) and candidate.__module__ == module.__name__:
+        if isinstance(candidate, type) and issubclass(candidate, Service) and candidate.__module__ == module.__name__:
             return candidate
     raise NoService(f"services/{name}.py holds no service: write a class that derives from Source or Subscriber")

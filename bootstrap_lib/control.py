@@ -4,7 +4,6 @@ A service understands the verbs for which it has a method `request_<verb>`; the 
 form of the payload. A request is never acted on when it was retained or seen before.
 """
 
-import inspect
 import logging
 from collections import deque
 from typing import Any, ClassVar, get_type_hints
@@ -64,8 +63,8 @@ class Control:
         self._bus, self._prefix = bus, prefix
         self._seen: deque[Any] = deque(maxlen=self.REMEMBERED)
         self.verbs = {
-            name.removeprefix("request_"): method
-            for name, method in inspect.getmembers(service, inspect.ismethod)
+            name.removeprefix("request_"): getattr(service, name)
+            for name in dir(service)
             if name.startswith("request_")
         }
 

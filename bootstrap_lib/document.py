@@ -6,7 +6,7 @@ only true/false are booleans, numbers are decimal or 0x…, and everything else 
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, get_args
 
@@ -53,7 +53,7 @@ _TYPES: Final = {
         "-+0123456789",
     ),
 }
-_CONSTRUCT: Final = {
+_CONSTRUCT: Final[dict[str, Callable[[str], Any]]] = {
     "tag:yaml.org,2002:bool": lambda text: text == "true",
     "tag:yaml.org,2002:null": lambda _: None,
     "tag:yaml.org,2002:int": lambda text: int(text, 0),
@@ -66,9 +66,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 for _tag, (_pattern, _first) in _TYPES.items():
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-        _tag, re.compile(f"^(?:{_pattern.pattern})$"), list(_first)
-    )
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern.pattern})$"), list(_first))
 
 
 class Document:

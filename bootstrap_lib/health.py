@@ -3,23 +3,15 @@
 import os
 import socket
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from bootstrap_lib.reading import as_json, format_time
+from bootstrap_lib.version import VERSION
 
 State = Literal["starting", "running", "paused", "degraded", "stopping"]
 
 BEATS: int = 3
 """Beats after which a health that was not renewed expires at the broker."""
-
-
-def package_version() -> str:
-    """Version of the installed distribution."""
-    try:
-        return version("constellation")
-    except PackageNotFoundError:
-        return "0"
 
 
 class Health:
@@ -35,7 +27,7 @@ class Health:
         self.stale: set[str] = set()
         self.last_error: dict[str, str] | None = None
         self.extra: dict[str, Any] = {}
-        self._fixed = {"version": package_version(), "host": socket.gethostname(), "pid": os.getpid()}
+        self._fixed = {"version": VERSION, "host": socket.gethostname(), "pid": os.getpid()}
 
     def enter(self, state: State, now: int) -> bool:
         """Change the state; True if that is news."""

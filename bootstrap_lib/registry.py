@@ -11,10 +11,8 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -22,6 +20,12 @@ from msgspec import Meta, Struct
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity, quantity_of
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+ZONES: Final = Path("/usr/share/zoneinfo")
+"""The time zones that the system knows (package tzdata)."""
 
 MACHINE_FILE: Final = "topics.machine.yaml"
 """Beside topics.yaml: what was configured over MQTT, in the same form; written by the machine only."""
@@ -89,8 +93,7 @@ class TopicLine(Struct, frozen=True, kw_only=True):
 _COMMON_KEYS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TopicLine))
 
 
-@dataclass(frozen=True, slots=True)
-class Topic(Generic[OptionsT_co]):
+class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     """One measurement of the house, with everything that follows from its line.
 
     `name` is the part below `home/data/`; `every` and `stale` are in seconds; `options` are the keys that its
@@ -139,8 +142,7 @@ class Topic(Generic[OptionsT_co]):
         return QUANTITIES[self.quantity]
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(Struct, frozen=True):
     """One running service: its name is its unit, MQTT client, MQTT user, state folder and service topics."""
 
     name: str
@@ -189,12 +191,17 @@ class Registry:
             root = "home"
         self.root: str = root
         self.broker = self.document.convert(content.get("broker", {}), Broker, ("broker",)) or Broker()
-        try:
-            self.timezone = ZoneInfo(content.get("timezone", "UTC"))
-        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-            wrong = content.get("timezone")
-            problems.append(problem(("timezone",), f"{wrong!r} is no time zone: write one such as Europe/Paris"))
-            self.timezone = ZoneInfo("UTC")
+        zone = content.get("timezone", "UTC")
+        if not isinstance(zone, str) or not (ZONES / zone).is_file():
+            problems.append(problem(("timezone",), f"{zone!r} is no time zone: write one such as Europe/Paris"))
+        self.zone: str = zone
+
+    @property
+    def timezone(self) -> "ZoneInfo":
+        """Where days and months of the house begin."""
+        from zoneinfo import ZoneInfo  # noqa: PLC0415 (1 MB that few services need)
+
+        return ZoneInfo(self.zone)
 
     def _read_instances(self) -> Iterator[tuple[str, Instance]]:
         seen: dict[str, str] = {}
@@ -300,7 +307,7 @@ class Registry:
                 continue
             try:
                 options: Any = self._checked(topic.options, kind, ("topics", self.key_of(topic.name)))
-                topics.append(cast("Topic[T]", replace(topic, options=options)))
+                topics.append(cast("Topic[T]", msgspec.structs.replace(topic, options=options)))
             except DocumentError as error:
                 problems += [problem for problem in error.problems if problem not in problems]
         if problems:

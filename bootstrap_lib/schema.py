@@ -104,7 +104,7 @@ def page() -> str:
     for name, service in services().items():
         options, topics = option_type(service), topic_option_type(service)
         own = [field for field in msgspec.structs.fields(options) if field.encode_name not in common]
-        lines = [field for field in msgspec.structs.fields(topics)] if issubclass(service, Source) else []
+        lines = list(msgspec.structs.fields(topics)) if issubclass(service, Source) else []
         if own or lines:
             parts.append(f"## {name}\n\n{(service.__doc__ or '').strip().splitlines()[0]}\n")
         if own:

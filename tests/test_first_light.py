@@ -171,6 +171,7 @@ def test_a_retained_or_repeated_request_is_not_acted_on(lit: House, ear: Ear) ->
     for _ in range(2):
         ear.say("home/service/onewire/request/ping", '{"id":1}', qos=0)
     wait_for(lambda: "came again" in lit.log("onewire"), what="the note")
+    ear.wait("home/service/onewire/response/ping")
     assert len(ear.all("home/service/onewire/response/ping")) == 1
 
 

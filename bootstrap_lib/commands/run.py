@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `run` takes."""
     parser.add_argument("instance", help="a name below sources: or subscribers: in topics.yaml")
     parser.add_argument("--daemon", action="store_true", help="detach from the terminal (hosts without systemd)")
-    parser.add_argument("--pidfile", type=Path, help="where a daemon writes its process id (default: in its runtime folder)")
+    parser.add_argument(
+        "--pidfile", type=Path, help="where a daemon writes its process id (default: in its runtime folder)"
+    )
     parser.add_argument("--verbose", action="store_true", help="log debug messages too")
 
 
@@ -27,7 +29,9 @@ def make(config: str | None, instance: str) -> Service:
     registry = Registry(path)
     if instance not in registry.instances:
         names = ", ".join(registry.instances) or "none"
-        raise DocumentError([Problem(str(path), 1, "", f"no source or subscriber is named '{instance}': there are {names}")])
+        raise DocumentError(
+            [Problem(str(path), 1, "", f"no source or subscriber is named '{instance}': there are {names}")]
+        )
     return catalog.find(registry.instances[instance].service)(registry, instance)
 
 

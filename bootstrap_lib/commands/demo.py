@@ -1,0 +1,257 @@
+"""Run the whole house on simulated hardware: real services, a real broker, real databases.
+
+Nothing above the wires is simulated. The broker uses the shipped configuration, with TLS, passwords and access lists.
+Everything lies in one folder (default: ./demo), which is emptied at the start and left there at the end.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from bootstrap_lib import catalog
+from bootstrap_lib.broker import Broker, prepare_broker
+from bootstrap_lib.registry import MACHINE_FILE, Registry, find_registry
+from bootstrap_lib.secrets import SecretError, secret
+from bootstrap_lib.service import StartError
+from bootstrap_lib.supervisor import Supervisor
+
+MARK: Final = ".constellation-demo"
+"""A file that says that a folder is a demo's, and may be emptied."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `demo` takes."""
+    parser.add_argument(
+        "--for", dest="seconds", type=float, default=float("inf"), metavar="SECONDS", help="end after so long"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything lies (default: ./demo)")
+
+
+class Demo:
+    """One run of the house."""
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        """`source` is topics.yaml, `folder` where the house lies."""
+        self.folder = folder.resolve()
+        self.hardware, self.logs = self.folder / "hardware", self.folder / "log"
+        self._empty()
+        self.config = self.folder / "etc" / "topics.yaml"
+        shutil.copy(source, self.config)
+        self.registry = Registry(self.config)
+        self.supervisor = Supervisor()
+        self.ports = {name: _free_port() for name in ("broker", "web", "pushover", "victoria")}
+        self.broker: Broker
+
+    def _empty(self) -> None:
+        if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MARK).exists():
+            raise StartError(f"{self.folder} is not empty and no demo's folder: name another with --folder")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for name in ("etc", "hardware", "log", "state", "run"):
+            (self.folder / name).mkdir(parents=True)
+        (self.folder / MARK).touch()
+
+    def start(self) -> None:
+        """Start hardware, broker and services; each says what it is."""
+        say("broker: mosquitto with TLS, passwords and access lists")
+        self.broker = prepare_broker(self.folder / "broker", self.registry, self.ports["broker"])
+        self.supervisor.start("broker", ["mosquitto", "-c", self.broker.config], self.logs / "broker.log")
+        self._write_machine_file()
+        self._write_secrets()
+        self._start_hardware()
+        self.registry = Registry(self.config)
+        for instance in self.registry.instances.values():
+            if instance.here:
+                self._start_service(instance.name)
+        print()
+
+    def _write_machine_file(self) -> None:
+        """Point the services at the simulated hardware, in the form in which the machine writes settings."""
+        overrides = {
+            "onewire": {"every": "2s", "stale": "6s", "bus": str(self.hardware / "w1")},
+            "adc": {"bus": f"sim:{self.hardware}/adc.json"},
+            "bms": {},
+            "wmbus": {"device": str(self.hardware / "im871a")},
+            "modbus": {"device": str(self.hardware / "renogy")},
+            "http": {"url": f"http://127.0.0.1:{self.ports['web']}/stands.json"},
+            "pushover": {"api_url": f"http://127.0.0.1:{self.ports['pushover']}"},
+            "influx": {"url": f"http://127.0.0.1:{self.ports['victoria']}"},
+        }
+        content: dict[str, Any] = {"broker": self.broker.settings, "sources": {}, "subscribers": {}}
+        for instance in self.registry.instances.values():
+            content[instance.section][instance.name] = overrides.get(instance.service, {}) | {"heartbeat": "10s"}
+        self.config.with_name(MACHINE_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def _write_secrets(self) -> None:
+        """Give the house's secrets values of the demo's own, where topics.yaml names some."""
+        os.environ["CONSTELLATION_CREDENTIALS"] = str(self.broker.credentials)
+        for reference in _references(self.registry.document.content):
+            try:
+                secret(reference)
+            except SecretError:
+                path = self.broker.credentials / reference.removeprefix("secret:")
+                if "{" not in path.name:
+                    path.write_text(DEMO_SECRETS.get(path.name, "0123456789ABCDEFFEDCBA9876543210"))
+                    path.chmod(0o600)
+
+    def _simulator(self, name: str, *arguments: str | Path) -> None:
+        command = [sys.executable, "-m", f"services.simulators.{name}", *arguments]
+        self.supervisor.start(f"simulated {name}", command, self.logs / f"simulated_{name}.log")
+
+    def _start_hardware(self) -> None:
+        services = {instance.service for instance in self.registry.instances.values()}
+        say("hardware: a house with boiler, battery and meters, simulated behind the real drivers")
+        self._simulator("house", "--config", self.config, self.hardware)
+        _wait_for((self.hardware / "renogy.json").exists, "the simulated house")
+        if "modbus" in services:
+            self._simulator("renogy", "--link", self.hardware / "renogy", "--state", self.hardware / "renogy.json")
+        if "wmbus" in services:
+            self._simulator(
+                "im871a", "--config", self.config, "--link", self.hardware / "im871a", self.hardware / "meters.json"
+            )
+        if "http" in services:
+            self._simulator("web", "--port", str(self.ports["web"]))
+        if "pushover" in services:
+            self._simulator("pushover", "--port", str(self.ports["pushover"]), "--log", self.folder / "pushover.jsonl")
+        if "button" in services:
+            os.environ["GPIOZERO_PIN_FACTORY"] = "mock"
+        if "bms" in services:
+            self._start_batteries()
+        if "influx" in services:
+            place, address = self.folder / "state" / "victoria", f"127.0.0.1:{self.ports['victoria']}"
+            command: list[str | Path] = ["victoria-metrics", f"-storageDataPath={place}", f"-httpListenAddr={address}"]
+            command += ["-dedup.minScrapeInterval=1ms", "-retentionPeriod=10y"]
+            self.supervisor.start("victoria-metrics", command, self.logs / "victoria.log")
+
+    def _start_batteries(self) -> None:
+        command: list[str | Path] = []
+        for instance in self.registry.find("bms"):
+            for battery in instance.raw.get("batteries", {}).values():
+                command += [
+                    "--battery",
+                    f"{battery['address']},{battery.get('protocol', 'jbd')},{battery.get('adapter', 'hci0')}",
+                ]
+        self._simulator("bluez", "--with-bus", "--values", self.hardware / "battery.json", *command)
+        log = self.logs / "simulated_bluez.log"
+        address = _wait_for(
+            lambda: next((line for line in log.read_text().splitlines() if line.startswith("unix:")), None),
+            "the simulated BlueZ",
+        )
+        os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = str(address)
+
+    def _start_service(self, name: str) -> None:
+        service = catalog.find(self.registry.instances[name].service)
+        folders = {
+            "STATE_DIRECTORY": str(self.folder / "state" / name),
+            "RUNTIME_DIRECTORY": str(self.folder / "run" / name),
+        }
+        environment = folders | {"CONSTELLATION_CLOCK_PATIENCE": "0"}
+        command: list[str | Path] = [sys.executable, "-m", "bootstrap_lib.cli", "--config", self.config, "run", name]
+        self.supervisor.start(name, command, self.logs / f"{name}.log", environment)
+        say(f"{name}: {(service.__doc__ or '').strip().splitlines()[0]}")
+
+    def hints(self) -> str:
+        """Where to look."""
+        environment = f"CONSTELLATION_CREDENTIALS={self.broker.credentials}"
+        command = f"{environment} {sys.executable} -m bootstrap_lib.cli --config {self.config}"
+        return f"""Look, in another terminal:
+  {self.broker.subscribe_line()}
+  {command} watch
+  {command} status
+Files:
+  {self.folder}/state/archive/archive.sqlite   every reading (sqlite3)
+  {self.folder}/state/rrd/                      round-robin files and graphs
+  {self.folder}/pushover.jsonl                 what the phone would have got
+  {self.folder}/log/                           what each process says
+Within a minute the fuel box is too hot: an alert fires, reaches the stand-in for Pushover, and resolves.
+Try: kill -9 any process; it comes back, and nothing is lost. Ctrl-C ends everything.
+"""
+
+    def run(self, seconds: float) -> None:
+        """Look after the processes until the time is over."""
+        until = time.monotonic() + seconds
+        messages = Path(self.folder / "pushover.jsonl")
+        seen = 0
+        while time.monotonic() < until:
+            for sentence in self.supervisor.look_after():
+                say(sentence)
+            lines = messages.read_text().splitlines() if messages.exists() else []
+            for line in lines[seen:]:
+                say(f"phone: {_shown(line)}")
+            seen = len(lines)
+            time.sleep(min(0.5, max(0.0, until - time.monotonic())))
+
+
+DEMO_SECRETS: Final = {
+    "pushover.token": "azGDORePK8gMaC0QOYAMyEEuzJnyUi",
+    "pushover.user": "uQiRzpo4DXghDmr9QzzfQu27cmVRsG",
+}
+"""Tokens of the right shape for the local stand-in; they open nothing."""
+
+
+def say(sentence: str) -> None:
+    """Tell what happens, with the time."""
+    print(f"{time.strftime('%H:%M:%S')}  {sentence}", flush=True)
+
+
+def _shown(line: str) -> str:
+    import json  # noqa: PLC0415
+
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line[:200]
+    body = entry.get("form", entry.get("message", entry))
+    return str(body.get("message", body) if isinstance(body, dict) else body)[:200]
+
+
+def _references(content: Any) -> list[str]:
+    if isinstance(content, dict):
+        return [found for value in content.values() for found in _references(value)]
+    if isinstance(content, list):
+        return [found for value in content for found in _references(value)]
+    return [content] if isinstance(content, str) and content.startswith("secret:") else []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise StartError(f"{what} did not start within {seconds:g} s: see the demo's log folder")
+        time.sleep(0.05)
+    return value
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Start, look after, and end everything."""
+    if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
+        raise StartError("mosquitto is not installed: run scripts/demo, which installs what is missing")
+    os.environ["PATH"] += ":/usr/sbin"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    demo = Demo(find_registry(arguments.config), arguments.folder)
+    try:
+        demo.start()
+        print(demo.hints(), flush=True)
+        demo.run(arguments.seconds)
+    except KeyboardInterrupt:
+        print()
+    finally:
+        say("ending")
+        demo.supervisor.stop()
+        say("everything has ended; the folder is left to be looked at")
+    return 0

@@ -1,0 +1,140 @@
+"""Recorded readings in, published lines out: what the service would have said, for tuning rules and for tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from services.protocols.phase.legacy import Legacy, LegacyRules
+from services.protocols.phase.machine import Machine
+from services.protocols.phase.state import Event, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from services.protocols.phase.rules import Role, Rules
+
+LATE_MS: Final = 2 * 3_600_000
+"""Readings that are late by up to this are put in order first, as the archive would have them."""
+REBASE_AFTER: Final = 500
+"""When so many readings in a row, of every input, are older than that, it was the clock that had been wrong."""
+
+
+class _Line(msgspec.Struct):
+    topic: str
+    value: bool | float | str
+    time: datetime
+
+
+def replay(
+    lines: Iterable[str | bytes],
+    roles: Mapping[str, Role],
+    rules: Rules,
+    prefix: str = "home/data/boiler/burner",
+    late_ms: int = LATE_MS,
+) -> Iterator[str]:
+    """Run readings as JSON lines (`topic`, `value`, `unit`, `time`) through the machine.
+
+    What comes out are lines as `mosquitto_sub -v` prints them, below `prefix` (place and thing). `roles` gives the
+    input for each topic; other topics are passed over. Readings up to `late_ms` late are sorted in, as the archive
+    would have them. ValueError names the line that is no reading.
+    """
+    machine = Machine(rules, frozenset(roles.values()))
+    feed = machine.feed
+    known = count = 0
+    seen: set[Role] = set()
+    behind: set[Role] = set()
+    for time, role, value in _ordered(_readings(lines, roles), late_ms):
+        if time >= known:
+            known = time
+            seen.add(role)
+            behind.clear()
+            count = 0
+        elif time < known - LATE_MS:
+            behind.add(role)
+            count += 1
+            if count >= REBASE_AFTER and behind == seen:
+                for event in machine.rebase(time):
+                    yield line(prefix, event)
+                known = time
+        for event in feed(role, value, time):
+            yield line(prefix, event)
+    for event in machine.advance(known + 1):
+        yield line(prefix, event)
+
+
+def replay_legacy(
+    lines: Iterable[str | bytes],
+    roles: Mapping[str, Role],
+    rules: LegacyRules | None = None,
+    prefix: str = "home/data/boiler/burner",
+) -> Iterator[str]:
+    """Do the same by the first system's rules: its phase at each minute where it changes, and its alert."""
+    machine = Legacy(msgspec.structs.replace(rules or LegacyRules(), late_minutes=None))
+    for time, role, value in _readings(lines, roles):
+        machine.feed(role, value, time)
+    first = True
+    for minute in machine.close():
+        if minute.change or first:
+            yield line(prefix, Event("phase", minute.phase, minute.time))
+        if minute.alert:
+            yield line(prefix, Event("fire_out_fault", True, minute.time))
+        first = False
+
+
+def line(prefix: str, event: Event) -> str:
+    """One output as `mosquitto_sub -v` prints it; `prefix` is the place and thing of its topic."""
+    unit = f'"unit":"{event.unit}",' if event.unit else ""
+    value = msgspec.json.encode(event.value).decode()
+    return f'{prefix}/{event.name} {{"value":{value},{unit}"time":"{timestamp(event.time)}"}}'
+
+
+def _readings(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iterator[tuple[int, Role, float]]:
+    decode = msgspec.json.Decoder(_Line).decode
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            reading = decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"line {number}: {error}: give one JSON object a line with topic, value, unit and time"
+            ) from None
+        role = roles.get(reading.topic)
+        if role is None or isinstance(reading.value, str):
+            continue
+        moment = reading.time
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        yield round(moment.timestamp() * 1000), role, float(reading.value)
+
+
+def _ordered(readings: Iterable[tuple[int, Role, float]], late_ms: int) -> Iterator[tuple[int, Role, float]]:
+    """Sort by time within a span; what is later still comes as it came."""
+    if late_ms <= 0:
+        yield from readings
+        return
+    waiting: list[tuple[int, Role, float]] = []
+    newest = limit = 0
+    for reading in readings:
+        waiting.append(reading)
+        time = reading[0]
+        if time > newest:
+            newest = time
+            if not limit:
+                limit = newest + 2 * late_ms
+            if newest >= limit:
+                waiting.sort(key=_time)
+                ready = newest - late_ms
+                cut = next(i for i, r in enumerate(waiting) if r[0] > ready)
+                yield from waiting[:cut]
+                del waiting[:cut]
+                limit = newest + late_ms
+    waiting.sort(key=_time)
+    yield from waiting
+
+
+def _time(reading: tuple[int, Role, float]) -> int:
+    return reading[0]

@@ -1,0 +1,22 @@
+"""Wireless M-Bus (EN 13757-3, -4, -7, OMS): telegrams of any meter to named values, without input or output."""
+
+from services.protocols.wmbus.compact import Formats
+from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.lines import decode_lines
+from services.protocols.wmbus.link import Address, Framing
+from services.protocols.wmbus.records import Record
+from services.protocols.wmbus.telegram import Telegram, decode, link_address, meter_address
+
+__all__ = [
+    "Address",
+    "Formats",
+    "Framing",
+    "Record",
+    "Refusal",
+    "Telegram",
+    "TelegramError",
+    "decode",
+    "decode_lines",
+    "link_address",
+    "meter_address",
+]

@@ -1,0 +1,225 @@
+"""Header of a record (DIB and VIB): what its value is called and measured in, by EN 13757-3 and the meter's profile.
+
+A name is built from the header alone, so it never depends on the order of records.
+"""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
+
+from services.protocols.wmbus.data import SIZES, Convert, converter, nothing, variable, variable_pattern
+from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.profiles import Field, Profile
+from services.protocols.wmbus.vif import (
+    EXTENSION_FB,
+    EXTENSION_FD,
+    NON_METRIC,
+    PRIMARY,
+    PROFILES,
+    QUALIFIERS,
+    QUALIFIERS_FC,
+    RECORD_ERRORS,
+    Meaning,
+    Qualifier,
+)
+
+Function = Literal["instantaneous", "maximum", "minimum", "error"]
+FUNCTIONS: Final[tuple[Function, ...]] = ("instantaneous", "maximum", "minimum", "error")
+
+MOST_EXTENSIONS: Final = 10
+"""DIFEs and VIFEs that one record may have (EN 13757-3, 6.3.4)."""
+EXTENDED: Final = 0x80
+TEXT_VIF: Final = 0x7C
+_MANUFACTURER_VIF: Final = 0x7F
+
+
+class Definition(NamedTuple):
+    """What the header of a record says, and how its data becomes a value."""
+
+    header: bytes
+    name: str
+    quantity: str
+    unit: str
+    function: Function
+    storage: int
+    tariff: int
+    subunit: int
+    convert: Convert
+    profile: int | None
+    """Where in the header the VIFE stands that makes the data a compact profile."""
+    known: bool
+    """Nothing in the header is reserved."""
+
+
+class _Vib(NamedTuple):
+    meaning: Meaning
+    words: tuple[str, ...]
+    """Before the name."""
+    suffixes: tuple[str, ...]
+    unit: str
+    factor: Fraction
+    offset: Fraction
+    profile: int | None
+    """Where in the VIB the VIFE of a compact profile stands."""
+    error: str | None
+    known: bool
+
+
+def _slug(text: str) -> str:
+    return "_".join(re.findall("[a-z0-9]+", text.lower()))
+
+
+def _manufacturer(codes: bytes) -> str:
+    return f"manufacturer_{codes.hex()}" if codes else "manufacturer"
+
+
+def _interpret(vib: bytes) -> _Vib:
+    """Read a value information block: one VIF, its extension or text, and the VIFEs after it."""
+    first, at = vib[0], 1
+    code = first & 0x7F
+    known = True
+    meaning: Meaning | None
+    if first in (0xFB, 0xFD) and at < len(vib):
+        table = EXTENSION_FB if first == 0xFB else EXTENSION_FD  # noqa: PLR2004 - the extension codes themselves
+        meaning = table.get(vib[at] & 0x7F)
+        at += 1
+    elif code == TEXT_VIF:
+        end = 2 + vib[1]
+        text = vib[2:end][::-1].decode("latin-1").strip()
+        slug = _slug(text)
+        meaning, at = Meaning(f"custom_{slug}" if slug else "custom", "value", text), end
+    elif first == _MANUFACTURER_VIF | EXTENDED:
+        meaning, at = Meaning(_manufacturer(vib[1:]), "value"), len(vib)
+    else:
+        meaning = PRIMARY.get(code)
+    if meaning is None:
+        meaning, known = Meaning(f"vif_{bytes((*vib[: at - 1], vib[at - 1] & 0x7F)).hex()}", "value"), False
+    words: list[str] = []
+    suffixes: list[str] = []
+    unit, content_known = "", known
+    factor, offset = Fraction(1), Fraction(0)
+    profile: int | None = None
+    error: str | None = None
+    becomes: Meaning | None = None
+    while at < len(vib):
+        code = vib[at] & 0x7F
+        at += 1
+        if code == _MANUFACTURER_VIF and vib[at - 1] & EXTENDED:
+            words.append(_manufacturer(vib[at:]))
+            break
+        if code == TEXT_VIF and vib[at - 1] & EXTENDED and at < len(vib):
+            qualifier = QUALIFIERS_FC.get(vib[at] & 0x7F)
+            spelling = f"vife_fc{vib[at] & 0x7F:02x}"
+            at += 1
+        else:
+            qualifier = QUALIFIERS.get(code)
+            spelling = f"vife_{code:02x}"
+            error = error or RECORD_ERRORS.get(code)
+            if code in RECORD_ERRORS:
+                continue
+            profile = at - 1 if code in PROFILES else profile
+            content_known = content_known and code != NON_METRIC
+        if qualifier is None:
+            qualifier, known = Qualifier(before=spelling), False
+        if qualifier.before:
+            words.append(qualifier.before)
+        if qualifier.after:
+            suffixes.append(qualifier.after)
+        unit += qualifier.unit
+        factor *= qualifier.factor
+        offset += qualifier.offset
+        if qualifier.becomes is not None:
+            becomes = qualifier.becomes
+    if becomes is not None:
+        if meaning.name != becomes.name:
+            words.append(meaning.name)
+        meaning, unit = becomes, ""
+        if becomes.content in ("date", "moment"):
+            suffixes.clear()
+    return _Vib(
+        meaning,
+        tuple(words),
+        tuple(suffixes),
+        (meaning.unit if content_known else "") + unit,
+        meaning.factor * factor,
+        meaning.step * offset,
+        profile,
+        error,
+        known,
+    )
+
+
+def _extent(data: bytes, at: int, limit: int = MOST_EXTENSIONS) -> int:
+    """Return the end of a chain of bytes that starts at `at` and goes on while the top bit is set."""
+    for end in range(at, at + limit + 1):
+        if not data[end] & EXTENDED:
+            return end + 1
+    raise TelegramError(Refusal.RECORD, f"The record at byte {at} has more than {limit} extensions.")
+
+
+def header_end(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the DIB and the VIB of the record at byte `at` end; IndexError where they are cut short."""
+    middle = _extent(data, at)
+    if data[middle] & 0x7F == TEXT_VIF:
+        end = middle + 2 + data[middle + 1]
+        if data[middle] & EXTENDED:
+            end = _extent(data, end)
+        elif end > len(data):
+            raise IndexError
+        return middle, end
+    return middle, _extent(data, middle)
+
+
+def data_size(header: bytes) -> int | None:
+    """Bytes of data after this header; None where they start with their own length."""
+    return SIZES[header[0] & 0x0F]
+
+
+@lru_cache(maxsize=2048)
+def define(header: bytes, profile: Profile | None) -> Definition:
+    """Interpret a whole header; a profile may give its value another name and meaning."""
+    dib_end, _ = header_end(header, 0)
+    dif = header[0]
+    storage, tariff, subunit = dif >> 6 & 1, 0, 0
+    for n, dife in enumerate(header[1:dib_end]):
+        storage |= (dife & 0x0F) << 4 * n + 1
+        tariff |= (dife >> 4 & 0x03) << 2 * n
+        subunit |= (dife >> 6 & 0x01) << n
+    function = FUNCTIONS[dif >> 4 & 3]
+    vib = _interpret(header[dib_end:])
+    stored = f"storage_{storage}"
+    if profile is not None:
+        stored = profile.storages.get(storage, stored)
+    words = (
+        *([function] if function != "instantaneous" else ()),
+        *([stored] if storage else ()),
+        *([f"tariff_{tariff}"] if tariff else ()),
+        *([f"subunit_{subunit}"] if subunit else ()),
+        *vib.words,
+    )
+    name = "_".join((*words, vib.meaning.name, *vib.suffixes))
+    kind = dif & 0x0F
+    size = SIZES[kind]
+    convert = (
+        variable(vib.meaning.content, vib.factor, vib.offset)
+        if size is None
+        else converter(kind, size, vib.meaning.content, vib.factor, vib.offset)
+    )
+    if vib.error is not None:
+        convert = nothing
+    elif vib.profile is not None and size is None:
+        convert = variable_pattern
+    quantity, unit = vib.meaning.quantity, vib.unit
+    field = profile.fields.get(name) if profile is not None else None
+    if field is not None:
+        name, quantity, unit, convert = _renamed(field, name, quantity, unit, convert)
+    profiled_at = None if vib.profile is None else dib_end + vib.profile
+    return Definition(header, name, quantity, unit, function, storage, tariff, subunit, convert, profiled_at, vib.known)
+
+
+def _renamed(field: Field, name: str, quantity: str, unit: str, convert: Convert) -> tuple[str, str, str, Convert]:
+    """Apply what a profile knows better than the standard."""
+    if field.read is not None:
+        convert = field.read
+    return field.name or name, field.quantity or quantity, field.unit if field.unit is not None else unit, convert

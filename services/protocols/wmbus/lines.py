@@ -1,0 +1,78 @@
+"""Telegrams as lines of hex, for people who have an unknown meter and want to know what it says."""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import msgspec
+
+from services.protocols.wmbus.compact import Formats
+from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.records import Record
+from services.protocols.wmbus.security import BLOCK
+from services.protocols.wmbus.telegram import decode
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    id: str
+    manufacturer: str
+    version: int
+    type: str
+    security: str
+    records: list[Record]
+    status: tuple[str, ...] = ()
+    note: str | None = None
+
+
+class _Refused(msgspec.Struct):
+    error: str
+
+
+def decode_lines(lines: Iterable[str], key: bytes | None = None) -> Iterator[str]:
+    """Yield one JSON line for each line of hex, in order; blank lines give none.
+
+    A second word on a line is that telegram's key and goes before `key`. A telegram that is refused gives a line with
+    `error`. Full frames teach the formats of the compact frames that follow them.
+    """
+    formats = Formats()
+    encode = msgspec.json.encode
+    for line in lines:
+        words = line.split()
+        if not words:
+            continue
+        answer: _Line | _Refused
+        try:
+            telegram = decode(_frame(words[0]), _key(*words[1:]) if len(words) > 1 else key, formats=formats)
+            answer = _Line(
+                telegram.id,
+                telegram.manufacturer,
+                telegram.version,
+                telegram.type,
+                telegram.security,
+                telegram.records,
+                telegram.status,
+                telegram.note,
+            )
+        except TelegramError as error:
+            answer = _Refused(str(error))
+        yield encode(answer).decode()
+
+
+def _frame(word: str) -> bytes:
+    try:
+        return bytes.fromhex(word)
+    except ValueError:
+        odd = f"; it has {len(word)} digits, an odd number" if len(word) % 2 else ""
+        raise TelegramError(Refusal.FRAME, f"The telegram is not hexadecimal{odd}.") from None
+
+
+@lru_cache(maxsize=4096)
+def _key(*words: str) -> bytes:
+    try:
+        (key,) = map(bytes.fromhex, words)
+    except ValueError:
+        key = b""
+    if len(key) != BLOCK:
+        raise TelegramError(
+            Refusal.KEY, "What follows the telegram on this line is not a key of 32 hexadecimal digits."
+        )
+    return key

@@ -1,0 +1,212 @@
+"""Long fuzzing of the decoders by command: `python -m tests.fuzz NAME COUNT [SEED]`.
+
+Each target is a function on bytes that returns on refused and on good input alike, and raises AssertionError (or lets
+any other exception through) when the decoder misbehaves. Inputs are its seeds, cut, joined, damaged and made up.
+"""
+
+import json
+import math
+import random
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from services.protocols import im871a, rtlwmbus
+from services.protocols.wmbus import (
+    Formats,
+    Record,
+    TelegramError,
+    decode,
+    decode_lines,
+    encode,
+    link_address,
+    meter_address,
+)
+from services.protocols.wmbus.link import Framing
+
+KEY = bytes(range(16))
+_SENDER = encode.address("KAM", "32666857", 0x30, 0x02)
+_ENTRIES = encode.omnipower(1234.56, 7.89, 1.234, 0.5)
+_MIXED = [
+    encode.entry("0C13", encode.decimal(12345678, 4)),
+    encode.entry("426C", bytes.fromhex("BF2C")),
+    encode.entry("046D", bytes.fromhex("3B375F31")),
+    encode.entry("0D78", b"\x04abcd"),
+    encode.entry("8D04931E", b"\x07\x72\xfe\x01\x00\x02\x00\x03"),
+    encode.entry("055B", bytes.fromhex("0000A841")),
+    encode.entry("02FD17", b"\x01\x00"),
+]
+_SESSION = 0x1234567
+_FORMATS = Formats()
+
+
+class _Guarded(NamedTuple):
+    """A frame whose every bit from `start` on is under a checksum, in groups that a burst of 16 bits cannot deceive."""
+
+    frame: bytes
+    framing: Framing
+    start: int
+
+
+_PLAIN = encode.telegram(_SENDER, b"\x7a\x01\x00\x00\x00" + encode.records(_MIXED))
+_LONG = encode.telegram(_SENDER, b"\x7a\x01\x00\x00\x00" + encode.records(_MIXED * 3))
+GUARDED = (
+    _Guarded(encode.format_a(_PLAIN), "A", 0),
+    _Guarded(encode.format_a(_LONG), "A", 0),
+    _Guarded(encode.format_b(_PLAIN), "B", 1),
+    _Guarded(encode.format_b(_LONG), "B", 1),
+    _Guarded(encode.extended(_SENDER, encode.full(_ENTRIES), _SESSION, key=KEY), "stripped", 17),
+    _Guarded(encode.extended(_SENDER, encode.compact(_ENTRIES), _SESSION, key=KEY), "stripped", 17),
+    _Guarded(encode.derived(_SENDER, encode.records(_MIXED), KEY, counter=77), "stripped", 10),
+)
+TELEGRAMS = (
+    _PLAIN,
+    _LONG,
+    *(guarded.frame for guarded in GUARDED),
+    encode.extended(_SENDER, encode.full(_ENTRIES), _SESSION, key=None),
+    encode.chained(_SENDER, encode.records(_MIXED), KEY, access=5),
+    encode.chained(_SENDER, encode.records(_MIXED), KEY, access=5, meter=_SENDER, ci=0x72),
+)
+_NAME = re.compile("[a-z0-9]+(_[a-z0-9]+)*")
+
+
+def wmbus(data: bytes) -> None:
+    """Refuse any bytes with a sentence, or read finite values under unique, proper names."""
+    try:
+        link_address(data)
+        meter_address(data)
+        telegram = decode(data, KEY if data[-1:] > b"\x7f" else None, formats=_FORMATS)
+    except TelegramError as error:
+        refused = str(error)
+    else:
+        return _proper(telegram.records)
+    assert refused.endswith("."), refused
+    return None
+
+
+def _proper(records: list[Record]) -> None:
+    names = [record.name for record in records]
+    assert len(set(names)) == len(names), names
+    for record in records:
+        assert _NAME.fullmatch(record.name), record
+        assert not isinstance(record.value, float) or math.isfinite(record.value), record
+
+
+def wmbus_guarded(data: bytes) -> None:
+    """Refuse what a burst of up to 16 damaged bits under a checksum made, or read the same values."""
+    if len(data) < 5:
+        return
+    frame, framing, start = GUARDED[data[0] % len(GUARDED)]
+    bits = (len(frame) - start) * 8
+    pattern = int.from_bytes(data[3:5], "big") | 1
+    place = int.from_bytes(data[1:3], "big") % (bits - 15)
+    damaged = (int.from_bytes(frame, "big") ^ pattern << place).to_bytes(len(frame), "big")
+    try:
+        telegram = decode(damaged, KEY, framing=framing)
+    except TelegramError:
+        return
+    if telegram.records:
+        assert telegram.records == decode(frame, KEY, framing=framing).records, (
+            f"{damaged.hex()} was taken for {telegram}"
+        )
+
+
+def wmbus_lines(data: bytes) -> None:
+    """Answer any text with one JSON line for each line that is not blank."""
+    lines = data.decode("latin-1").splitlines()
+    answers = [json.loads(answer) for answer in decode_lines(lines, KEY)]
+    assert len(answers) == sum(bool(line.split()) for line in lines)
+    assert all(("error" in answer) != ("records" in answer) for answer in answers)
+
+
+_GOOD = im871a.Message(im871a.Endpoint.RADIO, im871a.TELEGRAM, _PLAIN[1:], rssi=0x4C)
+_FRAME = im871a.encode(_GOOD)
+_KNOWN = (_GOOD, im871a.PING, im871a.RESET)
+
+
+def dongle(data: bytes) -> None:
+    """Find a good frame after any bytes and before any, and keep no more than one frame.
+
+    By chance (1 in 65536) noise and the start of a frame make a frame of their own, told by its strange message.
+    """
+    assembler = im871a.Assembler()
+    messages = assembler.feed(data)
+    assert len(assembler._buffer) < im871a.LONGEST
+    messages += assembler.feed(_FRAME + data)
+    messages += assembler.pause()
+    assert any(message not in _KNOWN for message in messages) or _GOOD in messages
+    assert not assembler._buffer
+
+
+def rtl_line(data: bytes) -> None:
+    """Read any line, or refuse it with a sentence."""
+    refused = "."
+    try:
+        rtlwmbus.parse(data.decode("latin-1"))
+    except ValueError as error:
+        refused = str(error)
+    assert refused.endswith("."), refused
+
+
+class Target(NamedTuple):
+    """What is fuzzed, and the good inputs that its inputs are made from."""
+
+    check: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+
+
+TARGETS: dict[str, Target] = {
+    "wmbus": Target(wmbus, TELEGRAMS),
+    "wmbus_guarded": Target(wmbus_guarded, (bytes(8),)),
+    "wmbus_lines": Target(wmbus_lines, [telegram.hex().encode() + b"\n" for telegram in TELEGRAMS]),
+    "im871a": Target(dongle, [im871a.encode(message) for message in _KNOWN]),
+    "rtlwmbus": Target(rtl_line, (rtlwmbus.encode(rtlwmbus.Received("C1", True, "", 90, _PLAIN)).encode(),)),
+}
+
+
+def mutate(seeds: Sequence[bytes], chance: random.Random) -> bytes:
+    """Return one input: noise, or a seed with a few bytes changed, cut out, repeated, or joined with another."""
+    if chance.random() < 0.1:
+        return chance.randbytes(chance.randrange(300))
+    data = bytearray(chance.choice(seeds))
+    for _ in range(chance.randrange(5)):
+        at = chance.randrange(len(data) + 1)
+        match chance.randrange(5):
+            case 0:
+                data[at : at + 1] = chance.randbytes(1)
+            case 1 if at < len(data):
+                data[at] ^= 1 << chance.randrange(8)
+            case 2:
+                del data[at : at + chance.randrange(4)]
+            case 3:
+                data[at:at] = chance.randbytes(chance.randrange(4))
+            case _:
+                data[at:] = chance.choice(seeds)[at:]
+    if data and chance.random() < 0.5:
+        data[0] = (len(data) - 1) & 0xFF
+    return bytes(data)
+
+
+def main(name: str, count: int, seed: int = 0) -> None:
+    """Run one target on `count` inputs and print what it took."""
+    check, seeds = TARGETS[name]
+    chance = random.Random(seed)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    for n in range(count):
+        data = mutate(seeds, chance)
+        try:
+            check(data)
+        except BaseException:
+            print(f"{name}: input {n} of seed {seed}: {data.hex()}", file=sys.stderr)
+            raise
+    took = time.monotonic() - started
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"{name}: {count} inputs in {took:.1f} s, memory grew by {growth / 1024:.1f} MB, nothing amiss")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
