@@ -1,0 +1,135 @@
+"""topics.yaml: what it means, and one sentence with file and line for everything that can be wrong with it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+from bootstrap_lib.commands.check import problems_of
+from bootstrap_lib.document import DocumentError
+from bootstrap_lib.registry import MACHINE_FILE, Registry, expand
+
+HOUSE = """\
+sources:
+  onewire: {every: 10s}
+topics:
+"""
+
+
+def read(tmp_path: Path, text: str, machine: str = "") -> Registry:
+    path = tmp_path / "topics.yaml"
+    path.write_text(text)
+    if machine:
+        path.with_name(MACHINE_FILE).write_text(machine)
+    return Registry(path)
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    try:
+        return [str(problem).removeprefix(f"{tmp_path}/") for problem in problems_of(read(tmp_path, text))]
+    except DocumentError as error:
+        return [str(problem).removeprefix(f"{tmp_path}/") for problem in error.problems]
+
+
+def test_unit_decimals_range_and_staleness_follow_from_the_last_word(tmp_path: Path) -> None:
+    registry = read(tmp_path, HOUSE + "  boiler/water/flow_temperature: {from: onewire}\n")
+    topic = registry.topics["boiler/water/flow_temperature"]
+    assert (topic.unit, topic.decimals, topic.kind, topic.every, topic.stale) == ("°C", 3, "gauge", 10.0, 30.0)
+    assert topic.row.rrd == "GAUGE"
+
+
+def test_braces_expand_to_numbers_and_words() -> None:
+    assert expand("shed/battery/cell_{1..3}_voltage") == [f"shed/battery/cell_{n}_voltage" for n in (1, 2, 3)]
+    assert expand("{north,south}/x/temperature") == ["north/x/temperature", "south/x/temperature"]
+    assert len(expand("a/{1..4}/{1..5}_voltage")) == 20
+
+
+def test_yaml_words_stay_what_they_look_like(tmp_path: Path) -> None:
+    text = HOUSE + '  a/b/state: {from: onewire, states: [off, on, no, 012, 12:30, "10:20:30:40:50:56", 10:20:30:40:50:56]}\n'
+    assert read(tmp_path, text).topics["a/b/state"].states == (
+        "off", "on", "no", "012", "12:30", "10:20:30:40:50:56", "10:20:30:40:50:56",
+    )  # fmt: skip
+
+
+def test_the_machine_s_own_file_adds_and_overrides(tmp_path: Path) -> None:
+    machine = "sources: {onewire: {every: 2s}}\ntopics: {c/d/temperature: {from: onewire}}\n"
+    registry = read(tmp_path, HOUSE + "  a/b/temperature: {from: onewire}\n", machine)
+    assert {name: topic.every for name, topic in registry.topics.items()} == {"a/b/temperature": 2.0, "c/d/temperature": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("a/b/temprature: {from: onewire}", "topics.yaml:4: topics.a/b/temprature: 'temprature' is no quantity, did you mean 'temperature'?"),
+        ("a/b/temperature: {from: onewir}", "topics.yaml:4: topics.a/b/temperature.from: no source is named 'onewir', did you mean 'onewire'?"),
+        ("a/b/temperature: {from: onewire, every: 10}", "topics.yaml:4: topics.a/b/temperature.every: 10 is no duration"),
+        ("a/b/temperature: {from: onewire, range: [5, 1]}", "the range goes from low to high, not from 5 to 1"),
+        ("a/b/temperature: {from: onewire, range: [a, 1]}", "topics.a/b/temperature.range[0]: expected a number, got text"),
+        ("a/b/temperature: {from: onewire, deadband: -1}", "topics.a/b/temperature.deadband: expected a number > 0"),
+        ("a/b/temperature: {}", "'from' is missing"),
+        ("a/b/temperature: yes", "expected at least {from: SOURCE}"),
+        ("a/temperature: {from: onewire}", "a topic is place/thing/name"),
+        ("A/b/temperature: {from: onewire}", "a topic is place/thing/name"),
+        ("a/b/state: {from: onewire}", "a state needs its words"),
+        ("a/b/temperature: {from: onewire, id: 28-x}", "topics.a/b/temperature.id: expected text matching regex"),
+        ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff, idd: 3}", "unknown key 'idd', did you mean 'id'?"),
+        ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/b/temperature: {from: onewire}", "topics.yaml:5: topics.a/b/temperature: stands here again; the first is on line 4"),
+        ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/c/temperature: {from: onewire, id: 28-0316a4f1c9ff}", "topics.yaml:5: topics.a/c/temperature.id: the same sensor measures a/b/temperature already"),
+        ("a/{b,c}/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/b/temperature: {from: onewire}", "a/b/temperature is made by 'a/{b,c}/temperature' already"),
+    ],
+)  # fmt: skip
+def test_each_wrong_line_gets_a_sentence_with_its_place(tmp_path: Path, line: str, sentence: str) -> None:
+    found = problems(tmp_path, HOUSE + f"  {line}\n")
+    assert len(found) == 1, found
+    assert sentence in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("topics: [", "not valid YAML"),
+        ("topcis: {}", "topics.yaml:1: topcis: unknown section 'topcis', did you mean 'topics'?"),
+        ("root: My House", "'My House' is no topic word"),
+        ("timezone: Paris", "'Paris' is no time zone: write one such as Europe/Paris"),
+        ("broker: {prot: 1}", "broker.prot: unknown key 'prot', did you mean 'port'?"),
+        ("broker: {password: hunter2}", "broker.password: expected text matching regex '^secret:'"),
+        ("sources: {onewyre: {}}", "no service is named 'onewyre', did you mean 'onewire'?"),
+        ("sources: {all: {}}", "no name for an instance"),
+        ("sources: {onewire: {}}\nsubscribers: {onewire: {}}", "stands below sources too"),
+        ("sources: {onewire: {evry: 1s}}", "sources.onewire.evry: unknown key 'evry', did you mean 'every'?"),
+        ("- a list", "expected sections"),
+    ],
+)
+def test_each_wrong_section_gets_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    found = problems(tmp_path, text + "\n")
+    assert len(found) == 1, found
+    assert sentence in found[0]
+
+
+def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
+    text = HOUSE + "  a/b/temprature: {from: onewire}\n  a/c/temperature: {from: nobody}\n"
+    assert len(problems(tmp_path, text)) == 2
+
+
+def test_the_shipped_house_is_good() -> None:
+    assert problems_of(Registry(PROJECT / "topics.yaml")) == []
+
+
+def test_the_committed_schema_and_reference_page_are_fresh() -> None:
+    from bootstrap_lib import schema
+
+    fresh = json.dumps(schema.build(), indent=1, ensure_ascii=False)
+    assert (PROJECT / "bootstrap_lib/topics.schema.json").read_text() == fresh, "run `constellation schema > bootstrap_lib/topics.schema.json`"
+    assert (PROJECT / "docs/topics.md").read_text() == schema.page(), "run `constellation schema --page > docs/topics.md`"
+
+
+def test_check_prints_problems_as_compilers_do_and_never_a_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "topics.yaml"
+    path.write_text(HOUSE + "  a/b/temprature: {from: onewire}\n")
+    result = subprocess.run([sys.executable, "-m", "bootstrap_lib.cli", "check", path], capture_output=True, text=True, cwd=PROJECT)
+    assert result.returncode == 78
+    assert result.stderr.startswith(f"{path}:4: topics.a/b/temprature: ")
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,179 @@
+"""The spool: nothing that was taken is lost, whatever happens to the process, the tmpfs or the disk."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+from bootstrap_lib.spool import RESERVED, Spool, SpoolError
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "run", tmp_path / "state"
+
+
+def fill(spool: Spool, count: int, since: int = 0) -> list[int]:
+    return [spool.append(f"a/b/{n}", f'{{"value":{n},', 1000 + n)[0].number for n in range(since, since + count)]
+
+
+def waiting(spool: Spool) -> list[int]:
+    return [row.number for row, _ in spool.after(0, 1_000_000)]
+
+
+def test_readings_come_back_in_order_after_a_restart(folders: tuple[Path, Path]) -> None:
+    spool = Spool(*folders)
+    numbers = fill(spool, 5)
+    spool.close()
+    assert waiting(Spool(*folders)) == numbers
+
+
+def test_a_number_is_never_given_twice_even_when_all_were_confirmed_before_a_kill(folders: tuple[Path, Path]) -> None:
+    spool = Spool(*folders)
+    last = fill(spool, 3)[-1]
+    spool.confirm(spool.stream, last)
+    del spool  # no close: as after kill -9
+    assert fill(Spool(*folders), 1)[0] > last
+
+
+def test_a_power_cut_that_empties_the_tmpfs_skips_numbers_and_never_repeats_one(folders: tuple[Path, Path]) -> None:
+    runtime, _ = folders
+    spool = Spool(*folders)
+    last = fill(spool, 50)[-1]
+    spool.close()
+    for file in runtime.iterdir():
+        file.unlink()
+    spool = Spool(*folders)
+    row, sequence = spool.append("a/b/c", None, 1)
+    assert last < row.number <= last + RESERVED + 1
+    assert sequence.previous == 0, "nothing before it is vouched for any more"
+
+
+def test_what_waits_for_two_seconds_is_on_disk_before_a_power_cut(folders: tuple[Path, Path]) -> None:
+    runtime, _ = folders
+    spool = Spool(*folders)
+    numbers = fill(spool, 20)
+    spool.settle(age=-1)
+    fresh = fill(spool, 2, 20)
+    assert waiting(spool) == numbers + fresh
+    spool.close()
+    for file in runtime.iterdir():
+        file.unlink()
+    assert waiting(Spool(*folders)) == numbers
+
+
+def test_the_mark_frees_both_files_and_each_reading_names_its_unconfirmed_predecessor(folders: tuple[Path, Path]) -> None:
+    spool = Spool(*folders)
+    numbers = fill(spool, 4)
+    spool.settle(age=-1)
+    numbers += fill(spool, 2, 4)
+    spool.confirm("another", numbers[-1])
+    assert waiting(spool) == numbers, "a mark of another stream frees nothing"
+    spool.confirm(spool.stream, numbers[2])
+    assert [(s.previous, s.number) for _, s in spool.after(0, 10)] == [(0, numbers[3]), (numbers[3], numbers[4]), (numbers[4], numbers[5])]
+
+
+def test_a_dropped_reading_is_no_gap_for_those_behind_it(folders: tuple[Path, Path]) -> None:
+    spool = Spool(*folders)
+    first, second, third = fill(spool, 3)
+    spool.drop(second)
+    assert [(s.previous, s.number) for _, s in spool.after(0, 10)] == [(0, first), (first, third)]
+    spool.drop(third)
+    assert spool.append("a/b/c", None, 1)[1].previous == first
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_damaged_file_is_set_aside_said_and_started_anew(folders: tuple[Path, Path], which: int, caplog: pytest.LogCaptureFixture) -> None:
+    spool = Spool(*folders)
+    fill(spool, 300)
+    spool.settle(age=-1)
+    fill(spool, 300)
+    stream = spool.stream
+    spool.close()
+    path = folders[which] / "spool.sqlite"
+    data = bytearray(path.read_bytes())
+    data[100:3000] = os.urandom(2900)
+    path.write_bytes(data)
+    spool = Spool(*folders)
+    assert fill(spool, 1)
+    assert "is set aside as spool.sqlite.damaged-" in caplog.text
+    assert len(waiting(spool)) == 301
+    assert (spool.stream == stream) == (which == 0), "a lost record of numbers begins a new stream"
+
+
+def test_a_full_disk_keeps_readings_in_the_tmpfs_and_says_so(folders: tuple[Path, Path]) -> None:
+    spool = Spool(*folders)
+    pages = spool._kept.execute("PRAGMA page_count").fetchone()[0]
+    spool._kept.execute(f"PRAGMA max_page_count = {pages}")
+    numbers = fill(spool, 2000)
+    spool.settle(age=-1)
+    assert "full" in spool.trouble
+    assert waiting(spool) == numbers
+    spool._kept.execute("PRAGMA max_page_count = 100000")
+    spool.settle(age=-1)
+    assert spool.trouble is None
+    assert waiting(spool) == numbers
+
+
+def test_a_full_tmpfs_lets_the_disk_take_over_and_both_full_is_an_error(folders: tuple[Path, Path]) -> None:
+    spool = Spool(*folders)
+    for database in (spool._fresh, spool._kept):
+        database.execute(f"PRAGMA max_page_count = {database.execute('PRAGMA page_count').fetchone()[0] + 4}")
+    with pytest.raises(SpoolError, match="it is lost"):
+        fill(spool, 5000)
+    numbers = waiting(spool)
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_a_bounded_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "run", tmp_path / "state", limit=100_000)
+    for step in range(20):
+        fill(spool, 300, 300 * step)
+        spool.settle(age=-1)
+    numbers = waiting(spool)
+    assert spool.dropped > 0
+    assert len(numbers) + spool.dropped == 6000
+    assert numbers[-1] == 6000, "the newest are kept"
+
+
+def test_monotonic_times_of_a_boot_are_corrected_in_both_files(folders: tuple[Path, Path]) -> None:
+    spool = Spool(*folders)
+    spool.append("a/b/c", "x", 5000, "boot")
+    spool.settle(age=-1)
+    spool.append("a/b/c", "x", 7000, "boot")
+    spool.append("a/b/c", "x", 9, None)
+    assert list(spool.uncertain()) == [("boot", 5000, 7000)]
+    spool.correct("boot", 1_000_000)
+    assert [row.time for row, _ in spool.after(0, 9)] == [1_005_000, 1_007_000, 9]
+    assert not list(spool.uncertain())
+
+
+def test_kill_9_at_any_moment_loses_nothing_that_append_returned(folders: tuple[Path, Path]) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from bootstrap_lib.spool import Spool
+spool = Spool(Path(sys.argv[1]), Path(sys.argv[2]))
+last = time.monotonic()
+while True:
+    print(spool.append("a/b/c", "x", 1)[0].number, flush=True)
+    if time.monotonic() > last + 0.01:
+        spool.settle(age=-1); last = time.monotonic()
+"""
+    taken: list[int] = []
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", code, *map(str, folders)], stdout=subprocess.PIPE, cwd=PROJECT)
+        process.stdout.readline()
+        time.sleep(0.15)
+        process.send_signal(signal.SIGKILL)
+        taken += [int(line) for line in process.stdout.read().split(b"\n")[:-1] if line]
+        process.wait()
+        process.stdout.close()
+    stored = waiting(Spool(*folders))
+    assert set(taken) <= set(stored)
+    assert len(stored) == len(set(stored))
