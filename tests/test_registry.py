@@ -48,7 +48,10 @@ def test_braces_expand_to_numbers_and_words() -> None:
 
 
 def test_yaml_words_stay_what_they_look_like(tmp_path: Path) -> None:
-    text = HOUSE + '  a/b/state: {from: onewire, states: [off, on, no, 012, 12:30, "10:20:30:40:50:56", 10:20:30:40:50:56]}\n'
+    text = (
+        HOUSE
+        + '  a/b/state: {from: onewire, states: [off, on, no, 012, 12:30, "10:20:30:40:50:56", 10:20:30:40:50:56]}\n'
+    )
     assert read(tmp_path, text).topics["a/b/state"].states == (
         "off", "on", "no", "012", "12:30", "10:20:30:40:50:56", "10:20:30:40:50:56",
     )  # fmt: skip
@@ -57,7 +60,10 @@ def test_yaml_words_stay_what_they_look_like(tmp_path: Path) -> None:
 def test_the_machine_s_own_file_adds_and_overrides(tmp_path: Path) -> None:
     machine = "sources: {onewire: {every: 2s}}\ntopics: {c/d/temperature: {from: onewire}}\n"
     registry = read(tmp_path, HOUSE + "  a/b/temperature: {from: onewire}\n", machine)
-    assert {name: topic.every for name, topic in registry.topics.items()} == {"a/b/temperature": 2.0, "c/d/temperature": 2.0}
+    assert {name: topic.every for name, topic in registry.topics.items()} == {
+        "a/b/temperature": 2.0,
+        "c/d/temperature": 2.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,14 +128,20 @@ def test_the_committed_schema_and_reference_page_are_fresh() -> None:
     from bootstrap_lib import schema
 
     fresh = json.dumps(schema.build(), indent=1, ensure_ascii=False)
-    assert (PROJECT / "bootstrap_lib/topics.schema.json").read_text() == fresh, "run `constellation schema > bootstrap_lib/topics.schema.json`"
-    assert (PROJECT / "docs/topics.md").read_text() == schema.page(), "run `constellation schema --page > docs/topics.md`"
+    assert (PROJECT / "bootstrap_lib/topics.schema.json").read_text() == fresh, (
+        "run `constellation schema > bootstrap_lib/topics.schema.json`"
+    )
+    assert (PROJECT / "docs/topics.md").read_text() == schema.page(), (
+        "run `constellation schema --page > docs/topics.md`"
+    )
 
 
 def test_check_prints_problems_as_compilers_do_and_never_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "topics.yaml"
     path.write_text(HOUSE + "  a/b/temprature: {from: onewire}\n")
-    result = subprocess.run([sys.executable, "-m", "bootstrap_lib.cli", "check", path], capture_output=True, text=True, cwd=PROJECT)
+    result = subprocess.run(
+        [sys.executable, "-m", "bootstrap_lib.cli", "check", path], capture_output=True, text=True, cwd=PROJECT
+    )
     assert result.returncode == 78
     assert result.stderr.startswith(f"{path}:4: topics.a/b/temprature: ")
     assert "Traceback" not in result.stderr

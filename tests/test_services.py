@@ -15,7 +15,18 @@ from bootstrap_lib.service import option_type, topic_option_type
 from bootstrap_lib.source import Source
 
 NAMES = [name for name in catalog.names() if (PROJECT / f"services/{name}.py").exists()]
-HARDWARE = {"w1thermsensor", "adafruit_ads1x15", "gatt", "dbus", "gi", "serial", "minimalmodbus", "gpiozero", "rrdtool", "influxdb_client"}
+HARDWARE = {
+    "w1thermsensor",
+    "adafruit_ads1x15",
+    "gatt",
+    "dbus",
+    "gi",
+    "serial",
+    "minimalmodbus",
+    "gpiozero",
+    "rrdtool",
+    "influxdb_client",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,7 +38,7 @@ def test_it_is_documented(name: str) -> None:
     kinds = [option_type(service), *([topic_option_type(service)] if issubclass(service, Source) else [])]
     for kind in kinds:
         for field in msgspec.structs.fields(kind):
-            if field.encode_name not in ("port",):
+            if field.encode_name != "port":
                 assert _description(field.type), f"{name}: '{field.encode_name}' has no description"
 
 

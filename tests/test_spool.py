@@ -67,7 +67,9 @@ def test_what_waits_for_two_seconds_is_on_disk_before_a_power_cut(folders: tuple
     assert waiting(Spool(*folders)) == numbers
 
 
-def test_the_mark_frees_both_files_and_each_reading_names_its_unconfirmed_predecessor(folders: tuple[Path, Path]) -> None:
+def test_the_mark_frees_both_files_and_each_reading_names_its_unconfirmed_predecessor(
+    folders: tuple[Path, Path],
+) -> None:
     spool = Spool(*folders)
     numbers = fill(spool, 4)
     spool.settle(age=-1)
@@ -75,7 +77,11 @@ def test_the_mark_frees_both_files_and_each_reading_names_its_unconfirmed_predec
     spool.confirm("another", numbers[-1])
     assert waiting(spool) == numbers, "a mark of another stream frees nothing"
     spool.confirm(spool.stream, numbers[2])
-    assert [(s.previous, s.number) for _, s in spool.after(0, 10)] == [(0, numbers[3]), (numbers[3], numbers[4]), (numbers[4], numbers[5])]
+    assert [(s.previous, s.number) for _, s in spool.after(0, 10)] == [
+        (0, numbers[3]),
+        (numbers[3], numbers[4]),
+        (numbers[4], numbers[5]),
+    ]
 
 
 def test_a_dropped_reading_is_no_gap_for_those_behind_it(folders: tuple[Path, Path]) -> None:
@@ -88,7 +94,9 @@ def test_a_dropped_reading_is_no_gap_for_those_behind_it(folders: tuple[Path, Pa
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_damaged_file_is_set_aside_said_and_started_anew(folders: tuple[Path, Path], which: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_set_aside_said_and_started_anew(
+    folders: tuple[Path, Path], which: int, caplog: pytest.LogCaptureFixture
+) -> None:
     spool = Spool(*folders)
     fill(spool, 300)
     spool.settle(age=-1)
@@ -167,7 +175,9 @@ while True:
 """
     taken: list[int] = []
     for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", code, *map(str, folders)], stdout=subprocess.PIPE, cwd=PROJECT)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, folders)], stdout=subprocess.PIPE, cwd=PROJECT
+        )
         process.stdout.readline()
         time.sleep(0.15)
         process.send_signal(signal.SIGKILL)

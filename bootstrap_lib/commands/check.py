@@ -9,7 +9,8 @@ import sys
 from bootstrap_lib import catalog
 from bootstrap_lib.catalog import NoService
 from bootstrap_lib.document import DocumentError, Problem
-from bootstrap_lib.registry import InstanceOptions, Registry, find_registry
+from bootstrap_lib.duration import Duration
+from bootstrap_lib.registry import Registry, find_registry
 
 PAGE = 4096
 """Bytes that one small synchronised change costs at least on flash, twice: journal and place (facts of ext4)."""
@@ -38,24 +39,15 @@ def cost(registry: Registry) -> list[str]:
     day = 86400
     lines = [f"{len(registry.topics)} topics, {rate:.2f} readings a second at most, {rate * day:,.0f} a day"]
     for instance in registry.find("archive"):
-        commit = float(InstanceOptions().every)
         raw = instance.raw.get("commit", "1s")
-        try:
-            from bootstrap_lib.duration import Duration  # noqa: PLC0415
-
-            commit = float(Duration.parse(raw))
-        except ValueError:
-            pass
-        commits = min(rate, 1 / commit) * day
+        commits = min(rate, 1 / Duration.parse(raw)) * day
         bytes_a_day = commits * 2 * PAGE + rate * day * 60
         lines.append(
             f"{instance.name}: a commit every {raw} (what a power cut may cost) writes about "
             f"{bytes_a_day / 1e6:,.0f} MB a day; commit: 5s would write {(min(rate, 0.2) * day * 2 * PAGE + rate * day * 60) / 1e6:,.0f} MB"
         )
-    for instance in registry.find("rrd"):
-        lines.append(
-            f"{instance.name}: about {len(registry.topics) * 24 * 120 * PAGE / 1e6:,.0f} MB a day at one update in 30 s"
-        )
+    updates = len(registry.topics) * 24 * 120 * PAGE / 1e6
+    lines += [f"{instance.name}: about {updates:,.0f} MB a day at one update in 30 s" for instance in registry.find("rrd")]
     return lines
 
 

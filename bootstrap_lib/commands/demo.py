@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,9 +56,12 @@ class Demo:
         if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MARK).exists():
             raise StartError(f"{self.folder} is not empty and no demo's folder: name another with --folder")
         shutil.rmtree(self.folder, ignore_errors=True)
-        for name in ("etc", "hardware", "log", "state", "run"):
+        for name in ("etc", "hardware", "log", "state"):
             (self.folder / name).mkdir(parents=True)
         (self.folder / MARK).touch()
+        memory = Path("/dev/shm")  # noqa: S108 (what /run is to the real services)
+        self._run = Path(tempfile.mkdtemp(prefix="constellation-demo-", dir=memory if memory.is_dir() else None))
+        (self.folder / "run").symlink_to(self._run)
 
     def start(self) -> None:
         """Start hardware, broker and services; each says what it is."""
@@ -158,6 +162,12 @@ class Demo:
         self.supervisor.start(name, command, self.logs / f"{name}.log", environment)
         say(f"{name}: {(service.__doc__ or '').strip().splitlines()[0]}")
 
+    def stop(self) -> None:
+        """End everything, and leave nothing in memory."""
+        self.supervisor.stop()
+        shutil.rmtree(self._run, ignore_errors=True)
+        (self.folder / "run").unlink(missing_ok=True)
+
     def hints(self) -> str:
         """Where to look."""
         environment = f"CONSTELLATION_CREDENTIALS={self.broker.credentials}"
@@ -252,6 +262,6 @@ def main(arguments: argparse.Namespace) -> int:
         print()
     finally:
         say("ending")
-        demo.supervisor.stop()
+        demo.stop()
         say("everything has ended; the folder is left to be looked at")
     return 0

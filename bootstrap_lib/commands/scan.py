@@ -28,10 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not issubclass(service, Source):
         raise StartError(f"'{arguments.source}' has nothing to scan for")
     kind = option_type(service)
-    if registry and instance:
-        options = registry.options_of(instance.name, kind)
-    else:
-        options = msgspec.convert({}, kind, dec_hook=from_text)
+    options = msgspec.convert(instance.raw if instance else {}, kind, dec_hook=from_text)
     named = {
         str(value): topic.name
         for topic in (registry.topics.values() if registry else ())

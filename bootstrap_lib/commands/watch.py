@@ -50,7 +50,7 @@ def _draw(registry: Registry, values: dict[str, Any]) -> None:
 def _line(registry: Registry, name: str, body: Any) -> str:
     label = registry.topics[name].label if name in registry.topics else "not in topics.yaml"
     if not isinstance(body, dict):
-        return f"{name:44} {'–':>12}      cleared"
+        return f"{name:44} {'-':>12}      cleared"
     try:
         age = describe(max(0.0, time.time() - parse_time(str(body.get("time"))) / 1000))
     except ReadingError:
