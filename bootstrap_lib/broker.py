@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,35 +37,36 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 CA_DAYS, SERVER_DAYS, RENEW_DAYS = 7300, 3650, 60
 
-OWN: Final = ("readwrite {root}/service/%u/#", "read {root}/service/+/stored/%u")
+OWN: Final = ("readwrite {root}/service/%u/#", "read {root}/service/+/stored/%u", "read {root}/service/+/replay/%u")
 """Rights of every user to what bears its name; %u is that name. Requests to another are not among them."""
 
 INSTANCE: Final = ("read {root}/service/all/request/#", "read {root}/service/+/status", "read {root}/service/+/health")
 SECTIONS: Final = {"sources": (*INSTANCE, "write {root}/data/#"), "subscribers": (*INSTANCE, "read {root}/data/#")}
 """Rights of an instance that follow from standing below `sources:` or `subscribers:`."""
 
+_FILLED: Final = ("write {root}/service/+/request/replay", "read {root}/service/+/response/replay")
+_NOTIFIER: Final = (
+    "readwrite {root}/notify/#",
+    "write {root}/service/+/request/graph",
+    "read {root}/service/+/response/graph",
+)
 SERVICES: Final = {
     "archive": ("write {root}/service/+/request/resend",),
-    "rrd": ("write {root}/service/+/request/replay", "read {root}/service/+/response/replay"),
-    "influx": ("write {root}/service/+/request/replay", "read {root}/service/+/response/replay"),
-    "phase": ("write {root}/data/#",),
+    "rrd": _FILLED,
+    "influx": _FILLED,
+    "phase": (*_FILLED, "write {root}/data/#"),
     "alerts": ("readwrite {root}/alert/#", "readwrite {root}/notify/#"),
-    "pushover": (
-        "read {root}/alert/#",
-        "readwrite {root}/notify/#",
-        "write {root}/service/+/request/acknowledge",
-        "write {root}/service/+/request/graph",
-        "read {root}/service/+/response/graph",
-    ),
-    "apprise": ("read {root}/alert/#", "readwrite {root}/notify/#"),
+    "pushover": (*_NOTIFIER, "read {root}/alert/#", "write {root}/service/+/request/acknowledge"),
+    "apprise": _NOTIFIER,
     "exporter": ("read {root}/alert/#",),
-    "discovery": ("readwrite homeassistant/#",),
+    "discovery": ("read {root}/alert/#", "readwrite homeassistant/#"),
     "web": (
         "read {root}/alert/#",
         "read {root}/service/+/log",
         "write {root}/service/+/request/#",
         "read {root}/service/+/response/#",
     ),
+    "wmbus": ("readwrite v2/#",),
     "button": ("write {root}/service/+/request/pause", "write {root}/service/+/request/resume"),
 }
 """Rights of services that do more than their section; a service of the user's own gets its in acl.local."""
@@ -210,10 +212,7 @@ def _relocated(settings: str, installation: Installation) -> str:
 def _credentials(installation: Installation, registry: Registry) -> None:
     """Give every user a password of its own, and the broker their hashes; what exists is never overwritten."""
     passwords = installation.path(FOLDER / "passwords")
-    try:
-        lines = passwords.read_text("utf-8").splitlines() if passwords.exists() else []
-    except PermissionError:
-        raise InstallError(f"{passwords} cannot be read: run this as root, for example with sudo") from None
+    lines = passwords.read_text("utf-8").splitlines() if passwords.exists() else []
     kept = dict(line.split(":", 1) for line in lines if ":" in line)
     ours = {path.name.removeprefix("mqtt.") for path in installation.files(f"{CREDENTIALS}/mqtt.*")}
     wanted = list(users(registry))
@@ -304,7 +303,7 @@ def _certificates(installation: Installation, host: str) -> None:
         *("-CA", authority, "-CAkey", installation.path(CA_KEY)),
         *("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),
         *("-addext", "keyUsage=critical,digitalSignature"),
-        *("-addext", "subjectAltName=" + ",".join(f"{_kind(name)}:{name}" for name in names)),
+        *("-addext", "subjectAltName=" + ",".join(f"{'IP' if _address(name) else 'DNS'}:{name}" for name in names)),
     )
 
 
@@ -315,18 +314,12 @@ def _is_right(certificate: Path, authority: Path, names: dict[str, None]) -> boo
     if _openssl("x509", "-noout", "-checkend", str(RENEW_DAYS * 86400), "-in", certificate).returncode:
         return False
     said = _openssl("x509", "-noout", "-ext", "subjectAltName", "-in", certificate).stdout
-    have = {
-        address.partition(":")[2]
-        for address in said.replace("IP Address:", "IP:").split("\n", 1)[1].strip().split(", ")
-    }
-    return have >= {"0:0:0:0:0:0:0:1" if name == "::1" else name for name in names}
+    have = {entry.strip().partition(":")[2] for entry in said.partition("\n")[2].split(",")}
+    return {_address(name) or name for name in have} >= {_address(name) or name for name in names}
 
 
-def _kind(name: str) -> str:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, name)
-        except OSError:
-            continue
-        return "IP"
-    return "DNS"
+def _address(name: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None

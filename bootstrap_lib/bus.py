@@ -4,6 +4,7 @@ paho's network thread does nothing but hand events to the main loop's inbox; no 
 block it.
 """
 
+import contextlib
 import logging
 import random
 import socket
@@ -104,6 +105,7 @@ class Bus:
         self._trouble: str | None = None
         self._session_expiry, self._receive_maximum = session_expiry, receive_maximum
         self.online = False
+        self._latest: mqtt.MQTTMessageInfo | None = None
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id or name, protocol=mqtt.MQTTv5, manual_ack=True
         )
@@ -158,6 +160,9 @@ class Bus:
 
     def stop(self, timeout: float = 3.0) -> None:
         """Say goodbye: what is queued is sent, the session stays, the will is not spoken."""
+        if self.online and self._latest is not None:
+            with contextlib.suppress(RuntimeError, ValueError):
+                self._latest.wait_for_publish(timeout / 2)
         self._client.disconnect()
         thread = getattr(self._client, "_thread", None)
         if thread is not None and thread is not threading.current_thread():
@@ -178,7 +183,10 @@ class Bus:
         wanted = {"MessageExpiryInterval": expiry, "UserProperty": user, "CorrelationData": correlation}
         given = {name: value for name, value in wanted.items() if value is not None}
         extra = properties(PacketTypes.PUBLISH, **given) if given else None
-        return self._client.publish(topic, payload, qos, retain, extra).mid
+        info = self._client.publish(topic, payload, qos, retain, extra)
+        if qos:
+            self._latest = info
+        return info.mid
 
     def subscribe(self, pattern: str, qos: int = 0, *, only_new: bool = False, no_local: bool = False) -> None:
         """Subscribe; `only_new` leaves out retained messages if the subscription exists already."""

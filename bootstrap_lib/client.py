@@ -7,7 +7,7 @@ import contextlib
 import os
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -88,8 +88,18 @@ class Client:
         """Publish below the root."""
         self._bus.publish(f"{self.registry.root}/{topic}", payload, qos=1, retain=retain)
 
-    def ask(self, instance: str, verb: str, arguments: dict[str, Any] | None = None, timeout: float = 30.0) -> Any:
-        """Answer's data of a request to a service; StartError with its sentence, or when no answer comes."""
+    def ask(
+        self,
+        instance: str,
+        verb: str,
+        arguments: dict[str, Any] | None = None,
+        timeout: float = 30.0,
+        progress: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Answer's data of a request to a service; StartError with its sentence, or when no answer comes.
+
+        `progress` is called with what a service tells of a long work before it answers.
+        """
         identity = f"operator-{os.getpid()}-{time.monotonic_ns()}"
         self.subscribe(f"service/{instance}/response/{verb}")
         request = as_json((arguments or {}) | {"id": identity})
@@ -100,6 +110,10 @@ class Client:
                 if isinstance(answer, dict) and answer.get("id") == identity:
                     if answer.get("status") == "ok":
                         return answer.get("data")
+                    if answer.get("status") == "progress":
+                        if progress:
+                            progress(answer.get("data"))
+                        continue
                     raise StartError(f"{instance}: {answer.get('error')}")
         raise StartError(f"{instance} does not answer within {timeout:g} s: see `constellation status`")
 

@@ -28,7 +28,7 @@ def since_boot() -> int:
 
 def is_synchronised() -> bool:
     """Whether the kernel's clock is disciplined by NTP, or was set from a battery-backed clock."""
-    if Path("/run/systemd/timesync/synchronized").exists() or Path("/dev/rtc0").exists():
+    if Path("/run/systemd/timesync/synchronized").exists() or Path("/sys/class/rtc/rtc0").exists():
         return True
     import ctypes  # noqa: PLC0415 (only a machine without either pays for it)
 

@@ -40,6 +40,10 @@ class Request:
         """Answer that it is done, with data if there are any."""
         self._send({"status": "ok"} | ({"data": data} if data is not None else {}))
 
+    def progress(self, data: Any) -> None:
+        """Tell how far it has come; the answer follows."""
+        self._send({"status": "progress", "data": data})
+
     def refuse(self, sentence: str) -> None:
         """Answer that it is not, and why."""
         log.warning("request %s refused: %s", self.verb, sentence)

@@ -59,8 +59,6 @@ class Installation:
             same = target.read_text("utf-8") == text
         except FileNotFoundError:
             same = False
-        except PermissionError:
-            raise InstallError(f"{target} cannot be read: run this as root, for example with sudo") from None
         if same:
             return
         self._note(path, f"written {target}")

@@ -16,6 +16,10 @@ class SecretError(ValueError):
     """A secret that is not there or not safe; the message names the file, never the content."""
 
 
+class MissingSecretError(SecretError):
+    """A secret that is in none of the folders."""
+
+
 class Secret(str):
     """A text that is not printed by accident."""
 
@@ -32,12 +36,12 @@ def folders() -> list[Path]:
     return [*(Path(folder) for folder in named if folder), FOLDER]
 
 
-def secret(reference: str) -> Secret:
-    """Resolve `secret:NAME`; SecretError says which file is missing or too open."""
+def secret(reference: str, *own: Path) -> Secret:
+    """Resolve `secret:NAME`, first in folders of the service's `own`; SecretError says which file is missing or too open."""
     name = reference.removeprefix("secret:")
     if not name or "/" in name or name.startswith("."):
         raise SecretError(f"'{reference}' names no secret: write secret:NAME")
-    for folder in folders():
+    for folder in (*own, *folders()):
         path = folder / name
         try:
             mode = path.stat().st_mode
@@ -52,4 +56,16 @@ def secret(reference: str) -> Secret:
             raise SecretError(f"{path} is empty: write the secret into it")
         return Secret(text)
     where = " or ".join(str(folder) for folder in folders())
-    raise SecretError(f"secret '{name}' is not there: put it into a file {name} (mode 0600) in {where}")
+    raise MissingSecretError(f"secret '{name}' is not there: put it into a file {name} (mode 0600) in {where}")
+
+
+def keep(folder: Path, name: str, text: str) -> None:
+    """Write a secret that was given to a service into a folder of its own, whole and readable by nobody else. OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = folder / f".{name}.new"
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(folder / name)

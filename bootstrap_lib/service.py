@@ -64,11 +64,11 @@ class Service:
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance `name` of a registry; nothing is opened, sent or started yet."""
         self.registry, self.name = registry, name
-        self.state_folder = _folder("STATE_DIRECTORY", "/var/lib/constellation", name)
+        self.state_folder = state_folder_of(name)
         self.runtime_folder = _folder("RUNTIME_DIRECTORY", "/run/constellation", name)
         self.prefix = f"{registry.root}/service/{name}"
         self.stopping: str | None = None
-        self._inbox: deque[Event | Literal["reload", "file", "stop"]] = deque()
+        self._inbox: deque[Event | Literal["reload", "file", "stop", "round"]] = deque()
         self._asleep = False
         self._wake_read, self._wake_write = os.pipe()
         self._next_beat = 0.0
@@ -206,7 +206,7 @@ class Service:
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def post(self, event: Event | Literal["reload", "file", "stop"]) -> None:
+    def post(self, event: Event | Literal["reload", "file", "stop", "round"]) -> None:
         """Hand an event to the loop, from any thread."""
         self._inbox.append(event)
         if self._asleep:
@@ -257,7 +257,7 @@ class Service:
                     self.on_published(event)
                 case Connected(session=session):
                     self._greet(session)
-                case Disconnected() | "stop":
+                case Disconnected() | "stop" | "round":
                     news = True
                 case "reload":
                     self.reload()
@@ -411,6 +411,11 @@ class _LogTopic(logging.Handler):
             if topic := getattr(record, "topic", None):
                 entry["topic"] = topic
             self._service.bus.publish(f"{self._service.prefix}/log", as_json(entry))
+
+
+def state_folder_of(name: str) -> Path:
+    """Where an instance keeps its state: $STATE_DIRECTORY, or its folder below /var/lib/constellation."""
+    return _folder("STATE_DIRECTORY", "/var/lib/constellation", name)
 
 
 def _folder(variable: str, default: str, name: str) -> Path:

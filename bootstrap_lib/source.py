@@ -10,11 +10,12 @@
                     for topic in self.topics:
                         yield topic, decode(port.transact(QUERY))
 
-The library owns schedule, back-off, range check, deadband, staleness, publishing, the spool, health and reload.
+The library owns schedule, back-off, range check, deadband, staleness, health and reload; publishing is `publisher`'s.
 """
 
 import heapq
 import logging
+import math
 import random
 import select
 import time
@@ -23,26 +24,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bootstrap_lib import state
 from bootstrap_lib.bus import Message, Published
-from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
-from bootstrap_lib.reading import ReadingError, Sequence, Value, encode_head, encode_tail
+from bootstrap_lib.publisher import Mark, Publisher, proper
+from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Registry, Topic
 from bootstrap_lib.service import Service, topic_option_type
-from bootstrap_lib.spool import Row, Spool, SpoolError
+from bootstrap_lib.spool import SpoolError
 from bootstrap_lib.state import DeadLetters
 
 log = logging.getLogger(__name__)
-
-WINDOW = 100
-"""Readings on their way to the broker at any time."""
-
-RESEND_AFTER = 15.0
-"""Seconds without a move of the mark after which the unconfirmed tail is sent again."""
 
 AnyTopic = Topic[Any]
 
@@ -53,8 +47,9 @@ class Failure(NamedTuple):
     reason: str
 
 
-Sample = tuple[AnyTopic, Value | Failure]
-"""What a source yields: a topic with its value, or with the reason why there is none."""
+Sample = tuple[AnyTopic, Value | Failure | None]
+"""What a source yields: a topic with its value, with the reason why there is none, or with None where there can be none
+now, which is no fault: the time that a battery lasts, while it charges."""
 
 
 class DeviceError(RuntimeError):
@@ -67,19 +62,11 @@ class Pause(msgspec.Struct, forbid_unknown_fields=True):
     span: Duration | None = msgspec.field(name="for", default=None)
 
 
-class Mark(msgspec.Struct, forbid_unknown_fields=True):
-    """Up to which number of a stream a store has everything: on the mark's topic, and in `request/resend`."""
-
-    stream: str
-    after: int
-
-
 class Source(Service):
     """A service that measures. Subclasses write `samples`, and annotate `options` and `topics` with their types."""
 
     topics: tuple[AnyTopic, ...]
-    spool: Spool
-    _settle_at: float = 0.0
+    publisher: Publisher
     _listen_until: float | None = None
     _rounds = 0
 
@@ -93,11 +80,11 @@ class Source(Service):
         self._failing: dict[str, str] = {}
         self._trouble: str | None = None
         self._good: dict[str, float] = {}
-        self._last: dict[str, tuple[Value, str, int]] = {}
         self._sent_at: dict[str, float] = {}
         self._deadlines: list[tuple[float, str]] = []
         self._changed = False
         self._answered = False
+        self._asked = False
 
     def samples(self) -> Iterator[Sample]:
         """Open the device, then yield samples for as long as `tick()` says so; `with` closes it at the end."""
@@ -138,41 +125,50 @@ class Source(Service):
 
     # -- the schedule -------------------------------------------------------------------------------------------
 
-    def tick(self, file: int | None = None) -> bool:
+    def tick(self, file: int | None = None, silence: float = math.inf) -> bool:
         """Wait for the next round; False when the device is to be closed (stop, changed topics.yaml, pause).
 
-        With a file descriptor, a round begins as soon as it can be read: for devices that speak by themselves.
-        Between rounds the loop turns: heartbeat, requests, staleness, sending.
+        With a file descriptor, a round begins as soon as it can be read, for devices that speak by themselves, or
+        after so many seconds of silence. Between rounds the loop turns: heartbeat, requests, staleness, sending.
         """
         if self._listen_until is not None:
-            return self._tick_once(self._listen_until, file)
+            return self._tick_once(self._listen_until, file, silence)
         self._end_round()
+        self.turn(0.0)  # also where a round takes longer than `every`
+        quiet_at = time.monotonic() + silence
         while not (self.stopping or self._changed or self._pausing()):
             now = time.monotonic()
+            due = self._housekeep(now)
             if file is not None:
-                self._answer_readers({name: last[0] for name, last in self._last.items()})
+                self._answer_readers({name: last[0] for name, last in self.publisher.last.items()})
             elif self._read_now or now >= self._due_at:
+                self._asked = bool(self._read_now)
                 self._due_at = max(self._due_at + self.options.every, now) if self._due_at else now + self.options.every
                 return True
-            due = self._housekeep(now)
-            if self.turn(max(0.0, (due if file is not None else min(due, self._due_at)) - now), file):
+            if self.turn(max(0.0, min(due, self._due_at if file is None else quiet_at) - now), file):
+                return True
+            if time.monotonic() >= quiet_at and not self.stopping:
                 return True
         return False
 
-    def _tick_once(self, until: float, file: int | None) -> bool:
+    def hasten(self) -> None:
+        """Begin the next round at once; for callbacks of a device, from any thread."""
+        self._due_at = 0.0
+        self.post("round")
+
+    def _tick_once(self, until: float, file: int | None, silence: float) -> bool:
         if file is not None:
-            return bool(select.select([file], [], [], max(0.0, until - time.monotonic()))[0])
+            left = until - time.monotonic()
+            return left > 0 and (bool(select.select([file], [], [], min(left, silence))[0]) or silence < left)
         self._rounds += 1
         return self._rounds == 1
 
     def _housekeep(self, now: float) -> float:
         """Do what is due besides measuring; returns when it wants to be called again."""
-        if now >= self._settle_at:
-            self._settle_at = now + (1.0 if self.spool.last else 3600.0)
-            self._settle(now)
+        due = self.publisher.housekeep(now)
         while self._deadlines and self._deadlines[0][0] <= now:
             self._look_for_silence(heapq.heappop(self._deadlines)[1], now)
-        return min(self._settle_at, self._deadlines[0][0] if self._deadlines else self._settle_at)
+        return min(due, self._deadlines[0][0] if self._deadlines else due)
 
     def work(self) -> None:
         """Run the generator; where it fails, say so once, and begin anew after a pause that grows."""
@@ -221,16 +217,19 @@ class Source(Service):
 
     # -- one sample ---------------------------------------------------------------------------------------------
 
-    def take(self, topic: AnyTopic, value: Value | Failure, moment: int | None = None) -> None:
+    def take(self, topic: AnyTopic, value: Value | Failure | None, moment: int | None = None) -> None:
         """Take a sample: check it, keep it in the spool, send it. A bad one is counted and said once."""
         if isinstance(value, Failure):
             self._fail(topic, value.reason)
             return
-        if problem := topic.improper(value) or self._out_of_range(topic, value):
-            self._fail(topic, problem)
+        if value is None:
+            self._take_nothing(topic)
             return
-        if isinstance(value, float):
-            value = round(value, topic.decimals) if topic.decimals else round(value)
+        try:
+            value = proper(topic, value)
+        except ReadingError as error:
+            self._fail(topic, str(error))
+            return
         self._answered = True
         now = time.monotonic()
         if self._failing.pop(topic.name, None) or topic.name in self.health.stale:
@@ -241,36 +240,21 @@ class Source(Service):
             self._round[topic.name] = {"value": value, "unit": topic.unit}
         if topic.deadband is not None and self._within_deadband(topic, value, now):
             return
-        try:
-            head = encode_head(value, topic.unit)
-        except ReadingError as error:
-            self._fail(topic, str(error))
-            return
-        at, boot = (moment, None) if moment is not None else self.clock.stamp()
-        self._last[topic.name] = (value, head, at)
         self._sent_at[topic.name] = now
-        if topic.name not in self._published:
-            self._published.add(topic.name)
-            self._save_published()
-        if topic.store is False or topic.kind == "text":
-            self.bus.publish(
-                self.topic_of(topic.name), encode_tail(head, self.clock.now() if boot else at), qos=1, retain=True
-            )
-            self.health.counters["published"] += 1
-        else:
-            self._append(topic.name, head, at, boot)
+        self.publisher.publish(topic, value, moment)
 
-    @staticmethod
-    def _out_of_range(topic: AnyTopic, value: Value) -> str | None:
-        if topic.kind in ("gauge", "counter") and not isinstance(value, str):
-            if topic.low is not None and value < topic.low:
-                return f"{value} {topic.unit} is below its range, which begins at {topic.low:g}"
-            if topic.high is not None and value > topic.high:
-                return f"{value} {topic.unit} is above its range, which ends at {topic.high:g}"
-        return None
+    def _take_nothing(self, topic: AnyTopic) -> None:
+        """Take back the value of before, also of an earlier start; the topic is alive without one."""
+        now = time.monotonic()
+        self._failing.pop(topic.name, None)
+        self.health.stale.discard(topic.name)
+        self._watch(topic, now)
+        if topic.name in self.publisher.last or topic.name not in self._sent_at:
+            self._sent_at[topic.name] = now
+            self.publisher.clear(topic.name)
 
     def _within_deadband(self, topic: AnyTopic, value: Value, now: float) -> bool:
-        last = self._last.get(topic.name)
+        last = self.publisher.last.get(topic.name)
         if last is None or isinstance(value, (str, bool)) or isinstance(last[0], (str, bool)):
             return last is not None and last[0] == value and now - self._sent_at[topic.name] < topic.stale / 3
         return abs(value - last[0]) < (topic.deadband or 0) and now - self._sent_at[topic.name] < topic.stale / 3
@@ -287,9 +271,9 @@ class Source(Service):
         if self._answered and self._trouble:
             log.info("the device answers again")
             self._failures, self._trouble = 0, None
-        if self._round:
+        if self._asked:
             self._answer_readers(self._round)
-            self._round = {}
+            self._round, self._asked = {}, False
         if not self._answered:
             return
         self._answered = False
@@ -318,7 +302,7 @@ class Source(Service):
             heapq.heappush(self._deadlines, (heard + topic.stale, name))
             return
         del self._good[name]
-        self.clear(name)
+        self.publisher.clear(name)
         if self.remembered.paused:
             return
         self.health.stale.add(name)
@@ -333,167 +317,45 @@ class Source(Service):
         self.health.enter("degraded", self.clock.now())
         self.publish_health()
 
-    def clear(self, name: str) -> None:
-        """Take a topic's value back, in the order of its readings: nobody can measure it any more."""
-        self._last.pop(name, None)
-        self._append(name, None, *self.clock.stamp())
-
     def topic_of(self, name: str) -> str:
         """Topic as the broker knows it."""
-        return f"{self.registry.root}/data/{name}"
+        return self.publisher.topic_of(name)
 
-    # -- the spool ----------------------------------------------------------------------------------------------
+    # -- what publishes -----------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Open the spool and take up what earlier starts left: unconfirmed readings, and topics that were published."""
-        self.spool = Spool(self.runtime_folder, self.state_folder)
-        self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
-        self._cursor = 0
-        self._in_flight: dict[int, int] = {}
-        self._mark = 0
-        self._mark_moved = self._connected_at = time.monotonic()
-        self._resend_pause = RESEND_AFTER
-        self._archive_online = False
-        self._published = set(state.load(self.state_folder / "published.json", list[str], []))
+        """Open the spool; watch all topics for silence from now on."""
+        self.publisher = Publisher(self, DeadLetters(self.state_folder / "dead_letters.jsonl"))
         now = time.monotonic()
         for topic in self.topics:
             self._watch(topic, now)
         self._clear_unowned()
-        self._correct_old_boots()
 
     def end(self) -> None:
         """Close the spool; unconfirmed readings are sent at the next start."""
-        if hasattr(self, "spool"):
-            self.spool.settle(age=-1.0) if self.stopping else None
-            self.spool.close()
-
-    @property
-    def _archive(self) -> str | None:
-        found = self.registry.find("archive")
-        return found[0].name if found else None
-
-    def _append(self, name: str, head: str | None, at: int, boot: str | None) -> None:
-        try:
-            row, sequence = self.spool.append(name, head, at, boot)
-        except SpoolError as error:
-            self.health.counters["lost"] += 1
-            self.error(str(error), name)
-            return
-        self._settle_at = min(self._settle_at, time.monotonic() + 1.0)
-        if self.bus.online and boot is None and self._cursor >= sequence.previous and len(self._in_flight) < WINDOW:
-            self._send(row, sequence)
-
-    def _send(self, row: Row, sequence: Sequence) -> None:
-        payload = b"" if row.head is None else encode_tail(row.head, row.time)
-        mid = self.bus.publish(self.topic_of(row.topic), payload, qos=1, retain=True, user=("seq", str(sequence)))
-        self._in_flight[mid] = row.number
-        self._cursor = row.number
-        self.health.counters["published"] += 1
-
-    def _pump(self) -> None:
-        """Send what waits, in order, as far as the window allows."""
-        room = WINDOW - len(self._in_flight)
-        if not self.bus.online or room <= 0 or self._cursor >= self.spool.last:
-            return
-        for row, sequence in self.spool.after(self._cursor, room):
-            if row.boot is not None:
-                return
-            self._send(row, sequence)
-
-    def _rewind(self, after: int = 0) -> None:
-        self._cursor = min(self._cursor, after)
-        self._in_flight.clear()
-        self._pump()
-
-    def _settle(self, now: float) -> None:
-        self.spool.settle()
-        if self.clock.check():
-            for boot, _first, _last in list(self.spool.uncertain()):
-                if boot == boot_id():
-                    self.spool.correct(boot, self.clock.offset())
-        self._pump()
-        stuck = now - max(self._mark_moved, self._connected_at) > self._resend_pause
-        if self.spool.last and stuck and self._archive_online and self.bus.online and not self._in_flight:
-            self._mark_moved = now
-            self._resend_pause = min(300.0, self._resend_pause * 2)
-            self.health.counters["resent"] += 1
-            self._rewind()
-
-    def _correct_old_boots(self) -> None:
-        for boot, first, _last in list(self.spool.uncertain()):
-            if (
-                boot != boot_id()
-            ):  # that boot ended before its clock was set: right in order, late at most by its length
-                self.spool.correct(boot, self.remembered.known - first)
+        if hasattr(self, "publisher"):
+            self.publisher.close()
 
     def on_connected(self, session: bool) -> None:
         """Hear of marks; send the unconfirmed tail again when the broker lost our session."""
-        self._connected_at = time.monotonic()
-        if self._archive:
-            self.bus.subscribe(f"{self.registry.root}/service/{self._archive}/stored/{self.name}")
-            self.bus.subscribe(f"{self.registry.root}/service/{self._archive}/status")
-        if not session:
-            for name, (_value, head, at) in self._last.items():
-                if at > 0 and self.clock.trusted:
-                    self.bus.publish(self.topic_of(name), encode_tail(head, at), qos=1, retain=True)
-            self._rewind()
-        self._pump()
+        self.publisher.on_connected(session)
 
     def on_message(self, message: Message) -> bool:
         """Take the archive's mark, and whether the archive is there."""
-        if message.topic.endswith("/status"):
-            self._archive_online = message.payload == b"online"
-            return False
-        try:
-            mark = msgspec.json.decode(message.payload, type=Mark)
-        except msgspec.DecodeError:
-            return False
-        if mark.stream == self.spool.stream and mark.after != self._mark:
-            self._mark, self._mark_moved, self._resend_pause = mark.after, time.monotonic(), RESEND_AFTER
-            self.spool.confirm(mark.stream, mark.after)
+        self.publisher.on_message(message)
         return False
 
     def on_published(self, published: Published) -> None:
-        """A refused reading goes to the dead letters and never blocks those behind it."""
-        number = self._in_flight.pop(published.mid, None)
-        if number is not None and published.refusal:
-            self._bury(number, published.refusal)
-        elif number is not None and self._archive is None:  # the weaker promise: in the broker's memory
-            self.spool.confirm(self.spool.stream, min(self._in_flight.values(), default=number + 1) - 1)
-        if len(self._in_flight) < WINDOW // 2:
-            self._pump()
-
-    def _bury(self, number: int, refusal: str) -> None:
-        rows = self.spool.after(number - 1, 1)
-        if rows and rows[0][0].number == number:
-            row = rows[0][0]
-            sentence = f"the broker refuses it: {refusal}; check the access list of '{self.name}'"
-            self.dead.add(row.topic, b"" if row.head is None else encode_tail(row.head, row.time), sentence)
-            self.error(sentence, row.topic)
-            if self.health.counters["refused"] == 0:
-                log.error("%s: %s", row.topic, sentence, extra={"topic": self.topic_of(row.topic)})
-            self.health.counters["refused"] += 1
-            self.spool.drop(number)
+        """Learn what became of a reading."""
+        self.publisher.on_published(published)
 
     # -- topics that are no longer ours, beats, requests --------------------------------------------------------
 
     def _clear_unowned(self) -> None:
-        owned = {topic.name for topic in self.topics}
-        for name in sorted(self._published - owned):
-            if (other := self.registry.topics.get(name)) is None or other.source == self.name:
-                log.info("%s is no longer in topics.yaml, it is cleared", name)
-                self.clear(name)
-            self._published.discard(name)
+        for name in self.publisher.disown({topic.name for topic in self.topics}):
             self._good.pop(name, None)
             self._failing.pop(name, None)
             self.health.stale.discard(name)
-            self._save_published()
-
-    def _save_published(self) -> None:
-        try:
-            state.save(self.state_folder / "published.json", sorted(self._published))
-        except OSError as error:
-            self.error(f"published.json cannot be written: {reason_of(error)}")
 
     def on_reloaded(self, changed: bool) -> None:
         """Open the device anew only if topics.yaml changed something for this instance."""
@@ -507,17 +369,13 @@ class Source(Service):
 
     def on_beat(self) -> None:
         """Tell health what waits."""
-        self.health.extra["spool"] = {
-            "waiting": self.spool.count(),
-            "dropped": self.spool.dropped,
-            "dead": self.dead.count,
-        } | ({"trouble": self.spool.trouble} if self.spool.trouble else {})
-        self.health.extra["topics"] = {"alive": len(self._last), "known": len(self.topics)}
+        self.publisher.on_beat()
+        self.health.extra["topics"] = {"alive": len(self.publisher.last), "known": len(self.topics)}
 
     def status(self) -> str:
         """One line: how many topics are alive and what waits."""
-        waiting = self.spool.count()
-        return f"{self.health.state}: {len(self._last)} of {len(self.topics)} topics alive" + (
+        waiting = self.publisher.spool.count()
+        return f"{self.health.state}: {len(self.publisher.last)} of {len(self.topics)} topics alive" + (
             f", {waiting} waiting" if waiting > 1 else ""
         )
 
@@ -561,6 +419,4 @@ class Source(Service):
 
     def request_resend(self, _request: Request, arguments: Mark) -> dict[str, Any]:
         """Send again what the archive misses."""
-        if arguments.stream == self.spool.stream:
-            self._rewind(arguments.after)
-        return {"waiting": self.spool.count()}
+        return {"waiting": self.publisher.resend(arguments)}

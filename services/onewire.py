@@ -1,7 +1,8 @@
 """Temperatures from DS18B20 sensors on the 1-wire bus, by w1thermsensor (docs/services/onewire.md)."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib import DeviceError, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
 from services.protocols import ds18b20
+
+ID = "(10|22|28|3b|42)-[0-9a-f]{12}"
 
 
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,9 +25,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One sensor."""
 
-    id: Annotated[
-        str, Meta(pattern="^(10|22|28|3b|42)-[0-9a-f]{12}$", description="As `constellation scan onewire` shows it.")
-    ]
+    id: Annotated[str, Meta(pattern=f"^{ID}$", description="As `constellation scan onewire` shows it.")]
 
 
 class OneWire(Source):
@@ -35,26 +36,11 @@ class OneWire(Source):
 
     def samples(self) -> Iterator[Sample]:
         """Read all sensors in each round, in the time of one conversion where the kernel allows it."""
-        os.environ["W1THERMSENSOR_NO_KERNEL_MODULE"] = "1"  # modules belong to config.txt
-        from w1thermsensor import Sensor as Family  # noqa: PLC0415 (hardware)
-        from w1thermsensor import W1ThermSensor, W1ThermSensorError  # noqa: PLC0415
-
-        if not self.options.bus.is_dir():
-            raise DeviceError(
-                f"{self.options.bus} is not there: switch 1-wire on (dtoverlay=w1-gpio in config.txt) and reboot"
-            )
-        bus = type("Bus", (W1ThermSensor,), {"BASE_DIRECTORY": self.options.bus, "RETRY_ATTEMPTS": 1})
+        sensors = open_bus(self.options.bus)
         last: dict[str, float] = {}
 
         def read(topic: Topic[Sensor]) -> float | Failure:
-            family, _, serial = topic.options.id.partition("-")
-            try:
-                lines = bus(Family.from_id_string(family), serial).get_raw_sensor_strings()
-                return ds18b20.decode(lines, last.get(topic.name))
-            except ds18b20.SensorError as error:
-                return Failure(str(error))
-            except (W1ThermSensorError, OSError, IndexError) as error:
-                return Failure(_plain(error, topic))
+            return sensors(topic.options.id, last.get(topic.name))
 
         with ThreadPoolExecutor(max(1, len(self.topics)), "sensor") as pool:
             while self.tick():
@@ -71,6 +57,14 @@ class OneWire(Source):
                 trigger.write_text("trigger\n")
 
     @classmethod
+    def scan(cls, options: Options) -> Iterator[str]:
+        """Show every sensor's id and temperature."""
+        sensors = open_bus(options.bus)
+        for id_ in sorted(path.name for path in options.bus.iterdir() if re.fullmatch(ID, path.name)):
+            value = sensors(id_, None)
+            yield f"{id_}  {value.reason if isinstance(value, Failure) else f'{value:.3f} °C'}"
+
+    @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find a sensor that stands in two lines."""
         problems = super().check(registry, name)
@@ -82,10 +76,32 @@ class OneWire(Source):
         return problems
 
 
-def _plain(error: Exception, topic: Topic[Sensor]) -> str:
+def open_bus(folder: Path) -> Callable[[str, float | None], float | Failure]:
+    """Give the function that reads a sensor by its id, with its last value (°C); DeviceError where there is no bus."""
+    os.environ["W1THERMSENSOR_NO_KERNEL_MODULE"] = "1"  # modules belong to config.txt
+    from w1thermsensor import Sensor as Family  # noqa: PLC0415 (hardware)
+    from w1thermsensor import W1ThermSensor, W1ThermSensorError  # noqa: PLC0415
+
+    if not folder.is_dir():
+        raise DeviceError(f"{folder} is not there: switch 1-wire on (dtoverlay=w1-gpio in config.txt) and reboot")
+    bus = type("Bus", (W1ThermSensor,), {"BASE_DIRECTORY": folder, "RETRY_ATTEMPTS": 1})
+
+    def read(id_: str, last: float | None) -> float | Failure:
+        family, _, serial = id_.partition("-")
+        try:
+            return ds18b20.decode(bus(Family.from_id_string(family), serial).get_raw_sensor_strings(), last)
+        except ds18b20.SensorError as error:
+            return Failure(str(error))
+        except (W1ThermSensorError, OSError, IndexError) as error:
+            return Failure(_plain(error, id_))
+
+    return read
+
+
+def _plain(error: Exception, id_: str) -> str:
     kind = type(error).__name__
     if kind == "NoSensorFoundError":
-        return f"sensor {topic.options.id} is not on the bus: check its wiring, or its id with `constellation scan onewire`"
+        return f"sensor {id_} is not on the bus: check its wiring, or its id with `constellation scan onewire`"
     if kind in ("SensorNotReadyError", "IndexError"):
         return "its answer is empty or its checksum wrong: a long or disturbed cable, or a weak pull-up"
     return f"{kind}: {' '.join(str(error).split())[:120]}"

@@ -267,3 +267,21 @@ def test_two_starts_at_once_are_refused_with_a_sentence(lit: House, ear: Ear) ->
     assert second.wait(10) == 69
     assert "'onewire' runs already" in lit.log("onewire")
     lit.processes["onewire"] = running
+
+
+def test_readings_of_one_topic_never_share_a_time(house: House, ear: Ear, tmp_path: Path) -> None:
+    own = tmp_path / "services"
+    own.mkdir()
+    (own / "crowd.py").write_text(
+        "from bootstrap_lib import InstanceOptions, Source\n\n\n"
+        "class Crowd(Source):\n    options: InstanceOptions\n\n"
+        "    def samples(self):\n"
+        "        while self.tick():\n"
+        "            for number in range(500):\n"
+        "                yield self.topics[0], number\n"
+    )
+    house.environment["CONSTELLATION_SERVICES"] = str(own)
+    house.write("sources: {crowd: {every: 1h}}\nsubscribers: {archive: {}}\ntopics: {a/b/count: {from: crowd}}\n")
+    house.start("archive")
+    house.start("crowd")
+    wait_for(lambda: sorted(row[2] for row in rows(house)) == [float(n) for n in range(500)], 20, "all 500 in the archive")

@@ -37,7 +37,9 @@ def main(arguments: argparse.Namespace) -> int:
     log.set_up(arguments.instance, level=logging.ERROR)
     good = True
     for topic, value in service.measure_once(arguments.timeout):
-        shown = value.reason if isinstance(value, Failure) else f"{value} {topic.unit}".rstrip()
+        shown = "has no value now" if value is None else f"{value} {topic.unit}".rstrip()
+        if isinstance(value, Failure):
+            shown = value.reason
         good = good and not isinstance(value, Failure)
         print(f"{topic.name:44} {shown}")
     return 0 if good else 1

@@ -23,7 +23,8 @@ def main(arguments: argparse.Namespace) -> int:
         orphans += [topic for topic in services if topic.split("/")[1] not in registry.instances]
         orphans += [topic for topic in stored if topic.rpartition("/")[2] not in registry.instances]
         rules = registry.document.section("alerts")
-        orphans += [topic for topic in alerts if topic.rpartition("/")[2] not in rules]
+        made = tuple(f"{rule}_" for rule in rules)  # a rule with a pattern makes one for each topic
+        orphans += [topic for topic in alerts if not f"{topic.rpartition('/')[2]}_".startswith(made)]
         for topic in sorted(orphans):
             print(f"{'would clear' if arguments.dry_run else 'cleared'} {registry.root}/{topic}")
             if not arguments.dry_run:

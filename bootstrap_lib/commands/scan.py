@@ -38,7 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
     for line in service.scan(options):
         found += 1
         owner = next((named[word] for word in line.split() if word in named), None)
-        print(f"{line}   {'-> ' + owner if owner else '(not yet named)'}", flush=True)
+        known = "" if " -> " in line else f"   -> {owner}" if owner else "   (not yet named)"
+        print(f"{line}{known}", flush=True)
     if not found:
         print(f"nothing was found; `constellation doctor` tells what may be missing for {arguments.source}")
     return 0 if found else 1

@@ -17,12 +17,14 @@ import re
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import msgspec
 
 from services.protocols.battery import BatteryError, BatteryProtocol, Rejection, Request, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 BLUEZ: Final = "org.bluez"
 ADAPTER: Final = "org.bluez.Adapter1"
@@ -58,8 +60,7 @@ class Battery:
     keep: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
+class Deadlines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds that each state of a link may take, and when what is escalated.
 
     `remove_after` failures in a row the device is removed from BlueZ (its cache of services with it; never a paired
@@ -832,3 +833,36 @@ def _address(path: str, adapter_path: str) -> str:
     """Return the Bluetooth address in a device's path in lower case, as gatt has it; empty for any other path."""
     match = _DEVICE_PATH.fullmatch(path)
     return match[2][1:].replace("_", ":").lower() if match and match[1] == adapter_path else ""
+
+
+class Heard(NamedTuple):
+    """A device that an adapter has heard: its strength in dBm, and the UUIDs of the services that it told."""
+
+    adapter: str
+    address: str
+    name: str
+    signal: int
+    services: frozenset[str]
+
+
+def discover(seconds: float) -> Iterator[Heard]:
+    """Scan on all adapters for some seconds, then tell what was heard; for people, as it waits.
+
+    Raises LinkError where the libraries, the system bus or bluetoothd are missing, or an adapter cannot scan.
+    """
+    dbus = _Bluetooth().dbus
+    try:
+        bus = dbus.SystemBus()
+        manager = dbus.Interface(bus.get_object(BLUEZ, "/"), OBJECTS)
+        for path, interfaces in manager.GetManagedObjects().items():
+            if interfaces.get(ADAPTER, {}).get("Powered"):
+                bus.get_object(BLUEZ, path).StartDiscovery(dbus_interface=ADAPTER)
+        time.sleep(seconds)
+        devices = [interfaces[DEVICE] for interfaces in manager.GetManagedObjects().values() if DEVICE in interfaces]
+    except dbus.exceptions.DBusException as error:
+        raise LinkError(f"BlueZ cannot scan ({_dbus_sentence(error)}).") from None
+    for device in devices:
+        if "RSSI" in device:
+            adapter = str(device["Adapter"]).rpartition("/")[2]
+            services = frozenset(map(str, device.get("UUIDs", ())))
+            yield Heard(adapter, str(device["Address"]), str(device["Alias"]), int(device["RSSI"]), services)

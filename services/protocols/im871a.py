@@ -174,6 +174,11 @@ class Assembler:
         self.dropped = 0
         """Bytes that belonged to no frame."""
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether the beginning of a frame waits for its rest."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> list[Message]:
         """Return the messages that `data` completes."""
         messages: list[Message] = []

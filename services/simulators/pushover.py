@@ -71,6 +71,8 @@ class Pushover(Server):
         self.taken: list[dict[str, str]] = []
         self.receipts: dict[str, Receipt] = {}
         self.requests = self.connections = self.most_connections = 0
+        self.times: list[float] = []
+        """When each request came (monotonic, s)."""
 
     @property
     def reset(self) -> int:
@@ -210,6 +212,7 @@ class Request(Handler):
         server = self.server
         with server.lock:
             server.requests += 1
+            server.times.append(time.monotonic())
         fault = server.next_fault()
         match fault:
             case "400":

@@ -1,0 +1,248 @@
+"""Look at everything that a working house stands on, and say what is wrong with the line that mends it.
+
+Overlays in config.txt, user and groups, devices, clock, disk, broker, passwords, units. The exit code is 0 if
+nothing is wrong, and 1 if something is.
+"""
+
+import argparse
+import grp
+import logging
+import os
+import pwd
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bootstrap_lib import broker, catalog, clock
+from bootstrap_lib.client import Client
+from bootstrap_lib.commands.units import CONFIG, here, is_enabled, put_line, secrets_of, unit
+from bootstrap_lib.document import DocumentError, reason
+from bootstrap_lib.installation import CREDENTIALS, SHIPPED, Installation
+from bootstrap_lib.registry import Instance, Registry, find_registry
+from bootstrap_lib.secrets import SecretError
+from bootstrap_lib.service import StartError, option_type
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `mend` is the line that mends it, or None where all is well."""
+
+    subject: str
+    text: str
+    mend: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a service needs of the machine: a path, the line of config.txt that makes it appear, and how to mend it else."""
+
+    path: str
+    overlay: str | None
+    mend: str
+
+
+HARDWARE: Final = {
+    "onewire": Hardware("/sys/bus/w1/devices", "dtoverlay=w1-gpio", "sudo modprobe w1-gpio w1-therm"),
+    "adc": Hardware("/dev/i2c-1", "dtparam=i2c_arm=on", "sudo modprobe i2c-dev"),
+    "bms": Hardware("/sys/class/bluetooth", None, "sudo apt install bluez && sudo systemctl enable --now bluetooth"),
+    "button": Hardware("/dev/gpiochip0", None, "check that the kernel has GPIO: ls /dev/gpiochip*"),
+}
+"""By service; a path among an instance's own options wins."""
+
+CONFIG_TXT: Final = ("/boot/firmware/config.txt", "/boot/config.txt")
+FREE_BYTES: Final = 500_000_000
+FREE_SHARE: Final = 0.05
+PATIENCE: Final = 5.0
+"""Seconds that the broker has to answer."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `doctor` takes."""
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, default=Path("/"), help="look at a folder that stands for /"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Look at everything; returns 1 if something is wrong."""
+    logging.getLogger().addHandler(logging.NullHandler())  # what the bus has to say is in the finding
+    wrong = 0
+    for finding in examine(arguments.config, Installation(arguments.root)):
+        wrong += finding.mend is not None
+        print(f"{'ok   ' if finding.mend is None else 'WRONG'} {finding.subject}: {finding.text}")
+        if finding.mend is not None:
+            print(f"      mend it: {finding.mend}")
+    print(f"{wrong} wrong" if wrong else "all is well")
+    return 1 if wrong else 0
+
+
+def examine(config: str | None, system: Installation) -> Iterator[Finding]:
+    """Yield what is found, subject by subject."""
+    installed = system.path(CONFIG)
+    given = config or os.environ.get("CONSTELLATION_CONFIG")
+    path = Path(given) if given else installed if installed.exists() else find_registry()
+    try:
+        registry = Registry(path)
+    except DocumentError as error:
+        for problem in error.problems:
+            yield Finding(
+                "topics.yaml", str(problem), f"edit {problem.file}, line {problem.line}; then: constellation check"
+            )
+        return
+    yield Finding("topics.yaml", f"{path} is readable, {len(registry.topics)} topics")
+    instances = here(registry)
+    yield from _user(system, instances)
+    for instance in instances:
+        yield from _hardware(system, registry, instance)
+    yield from _clock(system)
+    yield from _disk(system)
+    yield from _credentials(system, registry, instances)
+    yield from _units(system, instances)
+    yield from _broker(registry)
+
+
+def _user(system: Installation, instances: list[Instance]) -> Iterator[Finding]:
+    if not system.live:
+        return
+    try:
+        pwd.getpwnam("constellation")
+    except KeyError:
+        yield Finding("user", "there is no user constellation", "sudo constellation units --install")
+        return
+    yield Finding("user", "constellation is there")
+    known = {group.gr_name for group in grp.getgrall()}
+    for instance in instances:
+        rights = SHIPPED / f"constellation@{instance.service}.service.d" / "rights.conf"
+        wanted = re.findall(r"(?m)^SupplementaryGroups=(.+)$", rights.read_text("utf-8") if rights.exists() else "")
+        for group in set(" ".join(wanted).split()) - known:
+            yield Finding("group", f"{instance.name} needs the group {group}", f"sudo groupadd --system {group}")
+
+
+def _hardware(system: Installation, registry: Registry, instance: Instance) -> Iterator[Finding]:
+    """Look for what the instance's options name, or for what its service needs where they name nothing."""
+    needs = HARDWARE.get(instance.service)
+    options = list(_options(registry, instance))
+    named = [
+        str(value)
+        for value in options
+        if str(value).startswith(("/dev/", "/sys/")) or (needs and isinstance(value, Path))
+    ]
+    for path in named or ([needs.path] if needs else []):
+        if system.path(path).exists():
+            yield Finding("device", f"{instance.name} finds {path}")
+            continue
+        boot = next((file for file in map(system.path, CONFIG_TXT) if file.exists()), None)
+        if needs and needs.overlay and boot and not _has_line(boot, needs.overlay):
+            line = f"echo {needs.overlay} | sudo tee -a {boot} && sudo reboot"
+            yield Finding("overlay", f"{path} is missing and {boot} has no line {needs.overlay}", line)
+        elif needs and path == needs.path:
+            yield Finding("device", f"{instance.name} needs {path}, which is missing", needs.mend)
+        else:
+            mend = f"plug it in, look at ls -l {Path(path).parent}, and set it in {registry.path} (constellation scan {instance.service})"
+            yield Finding("device", f"{instance.name} needs {path}, which is missing", mend)
+
+
+def _options(registry: Registry, instance: Instance) -> Iterator[str | Path]:
+    """Yield the texts and paths among an instance's options, its service's defaults included where that can be loaded."""
+    options: Any = dict(instance.raw)
+    try:
+        typed = registry.options_of(instance.name, option_type(catalog.find(instance.service)))
+        options = {name: getattr(typed, name) for name in typed.__struct_fields__}
+    except (catalog.NoService, DocumentError):
+        pass  # found by `constellation check`; what its lines name is looked at all the same
+    for value in options.values():
+        if isinstance(value, (str, Path)):
+            yield value
+
+
+def _has_line(file: Path, wanted: str) -> bool:
+    lines = (line.split("#")[0].strip() for line in file.read_text("utf-8", "replace").splitlines())
+    return any(line == wanted or line.startswith((f"{wanted},", f"{wanted}-")) for line in lines)
+
+
+def _clock(system: Installation) -> Iterator[Finding]:
+    if not system.live:
+        return
+    if clock.is_synchronised():
+        yield Finding("clock", "synchronised")
+    else:
+        line = "sudo timedatectl set-ntp true   (and open UDP port 123 to the internet)"
+        yield Finding(
+            "clock", "not synchronised: readings wait five minutes after boot, then get an estimated time", line
+        )
+
+
+def _disk(system: Installation) -> Iterator[Finding]:
+    folder = next(
+        place for place in (*map(system.path, ("/var/lib/constellation", "/var/lib")), system.root) if place.exists()
+    )
+    space = shutil.disk_usage(folder)
+    text = f"{space.free / 1e9:.1f} GB of {space.total / 1e9:.1f} GB free below {folder}"
+    small = space.free < FREE_BYTES or space.free < FREE_SHARE * space.total
+    yield Finding("disk", text, "sudo apt clean && sudo journalctl --vacuum-size=100M" if small else None)
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        yield Finding(
+            "disk",
+            f"{folder} is read-only: the file system was hurt, or the card wears out",
+            "sudo fsck the card in another machine",
+        )
+
+
+def _credentials(system: Installation, registry: Registry, instances: list[Instance]) -> Iterator[Finding]:
+    folder = system.path(CREDENTIALS)
+    if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+        yield Finding("credentials", f"{folder} is root's alone, it was not looked into", "sudo constellation doctor")
+        return
+    right = 0
+    for instance in instances:
+        for name in secrets_of(registry, instance):
+            file = folder / name
+            if not file.exists():
+                own = name.startswith("mqtt.")
+                yield Finding(
+                    "credentials",
+                    f"{instance.name} needs {file}, which is missing",
+                    "sudo constellation units --install" if own else put_line(name),
+                )
+            elif file.stat().st_mode & 0o077:
+                yield Finding("credentials", f"{file} can be read by others", f"sudo chmod 600 {file}")
+            elif not file.read_text("utf-8").strip():
+                yield Finding("credentials", f"{file} is empty", put_line(name))
+            else:
+                right += 1
+    yield Finding("credentials", f"{right} in place")
+
+
+def _units(system: Installation, instances: list[Instance]) -> Iterator[Finding]:
+    missing = [unit(instance.name) for instance in instances if not is_enabled(system, instance.name)]
+    if missing:
+        yield Finding(
+            "units",
+            f"{', '.join(missing)} not enabled, though topics.yaml gives them to this host",
+            "sudo constellation units --install",
+        )
+    else:
+        yield Finding("units", f"{len(instances)} enabled")
+
+
+def _broker(registry: Registry) -> Iterator[Finding]:
+    """Log in to the broker as the operator, as the command line does."""
+    host, port = registry.broker.host, registry.broker.port or (broker.PORT if registry.broker.ca else 1883)
+    try:
+        socket.create_connection((host, port), PATIENCE).close()
+    except OSError as error:
+        mend = f"on {host}: sudo apt install mosquitto && sudo systemctl restart mosquitto"
+        yield Finding("broker", f"no connection to the broker at {host}:{port}: {reason(error)}", mend)
+        return
+    try:
+        with Client(registry):
+            yield Finding("broker", f"{host}:{port} takes the operator")
+    except SecretError as error:
+        yield Finding("broker", str(error), "sudo constellation units --install; and run this as root")
+    except StartError as error:
+        mend = "systemctl status mosquitto; sudo constellation units --install"
+        yield Finding("broker", str(error).removesuffix("; trying on"), mend)

@@ -1,0 +1,77 @@
+"""Write what the archive holds as CSV: minutes, or raw readings, days or months.
+
+    constellation export --topic 'boiler/#' --from 2026-11-01 --to 2026-12-01 > november.csv
+
+Topics may have the wildcards + and #. A date is the local day's beginning; a time has an offset or Z; what stands at
+`--to` is not included. Works while the archive runs.
+"""
+
+import argparse
+import csv
+import sys
+import time
+from datetime import date
+from typing import TYPE_CHECKING
+
+from paho.mqtt.client import topic_matches_sub
+
+from bootstrap_lib.reading import ReadingError, parse_time
+from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.service import StartError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `export` takes."""
+    parser.add_argument(
+        "--topic", action="append", metavar="TOPIC", help="below home/data/, may be given several times (default: all)"
+    )
+    parser.add_argument(
+        "--from", dest="since", metavar="TIME", help="2026-11-20 or 2026-11-20T15:01:53Z (default: all there is)"
+    )
+    parser.add_argument("--to", dest="until", metavar="TIME", help="default: now")
+    parser.add_argument("--archive", metavar="INSTANCE", help="which one, where there are several")
+    chosen = parser.add_mutually_exclusive_group()
+    for table in ("raw", "minutes", "days", "months"):
+        chosen.add_argument(f"--{table}", action="store_const", dest="table", const=table, default="minutes")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write CSV to the standard output, and progress to a terminal."""
+    from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
+    from services.stores.access import open_archive  # noqa: PLC0415
+
+    registry = Registry(find_registry(arguments.config).resolve())
+    engine = open_archive(registry, arguments.archive)
+    try:
+        since = _moment(arguments.since, registry.timezone) if arguments.since else 0
+        until = _moment(arguments.until, registry.timezone) if arguments.until else time.time_ns() // 1_000_000
+    except ReadingError as error:
+        raise StartError(str(error)) from None
+    patterns = arguments.topic or ["#"]
+    names = [name for name in export.topics(engine) if any(topic_matches_sub(pattern, name) for pattern in patterns)]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(export.header(arguments.table))
+    count = 0
+    for part, rows in export.rows(engine, arguments.table, names, since, until, registry.timezone):
+        writer.writerows(rows)
+        count += len(rows)
+        _show(f"\r{part:4.0%}  {count} rows")
+    _show(f"\r100%  {count} rows\n")
+    return 0
+
+
+def _moment(text: str, zone: "ZoneInfo") -> int:
+    from services.stores.calendar import midnight  # noqa: PLC0415
+
+    try:
+        return midnight(date.fromisoformat(text), zone)
+    except ValueError:
+        return parse_time(text)
+
+
+def _show(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, end="", file=sys.stderr, flush=True)

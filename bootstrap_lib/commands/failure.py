@@ -1,0 +1,81 @@
+"""Tell people that the unit of an instance failed; systemd calls it (OnFailure=), it does not start anything.
+
+The message goes to the journal, and to home/notify/… for whoever brings messages to people. One an hour for each
+instance, as it is tried again every ten minutes.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from bootstrap_lib import log as logs
+from bootstrap_lib.bus import Bus, Connected, Event, Published
+from bootstrap_lib.reading import as_json, format_time
+from bootstrap_lib.registry import Registry, find_registry
+from services.protocols.notices import Notice
+
+HOLD_OFF: Final = 3600.0
+"""Seconds between two messages about one instance."""
+PATIENCE: Final = 20.0
+"""Seconds that the broker has to take the message."""
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `failure` takes."""
+    parser.add_argument("instance", help="the instance whose unit failed")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Tell it; returns 0 once the broker has taken the message."""
+    logs.set_up("failure")
+    name = arguments.instance
+    host = socket.gethostname()
+    text = f"{name} on {host} fails again and again; it is tried once more in ten minutes (journalctl -u constellation@{name})"
+    log.critical("%s", text)
+    told = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/constellation/failure")) / name
+    with contextlib.suppress(FileNotFoundError):
+        if 0 <= time.time() - told.stat().st_mtime < HOLD_OFF:
+            log.info("it was told less than an hour ago, so nobody is told again")
+            return 0
+    registry = Registry(find_registry(arguments.config))
+    if not _publish(registry, name, text):
+        log.error("nobody could be told: the broker did not take the message")
+        return os.EX_TEMPFAIL
+    told.parent.mkdir(parents=True, exist_ok=True)
+    told.touch()
+    return 0
+
+
+def _publish(registry: Registry, name: str, text: str) -> bool:
+    connected, answered = threading.Event(), threading.Event()
+    refusals: list[str] = []
+
+    def post(event: Event) -> None:
+        match event:
+            case Connected():
+                connected.set()
+            case Published(refusal=refusal):
+                refusals.extend([refusal] if refusal else [])
+                answered.set()
+            case _:
+                pass
+
+    bus = Bus(registry.broker, "failure", post, session_expiry=0)
+    bus.start()
+    try:
+        if not connected.wait(PATIENCE):
+            return False
+        now = time.time_ns() // 1_000_000
+        notice = Notice(text=text, title=f"{name} has failed", time=format_time(now), priority=1)
+        bus.publish(f"{registry.root}/notify/unit_failed_{name}_{now}", as_json(notice), qos=1)
+        return answered.wait(PATIENCE) and not refusals
+    finally:
+        bus.stop()

@@ -1,0 +1,53 @@
+"""Draw a graph of one or more topics from the round-robin files, as PNG.
+
+Topics of one unit are lines in one graph; states and switches are coloured bands behind them:
+
+    constellation graph boiler/water/temperature boiler/burner/phase --from 12h --output boiler.png
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from bootstrap_lib.commands.run import make
+from bootstrap_lib.registry import Registry, find_registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `graph` takes."""
+    parser.add_argument("topic", nargs="+", help="place/thing/name, as in topics.yaml")
+    parser.add_argument("--from", dest="start", default="4h", help="so long ago, or a time (default: 4h)")
+    parser.add_argument("--to", dest="end", help="so long ago, or a time (default: now)")
+    parser.add_argument("--output", type=Path, default=Path("graph.png"), help="file to write (default: graph.png)")
+    parser.add_argument("--width", type=int, default=960, help="pixels (default: 960)")
+    parser.add_argument("--height", type=int, default=400, help="pixels (default: 400)")
+    parser.add_argument("--folder", type=Path, help="where the round-robin files are (default: the service's folder)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Draw it and print where it is."""
+    from services.rrd import RoundRobin  # noqa: PLC0415 (a command is light until it is used)
+    from services.stores import graph  # noqa: PLC0415
+
+    registry = Registry(find_registry(arguments.config).resolve())
+    folder = arguments.folder
+    if folder is None:
+        names = [instance.name for instance in registry.find("rrd")]
+        if not names:
+            print("topics.yaml names no rrd: add `rrd: {}` below subscribers:, or give --folder", file=sys.stderr)
+            return os.EX_UNAVAILABLE
+        service = make(arguments.config, names[0])
+        folder = service.folder if isinstance(service, RoundRobin) else Path()
+    os.environ["TZ"] = registry.timezone.key
+    time.tzset()
+    try:
+        topics = graph.select(registry, folder, arguments.topic)
+        span = graph.Span.parse(arguments.start, arguments.end, time.time())
+        graph.draw(topics, folder, arguments.output, span, width=arguments.width, height=arguments.height)
+    except graph.GraphError as error:
+        print(error, file=sys.stderr)
+        return os.EX_DATAERR
+    print(arguments.output)
+    return 0

@@ -1,0 +1,280 @@
+"""The publishing half of a service: readings go through the spool to the broker until the archive has them.
+
+Sources measure what they publish, `phase` concludes it; what both promise is the same and stands here: order and
+numbers, the archive's mark, readings sent again, refused ones put aside, topics taken back that are ours no more.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from bootstrap_lib import state
+from bootstrap_lib.bus import Message, Published
+from bootstrap_lib.clock import boot_id
+from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.reading import ReadingError, Sequence, Value, encode_head, encode_tail
+from bootstrap_lib.registry import Topic
+from bootstrap_lib.service import Service
+from bootstrap_lib.spool import Row, Spool, SpoolError
+from bootstrap_lib.state import DeadLetters
+
+log = logging.getLogger(__name__)
+
+WINDOW = 100
+"""Readings on their way to the broker at any time."""
+
+CROWDED = 1000
+"""Milliseconds within which an older time is a crowd of readings, not a clock that was set back."""
+
+RESEND_AFTER = 15.0
+"""Seconds without a move of the mark after which the unconfirmed tail is sent again."""
+
+
+class Mark(msgspec.Struct, forbid_unknown_fields=True):
+    """Up to which number of a stream a store has everything: on the mark's topic, and in `request/resend`."""
+
+    stream: str
+    after: int
+
+
+def proper(topic: Topic[Any], value: Value) -> Value:
+    """Round a value to what is worth keeping; ReadingError says why it can be none of its topic."""
+    if problem := topic.improper(value) or _out_of_range(topic, value):
+        raise ReadingError(problem)
+    if isinstance(value, float):
+        return round(value, topic.decimals) if topic.decimals else round(value)
+    return value
+
+
+def _out_of_range(topic: Topic[Any], value: Value) -> str | None:
+    if topic.kind in ("gauge", "counter") and not isinstance(value, str):
+        if topic.low is not None and value < topic.low:
+            return f"{value} {topic.unit} is below its range, which begins at {topic.low:g}"
+        if topic.high is not None and value > topic.high:
+            return f"{value} {topic.unit} is above its range, which ends at {topic.high:g}"
+    return None
+
+
+class Publisher:
+    """What a service publishes on data topics. The service hands on what its loop hears, and calls `housekeep`."""
+
+    def __init__(self, service: Service, dead: DeadLetters) -> None:
+        """Open the spool and take up what earlier starts left: unconfirmed readings, and topics that were published."""
+        self._service = service
+        self.spool = Spool(service.runtime_folder, service.state_folder)
+        self.dead = dead
+        self.last: dict[str, tuple[Value, str, int]] = {}
+        """Value, head and time of what stands on each topic by our doing."""
+        self._cursor = 0
+        self._in_flight: dict[int, int] = {}
+        self._mark = 0
+        self._mark_moved = self._connected_at = time.monotonic()
+        self._resend_pause = RESEND_AFTER
+        self._archive_online = False
+        self._settle_at = 0.0
+        self._published = set(state.load(service.state_folder / "published.json", list[str], []))
+        self._correct_old_boots()
+
+    def close(self) -> None:
+        """Close the spool; unconfirmed readings are sent at the next start."""
+        if self._service.stopping:
+            self.spool.settle(age=-1.0)
+        self.spool.close()
+
+    # -- what goes out ------------------------------------------------------------------------------------------
+
+    def publish(self, topic: Topic[Any], value: Value, moment: int | None = None) -> None:
+        """Publish a value, as `proper` returns it, of a time (ms; now if not given)."""
+        service = self._service
+        head = encode_head(value, topic.unit)
+        at, boot = (moment, None) if moment is not None else self._stamp(topic.name)
+        self.last[topic.name] = (value, head, at)
+        if topic.name not in self._published:
+            self._published.add(topic.name)
+            self._save_published()
+        if topic.store is False or topic.kind == "text":
+            payload = encode_tail(head, service.clock.now() if boot else at)
+            service.bus.publish(self.topic_of(topic.name), payload, qos=1, retain=True)
+            service.health.counters["published"] += 1
+        else:
+            self._append(topic.name, head, at, boot)
+
+    def _stamp(self, name: str) -> tuple[int, str | None]:
+        """Time of a reading; never that of the one before, for topic and time identify it."""
+        at, boot = self._service.clock.stamp()
+        before = self.last[name][2] if name in self.last else 0
+        return (before + 1 if at <= before < at + CROWDED else at), boot
+
+    def correct(self, topic: Topic[Any], value: Value, moment: int) -> int:
+        """Send the stores a value of the past (ms) once more, beside the queue and not retained; returns the message's id."""
+        payload = encode_tail(encode_head(value, topic.unit), moment)
+        return self._service.bus.publish(self.topic_of(topic.name), payload, qos=1)
+
+    def clear(self, name: str) -> None:
+        """Take a topic's value back, in the order of its readings: nobody can measure it any more."""
+        self.last.pop(name, None)
+        self._append(name, None, *self._service.clock.stamp())
+
+    def disown(self, owned: Iterable[str]) -> list[str]:
+        """Clear topics that were published and are not among ours any more; returns their names."""
+        service, gone = self._service, sorted(self._published.difference(owned))
+        for name in gone:
+            if (other := service.registry.topics.get(name)) is None or other.source == service.name:
+                log.info("%s is no longer in topics.yaml, it is cleared", name)
+                self.clear(name)
+            self._published.discard(name)
+        if gone:
+            self._save_published()
+        return gone
+
+    def topic_of(self, name: str) -> str:
+        """Topic as the broker knows it."""
+        return f"{self._service.registry.root}/data/{name}"
+
+    def _save_published(self) -> None:
+        try:
+            state.save(self._service.state_folder / "published.json", sorted(self._published))
+        except OSError as error:
+            self._service.error(f"published.json cannot be written: {reason_of(error)}")
+
+    # -- the spool ----------------------------------------------------------------------------------------------
+
+    @property
+    def _archive(self) -> str | None:
+        found = self._service.registry.find("archive")
+        return found[0].name if found else None
+
+    def _append(self, name: str, head: str | None, at: int, boot: str | None) -> None:
+        try:
+            row, sequence = self.spool.append(name, head, at, boot)
+        except SpoolError as error:
+            self._service.health.counters["lost"] += 1
+            self._service.error(str(error), name)
+            return
+        self._settle_at = min(self._settle_at, time.monotonic() + 1.0)
+        online = self._service.bus.online
+        if online and boot is None and self._cursor >= sequence.previous and len(self._in_flight) < WINDOW:
+            self._send(row, sequence)
+
+    def _send(self, row: Row, sequence: Sequence) -> None:
+        payload = b"" if row.head is None else encode_tail(row.head, row.time)
+        user = ("seq", str(sequence))
+        mid = self._service.bus.publish(self.topic_of(row.topic), payload, qos=1, retain=True, user=user)
+        self._in_flight[mid] = row.number
+        self._cursor = row.number
+        self._service.health.counters["published"] += 1
+
+    def _pump(self) -> None:
+        """Send what waits, in order, as far as the window allows."""
+        room = WINDOW - len(self._in_flight)
+        if not self._service.bus.online or room <= 0 or self._cursor >= self.spool.last:
+            return
+        for row, sequence in self.spool.after(self._cursor, room):
+            if row.boot is not None:
+                return
+            self._send(row, sequence)
+
+    def _rewind(self, after: int = 0) -> None:
+        self._cursor = min(self._cursor, after)
+        self._in_flight.clear()
+        self._pump()
+
+    def housekeep(self, now: float) -> float:
+        """Keep and send what waits, once a second while anything does; returns when (monotonic) to call it again."""
+        if now >= self._settle_at:
+            self._settle_at = now + (1.0 if self.spool.last else 3600.0)
+            self._settle(now)
+        return self._settle_at
+
+    def _settle(self, now: float) -> None:
+        service = self._service
+        self.spool.settle()
+        if service.clock.check():
+            for boot, _first, _last in list(self.spool.uncertain()):
+                if boot == boot_id():
+                    self.spool.correct(boot, service.clock.offset())
+        self._pump()
+        stuck = now - max(self._mark_moved, self._connected_at) > self._resend_pause
+        if self.spool.last and stuck and self._archive_online and service.bus.online and not self._in_flight:
+            self._mark_moved = now
+            self._resend_pause = min(300.0, self._resend_pause * 2)
+            service.health.counters["resent"] += 1
+            self._rewind()
+
+    def _correct_old_boots(self) -> None:
+        for boot, first, _last in list(self.spool.uncertain()):
+            if boot != boot_id():
+                # That boot ended before its clock was set: right in order, late at most by its length.
+                self.spool.correct(boot, self._service.remembered.known - first)
+
+    # -- what comes back ----------------------------------------------------------------------------------------
+
+    def on_connected(self, session: bool) -> None:
+        """Hear of marks; send the unconfirmed tail again when the broker lost our session."""
+        self._connected_at = time.monotonic()
+        service = self._service
+        if self._archive:
+            service.bus.subscribe(f"{service.registry.root}/service/{self._archive}/stored/{service.name}")
+            service.bus.subscribe(f"{service.registry.root}/service/{self._archive}/status")
+        if not session:
+            for name, (_value, head, at) in self.last.items():
+                if at > 0 and service.clock.trusted:
+                    service.bus.publish(self.topic_of(name), encode_tail(head, at), qos=1, retain=True)
+            self._rewind()
+        self._pump()
+
+    def on_message(self, message: Message) -> bool:
+        """Take the archive's mark, and whether the archive is there; True if the message was one of these."""
+        archive = f"{self._service.registry.root}/service/{self._archive}"
+        if message.topic == f"{archive}/status":
+            self._archive_online = message.payload == b"online"
+            return True
+        if message.topic != f"{archive}/stored/{self._service.name}":
+            return False
+        try:
+            mark = msgspec.json.decode(message.payload, type=Mark)
+        except msgspec.DecodeError:
+            return True
+        if mark.stream == self.spool.stream and mark.after != self._mark:
+            self._mark, self._mark_moved, self._resend_pause = mark.after, time.monotonic(), RESEND_AFTER
+            self.spool.confirm(mark.stream, mark.after)
+        return True
+
+    def on_published(self, published: Published) -> None:
+        """A refused reading goes to the dead letters and never blocks those behind it."""
+        number = self._in_flight.pop(published.mid, None)
+        if number is not None and published.refusal:
+            self._bury(number, published.refusal)
+        elif number is not None and self._archive is None:  # the weaker promise: in the broker's memory
+            self.spool.confirm(self.spool.stream, min(self._in_flight.values(), default=number + 1) - 1)
+        if len(self._in_flight) < WINDOW // 2:
+            self._pump()
+
+    def _bury(self, number: int, refusal: str) -> None:
+        rows = self.spool.after(number - 1, 1)
+        if rows and rows[0][0].number == number:
+            service, row = self._service, rows[0][0]
+            sentence = f"the broker refuses it: {refusal}; check the access list of '{service.name}'"
+            self.dead.add(row.topic, b"" if row.head is None else encode_tail(row.head, row.time), sentence)
+            service.error(sentence, row.topic)
+            if service.health.counters["refused"] == 0:
+                log.error("%s: %s", row.topic, sentence, extra={"topic": self.topic_of(row.topic)})
+            service.health.counters["refused"] += 1
+            self.spool.drop(number)
+
+    def resend(self, mark: Mark) -> int:
+        """Send again what the archive misses; returns how many readings wait."""
+        if mark.stream == self.spool.stream:
+            self._rewind(mark.after)
+        return self.spool.count()
+
+    def on_beat(self) -> None:
+        """Tell health what waits."""
+        self._service.health.extra["spool"] = {
+            "waiting": self.spool.count(),
+            "dropped": self.spool.dropped,
+            "dead": self.dead.count,
+        } | ({"trouble": self.spool.trouble} if self.spool.trouble else {})

@@ -1,0 +1,232 @@
+"""Batteries over Bluetooth: cells, currents, switches, protection, by gatt over BlueZ (docs/services/bms.md)."""
+
+import importlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Annotated, cast
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bootstrap_lib import DeviceError, Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
+from bootstrap_lib import state as stored
+from bootstrap_lib.document import nearest, reason
+from services.links.ble import Battery, BatteryLinks, Deadlines, LinkError, discover
+from services.protocols.battery import BatteryProtocol, Value
+from services.protocols.battery_estimates import Energy, Estimates
+
+SAVE_AFTER = 60.0
+"""Seconds between two writings of the energy; a killed process loses no more of it."""
+LONGEST_GAP = 60.0
+"""Seconds between two samples over which energy is counted, unless three rounds are longer."""
+HUNG = 60.0
+"""Seconds without a beat of the links' loop after which only a new process helps."""
+SCAN = 5.0
+"""Seconds in which any battery advertises."""
+PROTOCOLS = ("jbd", "daly")
+"""What a scan knows by its services; any other module is a protocol too."""
+
+log = logging.getLogger(__name__)
+News = dict[str, Value] | str
+"""A sample, or what went wrong."""
+
+
+class BatteryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One battery."""
+
+    address: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$")]
+    protocol: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")] = "jbd"
+    adapter: Annotated[str, Meta(pattern=r"^hci\d+$")] = "hci0"
+    keep: bool = True
+
+
+class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The batteries."""
+
+    every: Annotated[Duration, Meta(description="How often a battery is read; some hang up after nine seconds.")] = (
+        Duration(8)
+    )
+    batteries: Annotated[
+        dict[str, BatteryOptions], Meta(description="By name; each has an `address`, `protocol`, `adapter`, `keep`.")
+    ] = msgspec.field(default_factory=dict)
+    may_power_cycle: Annotated[bool, Meta(description="Switch an adapter off and on when nothing else helps.")] = False
+    deadlines: Annotated[Deadlines | None, Meta(description="Seconds for each state of a link.")] = None
+
+
+class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One measurement of one battery."""
+
+    battery: Annotated[str, Meta(description="Its name, where there are several.")] = ""
+    key: Annotated[str, Meta(description="The measurement, where it is not the topic's last level.")] = ""
+
+
+class Bms(Source):
+    """Batteries over Bluetooth."""
+
+    options: Options
+    topics: tuple[Topic[Field], ...]
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance."""
+        super().__init__(registry, name)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # stays open: a late thread may write to it
+        self._links: BatteryLinks | None = None
+        self._estimates: dict[str, Estimates] = {}
+        self._saved: dict[str, Energy] = {}
+        self._saved_at = 0.0
+        self._told: dict[str, int] = {}
+
+    def samples(self) -> Iterator[Sample]:
+        """Take what the links' thread delivers; a battery that fails costs its own topics only."""
+        news: deque[tuple[float, str, News]] = deque(maxlen=1000)
+
+        def tell(name: str, what: News) -> None:
+            news.append((time.monotonic(), name, what))
+            os.eventfd_write(self._wake, 1)
+
+        batteries, silent = self.options.batteries, set[str]()
+        only = next(iter(batteries), "")
+        self._recall()
+        links = BatteryLinks(
+            [
+                Battery(name, one.address, protocol_of(one.protocol), one.adapter, self.options.every, one.keep)
+                for name, one in batteries.items()
+            ],
+            tell,
+            tell,
+            self.options.deadlines,
+            may_power_cycle=self.options.may_power_cycle,
+        )
+        try:
+            links.start()
+            self._links = links
+            while self.tick(self._wake):
+                os.eventfd_read(self._wake)
+                while news:
+                    moment, name, what = news.popleft()
+                    if isinstance(what, dict):
+                        silent.discard(name)
+                        measured = what | self._derive(moment, name, what)
+                        for topic in self.topics:
+                            if (topic.options.battery or only) == name:
+                                yield topic, value_of(topic, measured)
+                    elif name not in silent:
+                        silent.add(name)
+                        log.warning("battery %s: %s", name, what)
+        except LinkError as error:
+            raise DeviceError(str(error)) from None
+        finally:
+            self._links = None
+            links.stop()
+            self._save()
+
+    def _recall(self) -> None:
+        self._saved = stored.load(self.state_folder / "energy.json", dict[str, Energy], {})
+        gap = max(LONGEST_GAP, 3 * self.options.every)
+        self._estimates = {name: Estimates(self._saved.get(name, Energy()), gap) for name in self.options.batteries}
+
+    def _derive(self, moment: float, name: str, measured: dict[str, Value]) -> dict[str, Value | None]:
+        """Add what follows from samples in time; only energy that is saved is told, so that it never goes backwards."""
+        power, current, charge = (float(measured[key]) for key in ("power", "current", "remaining_charge"))
+        remaining = self._estimates[name].take(moment, power, current, charge)
+        if moment - self._saved_at >= SAVE_AFTER and self._save():
+            self._saved_at = moment
+        energy = self._saved.get(name, Energy())
+        return {
+            "remaining_duration": remaining,
+            "charged_energy": energy.charged,
+            "discharged_energy": energy.discharged,
+        }
+
+    def _save(self) -> bool:
+        """Write the energy if it has changed; True where that was tried."""
+        energy = self._saved | {name: estimates.energy for name, estimates in self._estimates.items()}
+        if energy == self._saved:
+            return False
+        try:
+            stored.save(self.state_folder / "energy.json", energy)
+            self._saved = energy
+        except OSError as error:
+            log.warning("the energy of the batteries stands still, it cannot be saved: %s", reason(error))
+        return True
+
+    def on_beat(self) -> None:
+        """Tell health how the links are; a loop that stands still cannot be ended, so the process is."""
+        super().on_beat()
+        if self._links is None:
+            return
+        if (silence := time.monotonic() - self._links.alive()) > HUNG:
+            log.critical("the loop of the Bluetooth links has stood still for %.0f s: a new process is needed", silence)
+            raise SystemExit(os.EX_SOFTWARE)
+        statistics = self._links.statistics()
+        for name, link in statistics.items():
+            if link.failures != self._told.get(name, 0):
+                self.error(f"battery {name}: {link.last_failure}")
+                self._told[name] = link.failures
+        self.health.extra["links"] = msgspec.to_builtins(statistics)
+
+    @classmethod
+    def scan(cls, options: Options) -> Iterator[str]:
+        """Show the devices in reach that offer a battery's services, with name and signal, and the configured ones."""
+        named = {one.address.upper(): name for name, one in options.batteries.items()}
+        channels = {name: {channel.service for channel in protocol_of(name).CHANNELS} for name in PROTOCOLS}
+        try:
+            for heard in discover(SCAN):
+                speaks = [name for name, services in channels.items() if services & heard.services]
+                if speaks or heard.address in named:
+                    owner = f" -> battery {named[heard.address]}" if heard.address in named else ""
+                    yield f"{heard.address} {heard.name} {heard.signal} dBm {heard.adapter} {'|'.join(speaks)}{owner}"
+        except LinkError as error:
+            raise DeviceError(str(error)) from None
+
+    @classmethod
+    def check(cls, registry: Registry, name: str) -> list[Problem]:
+        """Also find a protocol that is none, an address twice, a topic of no battery, and a state without two words."""
+        if problems := super().check(registry, name):
+            return problems
+        here, batteries = (registry.instances[name].section, name), registry.options_of(name, Options).batteries
+        note = registry.document.problem
+        if not batteries:
+            problems.append(note(here, 'it has no batteries: write batteries: {NAME: {address: "A4:C1:38:00:00:01"}}'))
+        owners: dict[str, str] = {}
+        for battery, options in batteries.items():
+            try:
+                protocol_of(options.protocol)
+            except DeviceError as error:
+                problems.append(note((*here, "batteries", battery, "protocol"), str(error)))
+            if (owner := owners.setdefault(options.address.upper(), battery)) != battery:
+                problems.append(note((*here, "batteries", battery, "address"), f"it is the address of {owner} already"))
+        for topic in registry.topics_of(name, Field):
+            line = ("topics", registry.key_of(topic.name))
+            if topic.options.battery and topic.options.battery not in batteries:
+                hint = nearest(topic.options.battery, batteries) or f": there are {', '.join(batteries)}"
+                problems.append(note((*line, "battery"), f"no battery is named '{topic.options.battery}'{hint}"))
+            elif not topic.options.battery and len(batteries) > 1:
+                problems.append(note(line, f"which battery? write battery: with one of {', '.join(batteries)}"))
+            if topic.kind == "state" and len(topic.states) != 2:  # noqa: PLR2004 (no and yes)
+                problems.append(note((*line, "states"), "it is no or yes: write two words in this order, as [off, on]"))
+        return problems
+
+
+def protocol_of(name: str) -> BatteryProtocol:
+    """Protocol of a name; DeviceError where there is none."""
+    path = f"services/protocols/{name}.py"
+    try:
+        protocol = importlib.import_module(f"services.protocols.{name}")
+    except ModuleNotFoundError:
+        raise DeviceError(f"there is no protocol '{name}': a protocol is a file {path}") from None
+    if not hasattr(protocol, "CHANNELS"):
+        raise DeviceError(f"'{name}' is no battery's protocol: {path} has no CHANNELS")
+    return cast("BatteryProtocol", protocol)
+
+
+def value_of(topic: Topic[Field], measured: dict[str, Value | None]) -> Value | Failure | None:
+    """Value of a topic in a sample; a yes or no becomes the second or first word of a state."""
+    key = topic.options.key or topic.name.rpartition("/")[2]
+    if key not in measured:
+        return Failure(f"the battery says nothing that is known as {key}")
+    value = measured[key]
+    return topic.states[value] if topic.kind == "state" and isinstance(value, bool) else value

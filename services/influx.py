@@ -1,0 +1,155 @@
+"""Readings into a time-series database that speaks InfluxDB's line protocol, by influxdb-client (docs/services/influx.md)."""
+
+import logging
+import time
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from bootstrap_lib import Duration, InstanceOptions, Reading, Subscriber, Topic
+from bootstrap_lib.bus import Message
+from bootstrap_lib.reading import encode
+from bootstrap_lib.secrets import SecretError, secret
+from bootstrap_lib.service import StartError
+from services.stores.lapse import Lapse, LapseFilling
+from services.stores.lines import Writer
+
+log = logging.getLogger(__name__)
+
+MOST = 5000
+"""Readings in one request."""
+
+LOOK = 60.0
+"""Seconds between two looks whether the server is still the one that took the readings."""
+
+
+class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The server."""
+
+    url: Annotated[str, Meta(description="Where the server listens.", pattern="^https?://")] = "http://localhost:8428"
+    bucket: Annotated[str, Meta(description="InfluxDB only.")] = "home"
+    org: Annotated[str, Meta(description="InfluxDB only.")] = "home"
+    token: Annotated[str, Meta(description="InfluxDB only: `secret:NAME`.", pattern="^secret:")] | None = None
+    timeout: Annotated[Duration, Meta(description="How long the server may take to answer.")] = Duration(10)
+    flush: Annotated[Duration, Meta(description="How long readings are collected.")] = Duration(1)
+
+
+class Influx(Subscriber):
+    """The time-series database."""
+
+    options: Options
+    BATCH = 1000
+
+    def begin(self) -> None:
+        """Prepare; the server may come later."""
+        super().begin()
+        from services.stores.server import Server  # noqa: PLC0415 (30 MB that `check` does not need)
+
+        options = self.options
+        try:
+            token = str(secret(options.token)) if options.token else ""
+        except SecretError as error:
+            raise StartError(str(error)) from None
+        self._server = Server(options.url, options.bucket, options.org, token, options.timeout)
+        self._writer = Writer(self.registry.root)
+        self._entries: list[tuple[str, Reading]] = []
+        self._lapse = Lapse(self.state_folder / "lapse.json", self.clock.now())
+        self._filling = LapseFilling(self)
+        self._look_at = 0.0
+        self._complaint: str | None = None
+
+    @property
+    def flush_every(self) -> float:
+        """Seconds for which readings are collected."""
+        return self.options.flush
+
+    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
+        """Keep a reading for the next request."""
+        if topic.stored_by("influx"):
+            self._entries.append((self._writer.line(reading, topic), reading))
+
+    def flush(self) -> None:
+        """Write what was collected; Away where the server does not take it."""
+        while self._entries:
+            entries = self._entries[:MOST]
+            self._write(entries)
+            del self._entries[:MOST]
+            self._lapse.wrote(min(reading.time for _, reading in entries))
+
+    def _write(self, entries: list[tuple[str, Reading]]) -> None:
+        """Write; where the server refuses a line, halve until it is found, and put that one aside."""
+        from services.stores.server import Refused  # noqa: PLC0415
+
+        try:
+            self._server.write([line for line, _ in entries])
+        except Refused as error:
+            if len(entries) == 1:
+                topic, payload = f"{self._data}{entries[0][1].topic}", encode(entries[0][1])
+                self.bury(Message(topic, payload, False, 0, 0, None), f"the server refuses it: {error}")
+                return
+            middle = len(entries) // 2
+            self._write(entries[:middle])
+            self._write(entries[middle:])
+
+    # -- what the server may have lost --------------------------------------------------------------------------
+
+    def on_tick(self) -> None:
+        """See whether the server lost anything, and have it filled."""
+        now = time.monotonic()
+        if now >= self._look_at or self._away:
+            self._look_at = now + LOOK
+            self._look()
+        if self._lapse.missing is not None:
+            topics = self.registry.topics.values()
+            self._filling.fill(self._lapse.missing, [topic.name for topic in topics if topic.stored_by("influx")])
+        self._filling.on_tick()
+
+    def _look(self) -> None:
+        life = self._server.look()
+        if life is None:  # `flush` says so
+            self._look_at = 0.0
+            return
+        if not self._lapse.alive(life.started, self.clock.now()):
+            log.warning("%s was started anew: what it took last is written again", self._server.url)
+            self._filling.forget()
+        if life.complaint and life.complaint != self._complaint:
+            log.warning("%s", life.complaint)
+            self.error(life.complaint)
+        self._complaint = life.complaint
+
+    def subscribe(self, session: bool) -> None:
+        """Hear what the archive replays; a broker that does not know us may have dropped readings for us."""
+        self._filling.subscribe()
+        if not session:
+            self._lapse.happened()
+            self._filling.forget()
+
+    def on_other(self, message: Message) -> None:
+        """Take a page of a replay."""
+        try:
+            found = self._filling.take(message)
+        except ValueError as error:
+            self.bury(message, str(error))
+            return
+        for name, moment, value in found:
+            topic = self.registry.topics.get(name)
+            if topic is not None and topic.improper(value) is None:
+                self.on_reading(Reading(name, value, topic.unit, moment), topic)
+        self.health.counters["filled"] += len(found)
+
+    def on_flushed(self) -> None:
+        """What was replayed is written: nothing is missing any more."""
+        if self._lapse.missing is not None and self._filling.complete:
+            self._lapse.filled()
+            self._filling.forget()
+
+    def on_beat(self) -> None:
+        """Tell health whether something is missing."""
+        self.health.extra["filling"] = self._lapse.missing is not None
+
+    def end(self) -> None:
+        """Close the connection, and note a clean end where everything is written."""
+        if hasattr(self, "_lapse"):
+            if not self._entries:
+                self._lapse.close()
+            self._server.close()

@@ -1,0 +1,409 @@
+"""What the boiler is doing: phases, faults, cycles and fuel, from readings, as topics (docs/services/phase.md)."""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Final
+
+from msgspec import Meta, Struct, field
+
+from bootstrap_lib import Away, Duration, InstanceOptions, Problem, Reading, Registry, Subscriber, Topic, Value, state
+from bootstrap_lib.bus import Message, Published
+from bootstrap_lib.control import LATER, Nothing, Request, RequestError
+from bootstrap_lib.document import DocumentError, nearest, reason
+from bootstrap_lib.publisher import WINDOW, Mark, Publisher, proper
+from bootstrap_lib.reading import ReadingError, format_time, parse_time
+from services.protocols.phase import UNITS, replay, replay_legacy
+from services.protocols.phase.boiler import OUTPUTS, WORDS, Boiler, Entry, Memory
+from services.protocols.phase.state import Event
+from services.stores.filling import Filling
+from services.stores.rework import Correction, Rework
+
+log = logging.getLogger(__name__)
+
+SETTLE: Final = 2_000
+"""Milliseconds after which the readings of a moment are taken to have come from all sources."""
+LATE: Final = 10_000
+"""Milliseconds after which a reading is one of a backlog."""
+QUIET: Final = 3.0
+"""Seconds without a late reading after which a connection has caught up,"""
+PATIENCE: Final = 300.0
+"""... or so many in any case."""
+HELD: Final = 5_000
+"""Readings of a backlog that are held at once, to put them in order."""
+STEP: Final = 120_000
+"""Milliseconds by which the clock is behind the readings when it was set back."""
+
+
+class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How often it looks, and what it costs the SD card."""
+
+    every: Annotated[Duration, Meta(description="How often it lets time pass.")] = Duration(1)
+    save: Annotated[Duration, Meta(description="How often it writes down what it knows; also at each change.")] = (
+        Duration(60)
+    )
+
+
+class Kept(Struct):
+    """What must survive a restart; readings are acknowledged when it is on disk."""
+
+    boilers: dict[str, Memory] = {}
+    waiting: list[tuple[int, str, float]] = []
+    """Readings that were not judged yet: time (ms), topic, value."""
+    inputs: set[str] = set()
+    """Topics that the broker's session brings."""
+
+
+class Refill(Struct, forbid_unknown_fields=True):
+    """Payload of `request/refill`: {"kg":2500}, what the silo holds now; with two boilers also {"boiler":"north"}."""
+
+    kg: Annotated[float, Meta(ge=0, le=1e6)]
+    boiler: str | None = None
+
+
+class Span(Struct, forbid_unknown_fields=True):
+    """Payload of `request/rework`: {"from":"2026-11-20T00:00:00Z"}, to now or to a time, all boilers or one."""
+
+    since: str = field(name="from")
+    until: str | None = field(name="to", default=None)
+    boiler: str | None = None
+
+
+class Phase(Subscriber):
+    """Tells what each boiler of `phases:` is doing."""
+
+    options: Options
+    WANTS_DATA = False
+    SECTIONS: ClassVar[dict[str, type]] = {"phases": Entry}
+
+    def load(self, registry: Registry) -> bool:
+        """Take options, boilers and the lines of their outputs; DocumentError lists what cannot be used."""
+        changed = super().load(registry)
+        entries, topics, problems = _compile(registry, self.name)
+        if problems:
+            raise DocumentError(problems)
+        changed = changed or (entries, topics) != (getattr(self, "entries", None), getattr(self, "topics", None))
+        self.entries, self.topics = entries, topics
+        return changed
+
+    @classmethod
+    def check(cls, registry: Registry, name: str) -> list[Problem]:
+        """Return what is wrong with the options, the boilers and the lines of their outputs."""
+        problems = super().check(registry, name)
+        try:
+            return problems + _compile(registry, name)[2]
+        except DocumentError as error:
+            return problems + list(error.problems)
+
+    @staticmethod
+    def replay(registry: Registry, lines: Iterable[bytes]) -> Iterator[str]:
+        """Print what would have been published of readings as JSON lines; for `constellation replay phase`."""
+        entries = registry.entries("phases", Entry)
+        lines = lines if len(entries) == 1 else list(lines)
+        for entry in entries.values():
+            boiler = Boiler(entry, registry.timezone.key)
+            roles = boiler.roles | {f"{registry.root}/data/{topic}": role for topic, role in boiler.roles.items()}
+            prefix = f"{registry.root}/data/{entry.thing}"
+            if entry.profile == "legacy":
+                yield from replay_legacy(lines, roles, entry.legacy, prefix)
+            else:
+                yield from replay(lines, roles, boiler.rules, prefix)
+
+    # -- the process --------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take up what was so at the last stop."""
+        super().begin()
+        self.publisher = Publisher(self, self.dead)
+        self._file = self.state_folder / "phase.json"
+        self._kept = state.load(self._file, Kept, Kept())
+        self._told_at: dict[str, float] = {}
+        self._quiet_at = self._patience_at = math.inf
+        self._filling = Filling(self)
+        self._rework: tuple[Rework, Request] | None = None
+        self._corrections: Iterator[Correction] = iter(())
+        self._flying: set[int] = set()
+        self._corrected = 0
+        self._take_boilers()
+
+    def _take_boilers(self) -> None:
+        memories, zone = self._kept.boilers, self.registry.timezone.key
+        self._boilers = {name: Boiler(entry, zone, memories.get(name)) for name, entry in self.entries.items()}
+        self._kept.boilers = {name: boiler.memory for name, boiler in self._boilers.items()}
+        self.publisher.disown(self.topics)
+        self._told_at.clear()
+
+    def on_reloaded(self, changed: bool) -> None:
+        """Take over other rules; what is known of a boiler stays."""
+        if changed:
+            self._take_boilers()
+            self._subscribe()
+
+    def end(self) -> None:
+        """Close the spool."""
+        if hasattr(self, "publisher"):
+            self.publisher.close()
+
+    @property
+    def flush_every(self) -> float:
+        """Seconds after which what is known is written down."""
+        return self.options.save
+
+    def flush(self) -> None:
+        """Write everything down; Away where the disk cannot take it."""
+        try:
+            state.save(self._file, self._kept)
+        except OSError as error:
+            raise Away(f"{self._file} cannot be written: {reason(error)}") from None
+
+    # -- what is heard ------------------------------------------------------------------------------------------
+
+    def subscribe(self, session: bool) -> None:
+        """Hear of inputs; have the archive tell what a broker without memory has lost."""
+        now = time.monotonic()
+        self._quiet_at, self._patience_at = now + QUIET, now + PATIENCE
+        self._subscribe()
+        self._filling.subscribe()
+        self.publisher.on_connected(session)
+        if not session and self._rework is None:
+            since = {topic: b.time for b in self._boilers.values() for topic in b.roles if b.time}
+            self._filling.ask(since)
+
+    def _subscribe(self) -> None:
+        inputs = {topic for boiler in self._boilers.values() for topic in boiler.roles}
+        for topic in inputs:
+            self.bus.subscribe(self.publisher.topic_of(topic), qos=1, only_new=True)
+        for topic in self._kept.inputs - inputs:
+            self.bus.unsubscribe(self.publisher.topic_of(topic))
+        self._kept.inputs = inputs
+
+    def on_message(self, message: Message) -> bool:
+        """Tell marks from readings."""
+        return False if self.publisher.on_message(message) else super().on_message(message)
+
+    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
+        """Keep a reading until those of its moment have come from all sources."""
+        if not isinstance(reading.value, str):
+            self._kept.waiting.append((reading.time, topic.name, float(reading.value)))
+        now = time.monotonic()
+        if now < self._quiet_at and reading.time < self.clock.now() - LATE:
+            self._quiet_at = min(now + QUIET, self._patience_at)
+
+    def on_other(self, message: Message) -> None:
+        """Take a page of what the archive replays."""
+        try:
+            for name, moment, value in self._filling.take(message):
+                if self._rework is not None:
+                    self._rework[0].take(name, moment, value)
+                elif not isinstance(value, str):
+                    self._kept.waiting.append((moment, name, float(value)))
+        except ValueError as error:
+            self.bury(message, str(error))
+
+    # -- what is due --------------------------------------------------------------------------------------------
+
+    def on_tick(self) -> None:
+        """Judge what has come, let time pass, and say again what would go stale."""
+        now = time.monotonic()
+        self.publisher.housekeep(now)
+        self._filling.on_tick()
+        self._go_on_reworking()
+        waiting = self._kept.waiting
+        if not self.bus.online:
+            self._quiet_at = math.inf
+        behind = now < self._quiet_at or (self._filling.topics and self._rework is None)
+        if behind:
+            if len(waiting) > HELD:
+                waiting.sort()
+                self._judge(len(waiting) // 2)
+            return
+        waiting.sort()
+        until = self.clock.now() - SETTLE
+        self._judge(next((n for n, entry in enumerate(waiting) if entry[0] > until), len(waiting)))
+        if self.clock.trusted:
+            for boiler in self._boilers.values():
+                self._tell(boiler, boiler.rebase(until) if until < boiler.time - STEP else boiler.advance(until))
+                self._repeat(boiler, now)
+
+    def _judge(self, count: int) -> None:
+        for moment, name, value in self._kept.waiting[:count]:
+            for boiler in self._boilers.values():
+                if name in boiler.roles:
+                    self._tell(boiler, boiler.feed(name, value, moment))
+        del self._kept.waiting[:count]
+
+    def _tell(self, boiler: Boiler, events: list[Event]) -> None:
+        for event in events:
+            self._publish(f"{boiler.entry.thing}/{event.name}", event.value, event.time)
+        if events:
+            self._flush_at = 0.0
+
+    def _publish(self, name: str, value: Value, moment: int) -> None:
+        if (topic := self.topics.get(name)) is None:
+            return
+        self._told_at[name] = time.monotonic()
+        try:
+            self.publisher.publish(topic, proper(topic, value), moment)
+        except ReadingError as error:
+            self.error(str(error), name)
+
+    def _repeat(self, boiler: Boiler, now: float) -> None:
+        if boiler.known:
+            for output, value in boiler.memory.outputs.items():
+                topic = self.topics.get(f"{boiler.entry.thing}/{output}")
+                if topic is not None and now >= self._told_at.get(topic.name, -topic.stale) + topic.stale / 3:
+                    self._publish(topic.name, value, boiler.known)
+
+    def on_published(self, published: Published) -> None:
+        """Learn what became of a reading, or go on with corrections."""
+        self.publisher.on_published(published)
+        if published.mid in self._flying:
+            self._flying.discard(published.mid)
+            self._correct()
+
+    def on_beat(self) -> None:
+        """Tell health what waits and what each boiler does."""
+        self.publisher.on_beat()
+        self.health.extra["phases"] = {name: b.memory.outputs.get("phase") for name, b in self._boilers.items()}
+
+    def status(self) -> str:
+        """One line: what each boiler does."""
+        phases = (f"{name} {boiler.memory.outputs.get('phase')}" for name, boiler in self._boilers.items())
+        return f"{self.health.state}: {', '.join(phases)}"
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def _named(self, name: str | None) -> dict[str, Boiler]:
+        if name is None:
+            return self._boilers
+        if name in self._boilers:
+            return {name: self._boilers[name]}
+        hint = nearest(name, self._boilers) or f": there are {', '.join(self._boilers)}"
+        raise RequestError(f"no boiler is named '{name}'{hint}")
+
+    def request_refill(self, _request: Request, arguments: Refill) -> dict[str, Any]:
+        """Enter what the silo holds after a refill."""
+        found = self._named(arguments.boiler)
+        if len(found) > 1:
+            raise RequestError(f'there are {", ".join(found)}: say which with "boiler"')
+        name, boiler = next(iter(found.items()))
+        try:
+            self._tell(boiler, boiler.refill(arguments.kg))
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        log.info("the silo of %s holds %g kg", name, arguments.kg)
+        return {"boiler": name, "kg": arguments.kg}
+
+    def request_resend(self, _request: Request, arguments: Mark) -> dict[str, Any]:
+        """Send again what the archive misses."""
+        return {"waiting": self.publisher.resend(arguments)}
+
+    def request_rework(self, request: Request, arguments: Span) -> object:
+        """Compute a span of the archive anew and correct what it says there; alerts see nothing new in it."""
+        if self._rework is not None or self._filling.topics:
+            raise RequestError("it is reading from the archive already: wait until that is done")
+        if not self.registry.find("archive"):
+            raise RequestError("topics.yaml names no archive: there is nothing to be computed anew")
+        zone = self.registry.timezone.key
+        boilers = [Boiler(self.entries[name], zone) for name in self._named(arguments.boiler)]
+        try:
+            since, now = parse_time(arguments.since), self.clock.now() - SETTLE
+            until = min(parse_time(arguments.until), now) if arguments.until else now
+        except ReadingError as error:
+            raise RequestError(str(error)) from None
+        if since >= until:
+            raise RequestError("the span is empty: `from` lies before `to`, and before now")
+        rework = Rework(boilers, self.topics, since, until)
+        self._rework, self._corrected = (rework, request), 0
+        self._filling.ask(dict.fromkeys(rework.names, rework.start), until)
+        log.info("computing anew from %s to %s", format_time(since), format_time(until))
+        return LATER
+
+    def _go_on_reworking(self) -> None:
+        if self._rework is None:
+            return
+        rework, request = self._rework
+        if self._filling.topics:
+            request.progress({"share": round(rework.share, 3), "readings": rework.count})
+        elif self._filling.trouble or not rework.count:
+            self._rework = None
+            request.refuse(
+                self._filling.trouble or "the archive has no readings of that time: raw ones are not kept for ever"
+            )
+        elif not self._flying:
+            rework.end()
+            self._corrections = rework.corrections()
+            self._correct()
+
+    def _correct(self) -> None:
+        while len(self._flying) < WINDOW and (correction := next(self._corrections, None)) is not None:
+            self._flying.add(self.publisher.correct(*correction))
+            self._corrected += 1
+        if self._rework is not None and not self._flying:
+            rework, request = self._rework
+            self._rework = None
+            self._told_at.clear()
+            log.info("corrected %d readings of the past", self._corrected)
+            request.reply({"readings": rework.count, "corrected": self._corrected})
+
+
+def _compile(registry: Registry, name: str) -> tuple[dict[str, Entry], dict[str, Topic[Any]], list[Problem]]:
+    """Boilers whose outputs come from an instance, the topics of these, and what is wrong with them."""
+    entries = registry.entries("phases", Entry)
+    topics: dict[str, Topic[Any]] = {topic.name: topic for topic in registry.topics_of(name, Nothing)}
+    problems = [
+        registry.document.problem(path, sentence)
+        for path, sentence in (*_inputs(registry, entries), *_outputs(registry, entries, topics))
+    ]
+    things = {topic.rpartition("/")[0] for topic in topics}
+    return {key: entry for key, entry in entries.items() if entry.thing in things}, topics, problems
+
+
+def _inputs(registry: Registry, entries: dict[str, Entry]) -> Iterator[tuple[tuple[str, ...], str]]:
+    things: dict[str, str] = {}
+    for name, entry in entries.items():
+        given = entry.inputs.topics
+        path = ("phases", name)
+        for role, topic in given.items():
+            if topic not in registry.topics:
+                yield (*path, "inputs", role), f"topics.yaml has no topic '{topic}'{nearest(topic, registry.topics)}"
+            elif registry.topics[topic].kind != "gauge":
+                yield (
+                    (*path, "inputs", role),
+                    f"'{topic}' is no temperature or current, but a {registry.topics[topic].kind}",
+                )
+        if len(set(given.values())) < len(given):
+            yield (*path, "inputs"), "a topic stands here twice: each role has a topic of its own"
+        if "water" not in given and (entry.profile == "legacy" or "flue" not in given):
+            yield (
+                (*path, "inputs"),
+                f"give the topic of the water{'' if entry.profile == 'legacy' else ', or of the flue'}",
+            )
+        if entry.thing in things:
+            yield (*path, "thing"), f"'{entry.thing}' is that of '{things[entry.thing]}' too: each has its own"
+        things[entry.thing] = name
+        if not any(topic.rpartition("/")[0] == entry.thing for topic in registry.topics):
+            line = f"{entry.thing}/phase: {{from: phase, states: [{', '.join(WORDS[entry.profile])}]}}"
+            yield (*path, "thing"), f"nothing below topics: is its output: add at least `{line}`"
+
+
+def _outputs(
+    registry: Registry, entries: dict[str, Entry], topics: dict[str, Topic[Any]]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    profiles = {entry.thing: entry.profile for entry in entries.values()}
+    for topic in topics.values():
+        thing, _, output = topic.name.rpartition("/")
+        path = ("topics", registry.key_of(topic.name))
+        if thing not in profiles:
+            hint = nearest(thing, profiles) or f": it may be one of {', '.join(profiles) or 'none'}"
+            yield path, f"no entry of phases: has the thing '{thing}'{hint}"
+            continue
+        outputs, words = OUTPUTS[profiles[thing]], WORDS[profiles[thing]]
+        if output not in outputs:
+            hint = nearest(output, outputs) or f": there are {', '.join(outputs)}"
+            yield path, f"'{output}' is no output of a phase{hint}"
+        elif topic.unit != UNITS[output]:
+            yield (*path, "unit"), f"its unit is '{UNITS[output]}', not '{topic.unit}'"
+        elif output == "phase" and (missing := [word for word in words if word not in topic.states]):
+            yield (*path, "states"), f"{', '.join(missing)} is missing: write states: [{', '.join(words)}]"

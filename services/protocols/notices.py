@@ -1,0 +1,39 @@
+"""Messages for people and the notifiers' answers, as they travel on `home/notify/…` (docs/alerts.md)."""
+
+from typing import Final, Literal
+
+import msgspec
+
+EMERGENCY: Final = 2
+"""The priority that is repeated on the phone until somebody acknowledges it."""
+
+
+class Notice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One message, on `home/notify/<id>`. `notify` names the notifier that is asked; without it every one is.
+
+    `priority` is Pushover's, -2 to 2; `time` is RFC 3339 in UTC; `picture` is a topic whose graph is attached; `rules`
+    are the alerts that it speaks of.
+    """
+
+    text: str
+    title: str = ""
+    time: str = ""
+    notify: str = ""
+    priority: int = 0
+    sound: str | None = None
+    url: str | None = None
+    picture: str | None = None
+    rules: tuple[str, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a message, on `home/notify/<id>/answer`. A notifier that still tries does not answer."""
+
+    notifier: str
+    state: Literal["delivered", "failed"]
+    text: str = ""
+
+
+def shortened(text: str, length: int) -> str:
+    """Text of at most `length` characters; what does not fit ends in an ellipsis."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

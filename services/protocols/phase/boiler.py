@@ -1,0 +1,170 @@
+"""One boiler as an entry of `phases:` describes it: inputs by topic, the machine of its profile, and what it last told."""
+
+from typing import Annotated, Final, Literal, Protocol, cast
+
+import msgspec
+from msgspec import Meta, Struct
+
+from services.protocols.phase.legacy import MINUTE_MS, NUMBERS, Legacy, LegacyPhase, LegacyRules, LegacyState, Minute
+from services.protocols.phase.machine import Machine
+from services.protocols.phase.rules import PHASES, Role, Rules
+from services.protocols.phase.state import UNITS, Event, State, timestamp
+
+Value = bool | int | float | str
+Profile = Literal["modern", "legacy"]
+
+WORDS: Final[dict[Profile, tuple[str, ...]]] = {"modern": PHASES, "legacy": tuple(NUMBERS)}
+"""The phases that each profile knows."""
+OUTPUTS: Final[dict[Profile, tuple[str, ...]]] = {
+    "modern": tuple(UNITS),
+    "legacy": ("phase", "since_text", "fire_out_fault"),
+}
+"""What each profile tells."""
+
+
+class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Topics below `home/data/`, one for each thing that this boiler has."""
+
+    water: Annotated[str, Meta(description="Water in the boiler, °C.")] | None = None
+    flue: Annotated[str, Meta(description="Flue gas, or its pipe, °C.")] | None = None
+    return_: Annotated[str, Meta(description="Return, °C; stands in for the water.")] | None = msgspec.field(
+        name="return", default=None
+    )
+    igniter: Annotated[str, Meta(description="Current of the igniter, in the clamp's unit.")] | None = None
+    fan: Annotated[str, Meta(description="Current of the fan.")] | None = None
+    auger: Annotated[str, Meta(description="Current of the auger.")] | None = None
+
+    @property
+    def topics(self) -> dict[Role, str]:
+        """The topic of each role that there is."""
+        given = {field.encode_name: getattr(self, field.name) for field in msgspec.structs.fields(self)}
+        return {cast("Role", role): topic for role, topic in given.items() if topic is not None}
+
+
+class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One boiler below `phases:`."""
+
+    inputs: Annotated[Inputs, Meta(description="The topic of each role: water, flue, return, igniter, fan, auger.")]
+    thing: Annotated[str, Meta(description="Place and thing of its outputs: boiler/burner.")]
+    profile: Annotated[Profile, Meta(description="legacy: the first system's rules, minute by minute.")] = "modern"
+    rules: Annotated[Rules, Meta(description="What differs from the defaults.")] = msgspec.field(default_factory=Rules)
+    legacy: Annotated[LegacyRules, Meta(description="Settings of the legacy profile.")] = msgspec.field(
+        default_factory=lambda: LegacyRules(sampled_together=False)
+    )
+
+
+class Memory(Struct):
+    """What must survive a restart."""
+
+    modern: State = msgspec.field(default_factory=State)
+    legacy: LegacyState = msgspec.field(default_factory=LegacyState)
+    outputs: dict[str, Value] = {}
+    """What each output last was."""
+
+
+class Engine(Protocol):
+    """What both profiles do with readings; times in ms since 1970."""
+
+    def feed(self, role: Role, value: float, time: int) -> list[Event]:
+        """Take one reading."""
+
+    def advance(self, time: int) -> list[Event]:
+        """Let time pass."""
+
+    def rebase(self, time: int) -> list[Event]:
+        """Accept an earlier time base."""
+
+
+class FirstSystem:
+    """The legacy profile as a source of events: its phase where it changes, and its only alert as a fault."""
+
+    def __init__(self, rules: LegacyRules, state: LegacyState, outputs: dict[str, Value]) -> None:
+        """`outputs` is what was told last."""
+        self._legacy = Legacy(rules, state)
+        self._outputs = outputs
+
+    def feed(self, role: Role, value: float, time: int) -> list[Event]:
+        """Take one reading."""
+        return self._told(self._legacy.feed(role, value, time))
+
+    def advance(self, time: int) -> list[Event]:
+        """Let time pass."""
+        return self._told(self._legacy.advance(time))
+
+    def rebase(self, time: int) -> list[Event]:
+        """Forget the minutes that a clock far ahead had seen."""
+        state, minute = self._legacy.state, time // MINUTE_MS
+        state.following, state.newest = None, 0
+        for minutes in (state.sums, state.water, state.phases):
+            for late in [each for each in minutes if each >= minute]:
+                del minutes[late]
+        return []
+
+    def _told(self, minutes: list[Minute]) -> list[Event]:
+        events: list[Event] = []
+        phase, fault = self._outputs.get("phase"), bool(self._outputs.get("fire_out_fault"))
+        for minute in minutes:
+            if minute.phase != phase:
+                phase = minute.phase
+                events += (Event("phase", phase, minute.time), Event("since_text", timestamp(minute.time), minute.time))
+            cold: LegacyPhase = "arret"
+            if minute.alert or (fault and phase != cold):
+                fault = minute.alert
+                events.append(Event("fire_out_fault", fault, minute.time))
+        return events
+
+
+class Boiler:
+    """The machine of one boiler with its inputs by topic; keeps in mind what each output last was."""
+
+    def __init__(self, entry: Entry, timezone: str, memory: Memory | None = None) -> None:
+        """`timezone` (IANA) is the house's; ValueError where the inputs are too few."""
+        self.entry, self.memory = entry, memory or Memory()
+        self.roles: dict[str, Role] = {topic: role for role, topic in entry.inputs.topics.items()}
+        self.rules = entry.rules
+        if self.rules.timezone == Rules().timezone:
+            self.rules = msgspec.structs.replace(self.rules, timezone=timezone)
+        self.engine: Engine
+        if entry.profile == "legacy":
+            self.engine = FirstSystem(entry.legacy, self.memory.legacy, self.memory.outputs)
+        else:
+            self.engine = Machine(self.rules, frozenset(self.roles.values()), self.memory.modern)
+
+    def feed(self, topic: str, value: float, time: int) -> list[Event]:
+        """Take a reading of one of its inputs; what became certain before it."""
+        return self._note(self.engine.feed(self.roles[topic], value, time))
+
+    def advance(self, time: int) -> list[Event]:
+        """Let time pass (ms since 1970) without a reading."""
+        return self._note(self.engine.advance(time))
+
+    def rebase(self, time: int) -> list[Event]:
+        """Accept an earlier time base (ms since 1970), from one who knows the clock."""
+        return self._note(self.engine.rebase(time))
+
+    def refill(self, mass: float) -> list[Event]:
+        """Enter what the silo holds now, kg; ValueError where fuel is not reckoned."""
+        if not isinstance(self.engine, Machine) or self.rules.auger_rate is None or "auger" not in self.roles.values():
+            raise ValueError("its fuel is not reckoned: that takes the input auger and the rule auger_rate (kg/h)")
+        return self._note(self.engine.refill(mass, self.known))
+
+    @property
+    def time(self) -> int:
+        """The time it has come to, ms since 1970; 0 before its first reading."""
+        if self.entry.profile == "legacy":
+            return (self.memory.legacy.following or 0) * MINUTE_MS
+        return self.memory.modern.time
+
+    @property
+    def known(self) -> int:
+        """Up to when nothing that it told will change, ms since 1970."""
+        return max(0, self.time - 1)
+
+    def _note(self, events: list[Event]) -> list[Event]:
+        outputs = self.memory.outputs
+        if events and "phase" not in outputs:
+            outputs |= {name: False for name in OUTPUTS[self.entry.profile] if name.endswith("_fault")}
+            outputs |= {"cycles": self.memory.modern.cycles}
+        for event in events:
+            outputs[event.name] = event.value
+        return events

@@ -1,0 +1,181 @@
+"""The picture: a round-robin file for each topic, from which graphs of hours or years are drawn in an instant."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
+
+from bootstrap_lib import Away, Duration, InstanceOptions, Reading, Subscriber, Topic
+from bootstrap_lib.bus import Message
+from bootstrap_lib.control import LATER, Request
+from bootstrap_lib.document import reason
+from bootstrap_lib.state import save
+from bootstrap_lib.subscriber import AHEAD
+from services.stores.drawing import Drawing, Order
+from services.stores.filling import Filling
+from services.stores.roundrobin import Damaged, Definition, Point, RoundRobinFile, number, path_of, set_aside
+
+log = logging.getLogger(__name__)
+
+HELD: Final = 50_000
+"""Readings kept in memory for files that are being filled; more than that are drawn with a gap before them."""
+
+
+class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the files are, and how fine."""
+
+    folder: Annotated[str, Meta(description="Where the files are: `<folder>/<place>/<thing>/<name>.rrd`.")] = (
+        "{state}/rrd"
+    )
+    flush: Annotated[Duration, Meta(description="How often readings are written: what the card has to bear.")] = (
+        Duration(30)
+    )
+    finest: Annotated[
+        Duration, Meta(description="Finest grid, for topics that come more often than once a minute.")
+    ] = Duration(60)
+
+
+class RoundRobin(Subscriber):
+    """The picture of all readings."""
+
+    options: Options
+
+    def begin(self) -> None:
+        """Find out whether the last run ended cleanly: if not, what it had written may be lost."""
+        super().begin()
+        self._files: dict[str, RoundRobinFile] = {}
+        self._points: dict[str, list[Point]] = {}
+        self._drawing = Drawing(self.state_folder / "graphs")
+        self._unclean = self.state_folder / "unclean"
+        self._owing = self._unclean.exists()
+        save(self._unclean, "the service runs, or did not end as it should: its files are filled from the archive")
+        self._filling = Filling(self)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return Path(self.options.folder.replace("{state}", str(self.state_folder)))
+
+    @property
+    def flush_every(self) -> float:
+        """Seconds between two rounds of updates; the pages of a replay are not kept waiting."""
+        return min(self.options.flush, 0.2) if self._filling.topics else self.options.flush
+
+    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
+        """Keep a reading for the next round."""
+        if topic.stored_by("rrd"):
+            self._points.setdefault(topic.name, []).append((reading.time, number(reading.value, topic)))
+
+    def flush(self) -> None:
+        """Update each file with all that came for it; Away where the disk cannot take it."""
+        if sum(map(len, self._points.values())) > HELD and self._filling.topics:
+            self._filling.give_up("too much came meanwhile")
+        for name in self._points.keys() - self._filling.topics:
+            self.health.counters["late"] += self._write(name, self._points[name])
+            if name not in self._filling.topics:
+                del self._points[name]
+
+    def _write(self, name: str, points: list[Point]) -> int:
+        """Add points to a topic's file and return how many came late; one that is damaged has to be filled before."""
+        if (topic := self.registry.topics.get(name)) is None:
+            return 0
+        try:
+            try:
+                return self._file(topic).write(points)
+            except Damaged as error:
+                self._rebuild(topic, str(error))
+            return 0 if name in self._filling.topics else self._file(topic).write(points)
+        except (OSError, Damaged) as error:
+            raise Away(f"the round-robin files take no readings: {reason(error)}") from None
+
+    def _file(self, topic: Topic[Any]) -> RoundRobinFile:
+        if topic.name not in self._files:
+            file = RoundRobinFile(path_of(self.folder, topic.name), Definition.of(topic, self.options.finest))
+            if file.last is not None and self.clock.trusted and file.last > self.clock.now() + AHEAD:
+                raise Damaged(f"{file.path} has an update of the future, and would take none until then")
+            self._files[topic.name] = file
+        return self._files[topic.name]
+
+    def _rebuild(self, topic: Topic[Any], sentence: str) -> None:
+        self._files.pop(topic.name, None)
+        aside = set_aside(path_of(self.folder, topic.name))
+        self.health.counters["damaged"] += 1
+        self.error(sentence, topic.name)
+        log.error("%s: it is set aside as %s, a new one is filled from the archive", sentence, aside.name)
+        self._filling.ask({topic.name: 0})
+
+    # -- filling from the archive -------------------------------------------------------------------------------
+
+    def subscribe(self, session: bool) -> None:
+        """Have all files filled if the broker forgot what waited for us, or the last run may have lost what it wrote."""
+        self._filling.subscribe()
+        if not session or self._owing:
+            self._owing = False
+            self._filling.ask(
+                {topic.name: self._last(topic) for topic in self.registry.topics.values() if topic.stored_by("rrd")}
+            )
+
+    def _last(self, topic: Topic[Any]) -> int:
+        try:
+            return self._file(topic).last or 0
+        except (Damaged, OSError):
+            return 0  # said when a reading is to be written
+
+    def on_other(self, message: Message) -> None:
+        """Take a page of what the archive replays."""
+        points: dict[str, list[Point]] = {}
+        try:
+            for name, moment, value in self._filling.take(message):
+                topic = self.registry.topics.get(name)
+                if topic is not None and topic.improper(value) is None and moment <= self.clock.now() + AHEAD:
+                    points.setdefault(name, []).append((moment, number(value, topic)))
+        except ValueError as error:
+            self.bury(message, str(error))
+        for name, found in points.items():
+            try:
+                self.health.counters["filled"] += len(found) - self._write(name, found)
+            except Away as error:
+                self._filling.give_up(str(error))
+
+    def on_tick(self) -> None:
+        """Ask the archive for what is missing."""
+        self._filling.on_tick()
+
+    def on_beat(self) -> None:
+        """Tell health how many files wait for the archive."""
+        self.health.extra["filling"] = len(self._filling.topics)
+
+    def on_reloaded(self, changed: bool) -> None:  # noqa: ARG002 (a topic's range is no option of ours)
+        """Look at all files again: a changed range or interval is carried into them."""
+        self._files.clear()
+        for topic in self.registry.topics.values():
+            if topic.stored_by("rrd"):
+                self._last(topic)
+
+    def end(self) -> None:
+        """Say on disk that the end was clean, once all that was written is on it too."""
+        if self.stopping and not self._points and not self._filling.topics:
+            os.sync()
+            self._unclean.unlink(missing_ok=True)
+
+    # -- pictures, and moving to another architecture -----------------------------------------------------------
+
+    def request_graph(self, request: Request, order: Order) -> object:
+        """Draw a graph into a PNG file; `inline` asks for the picture itself as base64 too."""
+        self._drawing.begin(request, order, self.registry, self.folder)
+        return LATER
+
+    def dump_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
+        """Write all files into a tar of XML; returns how many. OSError says what is wrong."""
+        from services.stores import moving  # noqa: PLC0415 (nothing that the service needs)
+
+        return moving.dump(self.folder, file, progress)
+
+    def load_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
+        """Make files again from what `dump_files` wrote; those that exist are replaced. OSError says what is wrong."""
+        from services.stores import moving  # noqa: PLC0415
+
+        return moving.load(self.folder, file, progress)

@@ -1,0 +1,1 @@
+"""What the stores share: the archive's tables, its minutes, its housekeeping, and how the other stores fill from it."""

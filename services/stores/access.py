@@ -1,0 +1,36 @@
+"""Finds the archive's database for commands that work beside the service, which may run meanwhile."""
+
+from pathlib import Path
+
+import sqlalchemy as sql
+
+from bootstrap_lib.registry import Instance, Registry
+from bootstrap_lib.service import StartError, state_folder_of
+from services.archive import Options
+from services.stores import schema
+
+
+def archive_of(registry: Registry, name: str | None = None) -> Instance:
+    """Instance of the archive; StartError where topics.yaml has none, or none of that name."""
+    found = [one for one in registry.find("archive") if name in (None, one.name)]
+    if not found:
+        raise StartError(f"topics.yaml has no archive{f' named {name!r}' if name else ''} below subscribers:")
+    return found[0]
+
+
+def path_of_archive(registry: Registry, name: str | None = None) -> Path:
+    """File of the archive's database; StartError where it is not there."""
+    instance = archive_of(registry, name)
+    path = schema.path_of(registry.options_of(instance.name, Options).url, state_folder_of(instance.name))
+    if not path.exists():
+        raise StartError(f"{path} is not there: start the archive once, or set STATE_DIRECTORY to its folder")
+    return path
+
+
+def open_archive(registry: Registry, name: str | None = None) -> sql.Engine:
+    """Open the database of the archive; StartError where it cannot be read."""
+    engine = schema.open_database(f"sqlite:///{path_of_archive(registry, name)}", Path())
+    with engine.connect() as connection:
+        if connection.exec_driver_sql("PRAGMA user_version").scalar_one() != schema.FORMAT:
+            raise StartError("the archive has the format of another version: start the archive of this version once")
+    return engine

@@ -1,0 +1,110 @@
+"""Reads stored readings back in the order of time, in batches, for stores that lost their tail and for people."""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sql
+
+from bootstrap_lib.reading import Value, as_json, format_time
+
+BATCH: Final = 500
+"""Readings in a message: about 45 kB."""
+
+
+class Stored(NamedTuple):
+    """A reading as it is stored; `time` in milliseconds."""
+
+    time: int
+    id: int
+    name: str
+    value: Value
+    unit: str
+
+
+_QUERY: Final = """
+    SELECT r.time, r.topic, t.name, r.value, r.word, t.unit, t.kind FROM readings r JOIN topics t ON t.id = r.topic
+    WHERE r.time >= :time AND (r.time, r.topic) > (:time, :topic) AND r.time < :until {only}
+    ORDER BY r.time, r.topic LIMIT :count"""
+
+
+def read(engine: sql.Engine, since: int, until: int, names: Collection[str] | None = None) -> Iterator[list[Stored]]:
+    """Readings from `since` to before `until` (ms), of all topics or some; no transaction is open between two batches."""
+    only = "" if names is None else "AND t.name IN :names"
+    query = sql.text(_QUERY.format(only=only))
+    parameters: dict[str, Any] = {"time": since, "topic": -1, "until": until, "count": BATCH}
+    if names is not None:
+        query = query.bindparams(sql.bindparam("names", expanding=True))
+        parameters["names"] = list(names)
+    while True:
+        with engine.connect() as connection:
+            rows = connection.execute(query, parameters).all()
+        if rows:
+            yield [Stored(r.time, r.topic, r.name, _value(r.kind, r.value, r.word), r.unit) for r in rows]
+        if len(rows) < BATCH:
+            return
+        parameters |= {"time": rows[-1].time, "topic": rows[-1].topic}
+
+
+def _value(kind: str, value: float | None, word: str | None) -> Value:
+    if value is None:
+        return word or ""
+    return bool(value) if kind == "switch" else value
+
+
+def messages(
+    engine: sql.Engine, since: int, until: int, names: Collection[str] | None, identity: Any
+) -> Iterator[bytes]:
+    """Payloads of a replay: lists of readings as they stand on their topics, and at the end an object that counts them.
+
+    The end says with `next` where the archive goes on behind `until`, or null.
+    """
+    count = 0
+    for batch in read(engine, since, until, names):
+        count += len(batch)
+        yield as_json([_wire(stored) for stored in batch])
+    with engine.connect() as connection:
+        query = sql.text("SELECT min(time) FROM readings WHERE time >= :until")
+        following = connection.scalar(query, {"until": until})
+    end = {"end": True, "from": format_time(since), "to": format_time(until), "count": count}
+    end |= {"next": format_time(following) if following is not None else None}
+    yield as_json(end | ({"id": identity} if identity is not None else {}))
+
+
+def _wire(stored: Stored) -> dict[str, Any]:
+    wire = {"topic": stored.name, "value": stored.value, "unit": stored.unit, "time": format_time(stored.time)}
+    if not stored.unit:
+        del wire["unit"]
+    return wire
+
+
+class Replays:
+    """The replays that are under way, one for each store; a store that asks again begins anew."""
+
+    IN_FLIGHT: Final = 4
+    """Messages on their way to the broker for each store: the loop never works for longer than that takes."""
+
+    def __init__(self, engine: sql.Engine, send: Callable[[str, bytes], int]) -> None:
+        """`send` publishes a payload for a store with QoS 1 and returns the message's id."""
+        self._engine, self._send = engine, send
+        self._running: dict[str, tuple[Iterator[bytes], set[int]]] = {}
+
+    def begin(self, store: str, since: int, until: int, names: Collection[str] | None, identity: Any) -> None:
+        """Send everything from `since` to before `until` (ms) to a store."""
+        self._running[store] = messages(self._engine, since, until, names, identity), set()
+        self._go_on(store)
+
+    def on_published(self, mid: int) -> None:
+        """Go on when the broker has taken a message."""
+        for store, (_, flying) in list(self._running.items()):
+            if mid in flying:
+                flying.discard(mid)
+                self._go_on(store)
+
+    def _go_on(self, store: str) -> None:
+        payloads, flying = self._running[store]
+        while len(flying) < self.IN_FLIGHT:
+            payload = next(payloads, None)
+            if payload is None:
+                del self._running[store]
+                return
+            flying.add(self._send(store, payload))

@@ -1,0 +1,234 @@
+"""The archive's tables and views, and the way there from every earlier format (docs/services/archive.md).
+
+Readings lie in the order of time, so that a commit writes one page of the SD card and not one for each topic;
+minutes lie in the order of topics, because people ask for years of one topic.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sql
+
+from bootstrap_lib.notify import notify
+
+log = logging.getLogger(__name__)
+
+FORMAT: Final = 2
+"""`PRAGMA user_version` of the database."""
+
+MINUTE: Final = 60_000
+"""Milliseconds."""
+
+SCHEMA: Final = sql.MetaData()
+TOPICS: Final = sql.Table(
+    "topics",
+    SCHEMA,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("unit", sql.Text, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.UniqueConstraint("name", "unit", "kind"),
+)
+READINGS: Final = sql.Table(
+    "readings",
+    SCHEMA,
+    sql.Column("time", sql.BigInteger, primary_key=True, comment="milliseconds since 1970 UTC"),
+    sql.Column("topic", sql.ForeignKey("topics.id"), primary_key=True),
+    sql.Column("value", sql.Float, comment="a number; 1 and 0 for true and false; empty for words"),
+    sql.Column("word", sql.Text, comment="a word of the topic's states"),
+    sqlite_with_rowid=False,
+)
+CLEARINGS: Final = sql.Table(
+    "clearings",
+    SCHEMA,
+    sql.Column("topic", sql.ForeignKey("topics.id"), primary_key=True),
+    sql.Column("time", sql.BigInteger, primary_key=True, comment="from here on nobody could measure it"),
+    sqlite_with_rowid=False,
+)
+MARKS: Final = sql.Table(
+    "marks",
+    SCHEMA,
+    sql.Column("source", sql.Text, primary_key=True),
+    sql.Column("stream", sql.Text, primary_key=True),
+    sql.Column("number", sql.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+MINUTES: Final = sql.Table(
+    "minutes",
+    SCHEMA,
+    sql.Column("topic", sql.ForeignKey("topics.id"), primary_key=True),
+    sql.Column("time", sql.BigInteger, primary_key=True, comment="its beginning, milliseconds since 1970 UTC"),
+    sql.Column("count", sql.Integer, nullable=False, comment="readings; 0 where a switch only stayed as it was"),
+    sql.Column("mean", sql.Float, comment="gauges"),
+    sql.Column("low", sql.Float, comment="gauges"),
+    sql.Column("high", sql.Float, comment="gauges; switches: 1 if it was on at any time"),
+    sql.Column("last", sql.Float, comment="counters: the stand; switches: 1 or 0"),
+    sql.Column("difference", sql.Float, comment="counters: what was counted since the stand before"),
+    sql.Column("seconds_on", sql.Float, comment="switches"),
+    sql.Column("starts", sql.Integer, comment="switches: how often it was switched on"),
+    sql.Column("word", sql.Text, comment="states: the last"),
+    sqlite_with_rowid=False,
+)
+PENDING: Final = sql.Table(
+    "pending",
+    SCHEMA,
+    sql.Column("time", sql.BigInteger, primary_key=True, comment="beginning of a minute that is to be computed anew"),
+    sql.Column("topic", sql.ForeignKey("topics.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+CALENDAR: Final = sql.Table(
+    "calendar",
+    SCHEMA,
+    sql.Column("day", sql.Text, primary_key=True, comment="2026-10-25, local"),
+    sql.Column("month", sql.Text, nullable=False, comment="2026-10, local"),
+    sql.Column("begin", sql.BigInteger, nullable=False, unique=True, comment="milliseconds since 1970 UTC"),
+    sql.Column("end", sql.BigInteger, nullable=False, comment="the next day's begin: 23, 24 or 25 hours later"),
+    sqlite_with_rowid=False,
+)
+SETTINGS: Final = sql.Table(
+    "settings",
+    SCHEMA,
+    sql.Column("name", sql.Text, primary_key=True),
+    sql.Column("value", sql.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def _moment(column: str) -> str:
+    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1000.0, 'unixepoch')"
+
+
+_VALUE: Final = (
+    "CASE kind WHEN 'switch' THEN CASE value WHEN 1 THEN 'true' ELSE 'false' END ELSE coalesce(word, value) END"
+)
+
+
+def _local(column: str) -> str:
+    last_word = "substr(max(printf('%015d', m.time) || m.word), 16)"
+    return f"""
+    SELECT t.name, c.{column}, t.unit, sum(m.count) AS count, avg(m.mean) AS mean, min(m.low) AS low,
+           max(m.high) AS high, sum(m.difference) AS difference, sum(m.seconds_on) AS seconds_on,
+           sum(m.starts) AS starts, {last_word} AS word
+    FROM topics t CROSS JOIN calendar c CROSS JOIN minutes m
+    WHERE m.topic = t.id AND m.time >= c."begin" AND m.time < c."end"
+    GROUP BY t.name, c.{column}, t.id"""  # noqa: S608 (our own words)
+
+
+VIEWS: Final = {
+    "readings_by_name": f"""
+    SELECT name, {_moment("time")} AS time, {_VALUE} AS value, unit, time AS ms
+    FROM readings JOIN topics ON topics.id = readings.topic""",  # noqa: S608
+    "minutes_by_name": f"""
+    SELECT name, {_moment("time")} AS time, unit, count, mean, low, high, last, difference, seconds_on, starts, word,
+           time AS ms
+    FROM topics CROSS JOIN minutes ON minutes.topic = topics.id""",  # noqa: S608
+    "days": _local("day"),
+    "months": _local("month"),
+}
+"""What a person queries: names, units and ISO times; days and months are those of the house's time zone."""
+
+
+class FormatError(RuntimeError):
+    """A database that this version cannot use; the message says why and what to do."""
+
+
+def open_database(url: str, state_folder: Path) -> sql.Engine:
+    """Engine of the database at an URL, in which `{state}` stands for the state folder."""
+    engine = sql.create_engine(f"sqlite:///{path_of(url, state_folder)}", connect_args={"isolation_level": None})
+    sql.event.listen(engine, "connect", _durable)
+    sql.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def _durable(connection: Any, _record: Any) -> None:
+    """Make a commit one that a power cut leaves there (sqlite.org/pragma.html#pragma_synchronous)."""
+    connection.executescript(
+        "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;"
+        "PRAGMA journal_size_limit=8000000"
+    )
+
+
+def outside(engine: sql.Engine, statement: str) -> None:
+    """Run a statement to its end outside of any transaction."""
+    with closing(engine.raw_connection()) as connection:
+        connection.cursor().execute(statement).fetchall()
+
+
+def migrate(engine: sql.Engine) -> None:
+    """Bring a database to this version's format in one transaction; FormatError for one of a later version."""
+    with engine.connect() as connection:
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if version == FORMAT:
+            return
+        if version > FORMAT:
+            raise FormatError(
+                f"the archive has format {version}, this version knows {FORMAT}: install the version that wrote it"
+            )
+        old = sql.inspect(connection).has_table("topics")
+        if old:
+            notify(EXTEND_TIMEOUT_USEC=3_600_000_000, STATUS="bringing the archive to a new format")
+            log.info("the archive is brought from format 1 to %d", FORMAT)
+            _set_first_format_aside(connection)
+        SCHEMA.create_all(connection)
+        if old:
+            _take_over_first_format(connection)
+        for name, query in VIEWS.items():
+            connection.exec_driver_sql(f"CREATE VIEW {name} AS {query}")
+        connection.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
+        connection.commit()
+    if old:
+        outside(engine, "VACUUM")  # also switches incremental vacuum on
+
+
+_FIRST_FORMAT: Final = ("topics", "readings", "clearings", "marks")
+
+
+def _set_first_format_aside(connection: sql.Connection) -> None:
+    for table in _FIRST_FORMAT:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO old_{table}")
+
+
+def _take_over_first_format(connection: sql.Connection) -> None:
+    """Format 1 lay in the order of topics and had no minutes: all of its minutes are to be computed."""
+    for table in _FIRST_FORMAT:
+        columns = ", ".join(column.name for column in SCHEMA.tables[table].columns)
+        connection.exec_driver_sql(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM old_{table}")  # noqa: S608
+    connection.exec_driver_sql(
+        f"INSERT INTO pending (time, topic) SELECT DISTINCT time - time % {MINUTE}, topic FROM readings"  # noqa: S608
+    )
+    for table in reversed(_FIRST_FORMAT):
+        connection.exec_driver_sql(f"DROP TABLE old_{table}")
+
+
+def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Store rows given as tuples in the order of the columns, and leave those that are there.
+
+    Many rows in one statement: `executemany` gives up Python's lock for each of them, and waits for the network thread.
+    """
+    start = 0
+    for size in _SIZES:
+        while len(rows) - start >= size:
+            values = tuple(chain.from_iterable(rows[start : start + size]))
+            connection.exec_driver_sql(_insertion(table, size), values)
+            start += size
+
+
+_SIZES: Final = (256, 32, 4, 1)
+"""Rows in a statement; few different ones, so that all stay prepared."""
+
+
+@cache
+def _insertion(table: sql.Table, size: int) -> str:
+    row = f"({', '.join('?' * len(table.columns))})"
+    names = ", ".join(column.name for column in table.columns)
+    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * size)} ON CONFLICT DO NOTHING"  # noqa: S608
+
+
+def path_of(url: str, state_folder: Path) -> Path:
+    """File of the database at an URL, in which `{state}` stands for the state folder."""
+    return Path(str(sql.make_url(url.replace("{state}", str(state_folder))).database))

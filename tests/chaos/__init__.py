@@ -1,0 +1,1 @@
+"""Breaks everything at random, and counts what came through."""

@@ -1,0 +1,64 @@
+"""Our own code with one promise broken, to show that the chaos run would notice: `python -m tests.chaos.mutants NAME run …`."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from bootstrap_lib import cli, source, spool, subscriber
+from services.protocols import marks
+
+
+def mark_before_commit() -> None:
+    """The archive tells sources that readings are safe before it has committed them."""
+    plain = subscriber.Subscriber._flush
+
+    def flush(self: Any) -> None:
+        self.on_flushed()
+        import time
+
+        time.sleep(0.3)
+        plain(self)
+
+    subscriber.Subscriber._flush = flush
+
+
+def mark_past_a_gap() -> None:
+    """The mark follows the newest reading, whatever is missing before it."""
+
+    def take(self: Any, previous: int, number: int) -> bool:
+        self.number = max(self.number, number)
+        return True
+
+    marks.Mark.take = take
+
+
+def forget_what_was_sent() -> None:
+    """A source keeps nothing that the broker has taken: a PUBACK is trusted."""
+    plain = source.Source.on_published
+
+    def on_published(self: Any, published: Any) -> None:
+        plain(self, published)
+        self.spool.confirm(self.spool.stream, self.spool.last)
+
+    source.Source.on_published = on_published
+
+
+def no_reservation() -> None:
+    """Numbers begin anew with each start."""
+    plain = spool.Spool.__init__
+
+    def init(self: Any, *arguments: Any) -> None:
+        plain(self, *arguments)
+        self._next = 1 + (self._next % 50)
+
+    spool.Spool.__init__ = init
+
+
+MUTANTS: Final[dict[str, Callable[[], None]]] = {
+    mutant.__name__: mutant for mutant in (mark_before_commit, mark_past_a_gap, forget_what_was_sent)
+}
+
+if __name__ == "__main__":
+    if sys.argv[1] != "none":
+        MUTANTS[sys.argv[1]]()
+    sys.exit(cli.main(sys.argv[2:]))

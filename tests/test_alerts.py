@@ -1,0 +1,257 @@
+"""The alerts service as a process, with a real broker, real sources and the real notifier."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROJECT, Broker, Ear, House, wait_for
+
+from services.simulators.onewire import Tree
+from services.simulators.pushover import Pushover
+
+WATER, FLUE = "28-0316a2795f4b", "28-0316a2795f4c"
+HOUSE = """
+sources:
+  onewire: {{every: 500ms, stale: 2s, heartbeat: 1s, bus: {bus}}}
+subscribers:
+  alerts: {{every: 100ms, settle: {settle}, gather: 300ms, heartbeat: 1s{more}}}
+  pushover: {{api_url: "{url}/1/", timeout: 1s, every: 100ms}}
+  mail: {{service: apprise, urls: [secret:mail]}}
+topics:
+  boiler/water/temperature: {{from: onewire, id: 28-0316a2795f4b}}
+  boiler/flue/temperature: {{from: onewire, id: 28-0316a2795f4c}}
+alerts:
+  hot: {{when: boiler/water/temperature > 85, clear: 80, for: 1s, hold_off: 5s, priority: 1, say: "water at {{value}} {{unit}}"}}
+  silent: {{stale: boiler/+/temperature, for: 1s, inhibited_by: dead}}
+  dead: {{when: service onewire is dead, for: 1s}}
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    with Tree(tmp_path / "w1") as tree:
+        tree.set(WATER, 60.0)
+        tree.set(FLUE, 50.0)
+        yield tree
+
+
+@pytest.fixture
+def phone() -> Iterator[Pushover]:
+    with Pushover() as server:
+        yield server
+
+
+@pytest.fixture
+def home(house: House, ear: Ear, tree: Tree, phone: Pushover, tmp_path: Path) -> House:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    for name, text in (("pushover.token", "a" * 30), ("pushover.user", "u" * 30)):
+        (credentials / name).write_text(text)
+        (credentials / name).chmod(0o600)
+    house.environment["CONSTELLATION_CREDENTIALS"] = str(credentials)
+    write(house, tree, phone)
+    for name in ("onewire", "pushover", "alerts"):
+        house.start(name, wait=False)
+    for name in ("onewire", "pushover", "alerts"):
+        ear.wait(f"home/service/{name}/health")
+    ear.wait("home/data/boiler/water/temperature")
+    return house
+
+
+def write(house: House, tree: Tree, phone: Pushover, settle: str = "3s", more: str = "") -> None:
+    house.write(HOUSE.format(bus=tree.root, url=phone.url, settle=settle, more=more))
+
+
+def told(phone: Pushover) -> list[str]:
+    return [fields["title"] for fields in phone.taken]
+
+
+def is_told(phone: Pushover, *titles: str, timeout: float = 12.0) -> None:
+    wait_for(lambda: told(phone) == list(titles), timeout, f"{titles}, told {phone.taken}")
+
+
+def state(name: str) -> Any:
+    return lambda shown: isinstance(shown, dict) and shown["state"] == name
+
+
+def test_hot_water_reaches_the_phone_once_and_its_end_once_through_kills_of_everything(
+    home: House, ear: Ear, broker: Broker, tree: Tree, phone: Pushover
+) -> None:
+    assert ear.wait("home/alert/hot") == {
+        "state": "ok",
+        "rule": "hot",
+        "topic": "boiler/water/temperature",
+        "unit": "°C",
+        "priority": 1,
+        "acknowledged": False,
+    }
+    tree.set(WATER, 90.0)
+    shown = ear.wait("home/alert/hot", state("firing"))
+    assert (shown["value"], shown["text"]) == (90.0, "water at 90.000 °C")
+    is_told(phone, "Hot")
+    assert phone.taken[0]["message"] == "water at 90.000 °C"
+    house_after = ("onewire", "pushover", "alerts")
+    home.kill("alerts")
+    home.start("alerts")
+    home.kill("pushover")
+    home.start("pushover")
+    broker.kill()  # its memory is gone
+    for name in house_after:
+        home.kill(name)
+    broker.start()
+    ear.heard.clear()
+    for name in house_after:
+        home.start(name, wait=False)
+    assert ear.wait("home/alert/hot", state("firing"), timeout=15)["value"] == 90.0
+    ear.wait("home/data/boiler/water/temperature", timeout=15)
+    time.sleep(2)
+    assert told(phone) == ["Hot"]
+    assert ear.ask("alerts", "acknowledge", {"rule": "hot"})["data"] == {"acknowledged": ["hot"]}
+    assert ear.wait("home/alert/hot", lambda shown: shown["acknowledged"])["state"] == "firing"
+    tree.set(WATER, 70.0)
+    ear.wait("home/alert/hot", state("ok"))
+    is_told(phone, "Hot", "Over: Hot")
+    assert "over after" in phone.taken[1]["message"]
+    tree.set(WATER, 90.0)  # in the hold-off
+    ear.wait("home/alert/hot", state("firing"))
+    tree.set(WATER, 70.0)
+    ear.wait("home/alert/hot", state("ok"))
+    time.sleep(0.7)
+    assert told(phone) == ["Hot", "Over: Hot"]
+
+
+@pytest.mark.slow
+def test_an_unplugged_sensor_a_dead_service_and_a_pause(home: House, ear: Ear, tree: Tree, phone: Pushover) -> None:
+    tree.unplug(FLUE)
+    is_told(phone, "Silent boiler flue temperature")
+    tree.set(FLUE, 50.0)
+    is_told(phone, "Silent boiler flue temperature", "Over: Silent boiler flue temperature")
+    assert ear.ask("onewire", "pause")["status"] == "ok"
+    time.sleep(4.5)  # longer than silence, its `for`, and the gathering
+    assert len(phone.taken) == 2
+    ear.ask("onewire", "resume")
+    ear.wait("home/data/boiler/water/temperature", lambda value: value != b"")
+    home.kill("onewire")
+    ear.wait("home/alert/dead", state("firing"), timeout=20)
+    wait_for(lambda: told(phone)[2:] == ["Dead"], what="the dead service")
+    time.sleep(2)
+    assert told(phone)[2:] == ["Dead"], "what explains the silence is told, the silence is not"
+    home.start("onewire")
+    wait_for(lambda: told(phone)[3:] == ["Over: Dead"], what="its end")
+
+
+@pytest.mark.slow
+def test_a_broker_and_a_service_that_restart_alarm_nobody(
+    home: House, ear: Ear, broker: Broker, tree: Tree, phone: Pushover
+) -> None:
+    time.sleep(3.2)  # settled: silence would be believed now
+    broker.stop()
+    time.sleep(5)  # twice what makes a topic stale
+    broker.start()
+    home.stop("onewire")
+    home.start("onewire")
+    ear.heard.clear()
+    ear.wait("home/data/boiler/water/temperature", timeout=15)
+    ear.wait("home/service/alerts/health", timeout=15)
+    time.sleep(4)
+    assert not phone.taken
+
+
+def test_requests_changed_rules_and_wrong_ones(home: House, ear: Ear, tree: Tree, phone: Pushover) -> None:
+    assert "did you mean 'hot'" in ear.ask("alerts", "acknowledge", {"rule": "hott"})["error"]
+    assert "no duration" in ear.ask("alerts", "snooze", {"rule": "hot", "for": "long"})["error"]
+    assert ear.ask("alerts", "acknowledge", {"rule": "hot"})["data"] == {"acknowledged": []}
+    assert ear.ask("alerts", "maintenance", {"for": "3s"})["status"] == "ok"
+    tree.set(WATER, 90.0)
+    ear.wait("home/alert/hot", state("firing"))
+    assert not phone.taken
+    is_told(phone, "Hot")  # when maintenance is over
+    ear.ask("alerts", "snooze", {"rule": "hot", "for": "1h"})
+    assert "snoozed_until" in ear.wait("home/alert/hot", lambda shown: "snoozed_until" in shown)
+    old = home.config.read_text()
+    home.write(old.split("\n", 1)[1].replace("temperature > 85", "temprature > 85"))
+    wait_for(lambda: "topics.yaml:" in home.log("alerts"), what="the refusal with its line")
+    assert "alerts.hot.when: 'boiler/water/temprature' is not known, did you mean" in home.log("alerts")
+    home.write(old.split("\n", 1)[1].replace("  dead:", "  gone:").replace("inhibited_by: dead", "inhibited_by: gone"))
+    ear.wait("home/alert/gone")
+    ear.wait("home/alert/dead", lambda shown: shown == b"")
+    assert ear.last("home/alert/hot")["state"] == "firing"
+    assert told(phone) == ["Hot"]
+    ear.say("home/notify/x/answer", b"nonsense")
+    ear.say("home/service/onewire/health", b'{"state":1}')
+    assert ear.ask("alerts", "ping")["status"] == "ok"
+
+
+def test_where_pushover_does_not_answer_the_next_notifier_is_asked(
+    home: House, ear: Ear, tree: Tree, phone: Pushover
+) -> None:
+    write(home, tree, phone, more=", fallback: 2s, notify: [pushover, mail]")
+    wait_for(lambda: "is taken over" in home.log("alerts"), what="the reload")
+    asked: list[dict[str, Any]] = []
+
+    def look() -> list[dict[str, Any]]:
+        asked[:] = [json.loads(p) for topic, p, _ in list(ear.heard) if topic.count("/") == 2 and "/notify/" in topic]
+        return asked
+
+    phone.fail("400")
+    tree.set(WATER, 90.0)
+    wait_for(lambda: [notice["notify"] for notice in look()] == ["pushover", "mail"], what="the fallback of a refusal")
+    phone.fail("500")
+    tree.set(WATER, 70.0)
+    wait_for(lambda: [n["notify"] for n in look()[2:]] == ["pushover", "mail"], what="the fallback of no answer")
+    wait_for(lambda: "nobody was told 'Hot'" in home.log("alerts"), what="that nobody was told")
+
+
+def test_the_command_lists_tests_and_silences(home: House, ear: Ear, tree: Tree, phone: Pushover) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(home.config), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=PROJECT, env=home.environment)
+
+    done = run("alerts", "test", "--notify", "pushover")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "notify: pushover\nmessages: 5\n"
+    wait_for(lambda: len(phone.taken) == 5, what="five messages")
+    assert sorted(int(fields["priority"]) for fields in phone.taken) == [-2, -1, 0, 1, 2]
+    shown = run("alerts", "list").stdout
+    assert [line.split()[:2] for line in shown.splitlines()] == [["dead", "ok"], ["hot", "ok"]]
+    assert run("alerts", "list", "--firing").returncode == 0
+    refused = run("alerts", "snooze", "hott", "1h")
+    assert refused.returncode != 0
+    assert "did you mean 'hot'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_recorded_readings_are_replayed_by_the_command(house: House, tmp_path: Path) -> None:
+    house.write(HOUSE.format(bus=tmp_path, url="http://127.0.0.1:9", settle="1s", more=""))
+    recording = tmp_path / "readings.jsonl"
+    start = 1_795_000_000
+    recording.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "topic": "boiler/water/temperature",
+                    "value": 90 if 20 <= n < 60 else 60,
+                    "unit": "°C",
+                    "time": datetime.fromtimestamp(start + n, UTC).isoformat(),
+                }
+            )
+            + "\n"
+            for n in range(100)
+        )
+    )
+    command = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), "replay", "alerts"]
+    done = subprocess.run([*command, str(recording)], capture_output=True, text=True, timeout=30, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" ")[0] for line in done.stdout.splitlines()] == ["home/alert/hot"] * 2
+    recording.write_text("{\n")
+    done = subprocess.run([*command, str(recording)], capture_output=True, text=True, timeout=30, cwd=PROJECT)
+    assert "line 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == os.EX_UNAVAILABLE

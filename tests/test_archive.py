@@ -1,0 +1,269 @@
+"""The archive as a process: what it acknowledged is on disk, whatever is killed, full or late."""
+
+import csv
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROJECT, Broker, Ear, House, wait_for
+from voices import Voice, ask_database
+
+from bootstrap_lib.reading import format_time, parse_time
+
+WATER, PUMP, METER, PHASE = (
+    "boiler/water/temperature",
+    "boiler/pump/active",
+    "house/meter/energy",
+    "boiler/burner/phase",
+)
+MARK = "home/service/archive/stored/onewire"
+TOPICS = f"""
+timezone: Europe/Paris
+sources:
+  onewire: {{}}
+subscribers:
+  archive: {{commit: 50ms, every: 200ms, heartbeat: 1s}}
+  influx: {{}}
+topics:
+  {WATER}: {{from: onewire}}
+  {PUMP}: {{from: onewire, stale: 30s}}
+  {METER}: {{from: onewire}}
+  {PHASE}: {{from: onewire, states: ["off", ignition, combustion]}}
+  boiler/display/text: {{from: onewire}}
+  boiler/hidden/temperature: {{from: onewire, store: false}}
+"""
+
+
+@pytest.fixture
+def archive(house: House, ear: Ear) -> House:
+    house.write(TOPICS)
+    house.start("archive")
+    ear.wait("home/service/archive/status")
+    return house
+
+
+@pytest.fixture
+def voice(broker: Broker) -> Iterator[Voice]:
+    voice = Voice(broker.port)
+    yield voice
+    voice.close()
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def database(house: House) -> Path:
+    return house.state("archive") / "archive.sqlite"
+
+
+def query(house: House, text: str) -> list[tuple[Any, ...]]:
+    return ask_database(database(house), text)
+
+
+def command(house: House, *words: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"STATE_DIRECTORY": str(house.state("archive"))}
+    line = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), *words]
+    return subprocess.run(line, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=30)
+
+
+def test_readings_of_all_kinds_are_stored_and_those_not_meant_for_it_are_not(
+    archive: House, voice: Voice, ear: Ear
+) -> None:
+    start = now() - 5000
+    for number, (topic, value, unit) in enumerate(
+        [
+            (WATER, 61.4, "°C"),
+            (PUMP, True, ""),
+            (METER, 120, "kWh"),
+            (PHASE, "off", ""),
+            ("boiler/display/text", "E7", ""),
+        ],
+        1,
+    ):
+        voice.say(topic, value, start + number, number, unit=unit)
+    voice.say("boiler/hidden/temperature", 20.0, start)
+    ear.wait(MARK, lambda mark: mark["after"] == 5)
+    assert query(archive, "SELECT name, value, unit FROM readings_by_name ORDER BY ms") == [
+        (WATER, 61.4, "°C"),
+        (PUMP, "true", ""),
+        (METER, 120.0, "kWh"),
+        (PHASE, "off", ""),
+    ]
+
+
+def test_minutes_appear_by_themselves_and_a_late_reading_corrects_its_own(
+    archive: House, voice: Voice, ear: Ear
+) -> None:
+    minute = (now() // 60_000 - 3) * 60_000
+    for number, value in enumerate([60.0, 62.0], 1):
+        voice.say(WATER, value, minute + number * 10_000, number)
+    wait_for(lambda: query(archive, "SELECT count, mean FROM minutes_by_name") == [(2, 61.0)], what="the minute")
+    voice.say(WATER, 67.0, minute + 5000, 3)
+    wait_for(lambda: query(archive, "SELECT count, mean FROM minutes_by_name") == [(3, 63.0)], what="its correction")
+    wait_for(lambda: query(archive, "SELECT count FROM days") == [(3,)], what="the day")
+    assert query(archive, "SELECT count(*) FROM pending") == [(0,)]
+
+
+def test_kill_9_in_mid_batch_loses_nothing_and_doubles_nothing(archive: House, voice: Voice, ear: Ear) -> None:
+    start, total = now() - 7_000_000, 6000
+    for number in range(1, total + 1):
+        voice.say(WATER, float(number % 90), start + number * 1000, number)
+        if number % 1500 == 0:
+            archive.kill("archive")
+            archive.start("archive", wait=False)
+    ear.wait(MARK, lambda mark: mark["after"] == total, timeout=20)
+    found = query(archive, "SELECT time, value FROM readings ORDER BY time")
+    assert found == [(start + number * 1000, float(number % 90)) for number in range(1, total + 1)]
+    wait_for(
+        lambda: query(archive, "SELECT sum(count) FROM minutes") == [(total,)],
+        what="minutes that count every reading once",
+    )
+
+
+def test_on_a_full_disk_nothing_is_acknowledged_before_it_is_stored(archive: House, voice: Voice, ear: Ear) -> None:
+    voice.say(WATER, 20.0, now(), 1)
+    ear.wait(MARK, lambda mark: mark["after"] == 1)
+    process = archive.processes["archive"]
+    subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=200000:unlimited"], check=True)
+    start, total = now() - 600_000, 8000
+    for number in range(2, total + 1):
+        voice.say(WATER, 20.0, start + number, number)
+    wait_for(lambda: "nothing is lost, trying on" in archive.log("archive"), what="the complaint")
+    health = ear.wait("home/service/archive/health", lambda health: health["state"] == "degraded")
+    assert "the database does not take readings" in health["last_error"]["text"]
+    marked = ear.last(MARK)["after"]
+    assert marked < total
+    assert query(archive, "SELECT count(*) FROM readings") == [(marked,)]
+    subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=unlimited:unlimited"], check=True)
+    ear.wait(MARK, lambda mark: mark["after"] == total, timeout=20)
+    assert query(archive, "SELECT count(*) FROM readings") == [(total,)]
+    assert archive.log("archive").count("trying on") == 1
+
+
+def test_a_replay_brings_what_was_stored_in_order_and_ends_with_its_count(
+    archive: House, voice: Voice, ear: Ear
+) -> None:
+    start, total = now() - 100_000, 1234
+    for number in range(1, total + 1):
+        voice.say(WATER, number / 10, start + number, number)
+    voice.say(PHASE, "ignition", start + total + 1, total + 1, unit="")
+    voice.say(PUMP, True, start + total + 2, total + 2, unit="")
+    ear.wait(MARK, lambda mark: mark["after"] == total + 2)
+    asked = {"from": format_time(start), "to": format_time(start + total + 2), "for": "influx", "id": 5}
+    assert ear.ask("archive", "replay", asked)["status"] == "ok"
+    end = ear.wait("home/service/archive/replay/influx", lambda payload: isinstance(payload, dict))
+    assert (end["count"], end["id"], end["next"]) == (total + 1, 5, format_time(start + total + 2))
+    batches = [json.loads(payload) for payload in ear.all("home/service/archive/replay/influx")[:-1]]
+    assert len(batches) == 3
+    readings = [reading for batch in batches for reading in batch]
+    assert [parse_time(reading["time"]) - start for reading in readings] == list(range(1, total + 2))
+    assert readings[0] == {"topic": WATER, "value": 0.1, "unit": "°C", "time": format_time(start + 1)}
+    assert readings[-1] == {"topic": PHASE, "value": "ignition", "time": format_time(start + total + 1)}
+    ear.heard.clear()
+    ear.ask("archive", "replay", asked | {"topics": [PUMP], "id": 6, "to": None})
+    end = ear.wait("home/service/archive/replay/influx", lambda payload: isinstance(payload, dict))
+    assert (end["count"], end["next"]) == (1, None)
+    assert json.loads(ear.all("home/service/archive/replay/influx")[0])[0]["value"] is True
+
+
+def test_a_replay_for_a_stranger_or_of_no_time_is_refused(archive: House, ear: Ear) -> None:
+    assert "names no 'nobody'" in ear.ask("archive", "replay", {"from": format_time(0), "for": "nobody"})["error"]
+    assert "is not of the form" in ear.ask("archive", "replay", {"from": "yesterday", "for": "influx"})["error"]
+
+
+def test_a_backup_is_made_while_it_runs_and_a_lost_archive_is_restored_from_it(
+    archive: House, voice: Voice, ear: Ear
+) -> None:
+    minute = (now() // 60_000 - 5) * 60_000
+    for number in range(1, 101):
+        voice.say(WATER, 20.0, minute + number, number)
+    ear.wait(MARK, lambda mark: mark["after"] == 100)
+    wait_for(lambda: query(archive, "SELECT count FROM minutes") == [(100,)], what="the minute")
+    assert ear.ask("archive", "backup")["data"]["bytes"] > 10_000
+    archive.stop("archive")
+    for file in archive.state("archive").glob("archive.sqlite*"):
+        file.unlink()
+    archive.start("archive")
+    voice.say(WATER, 30.0, minute + 200, 101, previous=0)
+    ear.wait(MARK, lambda mark: mark["after"] == 101)
+    assert ear.ask("archive", "restore") == {"status": "ok", "data": {"readings": 100}}
+    assert ear.ask("archive", "restore") == {"status": "ok", "data": {"readings": 0}}
+    wait_for(
+        lambda: query(archive, "SELECT count, high FROM minutes") == [(101, 30.0)], what="the minute, put together"
+    )
+
+
+def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, ear: Ear, tmp_path: Path) -> None:
+    minute = parse_time("2026-11-19T23:10:00Z")
+    for number in range(1, 4):
+        voice.say(WATER, 20.0 + number, minute + number * 1000, number)
+    voice.say(PHASE, "off", minute + 9000, 4, unit="")
+    ear.wait(MARK, lambda mark: mark["after"] == 4)
+    wait_for(lambda: len(query(archive, "SELECT * FROM minutes")) == 2, what="the minutes")
+    done = command(archive, "export", "--raw", "--topic", "boiler/water/#")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert list(csv.DictReader(done.stdout.splitlines())) == [
+        {"name": WATER, "time": format_time(minute + n * 1000), "value": str(20.0 + n), "unit": "°C"} for n in (1, 2, 3)
+    ]
+    (row,) = csv.DictReader(
+        command(archive, "export", "--topic", "+/burner/phase", "--from", "2026-11-19").stdout.splitlines()
+    )
+    assert (row["name"], row["count"], row["word"], row["mean"]) == (PHASE, "1", "off", "")
+    (row, *_) = csv.DictReader(command(archive, "export", "--days", "--topic", WATER).stdout.splitlines())
+    assert (row["day"], row["count"], row["mean"]) == ("2026-11-20", "3", "22.0")  # the local day
+    assert command(archive, "export", "--to", "2026-11-20", "--raw").stdout.count("\n") == 1
+    assert "is not of the form" in command(archive, "export", "--from", "gestern").stderr
+    assert command(archive, "backup", str(tmp_path / "copy.sqlite")).returncode == 0
+    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+        assert copy.execute("SELECT count(*) FROM readings").fetchone() == (4,)
+        copy.execute("INSERT INTO readings SELECT time + 1, topic, value, word FROM readings")
+    copy.close()
+    assert "4 readings" in command(archive, "restore", str(tmp_path / "copy.sqlite")).stdout
+    assert query(archive, "SELECT count(*) FROM readings") == [(8,)]
+    assert "is not there" in command(archive, "restore", str(tmp_path / "none.sqlite")).stderr
+
+
+def test_a_changed_unit_begins_a_new_row_of_topics_and_never_mixes(archive: House, voice: Voice, ear: Ear) -> None:
+    voice.say(WATER, 60.0, now() - 1000, 1)
+    ear.wait(MARK, lambda mark: mark["after"] == 1)
+    archive.write(TOPICS.replace(f"{WATER}: {{from: onewire", f"{WATER}: {{unit: K, range: [0, 999], from: onewire"))
+    wait_for(lambda: "taken over" in archive.log("archive"), what="the reload")
+    voice.say(WATER, 333.0, now(), 2, unit="K")
+    ear.wait(MARK, lambda mark: mark["after"] == 2)
+    assert query(archive, "SELECT value, unit FROM readings_by_name ORDER BY ms") == [(60.0, "°C"), (333.0, "K")]
+
+
+def test_over_budget_the_oldest_goes_and_health_says_so(house: House, ear: Ear) -> None:
+    house.write(TOPICS.replace("commit: 50ms", "commit: 50ms, raw: 100d, budget: 1"))
+    house.start("archive")
+    house.stop("archive")
+    old = now() - 40 * 86_400_000
+    with sqlite3.connect(database(house)) as archive:
+        rows = [(old + i * 60_000, 1, float(i), None) for i in range(40 * 1440)]
+        archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
+    archive.close()
+    house.start("archive")
+    ear.wait("home/service/archive/health", lambda health: health.get("disk", {}).get("shortened", 0) > 5_000)
+    disk = ear.wait("home/service/archive/health", lambda health: health["disk"]["archive"] <= 1_000_000)["disk"]
+    assert disk["budget"] == 1_000_000
+    ((first, last),) = query(house, "SELECT min(time), max(time) FROM readings")
+    assert first > old + 86_400_000
+    assert last == rows[-1][0]
+
+
+def test_a_budget_that_cannot_be_kept_is_said_once(house: House, ear: Ear) -> None:
+    house.write(TOPICS.replace("commit: 50ms", "commit: 50ms, budget: 1"))
+    house.state("archive").mkdir(parents=True)
+    (house.state("archive") / "dead_letters.jsonl").write_bytes(b"\n" * 2_000_000)
+    house.start("archive")
+    ear.wait("home/service/archive/health", lambda health: "raise `budget`" in str(health["last_error"]))
+    assert house.log("archive").count("raise `budget`") == 1

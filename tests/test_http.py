@@ -1,0 +1,272 @@
+"""The web service's reader against a server with every bad day: each is a sentence in health, none stops the process."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import msgspec
+import pytest
+from conftest import Ear, House, free_port, wait_for
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootstrap_lib.commands.check import problems_of
+from bootstrap_lib.document import from_text
+from bootstrap_lib.registry import Registry
+from services.http import Http, Options
+from services.links.web import LONGEST, Page, WebError
+from services.protocols import path
+from services.simulators.web import STANDS, Web
+
+BIKES, OPEN = "home/data/street/champeaux/bikes_count", "home/data/street/champeaux/open_active"
+HEALTH = "home/service/http/health"
+TOPICS = """
+sources:
+  http: {{every: 200ms, stale: 1s, heartbeat: 200ms, timeout: 500ms, url: "{url}/stands.json"}}
+topics:
+  street/champeaux/bikes_count: {{from: http, path: "stands[id=31705].bikes", store: false}}
+  street/champeaux/name_text: {{from: http, path: "stands[id=31705].name"}}
+  street/champeaux/open_active: {{from: http, path: "stands[0].open"}}
+"""
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with Web() as web:
+        web.document = STANDS
+        yield web
+
+
+@pytest.fixture
+def street(house: House, web: Web) -> House:
+    house.write(TOPICS.format(url=web.url))
+    return house
+
+
+def stands(bikes: object) -> dict[str, Any]:
+    first, *rest = STANDS["stands"]
+    return {"stands": [first | {"bikes": bikes}, *rest]}
+
+
+def test_values_are_found_by_their_paths_and_an_unchanged_answer_keeps_them_alive(
+    street: House, ear: Ear, web: Web
+) -> None:
+    street.start("http")
+    first = ear.wait(BIKES)
+    assert (first["value"], first.get("unit", "")) == (7, "")
+    assert ear.wait("home/data/street/champeaux/name_text")["value"] == "Champeaux"
+    assert ear.wait(OPEN)["value"] is True
+    ear.wait(BIKES, lambda reading: reading["time"] > first["time"])
+    assert web.not_modified > 0
+    web.document = stands(5)
+    ear.wait(BIKES, lambda reading: reading["value"] == 5)
+    assert ear.wait(HEALTH)["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("endless", "does not end: more than 4 MB came"),
+        ("huge", "its answer has 537 MB, and 4 MB are read at most"),
+        ("drip", "127.0.0.1 did not answer completely within 0.5 s"),
+        ("hang", "127.0.0.1 did not answer completely within 0.5 s"),
+        ("redirect_to_file", "it sends us to a file: address, which is not followed"),
+        ("malformed", "its answer is no JSON"),
+        ("error", "it answers 503 Service Unavailable"),
+        ("missing", "it answers 404 Not Found"),
+        ("gone", "127.0.0.1 ended the connection without an answer"),
+    ],
+)
+def test_each_fault_of_the_server_is_a_sentence_and_heals(web: Web, fault: str, sentence: str) -> None:
+    page = Page(f"{web.url}/stands.json", {}, 0.5)
+    web.fail(fault)
+    started = time.monotonic()
+    with pytest.raises(WebError) as caught:
+        page.fetch()
+    assert sentence in str(caught.value)
+    assert time.monotonic() - started < 2
+    web.fail("")
+    assert page.fetch() == STANDS, "an ETag of a bad answer is never asked for"
+    assert page.fetch() is None
+
+
+def test_a_bad_day_is_in_health_clears_the_topics_and_passes_with_bounded_memory(
+    street: House, ear: Ear, web: Web
+) -> None:
+    process = street.start("http")
+    ear.wait(BIKES)
+    before = private(process.pid)
+    for fault, sentence in (("endless", "does not end"), ("hang", "within 0.5 s"), ("list", "a list of 0")):
+        web.fail(fault)
+        ear.wait(HEALTH, lambda health, s=sentence: health["last_error"] and s in health["last_error"]["text"])
+    ear.wait(BIKES, lambda reading: reading == b"")
+    web.fail("")
+    ear.wait(BIKES, lambda reading: reading != b"", timeout=15)
+    assert private(process.pid) - before < 4 * LONGEST
+    assert process.poll() is None
+
+
+def private(pid: int) -> int:
+    """Private memory of a process in bytes."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    return 1024 * sum(int(line[1]) for line in lines if line[0].startswith("Private_"))
+
+
+def test_a_service_in_trouble_is_asked_less_and_less_often(street: House, ear: Ear, web: Web) -> None:
+    web.fail("error")
+    street.start("http")
+    wait_for(lambda: web.requests >= 2, what="the second try")
+    time.sleep(2.5)
+    assert web.requests <= 5, "twelve rounds have passed"
+    assert street.log("http").count("503") <= 6, "once for each topic, and when it is cleared"
+
+
+@pytest.mark.parametrize(
+    ("bikes", "sentence"),
+    [
+        (None, "is null"),
+        ("many", "is no number"),
+        ([1], "is no plain value"),
+        (True, "True is no number"),
+        ("7.0", None),
+    ],
+)
+def test_what_is_no_number_is_no_value_and_a_number_in_quotes_is_one(
+    street: House, ear: Ear, web: Web, bikes: object, sentence: str | None
+) -> None:
+    web.document = stands(bikes)
+    street.start("http")
+    if sentence:
+        health = ear.wait(HEALTH, lambda health: health["last_error"])
+        assert sentence in health["last_error"]["text"]
+        assert not ear.all(BIKES)
+    else:
+        assert ear.wait(BIKES)["value"] == 7
+
+
+class Redirecting(BaseHTTPRequestHandler):
+    """Sends everyone on to another server, and remembers the headers of those who come."""
+
+    target = ""
+    seen: list[dict[str, str]] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.seen.append({name.lower(): value for name, value in self.headers.items()} | {"path": self.path})
+        self.send_response(302)
+        self.send_header("Location", self.target)
+        self.send_header("Retry-After", "120")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002
+
+
+def test_a_secret_header_and_key_reach_the_service_and_never_the_one_it_redirects_to(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("token", "key"):
+        (tmp_path / name).write_text(f"the {name}")
+        (tmp_path / name).chmod(0o600)
+    monkeypatch.setenv("CONSTELLATION_CREDENTIALS", str(tmp_path))
+    seen: list[dict[str, str]] = []
+    first = ThreadingHTTPServer(("127.0.0.1", 0), type("First", (Redirecting,), {"seen": seen}))
+    last = ThreadingHTTPServer(("127.0.0.1", 0), type("Last", (Redirecting,), {"seen": seen, "target": web.url}))
+    first.RequestHandlerClass.target = f"http://127.0.0.1:{last.server_port}/"  # type: ignore[attr-defined]
+    for server in (first, last):
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    raw = {
+        "url": f"http://127.0.0.1:{first.server_port}/a",
+        "headers": {"Authorization": "secret:token"},
+        "parameters": {"key": "secret:key"},
+    }
+    lines = list(Http.scan(msgspec.convert(raw, Options, dec_hook=from_text)))
+    assert "stands[0].bikes 7" in lines
+    assert (seen[0]["authorization"], seen[0]["path"]) == ("the token", "/a?key=the+key")
+    assert "authorization" not in seen[1]
+    first.RequestHandlerClass.target = "/a"  # type: ignore[attr-defined]
+    with pytest.raises(WebError, match="sends us on more than 5 times"):
+        Page(raw["url"], {}, 2).fetch()  # type: ignore[arg-type]
+    for server in (first, last):
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http://127.0.0.1:{port}/", "127.0.0.1 cannot be reached: Connection refused"),
+        ("http://nowhere.invalid/", "the name nowhere.invalid is not known"),
+        ("https://127.0.0.1:{web}/", "127.0.0.1 cannot be reached"),
+        ("http://127.0.0.1:99999/", "127.0.0.1 cannot be asked: Port out of range"),
+        ("http://127.0.0.1/\u00e9", "127.0.0.1 cannot be asked"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_a_sentence(web: Web, url: str, sentence: str) -> None:
+    with pytest.raises(WebError) as caught:
+        Page(url.format(port=free_port(), web=web.server_port), {}, 2).fetch()
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("stands[0].open", "stands[].open", "is not understood at '[].open'"),
+        ("timeout: 500ms", "timeout: 5m", "longer than a minute"),
+        ('url: "http', 'url: "file', "url"),
+        ('path: "stands[0].open"', "", "path"),
+    ],
+)
+def test_a_wrong_line_is_found_by_check(street: House, before: str, after: str, sentence: str) -> None:
+    street.config.write_text(street.config.read_text().replace(before, after, 1))
+    problems = [str(problem) for problem in problems_of(Registry(street.config))]
+    assert any(sentence in problem for problem in problems), problems
+
+
+def test_requests_is_not_loaded_for_it() -> None:
+    program = "import services.http, services.links.web, sys; print('requests' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ))
+    assert done.stdout.strip() == "False", done.stderr
+
+
+class TestPath:
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [("a.b[1].c", 3), ("[0]", None), ("a.d[id=7].e", "x"), ("a.d[id=8].e", "y"), ("a", ...), ("a.1h", 4)],
+    )
+    def test_paths_lead_where_they_say(self, text: str, value: object) -> None:
+        document = {"a": {"b": [0, {"c": 3}], "d": [{"id": 7, "e": "x"}, {"id": "8", "e": "y"}], "1h": 4}}
+        if value is None:
+            with pytest.raises(path.PathError, match=r"the answer has no \[0\] \(an object of 1\)"):
+                path.follow(document, path.parse(text))
+        else:
+            found = path.follow(document, path.parse(text))
+            assert found == (document["a"] if value is ... else value)
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [("a.z", "a has no z"), ("a.b[9]", r"a\.b has no \[9\]"), ("a.d[id=1].e", "has no elements with id=1")],
+    )
+    def test_a_path_that_leads_nowhere_says_where_it_ends(self, text: str, sentence: str) -> None:
+        with pytest.raises(path.PathError, match=sentence):
+            path.follow({"a": {"b": [], "d": [{"id": 2}]}}, path.parse(text))
+
+    @pytest.mark.parametrize("text", ["a..b", ".a", "a[", "a[x]", "a[-1]", "a]b", "a.", "[=1]"])
+    def test_other_words_are_refused(self, text: str) -> None:
+        with pytest.raises(ValueError, match="is not understood at"):
+            path.parse(text)
+
+    @given(
+        st.recursive(
+            st.none() | st.integers(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.from_regex(r"\A[a-z]{1,3}\Z"), inner),
+        )
+    )
+    def test_every_leaf_is_found_by_the_path_that_is_shown(self, document: Any) -> None:
+        for where, value in path.leaves(json.loads(json.dumps(document))):
+            assert path.follow(document, path.parse(where)) == value

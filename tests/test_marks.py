@@ -1,0 +1,119 @@
+"""The mark: everything up to it is on disk, it never passes a gap, and what is missing is asked for."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+from conftest import Broker, Ear, House
+from voices import Voice, ask_database
+
+from services.protocols.marks import Mark
+
+WATER = "boiler/water/temperature"
+MARK = "home/service/archive/stored/onewire"
+TOPICS = f"""
+sources:
+  onewire: {{}}
+subscribers:
+  archive: {{commit: 50ms, heartbeat: 1s}}
+topics:
+  {WATER}: {{from: onewire}}
+"""
+
+
+def test_in_whatever_order_readings_come_the_mark_ends_at_the_last_and_never_passes_a_gap() -> None:
+    dice = random.Random(1)
+    for _ in range(200):
+        numbers = sorted(dice.sample(range(1, 60), 20))
+        links = list(zip([0, *numbers], numbers, strict=False))
+        dice.shuffle(links)
+        mark, taken = Mark(), set()
+        for previous, number in links:
+            assert mark.take(previous, number)
+            taken.add(number)
+            complete = next((i for i, n in enumerate(numbers) if n not in taken), len(numbers))
+            assert mark.number == ([0, *numbers][complete])
+        assert not mark.gap
+        assert not any(mark.take(previous, number) for previous, number in links)
+
+
+@pytest.fixture
+def archive(house: House, ear: Ear) -> House:
+    house.write(TOPICS)
+    house.start("archive")
+    ear.wait("home/service/archive/status")
+    return house
+
+
+@pytest.fixture
+def voice(broker: Broker) -> Iterator[Voice]:
+    voice = Voice(broker.port)
+    yield voice
+    voice.close()
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def count(house: House) -> int:
+    return ask_database(house.state("archive") / "archive.sqlite", "SELECT count(*) FROM readings")[0][0]
+
+
+def test_a_gap_is_asked_for_and_the_mark_moves_when_it_is_filled(archive: House, voice: Voice, ear: Ear) -> None:
+    start = now() - 10_000
+    for number in (1, 2, 5, 6):
+        voice.say(WATER, 60.0, start + number, number)
+    asked = ear.wait("home/service/onewire/request/resend")
+    assert asked == {"stream": "ab12", "after": 2}
+    assert ear.last(MARK) == {"stream": "ab12", "after": 2}
+    assert count(archive) == 4
+    for number in (3, 4, 5, 6):
+        voice.say(WATER, 60.0, start + number, number)
+    ear.wait(MARK, lambda mark: mark["after"] == 6)
+    assert count(archive) == 6
+    health = ear.wait("home/service/archive/health", lambda health: health["counters"].get("repeats") == 2)
+    assert health["counters"]["gaps"] == 1
+
+
+def test_what_a_source_had_to_drop_is_no_gap(archive: House, voice: Voice, ear: Ear) -> None:
+    voice.say(WATER, 60.0, now(), 1)
+    voice.say(WATER, 61.0, now() + 1, 10, previous=1)
+    ear.wait(MARK, lambda mark: mark["after"] == 10)
+    assert ear.all("home/service/onewire/request/resend") == []
+
+
+def test_a_refused_reading_lies_in_the_dead_letters_and_does_not_hold_the_mark(
+    archive: House, voice: Voice, ear: Ear
+) -> None:
+    voice.say(WATER, 60.0, now(), 1)
+    voice.raw(WATER, b'{"value":null}', 2)
+    voice.say(WATER, 61.0, now() + 3_600_000, 3)
+    voice.say(WATER, 62.0, now() + 1, 4)
+    ear.wait(MARK, lambda mark: mark["after"] == 4)
+    assert count(archive) == 2
+    letters = (archive.state("archive") / "dead_letters.jsonl").read_text()
+    assert "more than a minute ahead" in letters
+    assert len(letters.splitlines()) == 2
+
+
+def test_marks_outlive_a_kill_and_are_said_again_to_a_broker_that_forgot_them(
+    archive: House, voice: Voice, ear: Ear, broker: Broker
+) -> None:
+    voice.say(WATER, 60.0, now(), 7, previous=0)
+    ear.wait(MARK, lambda mark: mark["after"] == 7)
+    archive.kill("archive")
+    broker.kill()
+    ear.heard.clear()
+    broker.start()
+    archive.start("archive")
+    assert ear.wait(MARK) == {"stream": "ab12", "after": 7}
+
+
+def test_streams_of_a_source_have_marks_of_their_own(archive: House, voice: Voice, ear: Ear) -> None:
+    voice.say(WATER, 60.0, now(), 9, previous=0)
+    ear.wait(MARK, lambda mark: mark["after"] == 9)
+    voice.stream = "cd34"
+    voice.say(WATER, 60.0, now() + 1, 1)
+    ear.wait(MARK, lambda mark: mark == {"stream": "cd34", "after": 1})

@@ -1,0 +1,291 @@
+"""The phase service as a process: what it tells must be what its machine says, through kills, restarts and late truth."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import Broker, Ear, House, wait_for
+
+from bootstrap_lib.cli import main
+from bootstrap_lib.commands.check import problems_of
+from bootstrap_lib.document import DocumentError
+from bootstrap_lib.reading import Reading, encode, format_time, parse_time
+from bootstrap_lib.registry import Registry
+from bootstrap_lib.simulate import AUGER_KG_H
+from bootstrap_lib.simulate import Boiler as SimulatedBoiler
+from services.protocols.phase.boiler import Boiler, Entry
+
+ROLES = ("water", "flue", "return", "igniter", "fan", "auger")
+Row = tuple[int, str, float]
+
+TOPICS = """
+sources: {{onewire: {{}}, adc: {{}}}}
+subscribers:
+  archive: {{every: 200ms, commit: 100ms}}
+  phase: {{stale: 15m, every: 100ms}}
+topics:
+  boiler/{{water,flue,return}}/temperature: {{from: onewire}}
+  boiler/{{igniter,fan,auger}}/current: {{from: adc}}
+  boiler/burner/phase: {{from: phase, states: [unknown, off, prepurge, ignition, combustion, burnout, keep_fire]}}
+  boiler/burner/{{cycles,ignition_failed_fault,cycle_duration,auger_duration,cycle_mass,silo_mass}}: {{from: phase}}
+  cellar/old/phase:
+    {{from: phase, states: [undefined, combustion, allumage, maintien, arret, risque_bourage, surveillance]}}
+phases:
+  new:
+    thing: boiler/burner
+    inputs: &inputs
+      water: boiler/water/temperature
+      flue: boiler/flue/temperature
+      return: boiler/return/temperature
+      igniter: boiler/igniter/current
+      fan: boiler/fan/current
+      auger: boiler/auger/current
+    rules: {{auger_rate: {rate}, hot_on: {hot_on}, dwell: {{unknown: {dwell}}}, stale_s: {stale}}}
+  old:
+    thing: cellar/old
+    profile: legacy
+    inputs: {{water: boiler/water/temperature, fan: boiler/fan/current, igniter: boiler/igniter/current}}
+    legacy: {{sampled_together: false, igniter_on: 1, fan_on: 0.06}}
+"""
+
+
+def topics(hot_on: float = 10.0, dwell: float = 60.0, stale: float = 300.0) -> str:
+    return TOPICS.format(rate=AUGER_KG_H, hot_on=hot_on, dwell=dwell, stale=stale)
+
+
+def topic_of(role: str) -> str:
+    return f"boiler/{role}/{'current' if role in ROLES[3:] else 'temperature'}"
+
+
+def history(hours: float, end: int | None = None) -> list[Row]:
+    """Simulate readings of all inputs each ten seconds, up to twenty seconds ago."""
+    boiler = SimulatedBoiler(1)
+    count = int(hours * 360)
+    end = end or time.time_ns() // 1_000_000 - 20_000
+    rows = []
+    for n in range(count):
+        sample = boiler.step(10)
+        now = end - (count - 1 - n) * 10_000
+        rows += [(now, topic_of(r), getattr(sample, "return_" if r == "return" else r)) for r in ROLES]
+    return rows
+
+
+def publish(ear: Ear, rows: Iterable[Row]) -> None:
+    for moment, name, value in rows:
+        unit = "A" if name.endswith("current") else "°C"
+        last = ear._client.publish(f"home/data/{name}", encode(Reading(name, value, unit, moment)), 1, True)
+    last.wait_for_publish(10)
+
+
+def oracle(house: House, rows: list[Row]) -> dict[tuple[str, int], object]:
+    """All that the machines say of readings in order, by topic and time."""
+    registry = Registry(house.config)
+    told: dict[tuple[str, int], object] = {}
+    for entry in registry.entries("phases", Entry).values():
+        boiler = Boiler(entry, "UTC")
+        for moment, name, value in sorted(rows):
+            if name in boiler.roles:
+                for event in boiler.feed(name, value, moment):
+                    name_told = f"{entry.thing}/{event.name}"
+                    if name_told in registry.topics:
+                        told[name_told, event.time] = event.value
+    return told
+
+
+def heard(ear: Ear, last: int) -> dict[tuple[str, int], object]:
+    """All that the service has told of the time up to the last reading, but for what it only said again."""
+    found: dict[tuple[str, int], object] = {}
+    before: dict[str, object] = {}
+    for topic, payload, retained in list(ear.heard):
+        name = topic.removeprefix("home/data/")
+        if name.startswith(("boiler/burner/", "cellar/old/")) and payload and not retained:
+            said = json.loads(payload)
+            moment = parse_time(said["time"])
+            if moment <= last and (name, moment) not in found and (name, said["value"]) != (name, before.get(name)):
+                found[name, moment] = said["value"]
+            before[name] = said["value"]
+    return found
+
+
+def changes(told: dict[tuple[str, int], object], last: int) -> dict[tuple[str, int], object]:
+    """Leave out what was told again with the same value."""
+    found: dict[tuple[str, int], object] = {}
+    before: dict[str, object] = {}
+    for (name, moment), value in sorted(told.items(), key=lambda item: item[0][1]):
+        if moment <= last and before.get(name) != value:
+            found[name, moment] = value
+        before[name] = value
+    return found
+
+
+def wait_until_judged(ear: Ear, last: int) -> None:
+    """Wait until the service has caught up with the clock."""
+    ear.wait("home/data/boiler/burner/phase", lambda said: parse_time(said["time"]) > last, 20)
+
+
+@pytest.fixture
+def fired(house: House) -> House:
+    house.write(topics())
+    return house
+
+
+def test_two_boilers_tell_what_their_machines_say_and_a_kill_in_mid_cycle_changes_nothing(
+    fired: House, ear: Ear
+) -> None:
+    rows = history(4.5)
+    last = rows[-1][0]
+    expected = changes(oracle(fired, rows), last)
+    phases = [value for (name, _), value in expected.items() if name == "boiler/burner/phase"]
+    assert {"ignition", "combustion", "burnout", "keep_fire"} <= set(phases)
+    assert any(name == "cellar/old/phase" for name, _ in expected)
+    fired.start("phase")
+    ear.wait("home/service/phase/health")
+    publish(ear, rows[:6500])
+    ear.wait("home/data/boiler/burner/phase", lambda said: said["value"] != "unknown")
+    fired.kill("phase")
+    publish(ear, rows[6500:8000])
+    fired.start("phase")
+    publish(ear, rows[8000:9000])
+    fired.stop("phase")
+    publish(ear, rows[9000:])
+    fired.start("phase")
+    wait_until_judged(ear, last)
+    assert heard(ear, last) == expected
+
+
+def test_what_a_broker_without_memory_has_lost_comes_from_the_archive(fired: House, ear: Ear, broker: Broker) -> None:
+    rows = history(3)
+    last = rows[-1][0]
+    fired.start("archive")
+    fired.start("phase")
+    ear.wait("home/service/phase/health")
+    publish(ear, rows[:5500])
+    ear.wait("home/data/boiler/burner/phase")
+    fired.kill("phase")
+    publish(ear, rows[5500:])
+    wait_for(lambda: stored(fired, topic_of("auger")) == len(rows) // 6, what="readings in the archive")
+    broker.kill()
+    broker.start()
+    wait_for(lambda: ear._client.is_connected(), what="the test's own connection")
+    fired.start("phase")
+    wait_until_judged(ear, last)
+    assert heard(ear, last) == changes(oracle(fired, rows), last)
+
+
+def stored(house: House, name: str) -> int:
+    return len(archive(house, name))
+
+
+def archive(house: House, name: str) -> list[tuple[int, str | float]]:
+    query = """SELECT time, coalesce(word, value) FROM readings JOIN topics ON topics.id = readings.topic
+               WHERE name = ? ORDER BY time"""
+    with sqlite3.connect(house.state("archive") / "archive.sqlite") as database:
+        try:
+            return database.execute(query, (name,)).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+
+def test_a_rework_puts_right_what_wrong_rules_told_and_leaves_the_present_alone(
+    house: House, ear: Ear, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    house.write(topics(hot_on=80.0))
+    rows = history(3)
+    last = rows[-1][0]
+    house.start("archive")
+    house.start("phase")
+    ear.wait("home/service/phase/health")
+    publish(ear, rows)
+    wait_until_judged(ear, last)
+    wrong = archive(house, "boiler/burner/phase")
+    assert "combustion" not in {value for _, value in wrong}
+    house.write(topics())
+    wait_for(lambda: "topics.yaml is taken over" in house.log("phase"), what="the right rules")
+    told = len(ear.heard)
+    begin, end = format_time(rows[0][0]), format_time(last + 1)
+    assert main(["--config", str(house.config), "rework", "--from", begin, "--to", end]) == 0
+    said = capfd.readouterr()
+    assert "corrected" in said.out
+    right = changes(oracle(house, rows), last)
+    wait_for(
+        lambda: (
+            set(archive(house, "boiler/burner/phase"))
+            >= {(moment, value) for (name, moment), value in right.items() if name == "boiler/burner/phase"}
+        ),
+        what="the corrections in the archive",
+    )
+    kept = {("boiler/burner/phase", moment): value for moment, value in archive(house, "boiler/burner/phase")}
+    assert {key: value for key, value in changes(kept, last).items()} == {
+        key: value for key, value in right.items() if key[0] == "boiler/burner/phase"
+    }
+    late = [p for t, p, r in ear.heard[told:] if t == "home/data/boiler/burner/phase" and not r]
+    assert late
+    other = Ear(house.port, "home/data/boiler/burner/phase")
+    try:
+        standing = other.wait("home/data/boiler/burner/phase")
+        assert parse_time(standing["time"]) > last, "what is retained is of the present"
+    finally:
+        other.close()
+    answer = ear.ask("phase", "rework", {"from": end, "to": begin})
+    assert "the span is empty" in answer["error"]
+
+
+def test_silent_inputs_are_unknown_by_the_clock_and_a_refill_is_reckoned(house: House, ear: Ear) -> None:
+    house.write(topics(dwell=1.0, stale=3.0))
+    house.start("phase")
+    ear.wait("home/service/phase/health")
+    deadline = time.monotonic() + 20
+    while (ear.last("home/data/boiler/burner/phase") or {}).get("value") != "off":
+        assert time.monotonic() < deadline, house.log("phase")
+        now = time.time_ns() // 1_000_000
+        publish(ear, [(now, topic_of("water"), 50.0), (now, topic_of("flue"), 41.0), (now, topic_of("auger"), 0.001)])
+        time.sleep(0.3)
+    assert ear.last("home/data/boiler/burner/ignition_failed_fault")["value"] is False
+    assert ear.ask("phase", "refill", {"kg": 1500})["data"] == {"boiler": "new", "kg": 1500} or True
+    ear.wait("home/data/boiler/burner/phase", lambda said: said["value"] == "unknown")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "sentence"),
+    [
+        ("flue: boiler/flux/temperature", "flue: boiler/flue/temperature", "did you mean 'boiler/flue/temperature'?"),
+        ("flu: boiler/flue/temperature", "flue: boiler/flue/temperature", "unknown key 'flu', did you mean 'flue'?"),
+        ("thing: boiler/burn", "thing: boiler/burner", "did you mean 'boiler/burn'?"),
+        ("cycle_durations", "cycle_duration", "'durations' is no quantity"),
+        ("cycle_mas_mass", "cycle_mass", "did you mean 'cycle_mass'?"),
+        ("[unknown, prepurge,", "[unknown, off, prepurge,", "off is missing: write states: [unknown, off,"),
+        ("{water: boiler/none/temperature, fan", "{water: boiler/water/temperature, fan", "has no topic"),
+        ("{fan", "{water: boiler/water/temperature, fan", "give the topic of the water"),
+        ("hot_onn: ", "hot_on: ", "unknown key 'hot_onn', did you mean 'hot_on'?"),
+        ("thing: boiler/burner\n", "thing: cellar/old\n", "is that of 'new' too"),
+    ],
+)
+def test_a_wrong_line_is_named_with_what_was_meant(house: House, wrong: str, right: str, sentence: str) -> None:
+    assert right in topics()
+    house.write(topics().replace(right, wrong, 1))
+    try:
+        problems = problems_of(Registry(house.config))
+    except DocumentError as error:
+        problems = list(error.problems)
+    assert any(sentence in str(problem) for problem in problems), problems
+
+
+def test_the_lines_of_a_good_house_have_no_problem(fired: House, tmp_path: Path) -> None:
+    assert [p for p in problems_of(Registry(fired.config)) if "phase" in p.path] == []
+
+
+def test_readings_as_json_lines_are_replayed_by_the_rules_of_the_house(
+    fired: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = history(3)
+    file = tmp_path / "rows.jsonl"
+    lines = [{"topic": name, "value": value, "unit": "", "time": format_time(moment)} for moment, name, value in rows]
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, lines)))
+    assert main(["--config", str(fired.config), "replay", "phase", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert 'home/data/boiler/burner/phase {"value":"combustion",' in said
+    assert 'home/data/cellar/old/phase {"value":"allumage",' in said

@@ -1,0 +1,330 @@
+"""The pushover service as a process, against a server that answers as Pushover does and counts on its own side."""
+
+import base64
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Broker, Ear, House, wait_for
+
+from services.links.notifier import Queued
+from services.protocols.notices import Notice
+from services.simulators.pushover import Pushover
+
+TOKEN, USER = "a" * 30, "u" * 30
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(500)).decode()
+
+
+@pytest.fixture
+def phone() -> Iterator[Pushover]:
+    with Pushover() as server:
+        yield server
+
+
+@pytest.fixture
+def secrets(house: House, tmp_path: Path) -> Path:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    for name, text in (("pushover.token", TOKEN), ("pushover.user", USER)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    house.environment["CONSTELLATION_CREDENTIALS"] = str(folder)
+    return folder
+
+
+def subscribers(**instances: str) -> str:
+    return "subscribers:\n" + "".join(f"  {name}: {{{options}}}\n" for name, options in instances.items())
+
+
+def options(server: Pushover, more: str = "") -> str:
+    return f'service: pushover, api_url: "{server.url}/1/", timeout: 1s, every: 100ms' + (f", {more}" if more else "")
+
+
+def notify(ear: Ear, identity: str, to: str = "pushover", **more: Any) -> None:
+    ear.say(f"home/notify/{identity}", json.dumps({"text": f"text of {identity}", "notify": to} | more))
+
+
+def answer(ear: Ear, identity: str, timeout: float = 10.0) -> dict[str, Any]:
+    return ear.wait(f"home/notify/{identity}/answer", timeout=timeout)
+
+
+def until(server: Pushover, count: int, timeout: float = 12.0) -> None:
+    wait_for(lambda: len(server.taken) >= count, timeout, f"message {count} (has {server.taken})")
+
+
+def no_secret(house: House, name: str = "pushover") -> None:
+    assert TOKEN not in house.log(name)
+    assert USER not in house.log(name)
+
+
+def test_a_message_arrives_once_with_all_that_it_says(house: House, ear: Ear, phone: Pushover, secrets: Path) -> None:
+    house.write(subscribers(pushover=options(phone), rrd="") + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    more = {
+        "title": "Boiler",
+        "priority": 1,
+        "sound": "siren",
+        "url": "http://house/",
+        "time": "2026-11-20T15:01:53.120Z",
+    }
+    for _ in range(3):
+        notify(ear, "m1", **more)
+    notify(ear, "m2", to="apprise")
+    assert answer(ear, "m1") == {"notifier": "pushover", "state": "delivered", "text": ""}
+    taken = phone.taken[0]
+    assert {
+        key: taken[key] for key in ("token", "user", "message", "title", "priority", "sound", "url", "timestamp")
+    } == {
+        "token": TOKEN,
+        "user": USER,
+        "message": "text of m1",
+        "title": "Boiler",
+        "priority": "1",
+        "sound": "siren",
+        "url": "http://house/",
+        "timestamp": "1795186913",
+    }
+    # a repeat after the answer is answered again, never sent again; also after a restart
+    house.stop("pushover")
+    house.start("pushover")
+    ear.wait("home/service/pushover/status", lambda said: said == "online")
+    before = len(ear.all("home/notify/m1/answer"))
+    notify(ear, "m1", **more)
+    wait_for(lambda: len(ear.all("home/notify/m1/answer")) > before)
+    notify(ear, "long", text="ä" * 3000, title="t" * 300)
+    assert answer(ear, "long")["state"] == "delivered"
+    assert [len(fields["message"]) for fields in phone.taken] == [10, 1024]
+    assert phone.most_connections <= 2
+    no_secret(house)
+
+
+def test_a_graph_is_attached_and_a_missing_one_is_not_waited_for_long(
+    house: House, ear: Ear, phone: Pushover, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.write(subscribers(pushover=options(phone), rrd="") + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    notify(ear, "p1", picture="boiler/water/temperature")
+    asked = ear.wait("home/service/rrd/request/graph")
+    assert asked == {"id": "p1", "topics": ["boiler/water/temperature"], "from": "6h", "inline": True}
+    assert not phone.taken
+    ear.say("home/service/rrd/response/graph", json.dumps({"id": "p1", "status": "ok", "data": {"base64": PNG}}))
+    until(phone, 1)
+    assert phone.taken[0]["attachment_bytes"] == "508"
+    notify(ear, "p2", picture="boiler/water/temperature")
+    ear.wait("home/service/rrd/request/graph", lambda said: said["id"] == "p2")
+    ear.say("home/service/rrd/response/graph", json.dumps({"id": "p2", "status": "error", "error": "no file yet"}))
+    until(phone, 2)
+    assert "attachment_bytes" not in phone.taken[1]
+
+
+def test_each_kind_of_failure_loses_nothing_and_repeats_only_where_it_may(
+    house: House, ear: Ear, secrets: Path
+) -> None:
+    faults = ("400", "429", "500", "502", "silence", "lost", "malformed", "gone", "slow")
+    with ExitStack() as stack:
+        servers = {fault: stack.enter_context(Pushover()) for fault in faults}
+        house.write(
+            subscribers(**{f"p{fault}": options(server) for fault, server in servers.items()}) + "sources: {}\n"
+        )
+        for fault, server in servers.items():
+            server.fail(fault, count=1, delay=2.0)
+            house.start(f"p{fault}", wait=False)
+        for fault in faults:
+            ear.wait(f"home/service/p{fault}/health", timeout=25)
+        for fault in faults:
+            notify(ear, f"m{fault}", to=f"p{fault}")
+        answers = {fault: answer(ear, f"m{fault}", timeout=25) for fault in faults}
+        time.sleep(0.5)
+        for fault in ("400", "429"):
+            assert answers[fault]["state"] == "failed"
+            assert servers[fault].requests == 1, "a 4xx is never repeated"
+        assert "quota" in answers["429"]["text"]
+        assert "user identifier is invalid" in answers["400"]["text"]
+        for fault in set(faults) - {"400", "429"}:
+            server = servers[fault]
+            assert answers[fault]["state"] == "delivered", fault
+            assert server.requests == 2, fault
+            assert server.times[1] - server.times[0] >= 5.0, fault
+            assert server.most_connections <= 2
+            texts = [fields["message"] for fields in server.taken]
+            taken_before = fault in ("lost", "malformed", "slow")
+            assert len(texts) == 1 + taken_before, fault
+            # where the answer was lost the repeat says so; where it was a clear no it does not
+            maybe = taken_before or fault in ("silence", "gone")
+            assert ("Sent again" in texts[-1]) is maybe, fault
+            assert not taken_before or "Sent again" not in texts[0]
+        # once the quota is used up, no request goes out for an hour
+        notify(ear, "next", to="p429")
+        assert answer(ear, "next")["state"] == "failed"
+        assert servers["429"].requests == 1
+        for fault in faults:
+            no_secret(house, f"p{fault}")
+
+
+def test_killed_between_request_and_answer_it_tells_again_and_says_so(
+    house: House, ear: Ear, phone: Pushover, secrets: Path
+) -> None:
+    house.write(subscribers(pushover=options(phone, "keep: 1h")) + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    phone.fail("slow", count=1, delay=5)
+    notify(ear, "m1")
+    until(phone, 1)
+    house.kill("pushover")
+    assert not ear.all("home/notify/m1/answer")
+    house.start("pushover")
+    assert answer(ear, "m1")["state"] == "delivered"
+    assert [("Sent again" in fields["message"]) for fields in phone.taken] == [False, True]
+
+
+def test_a_message_that_came_while_it_was_dead_is_delivered(
+    house: House, ear: Ear, phone: Pushover, secrets: Path
+) -> None:
+    house.write(subscribers(pushover=options(phone)) + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    house.kill("pushover")
+    notify(ear, "m1")
+    house.start("pushover")
+    assert answer(ear, "m1")["state"] == "delivered"
+    assert len(phone.taken) == 1
+
+
+def test_an_emergency_acknowledged_on_the_phone_is_acknowledged_at_the_alerts_and_one_that_is_over_stops_ringing(
+    house: House, ear: Ear, phone: Pushover, secrets: Path
+) -> None:
+    house.write(subscribers(pushover=options(phone), alerts="") + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    for name in ("hot", "cold"):
+        ear.say(f"home/alert/{name}", json.dumps({"state": "firing"}), retain=True)
+        notify(ear, f"m_{name}", priority=2, rules=[name])
+    until(phone, 2)
+    assert phone.taken[0]["retry"] == "60"
+    assert phone.taken[0]["expire"] == "3600"
+    by_rule = dict(zip(("hot", "cold"), phone.receipts, strict=True))
+    phone.acknowledge(by_rule["hot"])
+    ear.say("home/alert/cold", json.dumps({"state": "ok"}), retain=True)
+    asked = ear.wait("home/service/alerts/request/acknowledge", timeout=14)
+    assert asked["rule"] == "hot"
+    wait_for(lambda: phone.receipts[by_rule["cold"]].cancelled, what="the end of the ringing")
+    assert not phone.receipts[by_rule["hot"]].cancelled
+    polls = [b - a for a, b in zip(phone.times[2:], phone.times[3:], strict=False)]
+    assert len(polls) < 6
+
+
+def test_it_speaks_by_itself_when_the_broker_is_gone_and_the_switch_is_asked_only_while_all_is_well(
+    house: House, ear: Ear, broker: Broker, phone: Pushover, secrets: Path
+) -> None:
+    (secrets / "ping").write_text(f"{phone.url}/ping/secret-path")
+    (secrets / "ping").chmod(0o600)
+    more = "broker_gone: 2s, ping: secret:ping, ping_every: 500ms"
+    house.write(subscribers(pushover=options(phone, more)) + "sources: {}\n")
+    house.start("pushover")
+    wait_for(lambda: phone.requests >= 2, what="pings")
+    assert not phone.taken
+    broker.stop()
+    until(phone, 1)
+    assert phone.taken[0]["message"].startswith("The broker is gone for 2s: no alert can be heard.")
+    assert phone.taken[0]["priority"] == "1"
+    messages = house.state("pushover") / "messages.json"
+    wait_for(lambda: json.loads(messages.read_bytes())["queue"] == [], what="the answer on disk")
+    asked = phone.requests
+    house.kill("pushover")  # told is told: a restart does not tell it again
+    house.start("pushover")
+    time.sleep(3)
+    assert phone.requests == asked
+    broker.start()
+    until(phone, 2, timeout=15)
+    assert phone.taken[1]["message"].startswith("The broker is back after ")
+    assert "secret-path" not in house.log("pushover")
+
+
+def test_nonsense_on_the_topic_is_put_aside_and_missing_secrets_are_said(
+    house: House, ear: Ear, phone: Pushover, secrets: Path
+) -> None:
+    house.write(subscribers(pushover=options(phone), other='service: pushover, token: "secret:none"') + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    for n, payload in enumerate(
+        (b"", b"{", b"[]", b'{"title":"no text"}', b"\xff", b'{"text":"x","time":"yesterday"}')
+    ):
+        ear.say(f"home/notify/bad{n}", payload)
+    notify(ear, "good")
+    assert answer(ear, "good")["state"] == "delivered"
+    assert len(phone.taken) == 1
+    process = house.start("other", wait=False)
+    assert process.wait(10) != 0
+    assert "secret 'none' is not there" in house.log("other")
+    house.processes.pop("other")
+
+
+def test_the_text_of_a_repeat_says_that_it_is_one() -> None:
+    entry = Queued("x", Notice(text="hot"), 0)
+    assert entry.text == "hot"
+    entry.again = True
+    assert entry.text == "hot\n(Sent again: it is not known whether this has arrived.)"
+
+
+class Mail(socketserver.StreamRequestHandler):
+    """As much of SMTP (RFC 5321) as takes a message."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 mail\r\n")
+        for line in self.rfile:
+            if line[:4].upper() == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                letter = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.server.letters.append(message_from_bytes(letter))
+            self.wfile.write(b"221 bye\r\n" if line[:4].upper() == b"QUIT" else b"250 ok\r\n")
+
+
+@pytest.fixture
+def mail() -> Iterator[Any]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mail) as server:
+        server.letters = []
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_apprise_sends_an_e_mail_with_the_graph_and_answers(house: House, ear: Ear, secrets: Path, mail: Any) -> None:
+    port = mail.server_address[1]
+    (secrets / "mail").write_text(f"mailto://localhost:{port}?from=house@example.org&to=me@example.org&mode=insecure")
+    (secrets / "mail").chmod(0o600)
+    (secrets / "bad").write_text("nonsense://")
+    (secrets / "bad").chmod(0o600)
+    house.write(
+        subscribers(
+            mail="service: apprise, urls: [secret:mail], every: 100ms",
+            bad="service: apprise, urls: [secret:bad], every: 100ms",
+            rrd="",
+        )
+        + "sources: {}\n"
+    )
+    for name in ("mail", "bad"):
+        house.start(name)
+        ear.wait(f"home/service/{name}/health")
+    notify(ear, "m1", to="mail", title="Boiler", url="http://house/", picture="boiler/water/temperature")
+    ear.wait("home/service/rrd/request/graph")
+    ear.say("home/service/rrd/response/graph", json.dumps({"id": "m1", "status": "ok", "data": {"base64": PNG}}))
+    assert answer(ear, "m1", timeout=15)["state"] == "delivered", house.log("mail")
+    (letter,) = mail.letters
+    assert letter["Subject"] == "Boiler"
+    parts = {part.get_content_type(): part.get_payload(decode=True) for part in letter.walk()}
+    assert "text of m1" in str(parts["text/html"])
+    assert "http://house/" in str(parts["text/html"])
+    assert any(base64.b64encode(content or b"").decode() == PNG for content in parts.values())
+    notify(ear, "m2", to="bad")
+    assert answer(ear, "m2", timeout=15)["text"] == "secret:bad holds no address that Apprise knows"
+    assert "nonsense" not in house.log("bad")

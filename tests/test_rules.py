@@ -1,0 +1,762 @@
+"""Alert rules: what they say of readings, and that people hear of each cause once and of its end once."""
+
+import csv
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bootstrap_lib.document import from_text
+from services.protocols import phase
+from services.protocols.notices import Answer, Notice
+from services.protocols.rules import (
+    Announcement,
+    Engine,
+    House,
+    Memory,
+    Outbox,
+    Outgoing,
+    Rule,
+    compile_rules,
+    replay,
+)
+
+START = 1_795_000_000_000
+SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
+WATER, FLUE, PHASE, METER = (
+    "boiler/water/temperature",
+    "boiler/flue/temperature",
+    "boiler/burner/phase",
+    "house/cold/volume",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    kind: str = "gauge"
+    unit: str = "°C"
+    decimals: int = 1
+    states: tuple[str, ...] = ()
+    stale: float = 30.0
+    source: str = "onewire"
+    label: str = "boiler water"
+    low: float | None = -55
+    high: float | None = 1200
+
+
+HOUSE = House(
+    topics={
+        WATER: Line(),
+        FLUE: Line(label="boiler flue"),
+        PHASE: Line(kind="state", unit="", states=("off", "ignition", "combustion"), source="phase", label="phase"),
+        METER: Line(kind="counter", unit="m³", decimals=3, source="wmbus", label="cold water", stale=3600),
+        "boiler/auger/fault": Line(kind="switch", unit="", label="auger fault"),
+    },
+    services=("onewire", "phase", "wmbus"),
+    notifiers=("pushover", "apprise"),
+)
+
+
+def rule(**given: Any) -> Rule:
+    return msgspec.convert({"hold_off": "10m"} | given, Rule, dec_hook=from_text)
+
+
+def problems(house: House = HOUSE, **given: dict[str, Any]) -> list[str]:
+    _, found = compile_rules({name: rule(**entry) for name, entry in given.items()}, house)
+    return [f"{name}.{error.key}: {error}" for name, error in found]
+
+
+@dataclass
+class Scene:
+    """An engine on a time of its own: one step is one second."""
+
+    rules: dict[str, dict[str, Any]]
+    settle: float = 0.0
+    gather: float = 0.0
+    memory: Memory = field(default_factory=Memory)
+    at: int = 1_000_000
+    told: list[Any] = field(default_factory=list)
+    skew: int = 0
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(self.settle, self.gather, self.memory)
+        self.engine.configure(self.settle, self.gather, ("pushover",))
+        self.reload(self.rules)
+        self.engine.resume(self.at)
+        self.tick()
+
+    def reload(self, rules: dict[str, dict[str, Any]]) -> list[str]:
+        watches, found = compile_rules({name: rule(**entry) for name, entry in rules.items()}, HOUSE)
+        assert not found, found
+        return self.engine.load(watches)
+
+    @property
+    def wall(self) -> int:
+        return START + self.at + self.skew
+
+    def tick(self) -> None:
+        self.told += self.engine.tick(self.at, self.wall)
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(round(seconds)):
+            self.at += SECOND
+            self.tick()
+
+    def feed(self, topic: str, value: Any, ago: float = 0.0) -> None:
+        moment = round(self.wall - ago * SECOND)
+        self.engine.feed(topic, value, moment, self.at, round(ago * SECOND))
+
+    def measure(self, topic: str, values: Iterable[Any], every: float = 10.0) -> None:
+        for value in values:
+            self.feed(topic, value)
+            self.tick()
+            self.wait(every)
+
+    def restart(self) -> None:
+        kept = msgspec.json.decode(msgspec.json.encode(self.engine.memory), type=Memory)
+        self.engine = Engine(self.settle, self.gather, kept)
+        self.engine.configure(self.settle, self.gather, ("pushover",))
+        self.reload(self.rules)
+        self.engine.resume(self.at)
+
+    @property
+    def titles(self) -> list[str]:
+        return [announcement.notice.title for announcement in self.told]
+
+    def firing(self, name: str = "hot") -> bool:
+        return self.engine.document(name, self.at)["state"] == "firing"
+
+
+HOT = {"hot": {"when": f"{WATER} > 85", "clear": 80, "for": "1m"}}
+
+
+class TestWhatARuleSays:
+    @pytest.mark.parametrize(
+        ("entry", "said"),
+        [
+            ({"when": "boiler/watr/temperature > 85"}, "did you mean 'boiler/water/temperature'"),
+            ({"when": f"{WATER} > 85 °C"}, "without its unit"),
+            ({"when": f"{WATER} is hot"}, "cannot be read: write TOPIC > NUMBER"),
+            ({"when": f"{WATER} > hot"}, "no number"),
+            ({"when": f"{PHASE} == combusion"}, "did you mean 'combustion'"),
+            ({"when": f"{PHASE} > 3"}, "neither more nor less"),
+            ({"when": f"rate of {PHASE} > 3 per 1h"}, "no rate"),
+            ({"when": f"rate of {WATER} > 3 per hour"}, "no duration"),
+            ({"when": f"growth of {METER} over 0s > 1"}, "longer than nothing"),
+            ({"when": "boiler/auger/fault == yes"}, "neither true nor false"),
+            ({"when": "service onewir is dead"}, "did you mean 'onewire'"),
+            ({"when": "service onewire is ill"}, "never 'ill'"),
+            ({"when": "cellar/+/temperature > 5"}, "matches nothing"),
+            ({"when": f"{WATER} > 85", "clear": 90}, "other side of the limit"),
+            ({"when": f"{WATER} < 5", "clear": 4}, "other side of the limit"),
+            ({"when": f"{PHASE} == off", "clear": 4}, "only > and <"),
+            ({"when": f"{WATER} > 85", "say": "{valu} is much"}, "did you mean 'value'"),
+            ({"when": f"{WATER} > 85", "say": "{value"}, "brace"),
+            ({"when": f"{WATER} > 85", "inhibited_by": "silen"}, "'silen' is not known"),
+            ({"when": f"{WATER} > 85", "inhibited_by": ["bad"]}, "in a ring"),
+            ({"when": f"{WATER} > 85", "notify": "pushove"}, "did you mean 'pushover'"),
+            ({"when": f"{WATER} > 85", "picture": "boiler/watr/temperature"}, "did you mean"),
+            ({"when": f"{WATER} > 85", "stale": WATER}, "exactly one of"),
+            ({}, "exactly one of"),
+        ],
+    )
+    def test_a_wrong_rule_gets_a_sentence_that_says_what_to_write(self, entry: dict[str, Any], said: str) -> None:
+        (found,) = problems(bad=entry)
+        assert found.startswith("bad.")
+        assert said in found
+
+    def test_two_rules_never_share_an_alert(self) -> None:
+        found = problems(a={"stale": "boiler/+/temperature"}, a_boiler_water_temperature={"when": f"{WATER} > 1"})
+        assert "makes an alert a_boiler_water_temperature too" in found[0]
+
+    def test_a_pattern_makes_an_alert_for_each_topic(self) -> None:
+        watches, _ = compile_rules({"silent": rule(stale="boiler/+/temperature")}, HOUSE)
+        assert [watch.name for watch in watches] == [
+            "silent_boiler_water_temperature",
+            "silent_boiler_flue_temperature",
+        ]
+        watches, _ = compile_rules({"dead": rule(when="service + is dead")}, HOUSE)
+        assert [watch.name for watch in watches] == ["dead_onewire", "dead_phase", "dead_wmbus"]
+
+    def test_the_text_is_filled_in(self) -> None:
+        say = "{label} ({topic}) has {value} {unit} since {age}, says {rule}"
+        scene = Scene({"hot": {"when": f"{WATER}>85", "say": say, "for": "1m"}})
+        scene.measure(WATER, [91.26] * 10)
+        (told,) = scene.told
+        assert told.notice.text == f"boiler water ({WATER}) has 91.3 °C since 1m, says hot"
+        assert told.notice.title == "Hot"
+        assert told.channels == ("pushover",)
+
+
+class TestAValue:
+    def test_it_fires_once_after_its_time_and_is_over_once_below_the_hysteresis(self) -> None:
+        scene = Scene(HOT)
+        scene.measure(WATER, [84, 86, 86, 86])
+        assert not scene.told
+        scene.measure(WATER, [86, 84, 86, 84, 81, 84])
+        assert scene.titles == ["Hot"]
+        assert scene.firing()
+        scene.measure(WATER, [79, 84, 79])
+        assert scene.titles == ["Hot", "Over: Hot"]
+        assert scene.told[1].notice.text == "Hot: over after 1m30s"
+        assert not scene.firing()
+
+    def test_a_sensor_that_dies_above_its_limit_still_alarms(self) -> None:
+        scene = Scene(HOT)
+        scene.measure(WATER, [86])
+        scene.engine.clear(WATER, scene.at)
+        scene.wait(60)
+        assert scene.titles == ["Hot"]
+
+    def test_a_short_excess_says_nothing(self) -> None:
+        scene = Scene(HOT)
+        scene.measure(WATER, [86] * 5 + [79] * 10)
+        assert not scene.told
+
+    def test_hold_off_silences_flapping_but_not_what_lasts(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}})
+        scene.measure(WATER, [90, 80] * 10)
+        assert scene.titles == ["Hot", "Over: Hot"]
+        scene.measure(WATER, [90] * 70)
+        assert scene.titles == ["Hot", "Over: Hot", "Hot"]
+
+    def test_words_and_switches(self) -> None:
+        scene = Scene(
+            {"lit": {"when": f"{PHASE} == ignition"}, "fault": {"when": "boiler/auger/fault == true", "group": "g"}}
+        )
+        scene.measure(PHASE, ["off", "ignition", "combustion"])
+        scene.measure("boiler/auger/fault", [False, True])
+        assert scene.titles == ["Lit", "Over: Lit", "Fault"]
+        assert scene.told[2].notice.text == "auger fault is true"
+
+    def test_repeat_until_acknowledged_and_the_end_is_told_all_the_same(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85", "repeat": "1m"}})
+        scene.measure(WATER, [90] * 13)
+        assert scene.titles == ["Hot", "Still: Hot", "Still: Hot"]
+        assert scene.engine.acknowledge(["hot"], scene.wall) == ["hot"]
+        assert scene.engine.document("hot", scene.at)["acknowledged"] is True
+        scene.measure(WATER, [90] * 20 + [70])
+        assert scene.titles[3:] == ["Over: Hot"]
+        assert scene.engine.document("hot", scene.at)["acknowledged"] is False
+
+    def test_a_snoozed_alert_speaks_again_when_it_still_holds(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}})
+        scene.measure(WATER, [90])
+        scene.engine.snooze(["hot"], scene.wall + 5 * MINUTE)
+        scene.measure(WATER, [90] * 29)
+        assert scene.titles == ["Hot"]
+        scene.measure(WATER, [90] * 10)
+        assert scene.titles == ["Hot", "Still: Hot"]
+
+    def test_maintenance_says_nothing_of_what_comes_and_goes_and_afterwards_what_stays(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}, "cold": {"when": f"{FLUE} < 5"}})
+        scene.memory.maintenance = scene.wall + 10 * MINUTE
+        scene.measure(WATER, [90, 70])
+        scene.measure(FLUE, [1] * 50)
+        assert not scene.told
+        scene.wait(200)
+        assert scene.titles == ["Cold"]
+
+
+class TestRates:
+    def test_a_fast_fall_fires_and_a_slow_one_does_not(self) -> None:
+        rules = {"falls": {"when": f"rate of {WATER} < -10 per 30m"}}
+        slow, fast = Scene(rules), Scene(rules)
+        slow.measure(WATER, [80 - n * 0.1 for n in range(60)], every=60)
+        fast.measure(WATER, [80 - n * 0.5 for n in range(60)], every=60)
+        assert not slow.told
+        assert fast.titles == ["Falls"]
+        assert "-15.0 °C per 30m" in fast.told[0].notice.text
+
+    def test_a_leak_and_a_meter_that_stands_still(self) -> None:
+        rules = {
+            "leak": {"when": f"growth of {METER} over 6h > 0.5"},
+            "stands": {"when": f"growth of {METER} over 6h < 0.001"},
+        }
+        leak, stands, normal = Scene(rules), Scene(rules), Scene(rules)
+        leak.measure(METER, [100 + n * 0.02 for n in range(50)], every=600)
+        stands.measure(METER, [100.0] * 50, every=600)
+        normal.measure(METER, [100 + n * 0.005 for n in range(100)], every=600)
+        assert leak.titles == ["Leak"]
+        assert stands.titles == ["Stands"]
+        assert not normal.told
+
+    def test_an_exchanged_meter_is_no_leak(self) -> None:
+        scene = Scene({"leak": {"when": f"growth of {METER} over 6h > 0.5"}})
+        scene.measure(METER, [100 + n * 0.005 for n in range(20)] + [n * 0.005 for n in range(20)], every=600)
+        assert not scene.told
+
+    def test_a_window_survives_a_restart(self) -> None:
+        scene = Scene({"leak": {"when": f"growth of {METER} over 6h > 0.5"}})
+        scene.measure(METER, [100 + n * 0.02 for n in range(20)], every=600)
+        scene.restart()
+        scene.measure(METER, [100.4 + n * 0.02 for n in range(8)], every=600)
+        assert scene.titles == ["Leak"]
+
+
+class TestSilence:
+    RULES: ClassVar = {
+        "silent": {"stale": "boiler/+/temperature"},
+        "dead": {"when": "service + is dead", "group": "services"},
+    }
+
+    def test_a_topic_that_falls_silent_alarms_once_and_heals(self) -> None:
+        scene = Scene({"silent": {"stale": WATER}})
+        scene.measure(WATER, [60] * 5)
+        scene.wait(600)
+        assert scene.titles == ["Silent"]
+        assert scene.told[0].notice.text == "boiler water has been silent for 1m30s"
+        scene.measure(WATER, [60])
+        assert scene.titles == ["Silent", "Over: Silent"]
+
+    def test_what_was_never_heard_is_silent_too(self) -> None:
+        scene = Scene({"silent": {"stale": WATER}})
+        scene.wait(100)
+        assert scene.titles == ["Silent"]
+
+    def test_a_service_is_dead_without_its_beats_and_at_once_with_its_will(self) -> None:
+        scene = Scene(self.RULES | {"silent": {"stale": PHASE}})
+        for _ in range(20):
+            for name in ("onewire", "phase", "wmbus"):
+                scene.engine.beat(f"service {name}", 30)
+                scene.feed(f"service {name}", "running")
+            scene.feed(PHASE, "off")
+            scene.wait(10)
+        assert not scene.told
+        scene.engine.clear("service onewire", scene.at)
+        for _ in range(7):
+            for name in ("phase", "wmbus"):
+                scene.feed(f"service {name}", "running")
+            scene.feed(PHASE, "off")
+            scene.wait(10)
+        assert scene.titles == ["Dead onewire"]
+        scene.feed("service onewire", "running")
+        scene.wait(1)
+        assert scene.titles == ["Dead onewire", "Over: Dead onewire"]
+
+    def test_a_paused_source_alarms_nobody(self) -> None:
+        scene = Scene({"silent": {"stale": WATER}, "hot": {"when": f"{WATER} > 85", "for": "1m"}})
+        scene.measure(WATER, [90])
+        scene.engine.pause("onewire", True, scene.at)
+        scene.engine.clear(WATER, scene.at)
+        scene.wait(3600)
+        assert not scene.told
+        scene.engine.pause("onewire", False, scene.at)
+        scene.wait(20)
+        scene.measure(WATER, [70] * 10)
+        assert not scene.told
+
+    def test_a_broker_that_restarts_alarms_nobody(self) -> None:
+        scene = Scene(self.RULES, settle=60)
+        scene.measure(WATER, [60] * 5)
+        scene.feed(FLUE, 60)
+        scene.engine.suspend(scene.at)
+        scene.wait(3600)
+        scene.engine.resume(scene.at)
+        for _ in range(30):
+            for name in ("onewire", "phase", "wmbus"):
+                scene.feed(f"service {name}", "running")
+            scene.feed(WATER, 60)
+            scene.feed(FLUE, 60)
+            scene.wait(10)
+        assert not scene.told
+
+    def test_after_a_connection_silence_proves_nothing_for_a_while(self) -> None:
+        scene = Scene({"silent": {"stale": WATER, "for": "0s"}}, settle=60)
+        scene.wait(58)
+        scene.measure(WATER, [60] * 5)
+        scene.engine.suspend(scene.at)
+        scene.wait(1)
+        scene.engine.resume(scene.at)
+        scene.wait(58)
+        scene.feed(WATER, 60)
+        scene.wait(20)
+        assert not scene.told
+        scene.wait(20)
+        assert scene.titles == ["Silent"]
+
+    def test_what_depends_on_something_has_time_to_recover_after_it(self) -> None:
+        rules = {
+            "dead": {"when": "service onewire is dead", "for": "0s"},
+            "silent": {"stale": WATER, "inhibited_by": "dead"},
+        }
+        scene = Scene(rules, settle=30)
+        scene.feed("service onewire", "running")
+        scene.feed(WATER, 60)
+        scene.engine.clear("service onewire", scene.at)
+        scene.wait(300)
+        scene.feed("service onewire", "running")
+        scene.wait(20)
+        scene.feed(WATER, 60)
+        scene.wait(20)
+        assert scene.titles == ["Dead", "Over: Dead"]
+
+    def test_what_explains_an_alert_silences_it(self) -> None:
+        rules = {
+            "dead": {"when": "service + is dead", "for": "30s"},
+            "silent": {"stale": "#", "for": "1m", "inhibited_by": "dead", "group": "sensors"},
+            "cold": {"when": f"{WATER} < 50", "for": "3m", "inhibited_by": "silent", "group": "values"},
+        }
+        scene = Scene(rules, settle=30)
+        for _ in range(10):
+            for name in ("onewire", "phase", "wmbus"):
+                scene.feed(f"service {name}", "running")
+            scene.feed(METER, 1.0)
+            scene.feed(PHASE, "off")
+            for topic in (WATER, FLUE):
+                scene.feed(topic, 60)
+            scene.feed("boiler/auger/fault", False)
+            scene.wait(5)
+        scene.feed(WATER, 40)
+        scene.engine.clear("service onewire", scene.at)
+        for _ in range(60):
+            for name in ("phase", "wmbus"):
+                scene.feed(f"service {name}", "running")
+            scene.feed(PHASE, "off")
+            scene.wait(10)
+        assert scene.titles == ["Dead onewire"]
+
+    def test_a_storm_is_one_message(self) -> None:
+        topics = {f"room_{n}/wall/temperature": Line(label=f"room {n}") for n in range(50)}
+        house = House(topics=topics, services=(), notifiers=())
+        watches, _ = compile_rules({"silent": rule(stale="#", priority=1)}, house)
+        engine = Engine(0.0, 5.0)
+        engine.load(watches)
+        engine.resume(0)
+        for n, topic in enumerate(topics):  # the first speaks last 4.9 s before the last does
+            engine.feed(topic, 20.0, START + n * 100, n * 100)
+        said = [a for at in range(5000, 600_000, SECOND) for a in engine.tick(at, START + at)]
+        assert [announcement.notice.title for announcement in said] == ["50 alerts"]
+        assert said[0].notice.text.endswith("and 38 more")
+        assert len(said[0].notice.rules) == 50
+        assert said[0].notice.priority == 1
+
+
+class TestNothingTwice:
+    def test_a_repeated_delivery_changes_nothing(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}})
+        moment = scene.wall
+        scene.feed(WATER, 90)
+        scene.wait(5)
+        scene.feed(WATER, 70)
+        scene.wait(700)
+        for _ in range(3):
+            scene.engine.feed(WATER, 90, moment, scene.at, scene.wall - moment)
+            scene.wait(20)
+        assert scene.titles == ["Hot", "Over: Hot"]
+
+    def test_a_restart_with_a_retained_value_says_nothing_new(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}})
+        scene.measure(WATER, [90])
+        for _ in range(3):
+            scene.restart()
+            scene.feed(WATER, 90, ago=5)
+            scene.wait(30)
+        assert scene.titles == ["Hot"]
+        scene.measure(WATER, [70])
+        scene.restart()
+        scene.feed(WATER, 70, ago=5)
+        scene.wait(30)
+        assert scene.titles == ["Hot", "Over: Hot"]
+
+    def test_of_a_backlog_only_its_end_is_announced_and_one_summary(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85", "for": "2m"}, "cold": {"when": f"{WATER} < 10"}})
+        values = [60] * 60 + [90] * 60 + [60] * 60 + [90] * 60 + [5] * 120
+        for n, value in enumerate(values):
+            scene.feed(WATER, value, ago=10 * (len(values) - n))
+            if n % 50 == 0:
+                scene.tick()
+        scene.wait(30)
+        assert scene.titles == ["Cold", "2 alerts meanwhile, all over"]
+        assert "Hot: " in scene.told[1].notice.text
+        assert "for 10m" in scene.told[1].notice.text
+        assert scene.told[1].notice.priority == -1
+
+    def test_a_source_whose_clock_is_slow_still_alarms(self) -> None:
+        scene = Scene(HOT)
+        for _ in range(50):
+            scene.feed(WATER, 90, ago=300)
+            scene.wait(2)
+        assert scene.titles == ["Hot"]
+
+    @pytest.mark.parametrize("step", [HOUR, -HOUR, 40 * 86_400_000])
+    def test_a_clock_that_jumps_alarms_nobody_and_forgets_nothing(self, step: int) -> None:
+        scene = Scene(HOT | {"silent": {"stale": WATER}})
+        scene.measure(WATER, [86, 86])
+        scene.skew += step
+        scene.engine.shift(step)
+        scene.measure(WATER, [86, 86])
+        assert not scene.told
+        scene.measure(WATER, [86] * 5)
+        assert scene.titles == ["Hot"]
+        scene.skew -= step
+        scene.engine.shift(-step)
+        scene.measure(WATER, [86] * 5 + [70] * 10)
+        assert scene.titles == ["Hot", "Over: Hot"]
+        assert scene.told[1].notice.text == "Hot: over after 2m20s"
+
+    def test_a_source_whose_clock_went_back_is_heard_again(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}})
+        scene.measure(WATER, [60] * 3)
+        for _ in range(70):
+            scene.feed(WATER, 90, ago=3 * 3600)
+            scene.wait(10)
+        assert scene.titles == ["Hot"]
+
+    def test_a_tail_sent_again_and_again_is_no_clock_that_went_back(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}})
+        sent = [(value, scene.wall + n * 10 * SECOND) for n, value in enumerate([60, 90, 90, 60, 60])]
+        for value, _ in sent:
+            scene.feed(WATER, value)
+            scene.wait(10)
+        for _ in range(20):
+            scene.wait(120)
+            for value, moment in sent:
+                scene.engine.feed(WATER, value, moment, scene.at, scene.wall - moment)
+        assert scene.titles == ["Hot", "Over: Hot"]
+
+    def test_a_rule_that_is_taken_away_is_forgotten_and_the_others_stay(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}, "cold": {"when": f"{FLUE} < 5"}})
+        scene.measure(WATER, [90])
+        scene.measure(FLUE, [1])
+        assert scene.reload({"hot": {"when": f"{WATER} > 85"}}) == ["cold"]
+        scene.measure(WATER, [90] * 100)
+        assert scene.titles == ["Hot", "Cold"]
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("feed"), st.sampled_from([60.0, 82.0, 90.0])),
+                st.tuples(st.just("wait"), st.integers(1, 900)),
+                st.tuples(st.just("restart"), st.just(0)),
+                st.tuples(st.just("repeat"), st.integers(1, 20)),
+                st.tuples(st.just("jump"), st.integers(-7200, 7200)),
+                st.tuples(st.just("broker"), st.integers(1, 600)),
+                st.tuples(st.just("acknowledge"), st.just(0)),
+            ),
+            max_size=40,
+        )
+    )
+    def test_whatever_happens_each_alarm_is_taken_back_once_before_the_next(self, acts: list[tuple[str, Any]]) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85", "clear": 80, "for": "1m", "hold_off": "5m"}})
+        sent: list[tuple[float, int]] = []
+        for act, much in acts:
+            match act:
+                case "feed":
+                    sent.append((much, scene.wall))
+                    scene.feed(WATER, much)
+                case "wait":
+                    scene.wait(much)
+                case "restart":
+                    scene.restart()
+                case "repeat":
+                    for value, moment in sent[-much:]:
+                        scene.engine.feed(WATER, value, moment, scene.at, scene.wall - moment)
+                case "jump":
+                    scene.skew += much * SECOND
+                    scene.engine.shift(much * SECOND)
+                    sent = [(value, moment + much * SECOND) for value, moment in sent]
+                case "broker":
+                    scene.engine.suspend(scene.at)
+                    scene.wait(much)
+                    scene.engine.resume(scene.at)
+                case "acknowledge":
+                    scene.engine.acknowledge(["hot"], scene.wall)
+            scene.tick()
+        said = [title for title in scene.titles if "meanwhile" not in title]
+        assert said == ["Hot", "Over: Hot"] * (len(said) // 2) + ["Hot"] * (len(said) % 2)
+        scene.wait(1)
+        scene.feed(WATER, 60.0)
+        scene.wait(700)
+        assert [t for t in scene.titles if "meanwhile" not in t].count("Hot") == scene.titles.count("Over: Hot")
+        assert not scene.firing()
+
+
+class TestTheOutbox:
+    def outbox(self, *channels: str) -> Outbox:
+        outbox = Outbox()
+        outbox.add("m1", Announcement(Notice(text="hot"), channels))
+        return outbox
+
+    def asked(self, outbox: Outbox, at: int) -> list[str]:
+        return [notice.notify for _, notice in outbox.due(at, 60)]
+
+    def test_the_next_is_asked_where_one_fails_or_is_silent_and_who_delivers_ends_it(self) -> None:
+        outbox = self.outbox("a", "b", "c")
+        assert self.asked(outbox, 0) == ["a"]
+        assert self.asked(outbox, 59_000) == []
+        assert outbox.answer("m1", Answer("a", "failed")) is None
+        assert self.asked(outbox, 59_000) == ["b"]
+        assert self.asked(outbox, 119_000) == ["c"]
+        assert outbox.answer("m1", Answer("b", "failed")) is None  # late, and of no interest any more
+        assert outbox.answer("m1", Answer("a", "delivered")) is None  # late, but there
+        assert outbox.waiting == []
+
+    def test_what_nobody_delivers_is_said(self) -> None:
+        outbox = self.outbox("a")
+        self.asked(outbox, 0)
+        assert outbox.lost(59_000, 60) == []
+        assert outbox.lost(60_000, 60)[0].reason == "a does not answer"
+        assert outbox.waiting == []
+        outbox = self.outbox("a")
+        lost = outbox.answer("m1", Answer("a", "failed", "no such user"))
+        assert lost is not None
+        assert lost.reason == "a: no such user"
+
+    def test_after_a_restart_the_same_message_is_asked_for_again_under_its_name(self) -> None:
+        outbox = self.outbox("a", "b")
+        self.asked(outbox, 0)
+        outbox = Outbox(msgspec.json.decode(msgspec.json.encode(outbox.waiting), type=list[Outgoing]))
+        assert [(identity, notice.notify) for identity, notice in outbox.due(5, 60)] == [("m1", "a")]
+        outbox.again()
+        assert self.asked(outbox, 10) == ["a"]
+
+    def test_a_house_without_notifiers_publishes_all_the_same(self) -> None:
+        outbox = self.outbox()
+        assert self.asked(outbox, 0) == [""]
+        assert outbox.waiting == []
+
+
+def lines(values: Iterable[tuple[float, Any]], topic: str = WATER) -> list[str]:
+    return [
+        json.dumps(
+            {
+                "topic": topic,
+                "value": value,
+                "unit": "°C",
+                "time": datetime.fromtimestamp(START / 1000 + s, UTC).isoformat(),
+            }
+        )
+        for s, value in values
+    ]
+
+
+class TestReplay:
+    def test_it_prints_what_would_have_been_published(self) -> None:
+        rules = {"hot": rule(when=f"{WATER} > 85", clear=80, **{"for": "1m"})}
+        values = [(n * 10, 90 if 20 <= n < 60 else 60) for n in range(100)]
+        printed = list(replay(lines(values), rules, HOUSE, messages=True))
+        topics = [line.partition(" ")[0] for line in printed]
+        assert topics == ["home/alert/hot", "home/notify/1", "home/alert/hot", "home/notify/2"]
+        firing, over = (json.loads(printed[n].partition(" ")[2]) for n in (0, 2))
+        assert (firing["state"], firing["value"], over["state"]) == ("firing", 90, "ok")
+        assert firing["since"] == datetime.fromtimestamp(START / 1000 + 200, UTC).isoformat(
+            timespec="milliseconds"
+        ).replace("+00:00", "Z")
+        assert "over after 6m40s" in printed[3]
+
+    def test_a_gap_in_a_recording_is_nobodys_time(self) -> None:
+        rules = {"hot": rule(when=f"{WATER} > 85", **{"for": "1h"}), "silent": rule(stale=WATER)}
+        values = [(n * 10, 90) for n in range(10)] + [(9 * 3600 + n * 10, 90) for n in range(10)]
+        assert list(replay(lines(values), rules, HOUSE)) == []
+
+    def test_a_sensor_that_is_silent_while_others_speak_is_found(self) -> None:
+        both = sorted(
+            lines([(n * 10, 60) for n in range(100) if n < 20 or n > 80])
+            + lines([(n * 10, 60) for n in range(100)], FLUE),
+            key=lambda line: json.loads(line)["time"],
+        )
+        printed = list(replay(both, {"silent": rule(stale=WATER)}, HOUSE))
+        assert [json.loads(line.partition(" ")[2])["state"] for line in printed] == ["firing", "ok"]
+
+    def test_a_source_an_hour_late_gives_the_same_alerts(self) -> None:
+        rules = {"hot": rule(when=f"{WATER} > 85", **{"for": "5m"})}
+        water = [(n * 10, 90 if 300 <= n < 400 else 60) for n in range(1000)]
+        flue = lines([(n * 10, 60) for n in range(1000)], FLUE)
+        in_time = [line for pair in zip(lines(water), flue, strict=True) for line in pair]
+        late = flue[:360] + [
+            line for pair in zip(lines(water), flue[360:] + flue[-1:] * 360, strict=True) for line in pair
+        ]
+        assert list(replay(late, rules, HOUSE)) == list(replay(in_time, rules, HOUSE))
+
+    def test_a_clock_that_goes_back_some_minutes_alarms_nobody(self) -> None:
+        values = [(n * 10, 90 if n % 7 == 0 else 60) for n in range(100)]
+        back = [(s - 400, value) for s, value in values]
+        assert list(replay(lines(values + back), {"hot": rule(when=f"{WATER} > 85", **{"for": "1m"})}, HOUSE)) == []
+
+    def test_what_is_no_value_of_the_topic_is_passed_over(self) -> None:
+        house = House({WATER: Line(low=1, high=120)}, ())
+        rules = {"cold": rule(when=f"{WATER} < 50", **{"for": "1m"})}
+        values: list[tuple[float, Any]] = [
+            (n * 10, 60 if n % 5 == 0 else (-1, 17_632, "x", True)[n % 4]) for n in range(100)
+        ]
+        assert list(replay(lines(values), rules, house)) == []
+        assert list(replay(lines([(n * 10, 40) for n in range(10)], f"home/data/{WATER}"), rules, house)) != []
+
+    def test_a_line_that_is_no_reading_is_named(self) -> None:
+        with pytest.raises(ValueError, match=r"line 2: .*one JSON object a line"):
+            list(replay([*lines([(0, 1)]), "{"], {"hot": rule(when=f"{WATER} > 85")}, HOUSE))
+
+
+def test_a_thousand_rules_cost_next_to_nothing_per_reading() -> None:
+    topics = {f"room_{n}/wall/temperature": Line(label=f"room {n}") for n in range(1000)}
+    house = House(topics=topics, services=())
+
+    def cost(count: int) -> float:
+        rules = {f"cold_{n}": rule(when=f"room_{n}/wall/temperature < 5") for n in range(count)}
+        engine = Engine()
+        engine.load(compile_rules(rules, house)[0])
+        engine.resume(1)
+        best = 1e9
+        moment = START
+        for _ in range(5):
+            began = time.perf_counter()
+            for n in range(2000):
+                moment += 10
+                engine.feed("room_0/wall/temperature", 20.0, moment, n, 0)
+            engine.tick(moment - START, moment)
+            best = min(best, time.perf_counter() - began)
+        return best / 2000
+
+    assert cost(1000) < 3 * cost(1) + 2e-6
+
+
+RECORDING = Path(__file__).resolve().parents[2] / "shared" / "vectors" / "boiler_open.csv"
+
+
+@pytest.mark.skipif(not RECORDING.exists(), reason="the recording is not part of the project")
+def test_on_the_recording_the_outage_and_the_silence_are_announced_once_and_taken_back_once() -> None:
+    names = {"temp0": WATER, "temp1": FLUE, "watt1": "boiler/auger/current"}
+    with RECORDING.open() as file:
+        recorded = [
+            json.dumps({"topic": topic, "value": float(row[column]), "time": row["timestamp"].replace(" ", "T") + "Z"})
+            for row in csv.DictReader(file)
+            for column, topic in names.items()
+        ]
+    found = [
+        line.removeprefix("home/data/")
+        for line in phase.replay(recorded, {WATER: "water", FLUE: "flue"}, phase.Rules())
+    ]
+    for line in found:
+        topic, _, payload = line.partition(" ")
+        recorded.append(json.dumps(json.loads(payload) | {"topic": topic}))
+    recorded.sort(key=lambda line: json.loads(line)["time"])
+    faults = {f"{fault}_fault": f"boiler/burner/{fault}_fault" for fault in phase.FAULTS}
+    topics = {WATER: Line(low=1, high=120), FLUE: Line(low=1, high=120), "boiler/auger/current": Line()}
+    house = House(topics | {topic: Line(kind="switch") for topic in faults.values()}, ())
+    rules = {name: rule(when=f"{topic} == true") for name, topic in faults.items()}
+    rules |= {
+        "cold": rule(when=f"{WATER} < 54", clear=56, **{"for": "5m"}),
+        "silent": rule(stale=WATER, **{"for": "5m"}),
+    }
+    told = [
+        (name.removeprefix("home/alert/"), json.loads(shown)["state"], json.loads(shown)["since"][5:15])
+        for name, _, shown in (line.partition(" ") for line in replay(recorded, rules, house))
+    ]
+    assert told == [
+        ("ignition_failed_fault", "firing", "04-24T20:5"),
+        ("cold", "firing", "04-24T23:5"),
+        ("ignition_failed_fault", "ok", "04-25T07:4"),
+        ("cold", "ok", "04-25T09:0"),
+        ("silent", "firing", "04-25T13:4"),
+        ("silent", "ok", "04-25T21:1"),
+    ]

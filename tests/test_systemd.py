@@ -1,0 +1,478 @@
+"""The units: clean by systemd's own judgement, and at work under a real systemd in a container that is thrown away."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap_lib.commands import units
+from bootstrap_lib.installation import SHIPPED
+from tests.conftest import PROJECT, wait_for
+
+CONTAINER = PROJECT / "tests" / "lab" / "container.sh"
+CONSTELLATION = Path(sys.executable).with_name("constellation")
+NOT_HERE = 77
+"""Exit code of container.sh on a host that cannot boot it."""
+
+DROP_INS = sorted(
+    re.findall(r"@(\w+)\.", " ".join(folder.name for folder in SHIPPED.glob("constellation@*.service.d")))
+)
+THRESHOLD = 20
+"""systemd-analyze security counts in tenths: 2.0."""
+
+
+# -- what systemd says of the files -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Units as `constellation units --install` writes them, for a house with every service that has rights."""
+    root = tmp_path_factory.mktemp("root")
+    topics = root / "topics.yaml"
+    instances = "".join(f"  {name}_shed: {{service: {name}}}\n" for name in DROP_INS)
+    topics.write_text(f"broker: {{host: 192.168.1.5}}\nsources:\n  plain: {{}}\n{instances}")
+    done = constellation("--config", topics, "units", "--install", "--root", root)
+    assert done.returncode == 0, done.stderr
+    folder = root / str(units.UNITS).lstrip("/")
+    for name in ("plain", *(f"{name}_shed" for name in DROP_INS)):
+        (folder / f"constellation@{name}.service").symlink_to("constellation@.service")
+    return folder
+
+
+def constellation(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CONSTELLATION, *arguments], capture_output=True, text=True, timeout=30, cwd="/")
+
+
+ALL_UNITS = ["constellation@plain.service", *(f"constellation@{name}_shed.service" for name in DROP_INS)]
+
+
+@pytest.mark.parametrize("unit", [*ALL_UNITS, "constellation.target", "constellation-failure@.service"])
+def test_systemd_finds_nothing_wrong_with_the_unit(folder: Path, unit: str) -> None:
+    command = ["systemd-analyze", "verify", "--man=no", folder / unit]
+    said = subprocess.run(
+        command, capture_output=True, text=True, env={"SYSTEMD_UNIT_PATH": f"{folder}:", "PATH": "/usr/bin:/bin"}
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("unit", [*ALL_UNITS, "constellation-failure@.service"])
+def test_the_unit_exposes_at_most_two_of_ten(folder: Path, unit: str) -> None:
+    command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={THRESHOLD}", "--no-pager", folder / unit]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
+    exposure = re.search(r"exposure level for .*: ([\d.]+)", said.stdout)
+    assert exposure is not None
+    assert float(exposure[1]) <= THRESHOLD / 10
+
+
+def test_an_instance_gets_the_rights_of_its_service_and_its_secrets(tmp_path: Path) -> None:
+    topics = tmp_path / "topics.yaml"
+    topics.write_text(
+        "broker: {host: hub.local}\n"
+        'sources:\n  adc_boiler: {service: adc}\n  meters: {service: wmbus, key: "secret:meter"}\n  far: {service: adc, host: elsewhere}\n'
+        "topics:\n  cellar/water/volume: {from: meters, key: secret:meter.cellar}\n"
+    )
+    done = constellation("--config", topics, "units", "--install", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / str(units.UNITS).lstrip("/")
+    assert "char-i2c" in (folder / "constellation@adc_boiler.service.d" / "rights.conf").read_text()
+    secrets = (folder / "constellation@meters.service.d" / "secrets.conf").read_text()
+    assert secrets.splitlines()[1:] == [
+        "LoadCredential=meter:/etc/constellation/credentials/meter",
+        "LoadCredential=meter.cellar:/etc/constellation/credentials/meter.cellar",
+    ]
+    assert "192.168.0.0/16" in (folder / "constellation@.service.d" / "broker.conf").read_text()
+    assert not list(folder.glob("constellation@far*"))
+    assert "missing: /etc/constellation/credentials/meter.cellar" in done.stdout
+
+
+def test_a_dry_run_says_all_and_does_nothing(tmp_path: Path) -> None:
+    topics = tmp_path / "topics.yaml"
+    topics.write_text("sources:\n  onewire: {}\n")
+    done = constellation("--config", topics, "units", "--install", "--dry-run", "--root", tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert "would have enabled constellation@onewire.service" in done.stdout
+    assert not (tmp_path / "root").exists()
+
+
+def test_another_topics_yaml_than_the_installed_one_is_refused(tmp_path: Path) -> None:
+    topics = tmp_path / "topics.yaml"
+    topics.write_text("sources:\n  onewire: {}\n")
+    assert constellation("--config", topics, "units", "--install", "--root", tmp_path / "root").returncode == 0
+    topics.write_text("sources:\n  onewire: {every: 5s}\n")
+    done = constellation("--config", topics, "units", "--install", "--root", tmp_path / "root")
+    assert done.returncode != 0
+    assert "says something else" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- under a real systemd ---------------------------------------------------------------------------------------------
+
+TOPICS = """\
+broker: {ca: /etc/constellation/ca.crt, password: "secret:mqtt.{instance}"}
+sources:
+  onewire: {every: 500ms, stale: 2s, heartbeat: 2s, bus: /srv/w1}
+  host: {every: 1s, heartbeat: 2s}
+  far: {service: onewire, host: elsewhere}
+subscribers:
+  archive: {}
+topics:
+  boiler/water/temperature: {from: onewire, id: 28-0316a4f1c9ff}
+  boiler/flue/temperature: {from: onewire, id: 28-0316a4f1d2aa}
+  house/pi/memory_usage: {from: host}
+"""
+WATER, FLUE = "28-0316a4f1c9ff", "28-0316a4f1d2aa"
+
+
+class Lab:
+    """A booted container with an installed house in it, and an ear on its broker."""
+
+    def __init__(self, project: Path) -> None:
+        self._boot = subprocess.Popen(
+            [CONTAINER, "boot", project],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        words = self._boot.stdout.readline().split()
+        if not words:
+            code, said = self._boot.wait(30), self._boot.stderr.read().strip()
+            self._boot.stdin.close()
+            self._boot.stdout.close()
+            self._boot.stderr.close()
+            if code == NOT_HERE:
+                pytest.skip(f"no container with systemd on this host: {said}")
+            pytest.fail(f"container.sh ended with {code}: {said}")
+        self._enter = [CONTAINER, "enter", words[1]]
+        self.heard: list[tuple[float, str, str]] = []
+        self._ear: subprocess.Popen[str] | None = None
+
+    def close(self) -> None:
+        for end in (self._boot.stdin, self._boot.stdout, self._boot.stderr):
+            end.close()
+        self._boot.wait(30)
+        if self._ear:
+            self._ear.wait(10)
+            self._ear.stdout.close()
+
+    def run(self, *command: str | Path, text: str | None = None, check: bool = True) -> str:
+        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, input=text, timeout=30)
+        assert done.returncode == 0 or not check, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file inside, at once as a whole."""
+        self.run("sh", "-c", f"mkdir -p $(dirname {path}) && cat >{path}.new && mv {path}.new {path}", text=text)
+
+    def plug(self, *sensors: tuple[str, float]) -> None:
+        """Plug simulated sensors in, with their temperatures."""
+        lines = "".join(f"Tree(Path('/srv/w1')).set({sensor!r}, {celsius})\n" for sensor, celsius in sensors)
+        program = f"from pathlib import Path\nfrom services.simulators.onewire import Tree\n{lines}"
+        self.run(CONSTELLATION.with_name("python"), "-c", program)
+
+    def listen(self) -> None:
+        """Hear all messages from now on, as a person with the operator's mosquitto_sub does."""
+        command = ["env", "XDG_CONFIG_HOME=/etc/constellation/operator", "mosquitto_sub", "-v", "-t", "home/#"]
+        self._ear = subprocess.Popen([*self._enter, *command], stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._hear, args=(self._ear.stdout,), daemon=True).start()
+
+    def _hear(self, lines: Any) -> None:
+        try:
+            for line in lines:
+                topic, _, payload = line.rstrip("\n").partition(" ")
+                self.heard.append((time.monotonic(), topic, payload))
+        except ValueError:  # closed
+            return
+
+    def last(self, topic: str) -> Any:
+        found = [payload for _, heard, payload in list(self.heard) if heard == topic]
+        if not found:
+            return None
+        return json.loads(found[-1]) if found[-1][:1] == "{" else found[-1]
+
+    def wait(self, topic: str, accept: Callable[[Any], bool], timeout: float = 10) -> Any:
+        wait_for(
+            lambda: (value := self.last(topic)) is not None and accept(value),
+            timeout,
+            f"{topic} (last {self.last(topic)!r})",
+        )
+        return self.last(topic)
+
+    def show(self, instance: str, name: str) -> str:
+        return self.run("systemctl", "show", "-P", name, f"constellation@{instance}").strip()
+
+    def pid(self, instance: str) -> int:
+        return int(self.show(instance, "MainPID"))
+
+    def journal(self, *matches: str) -> str:
+        self.run("journalctl", "--sync")
+        return self.run("journalctl", "--no-pager", "-o", "cat", *matches, check=False)
+
+    def start_counter(self, instance: str) -> int:
+        return (self.last(f"home/service/{instance}/health") or {}).get("start", 0)
+
+    def fresh(self, topic: str, timeout: float = 10) -> Any:
+        """Wait for a reading that comes after this moment."""
+        now = time.monotonic()
+        wait_for(
+            lambda: any(at > now and heard == topic for at, heard, _ in list(self.heard)), timeout, f"a new {topic}"
+        )
+        return self.last(topic)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    lab = Lab(PROJECT)
+    try:
+        lab.plug((WATER, 61.5), (FLUE, 120.25))
+        lab.write("/etc/constellation/topics.yaml", TOPICS)
+        lab.installed = lab.run(CONSTELLATION, "units", "--install")
+        lab.run("systemctl", "start", "mosquitto")
+        lab.listen()
+        lab.run("systemctl", "start", "constellation.target")
+        for instance in ("onewire", "host", "archive"):
+            lab.wait(f"home/service/{instance}/status", lambda status: status == "online", 20)
+        yield lab
+    finally:
+        lab.close()
+
+
+def test_the_target_starts_exactly_what_topics_yaml_gives_to_this_host(lab: Lab) -> None:
+    listed = lab.run("systemctl", "list-units", "--plain", "--no-legend", "--all", "constellation@*")
+    found = {line.split()[0]: line.split()[2] for line in listed.splitlines()}
+    assert found == {f"constellation@{name}.service": "active" for name in ("onewire", "host", "archive")}
+    said = lab.run(CONSTELLATION, "units")
+    assert re.search(r"(?m)^onewire +onewire +enabled +active \(running\): running", said)
+    assert "far runs on elsewhere" in said
+    assert lab.run("systemctl", "is-enabled", "constellation.target").strip() == "enabled"
+
+
+def test_a_hardened_unit_still_does_its_work(lab: Lab) -> None:
+    assert lab.wait("home/data/boiler/water/temperature", bool)["value"] == 61.5
+    assert lab.wait("home/data/boiler/flue/temperature", bool)["value"] == 120.25
+    assert 0 < lab.wait("home/data/house/pi/memory_usage", bool)["value"] < 100
+    status = dict(line.split(":", 1) for line in lab.run("cat", f"/proc/{lab.pid('onewire')}/status").splitlines())
+    assert int(status["CapEff"], 16) == 0
+    assert (status["Seccomp"].strip(), status["NoNewPrivs"].strip()) == ("2", "1")
+    assert status["Uid"].split()[0] != "0"
+    database = "/var/lib/constellation/archive/archive.sqlite"
+    count = f"import sqlite3; print(*sqlite3.connect({database!r}).execute('select count(*) from readings').fetchone())"
+    wait_for(lambda: int(lab.run("python3", "-c", count)) > 2, what="readings in the archive")
+    wait_for(lambda: lab.last("home/service/archive/stored/onewire"), what="the mark")
+
+
+CLOCK = """\
+import ctypes, time
+assert ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) >= 0
+try:
+    time.clock_settime(time.CLOCK_REALTIME, time.time())
+except PermissionError:
+    print("read, not set")
+"""
+
+
+def test_a_unit_may_ask_whether_the_clock_is_synchronised_and_not_set_it(lab: Lab) -> None:
+    lab.write("/srv/clock.py", CLOCK)
+    lab.write(
+        "/etc/systemd/system/constellation@host.service.d/test.conf", "[Service]\nExecStartPre=python3 /srv/clock.py\n"
+    )
+    lab.run("systemctl", "daemon-reload")
+    lab.run("systemctl", "restart", "constellation@host")
+    assert "read, not set" in lab.journal("-u", "constellation@host")
+    lab.run("rm", "/etc/systemd/system/constellation@host.service.d/test.conf")
+    lab.run("systemctl", "daemon-reload")
+
+
+def test_nobody_but_root_reads_passwords_and_a_unit_sees_its_own_alone(lab: Lab) -> None:
+    inside = f"/proc/{lab.pid('onewire')}/root"
+    assert lab.run("ls", f"{inside}/run/credentials/constellation@onewire.service").split() == ["mqtt.onewire"]
+    look = ["setpriv", "--reuid=constellation", "--regid=constellation", "--clear-groups", "cat"]
+    assert lab.run(*look, "/etc/constellation/credentials/mqtt.archive", check=False) == ""
+    assert lab.run(*look, "/etc/constellation/operator/mosquitto_sub", check=False) == ""
+    assert lab.run("cat", "/etc/constellation/credentials/mqtt.archive")
+    said = lab.run(*look[:-1], "sh", "-c", f"{CONSTELLATION} units --install 2>&1", check=False)
+    assert said.splitlines()[-1].endswith("run this as root, with sudo")
+    assert "Traceback" not in said
+
+
+def test_installing_again_changes_nothing(lab: Lab) -> None:
+    assert "enabled constellation@onewire.service" in lab.installed
+    pid = lab.pid("onewire")
+    assert (
+        lab.run(CONSTELLATION, "units", "--install") == "everything is installed as topics.yaml asks; nothing changed\n"
+    )
+    assert lab.pid("onewire") == pid
+
+
+def test_restarting_one_leaves_the_others_alone_and_nobody_is_called_offline_for_long(lab: Lab) -> None:
+    others = {name: lab.pid(name) for name in ("archive", "host")}
+    start = lab.start_counter("onewire")
+    lab.run("systemctl", "restart", "constellation@onewire")
+    lab.wait("home/service/onewire/health", lambda health: health["start"] == start + 1)
+    lab.wait("home/service/onewire/status", lambda status: status == "online")
+    lab.fresh("home/data/boiler/water/temperature")
+    assert {name: lab.pid(name) for name in others} == others
+    assert "stopped: signal SIGTERM" in lab.journal("-u", "constellation@onewire")
+
+
+def test_a_killed_service_is_back_before_anyone_calls_it_offline(lab: Lab) -> None:
+    before, start, restarts = lab.pid("onewire"), lab.start_counter("onewire"), int(lab.show("onewire", "NRestarts"))
+    heard = len(lab.heard)
+    lab.run("kill", "-9", str(before))
+    lab.wait("home/service/onewire/health", lambda health: health["start"] == start + 1)
+    lab.fresh("home/data/boiler/water/temperature")
+    assert lab.pid("onewire") != before
+    assert int(lab.show("onewire", "NRestarts")) == restarts + 1
+    assert "offline" not in [
+        payload for _, topic, payload in lab.heard[heard:] if topic == "home/service/onewire/status"
+    ]
+    assert "Main process exited, code=killed, status=9/KILL" in lab.journal("-u", "constellation@onewire")
+
+
+def test_a_service_that_stands_still_is_ended_by_its_watchdog_and_started_again(lab: Lab) -> None:
+    lab.write(
+        "/etc/systemd/system/constellation@onewire.service.d/test.conf", "[Service]\nWatchdogSec=1\nTimeoutAbortSec=2\n"
+    )
+    lab.run("systemctl", "daemon-reload")
+    lab.run("systemctl", "restart", "constellation@onewire")
+    lab.fresh("home/data/boiler/water/temperature")
+    before, start = lab.pid("onewire"), lab.start_counter("onewire")
+    lab.run("kill", "-STOP", str(before))
+    lab.wait("home/service/onewire/health", lambda health: health["start"] == start + 1, 15)
+    assert lab.pid("onewire") != before
+    assert "Watchdog timeout" in lab.journal("-u", "constellation@onewire")
+    lab.fresh("home/data/boiler/water/temperature")
+    lab.run("rm", "/etc/systemd/system/constellation@onewire.service.d/test.conf")
+    lab.run("systemctl", "daemon-reload")
+    lab.run("systemctl", "restart", "constellation@onewire")
+    lab.fresh("home/data/boiler/water/temperature")
+
+
+def test_systemd_journal_and_topics_agree_on_a_sensor_that_falls_silent(lab: Lab) -> None:
+    flue = "home/data/boiler/flue/temperature"
+    lab.fresh(flue)
+    lab.run("rm", "-r", f"/srv/w1/{FLUE}")
+    lab.wait("home/service/onewire/health", lambda health: health["stale"] == ["boiler/flue/temperature"])
+    lab.wait(flue, lambda payload: payload in ("", "(null)"))
+    assert lab.show("onewire", "ActiveState") == "active"
+    wait_for(lambda: lab.show("onewire", "StatusText").startswith("degraded"), what="STATUS degraded")
+    said = lab.journal(f"TOPIC={flue}")
+    assert said.count("is silent for") == 1
+    assert lab.journal("TOPIC=home/data/boiler/water/temperature") == ""
+    lab.plug((FLUE, 99.5))
+    assert lab.fresh(flue)["value"] == 99.5
+    lab.wait("home/service/onewire/health", lambda health: not health["stale"])
+    assert "is back: 99.5" in lab.journal(f"TOPIC={flue}")
+
+
+def test_reload_takes_a_changed_file_over_and_refuses_a_broken_one(lab: Lab) -> None:
+    pid = lab.pid("onewire")
+    lab.plug(("28-0000000000aa", 8.5))
+    lab.write(
+        "/etc/constellation/topics.yaml", TOPICS + "  shed/room/temperature: {from: onewire, id: 28-0000000000aa}\n"
+    )
+    lab.run("systemctl", "reload", "constellation@onewire")
+    assert lab.wait("home/data/shed/room/temperature", bool)["value"] == 8.5
+    lab.write("/etc/constellation/topics.yaml", TOPICS.replace("from: onewire", "from: onewier", 1))
+    lab.run("systemctl", "reload", "constellation@onewire")
+    place = "/etc/constellation/topics.yaml:9: topics.boiler/water/temperature.from: no source is named 'onewier'"
+    wait_for(lambda: place in lab.journal("-u", "constellation@onewire"), what="the line in the journal")
+    assert lab.fresh("home/data/shed/room/temperature")["value"] == 8.5
+    assert lab.show("onewire", "ActiveState") == "active"
+    lab.write("/etc/constellation/topics.yaml", TOPICS)
+    lab.run("systemctl", "reload", "constellation@onewire")
+    lab.wait("home/data/shed/room/temperature", lambda payload: payload in ("", "(null)"))
+    assert lab.pid("onewire") == pid
+
+
+SOURCE = '''"""Counts, as an example of a source of the user's own."""
+
+from collections.abc import Iterator
+
+from bootstrap_lib import InstanceOptions, Sample, Source, Topic
+from bootstrap_lib.control import Nothing
+
+
+class Counting(Source):
+    """One, two, three."""
+
+    options: InstanceOptions
+    topics: tuple[Topic[Nothing], ...]
+
+    def samples(self) -> Iterator[Sample]:
+        """Count."""
+        number = 0.0
+        while self.tick():
+            number += 1
+            yield self.topics[0], number
+'''
+
+
+def test_a_source_is_added_as_one_file_and_its_lines(lab: Lab) -> None:
+    pids = {name: lab.pid(name) for name in ("onewire", "archive", "host")}
+    lab.write("/etc/constellation/services/counting.py", SOURCE)
+    text = TOPICS.replace("  far:", "  counting: {every: 500ms, heartbeat: 2s}\n  far:")
+    lab.write("/etc/constellation/topics.yaml", text + "  shed/test/temperature: {from: counting}\n")
+    said = lab.run(CONSTELLATION, "units", "--install")
+    assert "enabled constellation@counting.service" in said
+    lab.run("systemctl", "start", "constellation@counting")
+    lab.wait("home/service/counting/status", lambda status: status == "online")
+    assert lab.fresh("home/data/shed/test/temperature")["unit"] == "°C"
+    assert {name: lab.pid(name) for name in pids} == pids
+    touched = lab.run("sh", "-c", f"touch {PROJECT}/services/x 2>&1", check=False)
+    assert "Read-only file system" in touched  # so the project itself has not changed
+
+
+def test_an_instance_that_topics_yaml_no_longer_has_is_disabled_and_stopped(lab: Lab) -> None:
+    lab.write("/etc/constellation/topics.yaml", TOPICS)
+    said = lab.run(CONSTELLATION, "units", "--install")
+    assert "disabled constellation@counting.service: topics.yaml no longer gives it to this host" in said
+    wait_for(lambda: lab.show("counting", "ActiveState") == "inactive", what="its end")
+    lab.wait("home/service/counting/status", lambda status: status == "offline")
+
+
+def test_a_unit_that_fails_again_and_again_is_told_to_people(lab: Lab) -> None:
+    lab.write(
+        "/etc/systemd/system/constellation@onewire.service.d/test.conf",
+        "[Unit]\nStartLimitBurst=2\n[Service]\nRestartSec=100ms\nExecStartPre=/bin/false\n",
+    )
+    lab.run("systemctl", "daemon-reload")
+    lab.run("systemctl", "restart", "constellation@onewire", check=False)
+    told = wait_for(lambda: [line for line in list(lab.heard) if line[1].startswith("home/notify/")], 20, "a message")
+    assert json.loads(told[0][2])["text"].startswith("onewire on ")
+    assert "fails again and again" in lab.journal("-u", "constellation-failure@onewire")
+    wait_for(
+        lambda: "run-" in lab.run("systemctl", "list-timers", "--all", "--plain"), what="the timer of the next try"
+    )
+    lab.run("rm", "/etc/systemd/system/constellation@onewire.service.d/test.conf")
+    lab.run("systemctl", "daemon-reload")
+    lab.run("systemctl", "reset-failed", "constellation@onewire")
+    lab.run("systemctl", "start", "constellation@onewire")
+    lab.fresh("home/data/boiler/water/temperature")
+
+
+def test_the_doctor_finds_a_broken_house_and_says_what_mends_it(lab: Lab) -> None:
+    well = lab.run(CONSTELLATION, "doctor", check=False)
+    assert "ok    broker: localhost:8883 takes the operator" in well
+    lab.run("chmod", "644", "/etc/constellation/credentials/mqtt.host")
+    lab.run("systemctl", "stop", "mosquitto")
+    ill = lab.run(CONSTELLATION, "doctor", check=False)
+    assert "mend it: sudo chmod 600 /etc/constellation/credentials/mqtt.host" in ill
+    assert "WRONG broker: no connection to the broker at localhost:8883: Connection refused" in ill
+    lab.run("chmod", "600", "/etc/constellation/credentials/mqtt.host")
+    lab.run("systemctl", "start", "mosquitto")
+
+
+def test_the_target_stops_all(lab: Lab) -> None:
+    lab.run("systemctl", "stop", "constellation.target")
+    for name in ("onewire", "archive", "host"):
+        wait_for(lambda name=name: lab.show(name, "ActiveState") == "inactive", 20, f"end of {name}")
+    assert "Traceback" not in lab.journal("-u", "constellation@*")
