@@ -46,31 +46,20 @@ class Disconnected(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message from the broker, with the connection that brought it (see `Bus.acknowledge`)."""
+    """A message from the broker, with the connection that brought it (see `Bus.acknowledge`).
+
+    `sequence` is the user property `seq` of a reading; `response_topic` and `correlation` are what an MQTT 5 client
+    wants of an answer. paho's own properties are not kept: they weigh 6 kB, and a batch waits to be acknowledged.
+    """
 
     topic: str
     payload: bytes
     retained: bool
     mid: int
     connection: int
-    properties: Properties | None
-
-    def user_property(self, name: str) -> str | None:
-        """Value of an MQTT 5 user property, if it is there."""
-        for key, value in getattr(self.properties, "UserProperty", ()):
-            if key == name:
-                return str(value)
-        return None
-
-    @property
-    def response_topic(self) -> str | None:
-        """Where an MQTT 5 client wants its answer."""
-        return getattr(self.properties, "ResponseTopic", None)
-
-    @property
-    def correlation(self) -> bytes | None:
-        """What the client wants to find in the answer again."""
-        return getattr(self.properties, "CorrelationData", None)
+    sequence: str | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
 
 
 class Published(NamedTuple):
@@ -242,9 +231,11 @@ class Bus:
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         mid = message.mid if message.qos else 0
-        self._post(
-            Message(message.topic, bytes(message.payload), message.retain, mid, self._connection, message.properties)
-        )
+        given = vars(message.properties) if message.properties is not None else {}
+        sequence = next((value for name, value in given.get("UserProperty", ()) if name == "seq"), None)
+        answer = given.get("ResponseTopic"), given.get("CorrelationData")
+        payload = bytes(message.payload)
+        self._post(Message(message.topic, payload, message.retain, mid, self._connection, sequence, *answer))
 
     def _on_publish(self, _client: mqtt.Client, _data: Any, mid: int, code: Any, _properties: Any) -> None:
         self._post(Published(mid, str(code).lower() if code.is_failure else None))

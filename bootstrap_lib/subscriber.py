@@ -160,9 +160,8 @@ class Subscriber(Service):
             self.bury(message, f"{type(error).__name__}: {reason_of(error)}")
 
     def _reading(self, name: str, message: Message) -> None:
-        tag = message.user_property("seq") if message.properties is not None else None
         try:
-            sequence = Sequence.parse(tag) if tag else None
+            sequence = Sequence.parse(message.sequence) if message.sequence else None
         except ValueError:
             sequence = None
         if not message.payload:

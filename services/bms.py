@@ -124,9 +124,10 @@ class Bms(Source):
             self._save()
 
     def _recall(self) -> None:
-        self._saved = stored.load(self.state_folder / "energy.json", dict[str, Energy], {})
+        before = stored.load(self.state_folder / "energy.json", dict[str, Energy], {})
+        self._saved = dict.fromkeys(self.options.batteries, Energy()) | before
         gap = max(LONGEST_GAP, 3 * self.options.every)
-        self._estimates = {name: Estimates(self._saved.get(name, Energy()), gap) for name in self.options.batteries}
+        self._estimates = {name: Estimates(self._saved[name], gap) for name in self.options.batteries}
 
     def _derive(self, moment: float, name: str, measured: dict[str, Value]) -> dict[str, Value | None]:
         """Add what follows from samples in time; only energy that is saved is told, so that it never goes backwards."""
@@ -134,7 +135,7 @@ class Bms(Source):
         remaining = self._estimates[name].take(moment, power, current, charge)
         if moment - self._saved_at >= SAVE_AFTER and self._save():
             self._saved_at = moment
-        energy = self._saved.get(name, Energy())
+        energy = self._saved[name]
         return {
             "remaining_duration": remaining,
             "charged_energy": energy.charged,

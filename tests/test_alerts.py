@@ -65,7 +65,7 @@ def home(house: House, ear: Ear, tree: Tree, phone: Pushover, tmp_path: Path) ->
     return house
 
 
-def write(house: House, tree: Tree, phone: Pushover, settle: str = "3s", more: str = "") -> None:
+def write(house: House, tree: Tree, phone: Pushover, settle: str = "2s", more: str = "") -> None:
     house.write(HOUSE.format(bus=tree.root, url=phone.url, settle=settle, more=more))
 
 
@@ -134,14 +134,14 @@ def test_an_unplugged_sensor_a_dead_service_and_a_pause(home: House, ear: Ear, t
     tree.set(FLUE, 50.0)
     is_told(phone, "Silent boiler flue temperature", "Over: Silent boiler flue temperature")
     assert ear.ask("onewire", "pause")["status"] == "ok"
-    time.sleep(4.5)  # longer than silence, its `for`, and the gathering
+    time.sleep(4)  # longer than silence, its `for`, and the gathering
     assert len(phone.taken) == 2
     ear.ask("onewire", "resume")
     ear.wait("home/data/boiler/water/temperature", lambda value: value != b"")
     home.kill("onewire")
     ear.wait("home/alert/dead", state("firing"), timeout=20)
     wait_for(lambda: told(phone)[2:] == ["Dead"], what="the dead service")
-    time.sleep(2)
+    time.sleep(0.5)
     assert told(phone)[2:] == ["Dead"], "what explains the silence is told, the silence is not"
     home.start("onewire")
     wait_for(lambda: told(phone)[3:] == ["Over: Dead"], what="its end")
@@ -151,16 +151,16 @@ def test_an_unplugged_sensor_a_dead_service_and_a_pause(home: House, ear: Ear, t
 def test_a_broker_and_a_service_that_restart_alarm_nobody(
     home: House, ear: Ear, broker: Broker, tree: Tree, phone: Pushover
 ) -> None:
-    time.sleep(3.2)  # settled: silence would be believed now
+    time.sleep(2.2)  # settled: silence would be believed now
     broker.stop()
-    time.sleep(5)  # twice what makes a topic stale
+    time.sleep(4)  # twice what makes a topic stale
     broker.start()
     home.stop("onewire")
     home.start("onewire")
     ear.heard.clear()
     ear.wait("home/data/boiler/water/temperature", timeout=15)
     ear.wait("home/service/alerts/health", timeout=15)
-    time.sleep(4)
+    time.sleep(3.5)
     assert not phone.taken
 
 
@@ -255,3 +255,16 @@ def test_recorded_readings_are_replayed_by_the_command(house: House, tmp_path: P
     assert "line 1" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == os.EX_UNAVAILABLE
+
+
+def test_a_wrong_rule_is_found_by_check_with_its_line(house: House, tmp_path: Path) -> None:
+    text = HOUSE.format(bus=tmp_path, url="http://127.0.0.1:9", settle="1s", more=", notify: pushove")
+    house.write(text.replace("clear: 80", "clear: 90").replace("inhibited_by: dead", "inhibitedby: dead"))
+    command = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), "check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=PROJECT)
+    assert done.returncode == os.EX_CONFIG
+    assert "did you mean 'pushover'?" in done.stderr
+    assert "unknown key 'inhibitedby', did you mean 'inhibited_by'?" in done.stderr
+    house.write(text.replace("clear: 80", "clear: 90"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=PROJECT)
+    assert "topics.yaml:13: alerts.hot.clear: it would be over at 90 and begin at 85" in done.stderr

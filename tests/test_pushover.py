@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Broker, Ear, House, wait_for
 
+from services.links import notifier
 from services.links.notifier import Queued
 from services.protocols.notices import Notice
 from services.simulators.pushover import Pushover
@@ -103,6 +104,10 @@ def test_a_message_arrives_once_with_all_that_it_says(house: House, ear: Ear, ph
     assert answer(ear, "long")["state"] == "delivered"
     assert [len(fields["message"]) for fields in phone.taken] == [10, 1024]
     assert phone.most_connections <= 2
+    phone.remaining = 400
+    notify(ear, "scarce")
+    assert answer(ear, "scarce")["state"] == "delivered"
+    assert house.log("pushover").count("only 399 of 10000 messages are left this month") == 1
     no_secret(house)
 
 
@@ -266,6 +271,31 @@ def test_nonsense_on_the_topic_is_put_aside_and_missing_secrets_are_said(
     assert process.wait(10) != 0
     assert "secret 'none' is not there" in house.log("other")
     house.processes.pop("other")
+
+
+def test_a_delivery_that_hangs_is_given_up_and_no_more_than_two_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifier, "DEADLINE", 0.05)
+    renewed: list[int] = []
+    results: list[str | None] = []
+    courier: notifier.Courier[str] = notifier.Courier(lambda: renewed.append(1))
+    end = threading.Event()
+
+    def hang() -> str:
+        end.wait()
+        return "late"
+
+    for _ in range(2):
+        assert courier.free
+        courier.run(hang, results.append)
+        assert not courier.free
+        time.sleep(0.06)
+        courier.poll()
+    assert (results, len(renewed), courier.free) == ([None, None], 2, False)
+    end.set()
+    wait_for(lambda: courier.free)
+    courier.run(lambda: "good", results.append)
+    wait_for(lambda: courier.poll() or results[2:])
+    assert results == [None, None, "good"]
 
 
 def test_the_text_of_a_repeat_says_that_it_is_one() -> None:

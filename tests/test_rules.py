@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import textwrap
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -320,6 +323,15 @@ class TestSilence:
     def test_what_was_never_heard_is_silent_too(self) -> None:
         scene = Scene({"silent": {"stale": WATER}})
         scene.wait(100)
+        assert scene.titles == ["Silent"]
+
+    def test_a_new_rule_on_a_slow_topic_waits_for_its_silence(self) -> None:
+        scene = Scene(HOT)
+        scene.wait(7200)
+        scene.reload(HOT | {"silent": {"stale": METER}})
+        scene.wait(3500)
+        assert not scene.told
+        scene.wait(200)
         assert scene.titles == ["Silent"]
 
     def test_a_service_is_dead_without_its_beats_and_at_once_with_its_will(self) -> None:
@@ -760,3 +772,20 @@ def test_on_the_recording_the_outage_and_the_silence_are_announced_once_and_take
         ("silent", "firing", "04-25T13:4"),
         ("silent", "ok", "04-25T21:1"),
     ]
+
+
+def test_the_recipes_of_the_documentation_can_be_used() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "alerts.md").read_text()
+    block = re.search(r"## Recipes\n\n((?:    .*\n|\n)+)", text)
+    assert block is not None
+    entries = yaml.safe_load(textwrap.dedent(block[1]))["alerts"]
+    assert len(entries) > 10
+    words = {"phase": ("off",)}
+    names = {name for entry in entries.values() for name in re.findall(r"[a-z_]+/[a-z_]+/[a-z_0-9]+", str(entry))}
+    kinds = {"fault": "switch", "volume": "counter"}
+    topics = {
+        name: Line(kind=kinds.get(name.rpartition("_")[2].rpartition("/")[2], "gauge"), states=words.get(name, ()))
+        for name in names
+    }
+    house = House(topics, ("onewire", "archive"), ("pushover", "mail"))
+    assert problems(house, **entries) == []

@@ -76,21 +76,33 @@ def test_an_instance_gets_the_rights_of_its_service_and_its_secrets(tmp_path: Pa
     topics = tmp_path / "topics.yaml"
     topics.write_text(
         "broker: {host: hub.local}\n"
-        'sources:\n  adc_boiler: {service: adc}\n  meters: {service: wmbus, key: "secret:meter"}\n  far: {service: adc, host: elsewhere}\n'
-        "topics:\n  cellar/water/volume: {from: meters, key: secret:meter.cellar}\n"
+        "sources:\n  adc_boiler: {service: adc}\n  meters: {service: wmbus}\n  far: {service: adc, host: elsewhere}\n"
+        "topics:\n"
+        "  cellar/water/volume: {from: meters, meter: 12345678, secret: secret:water}\n"
+        "  cellar/heat/energy: {from: meters, meter: 87654321, secret: secret:heat}\n"
+        "  cellar/gas/energy: {from: meters, meter: 11111111, secret: secret:gas}\n"
     )
+    credentials = tmp_path / "etc" / "constellation" / "credentials"
+    credentials.mkdir(parents=True)
+    for name in ("water", "wmbus.12345678", "meters.other", "pushover.token", "mqtt.far"):
+        (credentials / name).write_text("x\n")
+    kept = tmp_path / "var/lib/constellation/meters/secrets/heat"  # by the service itself, given over MQTT
+    kept.parent.mkdir(parents=True)
+    kept.touch()
     done = constellation("--config", topics, "units", "--install", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / str(units.UNITS).lstrip("/")
     assert "char-i2c" in (folder / "constellation@adc_boiler.service.d" / "rights.conf").read_text()
     secrets = (folder / "constellation@meters.service.d" / "secrets.conf").read_text()
     assert secrets.splitlines()[1:] == [
-        "LoadCredential=meter:/etc/constellation/credentials/meter",
-        "LoadCredential=meter.cellar:/etc/constellation/credentials/meter.cellar",
+        f"LoadCredential={name}:/etc/constellation/credentials/{name}"
+        for name in ("meters.other", "water", "wmbus.12345678")
     ]
+    assert not (folder / "constellation@adc_boiler.service.d" / "secrets.conf").exists()
     assert "192.168.0.0/16" in (folder / "constellation@.service.d" / "broker.conf").read_text()
     assert not list(folder.glob("constellation@far*"))
-    assert "missing: /etc/constellation/credentials/meter.cellar" in done.stdout
+    missing = [line for line in done.stdout.splitlines() if line.startswith("missing: meters")]
+    assert [line.split()[3] for line in missing if "mqtt" not in line] == ["/etc/constellation/credentials/gas:"]
 
 
 def test_a_dry_run_says_all_and_does_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     constellation decode wmbus --key 000102030405060708090A0B0C0D0E0F telegrams.txt
     constellation decode jbd < notifications.txt
 
-For people with an unknown meter or battery. With `wmbus` a second word on a line is that telegram's key.
+For people with an unknown meter or battery.
 """
 
 import argparse
@@ -16,7 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
 
-_PROTOCOLS: Final = {"wmbus": "services.protocols.wmbus", "jbd": "services.protocols.jbd"}
+_PROTOCOLS: Final = {
+    "wmbus": "Telegrams of meters by wireless M-Bus; a second word on a line is that telegram's key.",
+    "jbd": "Notified fragments of a JBD (Xiaoxiang) battery.",
+}
 _KEY_SIZE: Final = 16
 _BLOCK: Final = 1 << 16
 """Bytes that are read and written at once where there is plenty."""
@@ -28,9 +31,12 @@ _REPORT: Final = 0.5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `decode` takes."""
-    parser.add_argument("protocol", choices=tuple(_PROTOCOLS), help="what the lines are")
-    parser.add_argument("--key", metavar="HEX", type=_key, help="key of the meter, 32 hexadecimal digits (wmbus)")
-    parser.add_argument("file", nargs="?", type=Path, help="where the lines are (default: standard input)")
+    protocols = parser.add_subparsers(dest="protocol", metavar="PROTOCOL", required=True)
+    for name, what in _PROTOCOLS.items():
+        protocol = protocols.add_parser(name, help=what, description=what)
+        if name == "wmbus":
+            protocol.add_argument("--key", metavar="HEX", type=_key, help="key of the meter, 32 hexadecimal digits")
+        protocol.add_argument("file", nargs="?", type=Path, help="where the lines are (default: standard input)")
 
 
 def _key(text: str) -> bytes:
@@ -45,10 +51,7 @@ def _key(text: str) -> bytes:
 
 def main(arguments: argparse.Namespace) -> int:
     """Decode line by line; what comes slowly is answered at once, what comes fast in blocks."""
-    if arguments.key is not None and arguments.protocol != "wmbus":
-        print(f"constellation decode: {arguments.protocol} has no keys: leave --key out", file=sys.stderr)
-        return os.EX_USAGE
-    decode = importlib.import_module(_PROTOCOLS[arguments.protocol]).decode_lines
+    decode = importlib.import_module(f"services.protocols.{arguments.protocol}").decode_lines
     if arguments.protocol == "wmbus":
         decode = partial(decode, key=arguments.key)
     try:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from bootstrap_lib import broker, catalog, clock
 from bootstrap_lib.client import Client
-from bootstrap_lib.commands.units import CONFIG, here, is_enabled, put_line, secrets_of, unit
+from bootstrap_lib.commands.units import CONFIG, given_to, here, is_enabled, missing_secrets, put_line, unit
 from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.installation import CREDENTIALS, SHIPPED, Installation
 from bootstrap_lib.registry import Instance, Registry, find_registry
@@ -199,19 +199,17 @@ def _credentials(system: Installation, registry: Registry, instances: list[Insta
         return
     right = 0
     for instance in instances:
-        for name in secrets_of(registry, instance):
-            file = folder / name
+        for name in missing_secrets(system, registry, instance):
+            mend = "sudo constellation units --install"
+            mend = mend if name.startswith("mqtt.") else f"{put_line(name)} && {mend}"
+            yield Finding("credentials", f"{instance.name} needs {folder / name}, which is missing", mend)
+        for file in (folder / name for name in (f"mqtt.{instance.name}", *given_to(system, registry, instance))):
             if not file.exists():
-                own = name.startswith("mqtt.")
-                yield Finding(
-                    "credentials",
-                    f"{instance.name} needs {file}, which is missing",
-                    "sudo constellation units --install" if own else put_line(name),
-                )
-            elif file.stat().st_mode & 0o077:
+                continue
+            if file.stat().st_mode & 0o077:
                 yield Finding("credentials", f"{file} can be read by others", f"sudo chmod 600 {file}")
             elif not file.read_text("utf-8").strip():
-                yield Finding("credentials", f"{file} is empty", put_line(name))
+                yield Finding("credentials", f"{file} is empty", put_line(file.name))
             else:
                 right += 1
     yield Finding("credentials", f"{right} in place")

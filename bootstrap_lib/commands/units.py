@@ -91,6 +91,24 @@ def secrets_of(registry: Registry, instance: Instance) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def given_to(installation: Installation, registry: Registry, instance: Instance) -> list[str]:
+    """Names of the files among the credentials that an instance's unit hands to it.
+
+    They are what its lines refer to, and those that bear its name or its service's (`wmbus.12345678`). What is missing is
+    left out: the unit could not start, and the service itself says better what it lacks.
+    """
+    names = {path.name for path in installation.files(f"{CREDENTIALS}/*")}
+    own = {name for name in names if name.startswith((f"{instance.name}.", f"{instance.service}."))}
+    return sorted(own | (names & set(secrets_of(registry, instance)[1:])))
+
+
+def missing_secrets(installation: Installation, registry: Registry, instance: Instance) -> list[str]:
+    """Names of the secrets that an instance's lines refer to and that neither the credentials nor its own folder hold."""
+    folders = (CREDENTIALS, Path("/var/lib/constellation", instance.name, "secrets"))
+    wanted = secrets_of(registry, instance)
+    return [name for name in wanted if not any(installation.path(folder / name).exists() for folder in folders)]
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -155,9 +173,9 @@ def _install(installation: Installation, registry: Registry) -> None:
     _broker(installation, registry)
     _units(installation, registry)
     _enable(installation, registry)
-    for name in (name for instance in here(registry) for name in secrets_of(registry, instance)):
-        if not installation.path(CREDENTIALS / name).exists() and not installation.dry_run:
-            print(f"missing: {CREDENTIALS / name}: write the secret into it ({put_line(name)})")
+    for instance in here(registry) if not installation.dry_run else ():
+        for name in missing_secrets(installation, registry, instance):
+            print(f"missing: {instance.name} needs {CREDENTIALS / name}: {put_line(name)}; then do this again")
     if not installation.changed:
         print("everything is installed as topics.yaml asks; nothing changed")
     elif live:
@@ -231,7 +249,7 @@ def _units(installation: Installation, registry: Registry) -> None:
         rights = SHIPPED / f"constellation@{instance.service}.service.d" / "rights.conf"
         if rights.exists():
             wanted[f"{unit(instance.name)}.d/rights.conf"] = rights.read_text("utf-8")
-        if more := secrets_of(registry, instance)[1:]:
+        if more := given_to(installation, registry, instance):
             lines = "".join(f"LoadCredential={name}:{CREDENTIALS / name}\n" for name in more)
             wanted[f"{unit(instance.name)}.d/secrets.conf"] = f"[Service]\n{lines}"
     for name, text in wanted.items():

@@ -237,7 +237,7 @@ class Notifier(Subscriber):
         self.courier.poll()
         if not self.courier.free:
             return
-        if self._dirty:
+        if self._dirty and not self._away:  # a disk that takes nothing must not keep people from being told
             self._flush_at = self._flush_at or time.monotonic()
             return
         entry = self._next()
@@ -250,7 +250,7 @@ class Notifier(Subscriber):
             self.courier.run(lambda: self.deliver(entry, picture), lambda outcome: self._settle_entry(entry, outcome))
 
     def _save(self) -> None:
-        """Write the queue down; a disk that takes nothing must not keep people from being told."""
+        """Write the queue down, at once; an error is counted."""
         try:
             state.save(self._file, self.kept)
         except OSError as error:

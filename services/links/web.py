@@ -1,6 +1,6 @@
 """One JSON document of a web service, asked for so that nothing the other side does can hang, fill or mislead us.
 
-Python's own http.client: requests would cost 3.4 MB more, and limits neither the time nor the size of an answer.
+Python's own http.client: requests would cost 5 MB more, and limits neither the time nor the size of an answer.
 """
 
 import functools

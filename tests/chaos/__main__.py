@@ -30,6 +30,9 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 SOURCES = ("sequence_a", "sequence_b")
 PATIENCE = 120.0
 
+TOGETHER = 0.3
+"""How often archive and broker go at once: then only the sources still have what was not committed."""
+
 
 def free_port() -> int:
     """A port of loopback."""
@@ -114,6 +117,8 @@ class Chaos:
 
     def _break(self) -> None:
         names = self.random.sample(sorted(self.victims), self.random.choices((1, 2, 3), (6, 3, 1))[0])
+        if self.random.random() < TOGETHER:
+            names = ["archive", "broker"]
         for name in names:
             victim = self.victims[name]
             if victim.process is None or victim.process.poll() is not None:

@@ -1,10 +1,11 @@
 """Our own code with one promise broken, to show that the chaos run would notice: `python -m tests.chaos.mutants NAME run …`."""
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from bootstrap_lib import cli, source, spool, subscriber
+from bootstrap_lib import cli, publisher, subscriber
 from services.protocols import marks
 
 
@@ -14,9 +15,7 @@ def mark_before_commit() -> None:
 
     def flush(self: Any) -> None:
         self.on_flushed()
-        import time
-
-        time.sleep(0.3)
+        time.sleep(0.5)
         plain(self)
 
     subscriber.Subscriber._flush = flush
@@ -34,24 +33,13 @@ def mark_past_a_gap() -> None:
 
 def forget_what_was_sent() -> None:
     """A source keeps nothing that the broker has taken: a PUBACK is trusted."""
-    plain = source.Source.on_published
+    plain = publisher.Publisher.on_published
 
     def on_published(self: Any, published: Any) -> None:
         plain(self, published)
         self.spool.confirm(self.spool.stream, self.spool.last)
 
-    source.Source.on_published = on_published
-
-
-def no_reservation() -> None:
-    """Numbers begin anew with each start."""
-    plain = spool.Spool.__init__
-
-    def init(self: Any, *arguments: Any) -> None:
-        plain(self, *arguments)
-        self._next = 1 + (self._next % 50)
-
-    spool.Spool.__init__ = init
+    publisher.Publisher.on_published = on_published
 
 
 MUTANTS: Final[dict[str, Callable[[], None]]] = {

@@ -136,7 +136,7 @@ class Engine:
         self._active: dict[str, _Alert] = {}
         self._gathering: dict[tuple[str, tuple[str, ...]], int] = {}
         self._paused: set[str] = set()
-        self._offset = 0
+        self._at = self._offset = 0
         self._resumed = 0
         self._suspended = False
         self._silence_at = 0
@@ -155,7 +155,7 @@ class Engine:
         self._signals, self._alerts, self._active = {}, {}, {}
         for watch in watches:
             if watch.key not in self._signals:
-                before = old_signals.get(watch.key, _Signal(0, heard=self._resumed))
+                before = old_signals.get(watch.key, _Signal(0, heard=self._at))
                 stale = before.stale if watch.key.startswith("service ") and before.stale else round(watch.stale * 1000)
                 self._signals[watch.key] = replace(before, stale=stale, alerts=[], silences=[])
             signal = self._signals[watch.key]
@@ -319,7 +319,7 @@ class Engine:
             for alert in signal.silences:
                 if alert.standing.met and not alert.standing.firing:
                     self._end(alert, alert.standing.since)
-        self._resumed, self._suspended = at, False
+        self._resumed, self._suspended, self._at = at, False, at
         self._silence_at = at
 
     def shift(self, step: int) -> None:
@@ -366,7 +366,7 @@ class Engine:
 
     def tick(self, at: int, wall: int) -> list[Announcement]:
         """Let time pass, and return what people must now be told. What is returned counts as told: keep it first."""
-        self._offset = wall - at
+        self._at, self._offset = at, wall - at
         if self._suspended:
             return []
         if at >= self._silence_at and at >= self._resumed + self._settle:

@@ -1,0 +1,470 @@
+"""The meters' service as a process: a real serial port, a real broker, and all that happens to dongles and telegrams."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROJECT, Broker, Ear, House, wait_for
+
+from bootstrap_lib.registry import MACHINE_FILE
+from services.links.meters import NEW_BEGINNING, Meters
+from services.links.wmbus import Dongle as Receiver
+from services.links.wmbus import Lines, ReceiverError
+from services.protocols import gateway, rtlwmbus
+from services.protocols.wmbus import Formats, encode
+from services.simulators.im871a import Dongle, Electricity, Heat, Shown, Water
+
+NUMBER, OTHER = "32666857", "12345678"
+KEY, OTHER_KEY = bytes(range(16)), bytes(range(1, 17))
+ENERGY = "home/data/house/meter/import_energy"
+TOPICS = """
+sources:
+  wmbus: {{device: {device}, every: 1s, stale: {stale}, heartbeat: 1s{more}}}
+topics:
+  house/meter/import_energy: {{from: wmbus, meter: 32666857}}
+  house/meter/import_power: {{from: wmbus, meter: 32666857}}
+  house/meter/signal: {{from: wmbus, meter: 32666857}}
+"""
+
+
+def omnipower(
+    energy: float, minutes: int, *, key: bytes | None = KEY, full: bool = True, number: str = NUMBER
+) -> bytes:
+    """A telegram of an OmniPower; `minutes` is how far it has counted."""
+    entries = encode.omnipower(energy, 0, 0.25, 0)
+    sender = encode.address("KAM", number, 0x30, 2)
+    message = encode.full(entries) if full else encode.compact(entries)
+    return encode.extended(sender, message, minutes << 4, key=key, access=minutes & 0xFF)
+
+
+def secrets(folder: Path, **keys: bytes) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, key in keys.items():
+        path = folder / f"wmbus.{name.lstrip('_')}"
+        path.touch(0o600)
+        path.write_text(key.hex())
+    return str(folder)
+
+
+@pytest.fixture
+def dongle(tmp_path: Path) -> Iterator[Dongle]:
+    with Dongle(tmp_path / "tty") as dongle:
+        yield dongle
+
+
+Begin = Callable[..., None]
+
+
+@pytest.fixture
+def begin(house: House, ear: Ear, dongle: Dongle, tmp_path: Path) -> Begin:
+    """Start the service on the dongle, and wait until the dongle hears."""
+
+    def start(more: str = "", topics: str = TOPICS, stale: str = "60s", key: bytes = KEY) -> None:
+        house.write(topics.format(device=dongle.link, stale=stale, more=more))
+        house.start("wmbus", CONSTELLATION_CREDENTIALS=secrets(tmp_path / "credentials", **{f"_{NUMBER}": key}))
+        ear.wait("home/service/wmbus/status")
+        wait_for(lambda: dongle.settings["mode"] != 2, what="the dongle's radio mode")
+
+    return start
+
+
+def counters(ear: Ear, name: str, least: int) -> int:
+    """Wait until a counter of health has reached a value."""
+    health = ear.wait("home/service/wmbus/health", lambda said: said and said["counters"].get(name, 0) >= least)
+    return health["counters"][name]
+
+
+class TestTelegrams:
+    def test_values_arrive_in_the_units_of_their_topics_with_the_signal(
+        self, begin: Begin, dongle: Dongle, ear: Ear
+    ) -> None:
+        begin()
+        assert dongle.hear(omnipower(2.06, 1))
+        assert ear.wait(ENERGY)["value"] == 2.06
+        power = ear.wait("home/data/house/meter/import_power")
+        assert (power["value"], power["unit"]) == (250.0, "W")
+        assert ear.wait("home/data/house/meter/signal")["value"] == -84.5
+
+    def test_noise_between_the_telegrams_loses_none(self, begin: Begin, dongle: Dongle, ear: Ear) -> None:
+        begin()
+        dongle.fault = "noise"
+        for minute in range(1, 31):
+            assert dongle.hear(omnipower(float(minute), minute))
+            time.sleep(0.02)
+        ear.wait(ENERGY, lambda reading: reading["value"] == 30.0)
+        assert [json.loads(payload)["value"] for payload in ear.all(ENERGY)] == [float(n) for n in range(1, 31)]
+        assert counters(ear, "noise_bytes", 100)
+
+    def test_a_wrong_checksum_gives_no_value(self, begin: Begin, dongle: Dongle, ear: Ear) -> None:
+        begin()
+        dongle.fault = "wrong_crc"
+        dongle.hear(omnipower(99.0, 1))
+        dongle.fault = None
+        dongle.hear(omnipower(3.0, 2))
+        assert ear.wait(ENERGY)["value"] == 3.0
+        assert len(ear.all(ENERGY)) == 1
+
+    def test_duplicates_replays_and_foreign_meters_are_counted_and_quiet(
+        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+    ) -> None:
+        begin()
+        old = omnipower(1.0, 5)
+        for telegram in (old, old, omnipower(2.0, 6), old, old, *[omnipower(7.0, 1, number=OTHER)] * 3):
+            dongle.hear(telegram)
+        assert counters(ear, "foreign", 3) == 3
+        assert counters(ear, "duplicates", 1) == 1
+        assert counters(ear, "replays", 2) == 2
+        assert [json.loads(payload)["value"] for payload in ear.all(ENERGY)] == [1.0, 2.0]
+        assert house.log("wmbus").count(OTHER) == 1
+
+    def test_a_wrong_key_is_said_once_for_a_topic_and_gives_no_value(
+        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+    ) -> None:
+        begin(key=OTHER_KEY)
+        for minute in range(1, 21):
+            dongle.hear(omnipower(1.0, minute))
+        assert counters(ear, "refused_key", 20) == 20
+        assert house.log("wmbus").count("The key is not this meter's") <= 4  # the meter's line, and its topics'
+        assert not ear.all(ENERGY)
+        assert KEY.hex() not in house.log("wmbus")
+        assert OTHER_KEY.hex() not in house.log("wmbus")
+
+    def test_a_plain_telegram_with_the_number_of_a_meter_with_a_key_is_not_believed(
+        self, begin: Begin, dongle: Dongle, ear: Ear
+    ) -> None:
+        begin()
+        dongle.hear(omnipower(66.0, 1, key=None))
+        assert counters(ear, "plain", 1) == 1
+        dongle.hear(omnipower(4.0, 2))
+        assert ear.wait(ENERGY)["value"] == 4.0
+        assert len(ear.all(ENERGY)) == 1
+
+    def test_after_a_restart_the_first_compact_telegram_is_read_and_a_replay_is_not(
+        self, begin: Begin, dongle: Dongle, ear: Ear, house: House, tmp_path: Path
+    ) -> None:
+        topics = """
+sources:
+  wmbus: {{device: {device}, every: 1s, stale: {stale}, heartbeat: 1s{more}}}
+topics:
+  house/meter/energy: {{from: wmbus, meter: 32666857}}
+  house/meter/temperature: {{from: wmbus, meter: 32666857, key: external_temperature}}
+"""
+        sender = encode.address("KAM", NUMBER, 0x30, 4)
+
+        def telegram(minutes: int, message: Callable[[Any], bytes]) -> bytes:
+            entries = [
+                encode.entry("0406", encode.integer(minutes, 4)),
+                encode.entry("0265", encode.integer(2150, 2)),
+            ]
+            return encode.extended(sender, message(entries), minutes << 4, key=KEY, access=minutes)
+
+        begin(topics=topics)
+        compact = telegram(1, encode.compact)
+        dongle.hear(compact)
+        assert counters(ear, "refused_format", 1) == 1
+        dongle.hear(telegram(2, encode.full))
+        ear.wait("home/data/house/meter/energy", lambda reading: reading["value"] == 2)
+        assert house.stop("wmbus", signal.SIGTERM) == 0
+        dongle.unplug()
+        dongle.plug()
+        begin(topics=topics)
+        dongle.hear(compact)
+        dongle.hear(telegram(3, encode.compact))
+        ear.wait("home/data/house/meter/energy", lambda reading: reading["value"] == 3)
+        assert ear.last("home/data/house/meter/temperature")["value"] == 21.5
+        assert counters(ear, "replays", 1) == 1
+
+    def test_what_cannot_be_a_value_is_said_and_not_published(
+        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+    ) -> None:
+        topics = """
+sources:
+  wmbus: {{device: {device}, every: 1s, stale: {stale}, heartbeat: 1s, mode: t1{more}}}
+topics:
+  house/water/volume: {{from: wmbus, meter: "00000042"}}
+  house/water/flow: {{from: wmbus, meter: "00000042", key: maximum_flow, unit: l/min}}
+  house/water/status_text: {{from: wmbus, meter: "00000042", key: status}}
+"""
+        begin(topics=topics)
+        sender = encode.address("SEN", "00000042", 0x68, 7)
+        contents = encode.records(
+            [encode.entry("0C13", bytes.fromhex("00AA0000")), encode.entry("0A3B", encode.decimal(12, 2))]
+        )
+        dongle.hear(encode.telegram(sender, bytes((0x7A, 1, 4, 0, 0)) + contents), "T1")
+        wait_for(lambda: "has no value for volume" in house.log("wmbus"), what="the reason")
+        wait_for(lambda: "write unit: 'm³/h'" in house.log("wmbus"), what="the hint")
+        assert ear.wait("home/data/house/water/status_text")["value"] == "power_low"
+        assert not ear.all("home/data/house/water/volume")
+
+
+class TestDongles:
+    def test_an_unplugged_dongle_is_opened_and_set_up_again_by_the_same_process(
+        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+    ) -> None:
+        begin()
+        process = house.processes["wmbus"]
+        dongle.unplug()
+        wait_for(lambda: "is gone: was the dongle unplugged?" in house.log("wmbus"), what="the reason")
+        dongle.plug()
+        wait_for(lambda: dongle.settings["mode"] != 2, what="the dongle's radio mode")
+        dongle.hear(omnipower(5.0, 1))
+        assert ear.wait(ENERGY)["value"] == 5.0
+        assert process.poll() is None
+        ear.wait("home/service/wmbus/health", lambda said: said["state"] == "running")
+
+    def test_a_deaf_dongle_is_reset_and_hears_again(self, begin: Begin, dongle: Dongle, ear: Ear) -> None:
+        begin(more=", silence: 2s")
+        dongle.fault = "deaf"
+        wait_for(lambda: dongle.resets and dongle.settings["mode"] != 2, what="the reset")
+        dongle.hear(omnipower(6.0, 1))
+        assert ear.wait(ENERGY)["value"] == 6.0
+        assert counters(ear, "resets", 1) >= 1
+
+    def test_a_dongle_that_answers_no_ping_is_an_error_with_a_reason(self, dongle: Dongle) -> None:
+        dongle.fault = "silence"
+        with pytest.raises(ReceiverError, match="no iM871A answers on"), Receiver(str(dongle.link), "c1", 60):
+            pass
+
+    def test_a_silent_dongle_is_pinged_and_stays(self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("services.links.wmbus.PING_EVERY", 0.05)
+        with Receiver(str(dongle.link), "c1", 60) as receiver:
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                time.sleep(receiver.silence)
+                assert receiver.receive() == []
+            assert receiver.counters["pings"] >= 3
+            dongle.fault = "silence"
+            with pytest.raises(ReceiverError, match="no iM871A answers"):
+                while True:
+                    time.sleep(0.05)
+                    receiver.receive()
+
+    def test_old_firmware_that_cannot_hear_both_modes_is_said(
+        self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("services.simulators.im871a.DEVICE", bytes.fromhex("33001301F13A0000"))
+        with (
+            pytest.raises(ReceiverError, match="0x13 hears C1 and T1 at once only"),
+            Receiver(str(dongle.link), "c1+t1", 60),
+        ):
+            pass
+
+    def test_a_port_that_is_not_there_is_said(self, tmp_path: Path) -> None:
+        with pytest.raises(ReceiverError, match="plug the dongle in"), Receiver(str(tmp_path / "no"), "c1", 60):
+            pass
+
+
+class TestLines:
+    def line(self, telegram: bytes, *, intact: bool = True) -> bytes:
+        return (rtlwmbus.encode(rtlwmbus.Received("C1", intact, "2026-11-20", 90, telegram)) + "\n").encode()
+
+    def test_values_of_rtl_wmbus_lines_arrive_once_though_two_decoders_print_them(
+        self, house: House, ear: Ear, tmp_path: Path
+    ) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        house.write(TOPICS.format(device=f"'lines:{fifo}'", stale="60s", more=""))
+        house.start("wmbus", CONSTELLATION_CREDENTIALS=secrets(tmp_path / "credentials", **{f"_{NUMBER}": KEY}))
+        first, second = self.line(omnipower(1.0, 1)), self.line(omnipower(2.0, 2))
+        fifo.write_bytes(first * 2 + b"rtl_sdr: found 1 device\n" + self.line(omnipower(9.0, 3), intact=False))
+        fifo.write_bytes(second[:50])  # a writer may end and begin anew, in the middle of a line too
+        fifo.write_bytes(second[50:])
+        ear.wait(ENERGY, lambda reading: reading["value"] == 2.0)
+        assert [json.loads(payload)["value"] for payload in ear.all(ENERGY)] == [1.0, 2.0]
+        assert counters(ear, "duplicates", 1) == counters(ear, "other_lines", 1) == counters(ear, "damaged", 1) == 1
+
+    def test_a_command_that_ends_or_falls_silent_is_an_error_and_no_busy_loop(self) -> None:
+        telegram = omnipower(1.0, 1)
+        with Lines(f"echo '{self.line(telegram).decode().strip()}'", None, 60) as lines:
+            time.sleep(0.3)
+            assert [heard.telegram for heard in lines.receive()] == [telegram]
+            with pytest.raises(ReceiverError, match="has ended"):
+                lines.receive()
+        with Lines("sleep 60", None, 0.2) as lines:
+            time.sleep(0.3)
+            with pytest.raises(ReceiverError, match="has been silent"):
+                lines.receive()
+
+    def test_a_file_of_lines_is_read(self, tmp_path: Path) -> None:
+        file = tmp_path / "lines"
+        file.write_bytes(self.line(omnipower(1.0, 1)) * 3)
+        with Lines(None, file, 60) as lines:
+            wait_for(lambda: len(lines.receive()) == 3, what="three lines")
+
+
+class TestList:
+    LISTED = "home/data/meters/kam_12345678/import_energy"
+    EMPTY = "sources:\n  wmbus: {{device: {device}, every: 1s, stale: {stale}, heartbeat: 1s{more}}}\ntopics: {{}}\n"
+
+    def entry(self, number: str, key: bytes, **more: Any) -> dict[str, Any]:
+        return {"deviceId": number, "manufacturerKey": "KAM", "encryptionKey": key.hex(), **more}
+
+    def ask(self, ear: Ear, payload: Any) -> Any:
+        return ear.ask("wmbus", "meters", payload)
+
+    def test_listed_meters_get_topics_by_their_first_telegram_and_keys_stay_secret(
+        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+    ) -> None:
+        begin(topics=self.EMPTY)
+        answer = self.ask(ear, [self.entry(OTHER, OTHER_KEY), self.entry("1234567", KEY), {"DeviceID": 1, "x": 2}])
+        assert answer["status"] == "ok"
+        assert [entry.get("topics") for entry in answer["data"]] == ["home/data/meters/kam_12345678/+", None, None]
+        assert "eight digits" in answer["data"][1]["error"]
+        assert "'x' is no key" in answer["data"][2]["error"]
+        dongle.hear(omnipower(7.0, 1, key=OTHER_KEY, number=OTHER))
+        assert ear.wait(self.LISTED)["value"] == 7.0
+        power = ear.wait("home/data/meters/kam_12345678/import_power")
+        assert (power["value"], power["unit"]) == (250.0, "W")
+        machine = house.config.with_name(MACHINE_FILE)
+        assert OTHER_KEY.hex().upper() not in machine.read_text().upper()
+        (kept,) = (house.state("wmbus") / "secrets").iterdir()
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert OTHER_KEY.hex().upper() not in house.log("wmbus").upper()
+        check = [sys.executable, "-m", "bootstrap_lib.cli", "--config", house.config, "check", "--quiet"]
+        assert subprocess.run(check, cwd=PROJECT).returncode == 0
+
+        # Adding leaves what is there; the port stays open, so that no telegram is lost meanwhile.
+        answer = self.ask(ear, {"mode": "add", "meters": [self.entry(NUMBER, KEY)]})
+        assert answer["status"] == "ok"
+        dongle.hear(omnipower(8.0, 2, key=OTHER_KEY, number=OTHER))
+        assert ear.wait(self.LISTED, lambda reading: reading["value"] == 8.0)
+
+        # Replacing clears the topics of those that are gone, and forgets their keys.
+        answer = self.ask(ear, [self.entry(NUMBER, KEY)])
+        assert answer["status"] == "ok"
+        ear.wait(self.LISTED, lambda reading: reading == b"")
+        assert [path.name for path in (house.state("wmbus") / "secrets").iterdir()] == [f"wmbus.{NUMBER}"]
+        assert OTHER not in machine.read_text()
+
+    def test_a_list_without_a_usable_meter_changes_nothing(self, begin: Begin, ear: Ear, house: House) -> None:
+        begin(topics=self.EMPTY)
+        assert self.ask(ear, [self.entry(OTHER, OTHER_KEY)])["status"] == "ok"
+        before = house.config.with_name(MACHINE_FILE).read_text()
+        answer = self.ask(ear, [self.entry(NUMBER, b"short")])
+        assert answer["status"] == "error"
+        assert "32 hexadecimal digits" in answer["error"]
+        assert house.config.with_name(MACHINE_FILE).read_text() == before
+        assert "no meter" not in self.ask(ear, {"mode": "other", "meters": []})["error"]
+
+    def test_both_spellings_are_read_and_what_is_wrong_is_said(self) -> None:
+        good = {"DeviceId": NUMBER, "ManufacturerKey": "KAM", "EncryptionKey": KEY.hex(), "ManufacturerDeviceKey": "x"}
+        entries = [good, self.entry(OTHER, KEY), self.entry(OTHER, KEY), good | {"deviceId": OTHER}, 5, {"deviceId": 7}]
+        found = list(gateway.read(entries))
+        assert found[0] == gateway.Listed(NUMBER, "KAM", KEY.hex().upper())
+        assert found[1] == gateway.Listed(OTHER, "KAM", KEY.hex().upper())
+        assert found[5] == gateway.Listed("00000007", "", None)
+        reasons = [entry.reason for entry in found[2:5]]
+        assert ["twice" in reasons[0], "two spellings" in reasons[1], "form" in reasons[2]] == [True] * 3
+
+    def test_the_first_gateways_master_is_answered_in_its_own_form(
+        self, begin: Begin, dongle: Dongle, ear: Ear, broker: Broker
+    ) -> None:
+        master = Ear(broker.port, "v2/#")
+        try:
+            begin(more=', compatibility: {gateway: "706462169"}', topics=self.EMPTY)
+            listed = [self.entry(NUMBER, KEY, manufacturerDeviceKey="OmniPower"), {"deviceId": "nonsense"}]
+            wait_for(lambda: master.heard or master.say("v2/706462169/sensors/set", json.dumps(listed)), what="config")
+            config = master.wait(f"v2/706462169/KAM-{NUMBER}/config")
+            assert [list(channel.values()) for channel in config["Channels"]] == [
+                [1, "accumulated-power", "A+ / Active positive energy"],
+                [2, "accumulated-power", "A- / Active negative energy"],
+                [3, "power", "P+ / Active positive power"],
+                [4, "power", "P- / Active negative power"],
+            ]
+            dongle.hear(omnipower(2.15, 1))
+            topic = f"v2/706462169/KAM-{NUMBER}/data"
+            wait_for(lambda: len(master.all(topic)) == 4, what="four messages")
+            said = [json.loads(payload) for payload in master.all(topic)]
+            assert list(said[0]) == ["channelNumber", "aggregateType", "dataType", "value", "timestamp"]
+            assert [(m["channelNumber"], m["dataType"], m["value"]) for m in said] == [
+                (1, "accumulated-power", 2.15),
+                (2, "accumulated-power", 0),
+                (3, "power", 250),
+                (4, "power", 0),
+            ]
+            assert {m["aggregateType"] for m in said} == {"Raw"}
+            time.strptime(said[0]["timestamp"], "%Y-%m-%dT%H:%M:%SZ")
+            assert not any(retained for _, _, retained in master.heard)
+            assert ear.wait(f"home/data/meters/kam_{NUMBER}/import_energy")["value"] == 2.15
+        finally:
+            master.close()
+
+
+class TestMeters:
+    def test_a_counter_that_goes_back_is_a_new_beginning_after_a_long_silence(self) -> None:
+        meters = Meters(Formats())
+        meters.want({(NUMBER, ""): KEY})
+        assert meters.hear(omnipower(9.0, 500), 0.0)
+        assert meters.hear(omnipower(1.0, 1), 60.0) is None
+        heard = meters.hear(omnipower(1.0, 1), 60.0 + NEW_BEGINNING)
+        assert heard is not None
+        assert heard.telegram is not None
+
+    def test_two_meters_of_one_number_are_told_apart_by_their_manufacturer(self) -> None:
+        meters = Meters(Formats())
+        meters.want({(NUMBER, "KAM"): KEY, (NUMBER, "SEN"): OTHER_KEY})
+        heard = meters.hear(omnipower(9.0, 5), 0.0)
+        assert heard is not None
+        assert heard.meter.place == (NUMBER, "KAM")
+        heard = meters.hear(Water(NUMBER, OTHER_KEY).telegram(Shown(1.0, 0.0)), 0.0)
+        assert heard is not None
+        assert heard.telegram is not None
+
+    def test_a_meter_behind_a_radio_adapter_is_found_by_its_own_number(self) -> None:
+        meters = Meters(Formats())
+        meters.want({(OTHER, ""): KEY})
+        adapter, meter = encode.address("KAM", "99999999", 1, 0x37), encode.address("SEN", OTHER, 0x68, 7)
+        contents = encode.records([encode.entry("0413", encode.integer(5, 4))])
+        heard = meters.hear(encode.chained(adapter, contents, KEY, access=1, meter=meter, ci=0x72), 0.0)
+        assert heard is not None
+        assert heard.telegram is not None
+        assert heard.telegram.records[0].value == 0.005
+
+
+def test_the_simulated_house_is_read_by_the_real_service(house: House, ear: Ear, tmp_path: Path) -> None:
+    values = tmp_path / "meters.json"
+    values.write_text(
+        json.dumps({kind: {"total": 912.5, "rate": 0.5} for kind in (Electricity.kind, Water.kind, Heat.kind)})
+    )
+    credentials = secrets(tmp_path / "credentials", _32666857=KEY, _12345678=OTHER_KEY, _63221544=KEY)
+    link, faults = tmp_path / "im871a", tmp_path / "faults.json"
+    house.write(
+        f"""
+sources:
+  wmbus: {{device: {link}, mode: c1+t1, every: 2s, stale: 60s}}
+topics:
+  house/meter/import_energy: {{from: wmbus, meter: 32666857, secret: "secret:wmbus.32666857"}}
+  house/water/volume: {{from: wmbus, meter: 12345678, secret: "secret:wmbus.12345678"}}
+  house/heat/energy: {{from: wmbus, meter: 63221544}}
+  house/heat/flow_temperature: {{from: wmbus, meter: 63221544}}
+"""
+    )
+    command = [sys.executable, "-m", "services.simulators.im871a", "--config", house.config, "--link", link]
+    environment = os.environ | {"CONSTELLATION_CREDENTIALS": credentials}
+    simulator = subprocess.Popen(
+        [*command, "--every", "0.3", "--faults", faults, values],
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(link.is_symlink, what="the port")
+        house.start("wmbus", CONSTELLATION_CREDENTIALS=credentials)
+        for name, value in (("meter/import_energy", 912.5), ("water/volume", 912.5), ("heat/flow_temperature", 43.0)):
+            assert ear.wait(f"home/data/house/{name}")["value"] == value
+        assert ear.wait("home/data/house/heat/energy")["value"] == 912
+        faults.write_text('{"fault": "unplug"}')
+        wait_for(lambda: not link.is_symlink(), what="the port to go")
+        faults.write_text("{}")
+        before = len(ear.all("home/data/house/water/volume"))
+        wait_for(lambda: len(ear.all("home/data/house/water/volume")) > before, 15, "values after the dongle's return")
+    finally:
+        simulator.terminate()
+        simulator.wait(10)
