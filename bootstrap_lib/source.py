@@ -32,7 +32,7 @@ from bootstrap_lib.duration import Duration, describe
 from bootstrap_lib.publisher import Mark, Publisher, proper
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Registry, Topic
-from bootstrap_lib.service import Service, topic_option_type
+from bootstrap_lib.service import Service, StartError, topic_option_type
 from bootstrap_lib.spool import SpoolError
 from bootstrap_lib.state import DeadLetters
 
@@ -52,7 +52,7 @@ Sample = tuple[AnyTopic, Value | Failure | None]
 now, which is no fault: the time that a battery lasts, while it charges."""
 
 
-class DeviceError(RuntimeError):
+class DeviceError(StartError):
     """The device as a whole cannot be used; raised in `samples`, it is opened again after a pause."""
 
 
@@ -104,6 +104,9 @@ class Source(Service):
             awaited.discard(topic.name)
             if not awaited:
                 return
+        for topic in self.topics:
+            if topic.name in awaited:
+                yield topic, Failure(f"nothing came within {describe(timeout)}")
 
     def load(self, registry: Registry) -> bool:
         """Take options and topics of a registry."""

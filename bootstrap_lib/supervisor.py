@@ -21,6 +21,7 @@ class Child:
     command: Sequence[str | Path]
     environment: Mapping[str, str]
     log: Path
+    tier: int = 0
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     again_at: float = 0.0
@@ -33,10 +34,15 @@ class Supervisor:
     children: list[Child] = field(default_factory=list)
 
     def start(
-        self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        tier: int = 0,
     ) -> Child:
-        """Run a command under a name; its output goes to a file."""
-        child = Child(name, command, os.environ | dict(environment or {}), log)
+        """Run a command under a name; its output goes to a file. What stands on others has a higher tier."""
+        child = Child(name, command, os.environ | dict(environment or {}), log, tier)
         self.children.append(child)
         self._launch(child)
         return child
@@ -72,8 +78,9 @@ class Supervisor:
         return said
 
     def stop(self, patience: float = 10.0) -> None:
-        """End all; the first one started, on which the others stand, only when they have ended. What does not listen is killed."""
-        for group in (self.children[1:], self.children[:1]):
+        """End all, tier by tier from the highest, so that nothing loses what it stands on. What does not listen is killed."""
+        for tier in sorted({child.tier for child in self.children}, reverse=True):
+            group = [child for child in self.children if child.tier == tier]
             for child in group:
                 if child.process and child.process.poll() is None:
                     child.process.send_signal(signal.SIGCONT)

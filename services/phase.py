@@ -10,15 +10,16 @@ from msgspec import Meta, Struct, field
 
 from bootstrap_lib import Away, Duration, InstanceOptions, Problem, Reading, Registry, Subscriber, Topic, Value, state
 from bootstrap_lib.bus import Message, Published
-from bootstrap_lib.control import LATER, Nothing, Request, RequestError
+from bootstrap_lib.control import LATER, Request, RequestError
 from bootstrap_lib.document import DocumentError, nearest, reason
-from bootstrap_lib.publisher import WINDOW, Mark, Publisher, proper
+from bootstrap_lib.publisher import Mark, Publisher, proper
 from bootstrap_lib.reading import ReadingError, format_time, parse_time
-from services.protocols.phase import UNITS, replay, replay_legacy
-from services.protocols.phase.boiler import OUTPUTS, WORDS, Boiler, Entry, Memory
+from services.protocols.phase import replay, replay_legacy
+from services.protocols.phase.boiler import Boiler, Entry, Memory
+from services.protocols.phase.lines import compile_entries
 from services.protocols.phase.state import Event
 from services.stores.filling import Filling
-from services.stores.rework import Correction, Rework
+from services.stores.rework import Rework, Reworking
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ SETTLE: Final = 2_000
 """Milliseconds after which the readings of a moment are taken to have come from all sources."""
 LATE: Final = 10_000
 """Milliseconds after which a reading is one of a backlog."""
-QUIET: Final = 3.0
+QUIET: Final = 2.0
 """Seconds without a late reading after which a connection has caught up,"""
 PATIENCE: Final = 300.0
 """... or so many in any case."""
@@ -80,7 +81,7 @@ class Phase(Subscriber):
     def load(self, registry: Registry) -> bool:
         """Take options, boilers and the lines of their outputs; DocumentError lists what cannot be used."""
         changed = super().load(registry)
-        entries, topics, problems = _compile(registry, self.name)
+        entries, topics, problems = compile_entries(registry, self.name)
         if problems:
             raise DocumentError(problems)
         changed = changed or (entries, topics) != (getattr(self, "entries", None), getattr(self, "topics", None))
@@ -92,7 +93,7 @@ class Phase(Subscriber):
         """Return what is wrong with the options, the boilers and the lines of their outputs."""
         problems = super().check(registry, name)
         try:
-            return problems + _compile(registry, name)[2]
+            return problems + compile_entries(registry, name)[2]
         except DocumentError as error:
             return problems + list(error.problems)
 
@@ -121,10 +122,7 @@ class Phase(Subscriber):
         self._told_at: dict[str, float] = {}
         self._quiet_at = self._patience_at = math.inf
         self._filling = Filling(self)
-        self._rework: tuple[Rework, Request] | None = None
-        self._corrections: Iterator[Correction] = iter(())
-        self._flying: set[int] = set()
-        self._corrected = 0
+        self._reworking = Reworking(self._filling, self.publisher)
         self._take_boilers()
 
     def _take_boilers(self) -> None:
@@ -166,7 +164,7 @@ class Phase(Subscriber):
         self._subscribe()
         self._filling.subscribe()
         self.publisher.on_connected(session)
-        if not session and self._rework is None:
+        if not session and self._reworking.rework is None:
             since = {topic: b.time for b in self._boilers.values() for topic in b.roles if b.time}
             self._filling.ask(since)
 
@@ -194,8 +192,8 @@ class Phase(Subscriber):
         """Take a page of what the archive replays."""
         try:
             for name, moment, value in self._filling.take(message):
-                if self._rework is not None:
-                    self._rework[0].take(name, moment, value)
+                if self._reworking.rework is not None:
+                    self._reworking.rework.take(name, moment, value)
                 elif not isinstance(value, str):
                     self._kept.waiting.append((moment, name, float(value)))
         except ValueError as error:
@@ -208,11 +206,12 @@ class Phase(Subscriber):
         now = time.monotonic()
         self.publisher.housekeep(now)
         self._filling.on_tick()
-        self._go_on_reworking()
+        if self._reworking.on_tick():
+            self._told_at.clear()
         waiting = self._kept.waiting
         if not self.bus.online:
             self._quiet_at = math.inf
-        behind = now < self._quiet_at or (self._filling.topics and self._rework is None)
+        behind = now < self._quiet_at or (self._filling.topics and self._reworking.rework is None)
         if behind:
             if len(waiting) > HELD:
                 waiting.sort()
@@ -258,9 +257,7 @@ class Phase(Subscriber):
     def on_published(self, published: Published) -> None:
         """Learn what became of a reading, or go on with corrections."""
         self.publisher.on_published(published)
-        if published.mid in self._flying:
-            self._flying.discard(published.mid)
-            self._correct()
+        self._reworking.on_published(published.mid)
 
     def on_beat(self) -> None:
         """Tell health what waits and what each boiler does."""
@@ -301,7 +298,7 @@ class Phase(Subscriber):
 
     def request_rework(self, request: Request, arguments: Span) -> object:
         """Compute a span of the archive anew and correct what it says there; alerts see nothing new in it."""
-        if self._rework is not None or self._filling.topics:
+        if self._reworking.rework is not None or self._filling.topics:
             raise RequestError("it is reading from the archive already: wait until that is done")
         if not self.registry.find("archive"):
             raise RequestError("topics.yaml names no archive: there is nothing to be computed anew")
@@ -314,96 +311,6 @@ class Phase(Subscriber):
             raise RequestError(str(error)) from None
         if since >= until:
             raise RequestError("the span is empty: `from` lies before `to`, and before now")
-        rework = Rework(boilers, self.topics, since, until)
-        self._rework, self._corrected = (rework, request), 0
-        self._filling.ask(dict.fromkeys(rework.names, rework.start), until)
         log.info("computing anew from %s to %s", format_time(since), format_time(until))
+        self._reworking.begin(Rework(boilers, self.topics, since, until), request)
         return LATER
-
-    def _go_on_reworking(self) -> None:
-        if self._rework is None:
-            return
-        rework, request = self._rework
-        if self._filling.topics:
-            request.progress({"share": round(rework.share, 3), "readings": rework.count})
-        elif self._filling.trouble or not rework.count:
-            self._rework = None
-            request.refuse(
-                self._filling.trouble or "the archive has no readings of that time: raw ones are not kept for ever"
-            )
-        elif not self._flying:
-            rework.end()
-            self._corrections = rework.corrections()
-            self._correct()
-
-    def _correct(self) -> None:
-        while len(self._flying) < WINDOW and (correction := next(self._corrections, None)) is not None:
-            self._flying.add(self.publisher.correct(*correction))
-            self._corrected += 1
-        if self._rework is not None and not self._flying:
-            rework, request = self._rework
-            self._rework = None
-            self._told_at.clear()
-            log.info("corrected %d readings of the past", self._corrected)
-            request.reply({"readings": rework.count, "corrected": self._corrected})
-
-
-def _compile(registry: Registry, name: str) -> tuple[dict[str, Entry], dict[str, Topic[Any]], list[Problem]]:
-    """Boilers whose outputs come from an instance, the topics of these, and what is wrong with them."""
-    entries = registry.entries("phases", Entry)
-    topics: dict[str, Topic[Any]] = {topic.name: topic for topic in registry.topics_of(name, Nothing)}
-    problems = [
-        registry.document.problem(path, sentence)
-        for path, sentence in (*_inputs(registry, entries), *_outputs(registry, entries, topics))
-    ]
-    things = {topic.rpartition("/")[0] for topic in topics}
-    return {key: entry for key, entry in entries.items() if entry.thing in things}, topics, problems
-
-
-def _inputs(registry: Registry, entries: dict[str, Entry]) -> Iterator[tuple[tuple[str, ...], str]]:
-    things: dict[str, str] = {}
-    for name, entry in entries.items():
-        given = entry.inputs.topics
-        path = ("phases", name)
-        for role, topic in given.items():
-            if topic not in registry.topics:
-                yield (*path, "inputs", role), f"topics.yaml has no topic '{topic}'{nearest(topic, registry.topics)}"
-            elif registry.topics[topic].kind != "gauge":
-                yield (
-                    (*path, "inputs", role),
-                    f"'{topic}' is no temperature or current, but a {registry.topics[topic].kind}",
-                )
-        if len(set(given.values())) < len(given):
-            yield (*path, "inputs"), "a topic stands here twice: each role has a topic of its own"
-        if "water" not in given and (entry.profile == "legacy" or "flue" not in given):
-            yield (
-                (*path, "inputs"),
-                f"give the topic of the water{'' if entry.profile == 'legacy' else ', or of the flue'}",
-            )
-        if entry.thing in things:
-            yield (*path, "thing"), f"'{entry.thing}' is that of '{things[entry.thing]}' too: each has its own"
-        things[entry.thing] = name
-        if not any(topic.rpartition("/")[0] == entry.thing for topic in registry.topics):
-            line = f"{entry.thing}/phase: {{from: phase, states: [{', '.join(WORDS[entry.profile])}]}}"
-            yield (*path, "thing"), f"nothing below topics: is its output: add at least `{line}`"
-
-
-def _outputs(
-    registry: Registry, entries: dict[str, Entry], topics: dict[str, Topic[Any]]
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    profiles = {entry.thing: entry.profile for entry in entries.values()}
-    for topic in topics.values():
-        thing, _, output = topic.name.rpartition("/")
-        path = ("topics", registry.key_of(topic.name))
-        if thing not in profiles:
-            hint = nearest(thing, profiles) or f": it may be one of {', '.join(profiles) or 'none'}"
-            yield path, f"no entry of phases: has the thing '{thing}'{hint}"
-            continue
-        outputs, words = OUTPUTS[profiles[thing]], WORDS[profiles[thing]]
-        if output not in outputs:
-            hint = nearest(output, outputs) or f": there are {', '.join(outputs)}"
-            yield path, f"'{output}' is no output of a phase{hint}"
-        elif topic.unit != UNITS[output]:
-            yield (*path, "unit"), f"its unit is '{UNITS[output]}', not '{topic.unit}'"
-        elif output == "phase" and (missing := [word for word in words if word not in topic.states]):
-            yield (*path, "states"), f"{', '.join(missing)} is missing: write states: [{', '.join(words)}]"

@@ -12,9 +12,11 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from services.protocols import im871a, rtlwmbus
+from services.protocols import daly, im871a, jbd, rtlwmbus
+from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack
 from services.protocols.wmbus import (
     Formats,
     Record,
@@ -151,6 +153,75 @@ def rtl_line(data: bytes) -> None:
     assert refused.endswith("."), refused
 
 
+_PACK = Pack(
+    name="SHED 13S",
+    cell_voltages=(3.3, 3.447, 3.305, 0.0),
+    current=-12.5,
+    remaining_charge=468.71,
+    nominal_charge=560,
+    cycles=231,
+    probe_temperatures=(-10.0, 24.5),
+    balancing_cells=(1, 16, 18),
+    alarms=("cell_overvoltage",),
+)
+_LONGEST_FRAME = 262
+
+
+def _answers(protocol: BatteryProtocol) -> list[bytes]:
+    return [protocol.answer(request.frame, _PACK) or b"" for request in protocol.REQUESTS]
+
+
+def battery(protocol: BatteryProtocol, data: bytes) -> None:
+    """Find only frames that are in any fragments; name finite values of any data, or refuse them with a sentence."""
+    assembler = protocol.assembler()
+    size = 1 + data[-1] % 40 if data else 1
+    found = [one for at in range(0, len(data), size) for one in assembler.feed(data[at : at + size])]
+    assert len(assembler._buffer) <= _LONGEST_FRAME
+    frames = [one for one in found if isinstance(one, Frame)]
+    for frame in frames:
+        assert frame.data in data
+    for request in protocol.REQUESTS:
+        announced = 2 * request.frame[5] if protocol is daly else len(data)
+        frames.append(Frame(request.frame[2], 0, data.ljust(announced, b"\0")[:announced]))
+        for frame in frames:
+            refused = "."
+            try:
+                named = protocol.measurements(request, frame) or {}
+            except BatteryError as error:
+                refused, named = str(error), {}
+            assert refused.endswith("."), refused
+            for name, value in named.items():
+                assert _NAME.fullmatch(name), name
+                assert not isinstance(value, float) or math.isfinite(value), name
+
+
+def battery_guarded(protocol: BatteryProtocol, data: bytes) -> None:
+    """Reject an answer in which a byte is wrong, and read the whole one that comes when the request is repeated.
+
+    A frame whose length is wrong has its checksum elsewhere, and is left out: one in 65536 of them is right.
+    """
+    if len(data) < 3:
+        return
+    answers = _answers(protocol)
+    good = answers[data[0] % len(answers)]
+    first = 4 if protocol is jbd else 3
+    at = first + data[1] % (len(good) - first)
+    assembler = protocol.assembler()
+    (whole,) = assembler.feed(good)
+    assembler.clear()
+    if data[2]:
+        damaged = good[:at] + bytes((good[at] ^ data[2],)) + good[at + 1 :]
+        assert not [one for one in assembler.feed(damaged) if isinstance(one, Frame) and one != whole], damaged.hex()
+    assembler.clear()
+    assert assembler.feed(good) == [whole]
+
+
+def jbd_lines(data: bytes) -> None:
+    """Answer any text with JSON lines."""
+    for answer in jbd.decode_lines(data.decode("latin-1").splitlines()):
+        json.loads(answer)
+
+
 class Target(NamedTuple):
     """What is fuzzed, and the good inputs that its inputs are made from."""
 
@@ -163,6 +234,12 @@ TARGETS: dict[str, Target] = {
     "wmbus_guarded": Target(wmbus_guarded, (bytes(8),)),
     "wmbus_lines": Target(wmbus_lines, [telegram.hex().encode() + b"\n" for telegram in TELEGRAMS]),
     "im871a": Target(dongle, [im871a.encode(message) for message in _KNOWN]),
+    **{
+        f"{name}{suffix}": Target(partial(check, protocol), [*_answers(protocol), b"".join(_answers(protocol))])
+        for name, protocol in (("jbd", jbd), ("daly", daly))
+        for suffix, check in (("", battery), ("_guarded", battery_guarded))
+    },
+    "jbd_lines": Target(jbd_lines, [answer.hex().encode() + b"\n" for answer in _answers(jbd)]),
     "rtlwmbus": Target(rtl_line, (rtlwmbus.encode(rtlwmbus.Received("C1", True, "", 90, _PLAIN)).encode(),)),
 }
 

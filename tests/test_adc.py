@@ -117,7 +117,7 @@ def test_a_zero_is_learned_refused_while_something_runs_and_kept_over_a_restart(
     bench.noise = 3.0
     bench.write()
     adc.start("adc")
-    ear.wait(AUGER)
+    ear.wait("home/service/adc/status", lambda status: status == "online")
     answer = ear.ask("adc", "learn_zero", {"topic": "boiler/fan/current"})
     assert "shows 0.13" in answer["error"]
     assert ear.ask("adc", "learn_zero", {"topic": "boiler/pump/current"})["error"] == "it has no such clamp"

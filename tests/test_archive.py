@@ -10,12 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from conftest import PROJECT, Broker, Ear, House, wait_for
 from voices import Voice, ask_database
 
 from bootstrap_lib.reading import format_time, parse_time
+from bootstrap_lib.registry import Registry
+from services.stores.record import Record
+from services.stores.upkeep import Upkeep
 
 WATER, PUMP, METER, PHASE = (
     "boiler/water/temperature",
@@ -23,6 +27,7 @@ WATER, PUMP, METER, PHASE = (
     "house/meter/energy",
     "boiler/burner/phase",
 )
+PARIS = ZoneInfo("Europe/Paris")
 MARK = "home/service/archive/stored/onewire"
 TOPICS = f"""
 timezone: Europe/Paris
@@ -267,3 +272,36 @@ def test_a_budget_that_cannot_be_kept_is_said_once(house: House, ear: Ear) -> No
     house.start("archive")
     ear.wait("home/service/archive/health", lambda health: "raise `budget`" in str(health["last_error"]))
     assert house.log("archive").count("raise `budget`") == 1
+
+
+def test_a_damaged_archive_is_set_aside_said_and_begun_anew(house: House, voice: Voice, ear: Ear) -> None:
+    house.write(TOPICS)
+    house.state("archive").mkdir(parents=True)
+    database(house).write_bytes(b"\xa5" * 50_000)
+    house.start("archive")
+    ear.wait("home/service/archive/status")
+    voice.say(WATER, 20.0, now(), 1)
+    ear.wait(MARK, lambda mark: mark["after"] == 1)
+    (aside,) = house.state("archive").glob("archive.sqlite.damaged-*")
+    assert aside.stat().st_size == 50_000
+    assert house.log("archive").count("it is set aside as archive.sqlite.damaged-") == 1
+
+
+def test_minutes_count_readings_that_come_while_they_are_computed(tmp_path: Path) -> None:
+    record = Record("sqlite:///{state}/archive.sqlite", tmp_path)
+    path = tmp_path / "topics.yaml"
+    path.write_text(TOPICS)
+    record.take_topics(Registry(path).topics.values())
+    upkeep = Upkeep(record, tmp_path, PARIS)
+    start = now() - 600_000
+    for second in range(300):
+        record.store(WATER, start + second * 1000, 20.0)
+        if second % 7 == 0:
+            record.commit({})
+        if second % 11 == 0:
+            upkeep.turn(now(), 0, 1e9, 10**12)
+    record.commit({})
+    upkeep.turn(now(), 0, 1e9, 10**12)
+    with record.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT sum(count) FROM minutes").scalar_one() == 300
+    record.close()

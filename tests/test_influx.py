@@ -251,6 +251,7 @@ def test_an_archive_that_is_away_is_asked_until_it_answers(
 ) -> None:
     house.write(topics(metrics.port))
     house.start("archive")
+    ear.wait("home/service/archive/status")
     start = now() - 60_000
     for number in range(1, 101):
         voice.say(WATER, float(number), start + number, number)

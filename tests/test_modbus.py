@@ -100,7 +100,7 @@ def test_a_port_that_is_unplugged_is_a_sentence_and_is_found_again(
     wait_for(lambda: "port is not there: plug the adapter in" in shed.log("modbus"), what="the sentence")
     (tmp_path / "port").symlink_to(controller.port)
     ear.wait(VOLTAGE, timeout=15)
-    assert "the device answers again" in shed.log("modbus")
+    wait_for(lambda: "the device answers again" in shed.log("modbus"), what="the good news")
 
 
 def test_a_scan_shows_the_fields_with_their_values(controller: Controller) -> None:

@@ -277,7 +277,7 @@ class TestRates:
         fast.measure(WATER, [80 - n * 0.5 for n in range(60)], every=60)
         assert not slow.told
         assert fast.titles == ["Falls"]
-        assert "-15.0 °C per 30m" in fast.told[0].notice.text
+        assert "-15 °C per 30m" in fast.told[0].notice.text
 
     def test_a_leak_and_a_meter_that_stands_still(self) -> None:
         rules = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -234,17 +235,20 @@ class TestDongles:
 
     def test_a_silent_dongle_is_pinged_and_stays(self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("services.links.wmbus.PING_EVERY", 0.05)
-        with Receiver(str(dongle.link), "c1", 60) as receiver:
-            until = time.monotonic() + 0.5
+        monkeypatch.setattr("services.links.wmbus.ANSWER", 0.2)
+
+        def listen(seconds: float) -> None:
+            until = time.monotonic() + seconds
             while time.monotonic() < until:
-                time.sleep(receiver.silence)
+                select.select([receiver], [], [], receiver.silence)
                 assert receiver.receive() == []
+
+        with Receiver(str(dongle.link), "c1", 60) as receiver:
+            listen(0.5)
             assert receiver.counters["pings"] >= 3
             dongle.fault = "silence"
             with pytest.raises(ReceiverError, match="no iM871A answers"):
-                while True:
-                    time.sleep(0.05)
-                    receiver.receive()
+                listen(5.0)
 
     def test_old_firmware_that_cannot_hear_both_modes_is_said(
         self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,6 @@ import yaml
 from bootstrap_lib import catalog
 from bootstrap_lib.broker import Broker, prepare_broker
 from bootstrap_lib.registry import MACHINE_FILE, Registry, find_registry
-from bootstrap_lib.secrets import SecretError, secret
 from bootstrap_lib.service import StartError
 from bootstrap_lib.supervisor import Supervisor
 
@@ -82,11 +81,11 @@ class Demo:
         overrides = {
             "onewire": {"every": "2s", "stale": "6s", "bus": str(self.hardware / "w1")},
             "adc": {"bus": f"sim:{self.hardware}/adc.json"},
-            "bms": {},
+            "host": {"sys": str(self.hardware / "sys")},
             "wmbus": {"device": str(self.hardware / "im871a")},
             "modbus": {"device": str(self.hardware / "renogy")},
             "http": {"url": f"http://127.0.0.1:{self.ports['web']}/stands.json"},
-            "pushover": {"api_url": f"http://127.0.0.1:{self.ports['pushover']}"},
+            "pushover": {"api_url": f"http://127.0.0.1:{self.ports['pushover']}/1/"},
             "influx": {"url": f"http://127.0.0.1:{self.ports['victoria']}"},
         }
         content: dict[str, Any] = {"broker": self.broker.settings, "sources": {}, "subscribers": {}}
@@ -95,20 +94,17 @@ class Demo:
         self.config.with_name(MACHINE_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
 
     def _write_secrets(self) -> None:
-        """Give the house's secrets values of the demo's own, where topics.yaml names some."""
+        """Give the house the secrets that a person would have put there, with values of the demo's own."""
         os.environ["CONSTELLATION_CREDENTIALS"] = str(self.broker.credentials)
-        for reference in _references(self.registry.document.content):
-            try:
-                secret(reference)
-            except SecretError:
-                path = self.broker.credentials / reference.removeprefix("secret:")
-                if "{" not in path.name:
-                    path.write_text(DEMO_SECRETS.get(path.name, "0123456789ABCDEFFEDCBA9876543210"))
-                    path.chmod(0o600)
+        meters = {str(topic.options["meter"]) for topic in self.registry.topics.values() if "meter" in topic.options}
+        for name, text in (DEMO_SECRETS | {f"wmbus.{meter}": DEMO_KEY for meter in meters}).items():
+            path = self.broker.credentials / name
+            path.touch(mode=0o600)
+            path.write_text(text)
 
     def _simulator(self, name: str, *arguments: str | Path) -> None:
         command = [sys.executable, "-m", f"services.simulators.{name}", *arguments]
-        self.supervisor.start(f"simulated {name}", command, self.logs / f"simulated_{name}.log")
+        self.supervisor.start(f"simulated {name}", command, self.logs / f"simulated_{name}.log", tier=1)
 
     def _start_hardware(self) -> None:
         services = {instance.service for instance in self.registry.instances.values()}
@@ -133,7 +129,7 @@ class Demo:
             place, address = self.folder / "state" / "victoria", f"127.0.0.1:{self.ports['victoria']}"
             command: list[str | Path] = ["victoria-metrics", f"-storageDataPath={place}", f"-httpListenAddr={address}"]
             command += ["-dedup.minScrapeInterval=1ms", "-retentionPeriod=10y"]
-            self.supervisor.start("victoria-metrics", command, self.logs / "victoria.log")
+            self.supervisor.start("victoria-metrics", command, self.logs / "victoria.log", tier=1)
 
     def _start_batteries(self) -> None:
         command: list[str | Path] = []
@@ -144,12 +140,10 @@ class Demo:
                     f"{battery['address']},{battery.get('protocol', 'jbd')},{battery.get('adapter', 'hci0')}",
                 ]
         self._simulator("bluez", "--with-bus", "--values", self.hardware / "battery.json", *command)
-        log = self.logs / "simulated_bluez.log"
-        address = _wait_for(
-            lambda: next((line for line in log.read_text().splitlines() if line.startswith("unix:")), None),
-            "the simulated BlueZ",
-        )
-        os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = str(address)
+        log, name = self.logs / "simulated_bluez.log", "DBUS_SYSTEM_BUS_ADDRESS"
+        _wait_for(lambda: "ready" in log.read_text(), "the simulated BlueZ")
+        said = dict(line.split("=", 1) for line in log.read_text().splitlines() if "=" in line)
+        os.environ[name] = said[name]
 
     def _start_service(self, name: str) -> None:
         service = catalog.find(self.registry.instances[name].service)
@@ -159,7 +153,7 @@ class Demo:
         }
         environment = folders | {"CONSTELLATION_CLOCK_PATIENCE": "0"}
         command: list[str | Path] = [sys.executable, "-m", "bootstrap_lib.cli", "--config", self.config, "run", name]
-        self.supervisor.start(name, command, self.logs / f"{name}.log", environment)
+        self.supervisor.start(name, command, self.logs / f"{name}.log", environment, tier=2)
         say(f"{name}: {(service.__doc__ or '').strip().splitlines()[0]}")
 
     def stop(self) -> None:
@@ -200,6 +194,9 @@ Try: kill -9 any process; it comes back, and nothing is lost. Ctrl-C ends everyt
             time.sleep(min(0.5, max(0.0, until - time.monotonic())))
 
 
+DEMO_KEY: Final = "000102030405060708090A0B0C0D0E0F"
+"""Of all simulated meters."""
+
 DEMO_SECRETS: Final = {
     "pushover.token": "azGDORePK8gMaC0QOYAMyEEuzJnyUi",
     "pushover.user": "uQiRzpo4DXghDmr9QzzfQu27cmVRsG",
@@ -221,14 +218,6 @@ def _shown(line: str) -> str:
         return line[:200]
     body = entry.get("form", entry.get("message", entry))
     return str(body.get("message", body) if isinstance(body, dict) else body)[:200]
-
-
-def _references(content: Any) -> list[str]:
-    if isinstance(content, dict):
-        return [found for value in content.values() for found in _references(value)]
-    if isinstance(content, list):
-        return [found for value in content for found in _references(value)]
-    return [content] if isinstance(content, str) and content.startswith("secret:") else []
 
 
 def _free_port() -> int:

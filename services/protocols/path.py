@@ -6,7 +6,9 @@ from typing import Any
 Step = str | int | tuple[str, str]
 """A name of an object, a place in a list (from 0), or the name and text that one element of a list has."""
 
-_STEP = re.compile(r"(?:^|(?<=[^.])\.)(?P<name>[^.\[\]=]+)|\[(?P<place>\d+)\]|\[(?P<key>[^.\[\]=]+)=(?P<text>[^\[\]]+)\]")
+_STEP = re.compile(
+    r"(?:^|(?<=[^.])\.)(?P<name>[^.\[\]=]+)|\[(?P<place>\d+)\]|\[(?P<key>[^.\[\]=]+)=(?P<text>[^\[\]]+)\]"
+)
 
 
 class PathError(LookupError):

@@ -1,7 +1,7 @@
 """A house to measure: a boiler, a battery and meters that live, and move every simulated sensor that topics.yaml names.
 
 Run by `constellation demo`; by itself: `python -m services.simulators.house --config topics.yaml FOLDER`. What it moves
-lies in FOLDER: `w1/` (1-wire), `adc.json` (clamps), `battery.json`, `renogy.json`, and `telegrams.json` (meters).
+lies in FOLDER: `w1/` (1-wire), `adc.json` (clamps), `battery.json`, `renogy.json`, and `meters.json`, `sys/` (processor).
 """
 
 import argparse
@@ -61,6 +61,9 @@ class House:
         ads1115.describe(self._folder / "adc.json", dict(self._chips(boiler)))
         self._write("battery.json", {address: self._pack(battery) for address in self._batteries()})
         self._write("renogy.json", {"values": self._controller(battery)})
+        zone = self._folder / "sys/class/thermal/thermal_zone0"
+        zone.mkdir(parents=True, exist_ok=True)
+        (zone / "temp").write_text(f"{48_000 + 40 * boiler.box:.0f}\n")
         totals = {name: meter.step(seconds) for name, meter in self._meters.items()}
         self._write("meters.json", totals)
 
@@ -107,7 +110,7 @@ class House:
     @staticmethod
     def _controller(sample: BatterySample) -> dict[str, Any]:
         return {
-            "soc": round(sample.soc),
+            "battery_soc": round(sample.soc),
             "battery_voltage": round(sample.voltage, 1),
             "solar_voltage": 36.2 if sample.solar_power > 1 else 0.0,
             "solar_power": round(sample.solar_power),

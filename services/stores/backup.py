@@ -2,11 +2,13 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from bootstrap_lib.control import LATER, Request, RequestError
 from services.stores.schema import FORMAT, MINUTE, MINUTES
 
 SLICE: Final = 5000
@@ -100,3 +102,34 @@ def _add(into: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) 
     into.execute("BEGIN IMMEDIATE")
     into.executemany(statement, rows)
     into.execute("COMMIT")
+
+
+class Beside:
+    """One backup or restore at a time, in a thread beside the loop; its request is answered from the loop."""
+
+    def __init__(self, database: Path, backup: Path) -> None:
+        """`backup` is the file that requests write and read."""
+        self._files = database, backup
+        self._thread = ThreadPoolExecutor(1, "backup")
+        self._job: tuple[Request, Future[int]] | None = None
+
+    def begin(self, request: Request, work: Callable[[Path, Path], int]) -> object:
+        """Begin `back_up` or `take_in`; RequestError while another is under way."""
+        if self._job is not None:
+            raise RequestError("a backup or restore is under way: wait for its answer")
+        self._job = request, self._thread.submit(work, *self._files)
+        return LATER
+
+    def answer(self) -> None:
+        """Answer the request if its work is done."""
+        if self._job is None or not self._job[1].done():
+            return
+        (request, future), self._job = self._job, None
+        try:
+            request.reply({"bytes" if request.verb == "backup" else "readings": future.result()})
+        except BackupError as error:
+            request.refuse(str(error))
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._thread.shutdown()

@@ -1,15 +1,20 @@
 """What a phase that is computed anew changes in the archive: a service that was misled is put right afterwards."""
 
+import logging
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from bootstrap_lib.publisher import proper
+from bootstrap_lib.control import Request
+from bootstrap_lib.publisher import WINDOW, Publisher, proper
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Topic
 from services.protocols.phase.boiler import Boiler
 from services.protocols.phase.cycles import day_of
 from services.protocols.phase.state import Event
+from services.stores.filling import Filling
+
+log = logging.getLogger(__name__)
 
 WARM_UP: Final = 6 * 3_600_000
 """Milliseconds before the first day of a span from which a machine without memory knows what is going on."""
@@ -97,3 +102,58 @@ class Rework:
                     continue
                 if self._stored.get((name, time)) != value:
                     yield Correction(topic, value, time)
+
+
+class Reworking:
+    """One rework at a time, asked for by a request: reads from the archive, then sends it what has to be corrected."""
+
+    def __init__(self, filling: Filling, publisher: Publisher) -> None:
+        """`filling` brings the readings, `publisher` takes the corrections."""
+        self.rework: Rework | None = None
+        """The one under way, which wants what the archive sends."""
+        self._filling, self._publisher = filling, publisher
+        self._request: Request
+        self._corrections: Iterator[Correction] | None = None
+        self._flying: set[int] = set()
+        self._count = 0
+
+    def begin(self, rework: Rework, request: Request) -> None:
+        """Ask the archive for what it needs."""
+        self.rework, self._request = rework, request
+        self._corrections, self._count = None, 0
+        self._filling.ask(dict.fromkeys(rework.names, rework.start), rework.until)
+
+    def on_tick(self) -> bool:
+        """Tell how far it is, or go on; True once, when all is corrected."""
+        rework = self.rework
+        if rework is None:
+            return False
+        if self._filling.topics:
+            self._request.progress({"share": round(rework.share, 3), "readings": rework.count})
+            return False
+        if self._filling.trouble or not rework.count:
+            self.rework = None
+            none = "the archive has no readings of that time: raw ones are kept for a while only (archive: raw)"
+            self._request.refuse(self._filling.trouble or none)
+            return False
+        if self._corrections is None:
+            rework.end()
+            self._corrections = rework.corrections()
+            self._send()
+        if self._flying:
+            return False
+        self.rework = None
+        log.info("corrected %d readings of the past", self._count)
+        self._request.reply({"readings": rework.count, "corrected": self._count})
+        return True
+
+    def on_published(self, identity: int) -> None:
+        """Go on when the broker has taken a correction."""
+        if identity in self._flying:
+            self._flying.discard(identity)
+            self._send()
+
+    def _send(self) -> None:
+        while len(self._flying) < WINDOW and (correction := next(self._corrections or iter(()), None)) is not None:
+            self._flying.add(self._publisher.correct(*correction))
+            self._count += 1

@@ -206,8 +206,9 @@ def _take_over_first_format(connection: sql.Connection) -> None:
 
 
 def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Store rows given as tuples in the order of the columns, and leave those that are there.
+    """Store rows given as tuples in the order of the columns.
 
+    One that is there already is left as it is, unless it comes with another value: that is a correction.
     Many rows in one statement: `executemany` gives up Python's lock for each of them, and waits for the network thread.
     """
     start = 0
@@ -226,7 +227,11 @@ _SIZES: Final = (256, 32, 4, 1)
 def _insertion(table: sql.Table, size: int) -> str:
     row = f"({', '.join('?' * len(table.columns))})"
     names = ", ".join(column.name for column in table.columns)
-    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * size)} ON CONFLICT DO NOTHING"  # noqa: S608
+    values = [column.name for column in table.columns if not column.primary_key]
+    corrected = ", ".join(f"{name} = excluded.{name}" for name in values)
+    other = " OR ".join(f"{table.name}.{name} IS NOT excluded.{name}" for name in values)
+    conflict = f"UPDATE SET {corrected} WHERE {other}" if values else "NOTHING"
+    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * size)} ON CONFLICT DO {conflict}"  # noqa: S608
 
 
 def path_of(url: str, state_folder: Path) -> Path:

@@ -1,15 +1,14 @@
 """What the archive does beside storing: minutes, calendar, retention, budget; a little in each turn of its loop."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-import sqlalchemy as sql
-
 from services.stores import calendar, retention
 from services.stores.minutes import compute
+from services.stores.record import Record
 from services.stores.retention import LEAST, Usage
 from services.stores.schema import MINUTE
 
@@ -26,40 +25,39 @@ GRACE: Final = 2000
 class Upkeep:
     """The archive's own work. `usage` and `shortened` are for health, `trouble` is a sentence or None."""
 
-    def __init__(self, engine: sql.Engine, state_folder: Path, zone: ZoneInfo) -> None:
+    def __init__(self, record: Record, state_folder: Path, zone: ZoneInfo) -> None:
         """Begin with a round of retention."""
-        self._engine, self._state_folder, self.zone = engine, state_folder, zone
+        self._record, self._engine = record, record.engine
+        self._state_folder, self._zone = state_folder, zone
         self._round: Iterator[object] = iter(())
         self._next_round = 0.0
         self.usage = Usage(0, 0)
         self.shortened = 0
         self.trouble: str | None = None
 
-    def turn(self, now: int, holds: Mapping[int, int], raw: float, minutes: float, budget: int) -> int | None:
-        """Work for a moment; returns the last minute (ms) that was computed, if any.
+    def turn(self, now: int, raw: float, minutes: float, budget: int) -> None:
+        """Work for a moment.
 
         `now` in ms, `raw` and `minutes` say for how many seconds they are kept, `budget` is in bytes.
         """
         deadline = time.monotonic() + SHARE
         keep = max(LEAST, round(raw * 1000))
-        computed = None
         while time.monotonic() < deadline:
             with self._engine.begin() as connection:
-                last = compute(connection, now - MINUTE - GRACE, now - keep, holds)
+                last = compute(connection, now - MINUTE - GRACE, now - keep, self._record.holds)
             if last is None:
                 break
-            computed = last
+            self._record.computed(last)
         if time.monotonic() >= self._next_round:
             self._next_round = time.monotonic() + ROUND
             self._round = self._retention(now, keep, round(minutes * 1000), budget)
         for _ in self._round:
             if time.monotonic() >= deadline:
                 break
-        return computed
 
     def _retention(self, now: int, raw: int, minutes: int, budget: int) -> Iterator[object]:
         with self._engine.begin() as connection:
-            calendar.fill(connection, self.zone, now)
+            calendar.fill(connection, self._zone, now)
         yield None
         yield from retention.forget_raw(self._engine, now - raw)
         yield from retention.forget_minutes(self._engine, now - minutes)

@@ -377,7 +377,7 @@ class Engine:
         for alert in list(self._active.values()):
             self._carry_on(alert, at)
             if kind := self._due(alert, at, wall):
-                key = alert.watch.rule.group, listed(alert.watch.rule.notify) or self.channels
+                key = alert.watch.rule.group or "", listed(alert.watch.rule.notify) or self.channels
                 due.setdefault(key, []).append((alert, kind))
         self._gathering = {key: self._gathering.get(key, at) for key in due}
         said = []
@@ -503,7 +503,7 @@ class Engine:
         watch, standing, signal = alert.watch, alert.standing, alert.signal
         value = standing.value
         age = at - signal.heard if watch.condition.derived == "silence" else self._now(alert, at) - standing.since
-        shown = f"{value:.{watch.decimals}f}" if isinstance(value, float) else _word(value)
+        shown = _number(value, watch.decimals) if isinstance(value, float) else _word(value)
         filled = {"value": shown, "unit": watch.unit, "topic": watch.key, "label": watch.label, "rule": name}
         return " ".join(watch.text.format_map(filled | {"age": describe(max(0, age) / 1000)}).split())
 
@@ -549,6 +549,11 @@ def _title(told: list[tuple[_Alert, Kind]], wrong: int) -> str:
     parts = [f"{wrong} alert{'s' * (wrong > 1)}"] if wrong else []
     parts += [f"{len(told) - wrong} over"] if len(told) > wrong else []
     return ", ".join(parts)
+
+
+def _number(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _word(value: Value | None) -> str:

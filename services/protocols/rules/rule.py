@@ -66,7 +66,7 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     inhibited_by: Annotated[
         str | list[str], Meta(description="Rules that explain this one: while they hold, it says nothing.")
     ] = field(default_factory=list)
-    group: Annotated[str, Meta(description="What falls due together within a group is one message.")] = ""
+    group: Annotated[str, Meta(description="What falls due together within a group is one message.")] | None = None
     notify: Annotated[
         str | list[str], Meta(description="The notifier; of a list, the next where one fails or does not answer.")
     ] = field(default_factory=list)

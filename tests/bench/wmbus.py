@@ -1,0 +1,97 @@
+"""What a telegram costs, for one configured meter and for a thousand, beside the plain AES and CRC that it cannot do without.
+
+    python -m tests.bench.wmbus [TELEGRAMS]
+
+The receiver's side (address, duplicates, decryption, checks, values) is measured without a port, so that nothing waits.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from services.links.meters import Meters
+from services.protocols.wmbus import Formats, encode
+from services.protocols.wmbus.crc import crc
+from services.protocols.wmbus.security import counter_mode
+
+NUMBERS = [f"{30_000_000 + n:08d}" for n in range(1000)]
+FOREIGN = [f"{90_000_000 + n:08d}" for n in range(1000)]
+RUNS = 5
+
+
+def key_of(number: str) -> bytes:
+    """A key of its own for each meter."""
+    return number.encode() * 2
+
+
+def telegrams(numbers: Sequence[str], count: int) -> list[bytes]:
+    """OmniPower telegrams in turn, seven compact ones to each full one, as the meters send them."""
+    senders = [encode.address("KAM", number, 0x30, 2) for number in numbers]
+    frames = []
+    for n in range(count):
+        which = n % len(numbers)
+        entries = encode.omnipower(2 + n / 100, 0, 0.25, 0)
+        message = encode.compact(entries) if n // len(numbers) % 8 else encode.full(entries)
+        frames.append(encode.extended(senders[which], message, n << 4, key=key_of(numbers[which]), access=n & 0xFF))
+    return frames
+
+
+def rate(configured: Sequence[str], frames: Sequence[bytes], expected: int) -> float:
+    """Telegrams a second: the best of some runs, each with a new table of meters."""
+    best = 0.0
+    for _ in range(RUNS):
+        meters = Meters(Formats())
+        meters.want({(number, ""): key_of(number) for number in configured})
+        begin = time.perf_counter()
+        values = sum(
+            heard is not None and heard.telegram is not None for heard in (meters.hear(f, 0.0) for f in frames)
+        )
+        best = max(best, len(frames) / (time.perf_counter() - begin))
+        assert values == expected, f"{values} telegrams were read, not {expected}: {meters.counts}"
+    return best
+
+
+def plain_rate(frames: Sequence[bytes]) -> float:
+    """Telegrams a second of which nothing is done but one AES-CTR and the CRCs: payload, and compact ones' full frame."""
+    best = 0.0
+    for _ in range(RUNS):
+        begin = time.perf_counter()
+        for frame in frames:
+            text = counter_mode(KEY, frame[2:10] + frame[11:12] + frame[13:17] + b"\0\0", frame[17:])
+            intact = crc(text[2:]) == int.from_bytes(text[:2], "little")
+            if intact and text[2] == COMPACT:
+                crc(text[7:] + HEADERS)
+        best = max(best, len(frames) / (time.perf_counter() - begin))
+    return best
+
+
+KEY = key_of(NUMBERS[0])
+COMPACT = 0x79
+HEADERS = bytes.fromhex("040404843C042B04AB3C")
+
+
+def main() -> None:
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    of_one, of_all = telegrams(NUMBERS[:1], count), telegrams(NUMBERS, count)
+    plain = plain_rate(of_one)
+    one = rate(NUMBERS[:1], of_one, count)
+    one_of_many = rate(NUMBERS, of_one, count)
+    many = rate(NUMBERS, of_all, count)
+    foreign = rate(NUMBERS, telegrams(FOREIGN, count), 0)
+    for name, figure in (
+        ("plain AES-CTR and CRCs", plain),
+        ("one meter configured, one sends", one),
+        ("1000 meters configured, one sends", one_of_many),
+        ("1000 meters configured, 1000 send", many),
+        ("1000 meters configured, 1000 others send", foreign),
+    ):
+        print(f"{name:42} {figure:10,.0f} telegrams/s {1e6 / figure:8.1f} µs")
+    print(f"a telegram costs {plain / one:.1f} times the plain AES and CRCs")
+    print(
+        f"a thousand configured meters cost {one / one_of_many:.2f} times as much as one, {one / many:.2f} if all send"
+    )
+
+
+if __name__ == "__main__":
+    main()
