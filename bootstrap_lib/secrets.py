@@ -41,6 +41,7 @@ def secret(reference: str, *own: Path) -> Secret:
     name = reference.removeprefix("secret:")
     if not name or "/" in name or name.startswith("."):
         raise SecretError(f"'{reference}' names no secret: write secret:NAME")
+    closed: list[str] = []
     for folder in (*own, *folders()):
         path = folder / name
         try:
@@ -49,6 +50,9 @@ def secret(reference: str, *own: Path) -> Secret:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
+            if not os.access(folder, os.X_OK):  # a folder that is closed to this user has nothing for it
+                closed.append(str(folder))
+                continue
             raise SecretError(f"secret '{name}' cannot be read from {path}: {error}") from None
         if mode & (stat.S_IRWXG | stat.S_IRWXO) and folder != Path(os.environ.get("CREDENTIALS_DIRECTORY", "")):
             raise SecretError(f"{path} can be read by others: chmod 600 {path}")
@@ -56,7 +60,8 @@ def secret(reference: str, *own: Path) -> Secret:
             raise SecretError(f"{path} is empty: write the secret into it")
         return Secret(text)
     where = " or ".join(str(folder) for folder in folders())
-    raise MissingSecretError(f"secret '{name}' is not there: put it into a file {name} (mode 0600) in {where}")
+    but = f" ({' and '.join(closed)} may not be entered by this user)" if closed else ""
+    raise MissingSecretError(f"secret '{name}' is not there: put it into a file {name} (mode 0600) in {where}{but}")
 
 
 def keep(folder: Path, name: str, text: str) -> None:

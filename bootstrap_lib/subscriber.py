@@ -9,6 +9,7 @@ import logging
 import time
 from typing import Any, ClassVar
 
+from bootstrap_lib import state
 from bootstrap_lib.bus import Bus, Message
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
@@ -23,6 +24,9 @@ AHEAD = 60_000
 
 SESSION = 7 * 86400
 """Seconds for which the broker keeps what a subscriber that is away has not got."""
+
+GAP_PAUSE = 60.0
+"""Seconds between two gaps that are acted upon: a source whose readings are refused shows one in each round."""
 
 
 class Poison(ValueError):
@@ -48,6 +52,9 @@ class Subscriber(Service):
         self._flush_at: float | None = None
         self._away = 0
         self._said: set[str] = set()
+        self._heard: dict[str, tuple[int, int]] = {}
+        self._gap: int | None = None
+        self._gap_at = 0.0
 
     # -- what subclasses offer ----------------------------------------------------------------------------------
 
@@ -59,6 +66,9 @@ class Subscriber(Service):
 
     def on_other(self, message: Message) -> None:
         """Deal with a message of another kind that the subscriber subscribed to in `subscribe`."""
+
+    def on_gap(self, since: int) -> None:
+        """Have filled what came after a time (ms): the broker dropped readings for us, from a full queue or by losing its memory."""
 
     def on_tick(self) -> None:
         """Do what is due with the time, once every `every` seconds."""
@@ -83,9 +93,10 @@ class Subscriber(Service):
         )
 
     def begin(self) -> None:
-        """Open the dead letters."""
+        """Open the dead letters; take up how far each source was heard."""
         self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
         self._data = f"{self.registry.root}/data/"
+        self._heard = state.load(self.state_folder / "heard.json", dict[str, tuple[int, int]], {})
 
     def work(self) -> None:
         """Deal with readings in groups: a group ends when it is full or old enough."""
@@ -94,6 +105,10 @@ class Subscriber(Service):
             now = time.monotonic()
             if self._flush_at is not None and (now >= self._flush_at or len(self._unacknowledged) >= self.BATCH):
                 self._flush()
+            if self._gap is not None and now >= self._gap_at:
+                self._gap, self._gap_at, since = None, now + GAP_PAUSE, self._gap
+                self.health.counters["gaps"] += 1
+                self.on_gap(since)
             if now >= tick_at:
                 self.on_tick()
                 tick_at = max(tick_at + self.options.every, now)
@@ -101,6 +116,7 @@ class Subscriber(Service):
             self.turn(max(0.0, due - time.monotonic()))
         self._flush_at = 0.0
         self._flush()
+        state.save(self.state_folder / "heard.json", self._heard)
 
     def _flush(self) -> None:
         try:
@@ -164,6 +180,8 @@ class Subscriber(Service):
             sequence = Sequence.parse(message.sequence) if message.sequence else None
         except ValueError:
             sequence = None
+        if sequence is not None:
+            self._follow(sequence)
         if not message.payload:
             self.on_cleared(name, sequence)
             return
@@ -174,7 +192,7 @@ class Subscriber(Service):
                     "topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`"
                 )
             reading = decode(name, message.payload, sequence)
-            if reading.time > self.clock.now() + AHEAD:
+            if self.clock.trusted and reading.time > self.clock.now() + AHEAD:
                 raise Poison("its time is more than a minute ahead: set the clock of its source")
             if topic.kind in ("gauge", "counter") and reading.unit != topic.unit:
                 raise Poison(f"its unit is {reading.unit!r}, topics.yaml says {topic.unit!r}")
@@ -185,6 +203,14 @@ class Subscriber(Service):
                 self.on_refused(topic.source, sequence)
             raise
         self.on_reading(reading, topic)
+
+    def _follow(self, sequence: Sequence) -> None:
+        """Notice what a source sent and we never got, also over a restart; nothing is missing behind a reading that it vouches for."""
+        number, moment = self._heard.get(sequence.stream, (0, 0))
+        if sequence.number > number:
+            if number and sequence.number > number + 1 and sequence.previous != number:
+                self._gap = moment if self._gap is None else min(moment, self._gap)
+            self._heard[sequence.stream] = sequence.number, self.clock.now()
 
     def on_refused(self, source: str, sequence: Sequence | None) -> None:
         """Learn the place in its sequence of a reading that was refused."""

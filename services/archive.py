@@ -62,14 +62,14 @@ class Archive(Subscriber):
         try:
             self._record = Record(self.options.url, self.state_folder)
             self._record.take_topics(self.registry.topics.values())
-            marks = self._record.marks()
+            self._committed = self._record.marks()
         except RecordError as error:
             raise StartError(sentence("the archive cannot be opened", error)) from None
         if self._record.aside:
             text = f"the archive was damaged: it is set aside as {self._record.aside.name}, a new one is begun"
             log.error("%s; `constellation restore` takes a backup in", text)
             self.error(text)
-        self._marks = {stream: Mark(number) for stream, number in marks.items()}
+        self._marks = {stream: Mark(number) for stream, number in self._committed.items()}
         self._moved: set[Stream] = set()
         self._asked: dict[Stream, float] = {}
         self._trouble: str | None = None
@@ -115,10 +115,12 @@ class Archive(Subscriber):
 
     def flush(self) -> None:
         """Commit readings, clearings and marks in one transaction; Away where the database cannot."""
+        marks = {stream: self._marks[stream].number for stream in self._moved}
         try:
-            self._record.commit({stream: self._marks[stream].number for stream in self._moved})
+            self._record.commit(marks)
         except RecordError as error:
             raise Away(sentence("the database does not take readings", error)) from None
+        self._committed |= marks
 
     def on_flushed(self) -> None:
         """Publish the marks that moved; ask for what is missing before readings that are there."""
@@ -128,11 +130,10 @@ class Archive(Subscriber):
 
     def _publish_mark(self, key: Stream) -> None:
         source, stream = key
-        mark = self._marks[key]
-        payload = as_json({"stream": stream, "after": mark.number})
+        payload = as_json({"stream": stream, "after": self._committed[key]})
         self.bus.publish(f"{self.prefix}/stored/{source}", payload, retain=True)
         now = time.monotonic()
-        if mark.gap and now > self._asked.get(key, 0.0) + 5.0:
+        if self._marks[key].gap and now > self._asked.get(key, 0.0) + 5.0:
             self._asked[key] = now
             self.health.counters["gaps"] += 1
             self.bus.publish(f"{self.registry.root}/service/{source}/request/resend", payload)
@@ -140,7 +141,7 @@ class Archive(Subscriber):
     def subscribe(self, session: bool) -> None:
         """Say the marks again to a broker that lost its memory."""
         if not session:
-            for key in self._marks:
+            for key in self._committed:
                 self._publish_mark(key)
 
     def on_tick(self) -> None:

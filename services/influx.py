@@ -124,6 +124,11 @@ class Influx(Subscriber):
             self._lapse.happened()
             self._filling.forget()
 
+    def on_gap(self, since: int) -> None:
+        """Have filled what the broker dropped for us."""
+        self._lapse.happened(since)
+        self._filling.forget()
+
     def on_other(self, message: Message) -> None:
         """Take a page of a replay."""
         try:

@@ -1,7 +1,6 @@
 """What the boiler is doing: phases, faults, cycles and fuel, from readings, as topics (docs/services/phase.md)."""
 
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Final
@@ -28,9 +27,9 @@ SETTLE: Final = 2_000
 LATE: Final = 10_000
 """Milliseconds after which a reading is one of a backlog."""
 QUIET: Final = 2.0
-"""Seconds without a late reading after which a connection has caught up,"""
+"""Seconds without a late reading after which a connection has caught up, once all inputs speak of the present."""
 PATIENCE: Final = 300.0
-"""... or so many in any case."""
+"""Seconds after which a backlog that does not end is not waited for any more."""
 HELD: Final = 5_000
 """Readings of a backlog that are held at once, to put them in order."""
 STEP: Final = 120_000
@@ -41,6 +40,9 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     """How often it looks, and what it costs the SD card."""
 
     every: Annotated[Duration, Meta(description="How often it lets time pass.")] = Duration(1)
+    settle: Annotated[
+        Duration, Meta(description="After a connection, how long it waits for the inputs: sources come back after it.")
+    ] = Duration(60)
     save: Annotated[Duration, Meta(description="How often it writes down what it knows; also at each change.")] = (
         Duration(60)
     )
@@ -120,7 +122,9 @@ class Phase(Subscriber):
         self._file = self.state_folder / "phase.json"
         self._kept = state.load(self._file, Kept, Kept())
         self._told_at: dict[str, float] = {}
-        self._quiet_at = self._patience_at = math.inf
+        self._connected_at = self._late_at = time.monotonic()
+        self._caught_up = False
+        self._present: set[str] = set()
         self._filling = Filling(self)
         self._reworking = Reworking(self._filling, self.publisher)
         self._take_boilers()
@@ -159,13 +163,17 @@ class Phase(Subscriber):
 
     def subscribe(self, session: bool) -> None:
         """Hear of inputs; have the archive tell what a broker without memory has lost."""
-        now = time.monotonic()
-        self._quiet_at, self._patience_at = now + QUIET, now + PATIENCE
+        self._connected_at = self._late_at = time.monotonic()
+        self._caught_up = False
+        self._present.clear()
         self._subscribe()
         self._filling.subscribe()
         self.publisher.on_connected(session)
         if not session and self._reworking.rework is None:
-            since = {topic: b.time for b in self._boilers.values() for topic in b.roles if b.time}
+            since: dict[str, int] = {}
+            for boiler in self._boilers.values():
+                if boiler.time:
+                    since |= {topic: min(boiler.time, since.get(topic, boiler.time)) for topic in boiler.roles}
             self._filling.ask(since)
 
     def _subscribe(self) -> None:
@@ -184,9 +192,10 @@ class Phase(Subscriber):
         """Keep a reading until those of its moment have come from all sources."""
         if not isinstance(reading.value, str):
             self._kept.waiting.append((reading.time, topic.name, float(reading.value)))
-        now = time.monotonic()
-        if now < self._quiet_at and reading.time < self.clock.now() - LATE:
-            self._quiet_at = min(now + QUIET, self._patience_at)
+        if reading.time >= self.clock.now() - LATE:
+            self._present.add(topic.name)
+        else:
+            self._late_at = time.monotonic()
 
     def on_other(self, message: Message) -> None:
         """Take a page of what the archive replays."""
@@ -209,10 +218,7 @@ class Phase(Subscriber):
         if self._reworking.on_tick():
             self._told_at.clear()
         waiting = self._kept.waiting
-        if not self.bus.online:
-            self._quiet_at = math.inf
-        behind = now < self._quiet_at or (self._filling.topics and self._reworking.rework is None)
-        if behind:
+        if self._is_behind(now):
             if len(waiting) > HELD:
                 waiting.sort()
                 self._judge(len(waiting) // 2)
@@ -224,6 +230,17 @@ class Phase(Subscriber):
             for boiler in self._boilers.values():
                 self._tell(boiler, boiler.rebase(until) if until < boiler.time - STEP else boiler.advance(until))
                 self._repeat(boiler, now)
+
+    def _is_behind(self, now: float) -> bool:
+        """Whether readings of the past may still come, so that the clock says nothing about the inputs."""
+        if not self.bus.online:
+            self._caught_up = False
+        elif now - self._connected_at >= self.options.settle + PATIENCE:
+            self._caught_up = True
+        elif not self._caught_up and not (self._filling.topics and self._reworking.rework is None):
+            quiet = QUIET if self._present >= self._kept.inputs else self.options.settle
+            self._caught_up = now - self._late_at >= quiet
+        return not self._caught_up
 
     def _judge(self, count: int) -> None:
         for moment, name, value in self._kept.waiting[:count]:

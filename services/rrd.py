@@ -114,9 +114,13 @@ class RoundRobin(Subscriber):
         self._filling.subscribe()
         if not session or self._owing:
             self._owing = False
-            self._filling.ask(
-                {topic.name: self._last(topic) for topic in self.registry.topics.values() if topic.stored_by("rrd")}
-            )
+            self.on_gap(0)
+
+    def on_gap(self, since: int) -> None:  # noqa: ARG002 (each file knows its own last update)
+        """Have all files filled with what came after their last update."""
+        self._filling.ask(
+            {topic.name: self._last(topic) for topic in self.registry.topics.values() if topic.stored_by("rrd")}
+        )
 
     def _last(self, topic: Topic[Any]) -> int:
         try:

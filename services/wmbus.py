@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Duration, Failure, InstanceOptions, Registry, Sample, Source, Topic, Value, state
+from bootstrap_lib import Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, Value, state
 from bootstrap_lib.bus import Message
 from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import DocumentError, reason
@@ -58,9 +58,10 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     silence: Annotated[Duration, Meta(description="Without telegrams for so long, the receiver is reset.")] = Duration(
         600
     )
-    meters: Annotated[dict[str, ListedMeter], Meta(description="By number; `request/meters` writes them.")] = (
-        msgspec.field(default_factory=dict)
-    )
+    meters: Annotated[
+        dict[Annotated[str, Meta(pattern="^[0-9A-F]{8}$")], ListedMeter],
+        Meta(description="By number; `request/meters` writes them."),
+    ] = msgspec.field(default_factory=dict)
     compatibility: Annotated[Compatibility | None, Meta(description="Speak as the first gateway, too.")] = None
 
 
@@ -153,7 +154,7 @@ class WMBus(Source):
 
     def _want(self) -> None:
         """Ask for the meters of all topics, and for the listed ones."""
-        self._wanted = {(number.upper(), ""): {} for number in self.options.meters}
+        self._wanted = {(number, ""): {} for number in self.options.meters}
         references: dict[Place, str] = {}
         for topic in self.topics:
             field = topic.options
@@ -300,6 +301,22 @@ class WMBus(Source):
         }
         if self.meters.formats.revision != self._saved:
             self._save()
+
+    @classmethod
+    def check(cls, registry: Registry, name: str) -> list[Problem]:
+        """Also find a meter with two keys."""
+        if problems := super().check(registry, name):
+            return problems
+        known: dict[Place, str] = {}
+        for topic in registry.topics_of(name, Field):
+            number, _ = place = topic.options.place
+            if (
+                topic.options.secret
+                and (other := known.setdefault(place, topic.options.secret)) != topic.options.secret
+            ):
+                path = ("topics", registry.key_of(topic.name), "secret")
+                problems.append(registry.document.problem(path, f"meter {number} has the key {other} in another line"))
+        return problems
 
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:

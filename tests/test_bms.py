@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -77,11 +78,11 @@ KEYS += ["probe_1_temperature", "probe_2_temperature"]
 ESTIMATES = ["remaining_duration", "charged_energy", "discharged_energy"]
 
 
-def measured(protocol: BatteryProtocol) -> dict[str, Value]:
-    """All that a battery says of PACK."""
+def measured(protocol: BatteryProtocol, pack: Pack = PACK) -> dict[str, Value]:
+    """All that a battery says of a pack."""
     named: dict[str, Value] = {}
     for request in protocol.REQUESTS:
-        (frame,) = protocol.assembler().feed(protocol.answer(request.frame, PACK) or b"")
+        (frame,) = protocol.assembler().feed(protocol.answer(request.frame, pack) or b"")
         assert isinstance(frame, Frame)
         named |= protocol.measurements(request, frame) or {}
     return named
@@ -338,8 +339,7 @@ def play_stuck_adapter(world: World) -> None:
 
 def play_energy(world: World) -> None:
     """Kill, stop and start the service, then let the battery charge; scan while nobody is connected."""
-    energy = f"home/data/{world.name}/first/discharged_energy"
-    world.ear.wait(energy, lambda reading: reading["value"] > 0)
+    world.until(lambda told: any(sample.get("discharged_energy") for _, sample in told["first"].samples))
     time.sleep(1)
     world.house.kill(world.name)
     world.mark("killed")
@@ -358,7 +358,7 @@ def play_energy(world: World) -> None:
     world.start()
     world.until(lambda told: told["first"].samples_after(world.marks["stopped"]) >= 2)
     world.remote.set_values(world.options["first"]["address"], msgspec.structs.replace(PACK, current=5.0))
-    world.ear.wait(energy.replace("discharged_energy", "remaining_duration"), lambda reading: reading == b"")
+    world.until(lambda told: "remaining_duration" in told["first"].cleared)
 
 
 @dataclass(frozen=True)
@@ -700,6 +700,18 @@ def registry(folder: Path, batteries: str = "", topics: str = "") -> Path:
 def test_a_check_says_what_is_wrong(tmp_path: Path, batteries: str, topics: str, problem: str) -> None:
     (found,) = services.bms.Bms.check(Registry(registry(tmp_path, batteries, topics)), "bms")
     assert problem in str(found)
+
+
+def test_the_lines_of_the_page_are_good_and_a_battery_says_all_that_they_ask_for(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "services" / "bms.md").read_text()
+    lines = page[page.index("    sources:\n") : page.index("    home/data/")]
+    (tmp_path / "topics.yaml").write_text(textwrap.dedent(lines))
+    house = Registry(tmp_path / "topics.yaml")
+    assert services.bms.Bms.check(house, "bms") == []
+    sixteen = msgspec.structs.replace(PACK, cell_voltages=(3.3,) * 16)
+    known = measured(jbd, sixteen) | dict.fromkeys(ESTIMATES, 0.0)
+    for topic in house.topics_of("bms", services.bms.Field):
+        assert topic.improper(services.bms.value_of(topic, known)) is None, topic.name
 
 
 def test_a_loop_that_stands_still_ends_the_process_with_a_sentence(

@@ -112,9 +112,9 @@ def test_a_press_that_reaches_nobody_is_said_and_the_topic_is_cleared(hall: Hous
         ("measuring_active", "measuring_count", "end the name in _active"),
     ],
 )
-def test_a_wrong_option_is_found_by_check(hall: House, before: str, after: str, sentence: str) -> None:
-    hall.config.write_text(hall.config.read_text().replace(before, after, 1))
-    problems = [str(problem) for problem in problems_of(Registry(hall.config))]
+def test_a_wrong_option_is_found_by_check(tmp_path: Path, before: str, after: str, sentence: str) -> None:
+    (tmp_path / "topics.yaml").write_text(TOPICS.format(folder="/tmp").replace(before, after, 1))
+    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))]
     assert any(sentence in problem for problem in problems), problems
 
 

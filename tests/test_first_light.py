@@ -1,5 +1,6 @@
 """One reading all the way: from a DS18B20's scratchpad to a retained topic and into the archive, through every fault."""
 
+import itertools
 import json
 import re
 import sqlite3
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Broker, Ear, House, wait_for
 
-from services.simulators.onewire import Tree as OneWireBus
 from services.simulators.onewire import Fault
+from services.simulators.onewire import Tree as OneWireBus
 
 WATER, FLUE = "28-0316a4f1c9ff", "28-0316a4f1d2aa"
 WATER_TOPIC, FLUE_TOPIC = "home/data/boiler/water/temperature", "home/data/boiler/flue/temperature"
@@ -210,7 +211,7 @@ def test_measuring_goes_on_without_a_broker_and_nothing_is_lost(lit: House, ear:
     wait_for(lambda: len(rows(lit)) >= 15, 30, "readings in the archive")
     wait_for(lambda: numbers(lit) < 10, 10, "confirmation of the spool")
     times = [time for name, time, _ in rows(lit) if name == "boiler/water/temperature"]
-    assert max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) < 3000
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 3000
     assert lit.log("onewire").count("no connection to the broker") == 1
 
 
@@ -284,4 +285,6 @@ def test_readings_of_one_topic_never_share_a_time(house: House, ear: Ear, tmp_pa
     house.write("sources: {crowd: {every: 1h}}\nsubscribers: {archive: {}}\ntopics: {a/b/count: {from: crowd}}\n")
     house.start("archive")
     house.start("crowd")
-    wait_for(lambda: sorted(row[2] for row in rows(house)) == [float(n) for n in range(500)], 20, "all 500 in the archive")
+    wait_for(
+        lambda: sorted(row[2] for row in rows(house)) == [float(n) for n in range(500)], 20, "all 500 in the archive"
+    )

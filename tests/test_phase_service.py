@@ -28,7 +28,7 @@ TOPICS = """
 sources: {{onewire: {{}}, adc: {{}}}}
 subscribers:
   archive: {{every: 200ms, commit: 100ms}}
-  phase: {{stale: 3s, every: 100ms}}
+  phase: {{stale: 3s, every: 100ms, settle: 1s}}
 topics:
   boiler/{{water,flue,return}}/temperature: {{from: onewire}}
   boiler/{{igniter,fan,auger}}/current: {{from: adc}}
@@ -134,6 +134,13 @@ def changes(told: dict[tuple[str, int], object], last: int) -> dict[tuple[str, i
     return found
 
 
+def subscribe(house: House, ear: Ear) -> None:
+    """Let the broker know the service's session, so that it keeps what comes."""
+    house.start("phase")
+    ear.wait("home/service/phase/status", lambda status: status == "online")
+    house.stop("phase")
+
+
 def wait_until_judged(ear: Ear, last: int) -> None:
     """Wait until the service has caught up with the clock."""
     ear.wait("home/data/boiler/burner/phase", lambda said: parse_time(said["time"]) > last, 20)
@@ -154,14 +161,13 @@ def test_two_boilers_tell_what_their_machines_say_and_a_kill_in_mid_cycle_change
     phases = [value for (name, _), value in expected.items() if name == "boiler/burner/phase"]
     assert {"ignition", "combustion", "burnout", "keep_fire"} <= set(phases)
     assert any(name == "cellar/old/phase" for name, _ in expected)
-    fired.start("phase")
-    ear.wait("home/service/phase/health")
+    subscribe(fired, ear)
     publish(fired, rows[:6500])
+    fired.start("phase")
     ear.wait("home/data/boiler/burner/phase", lambda said: said["value"] != "unknown")
     fired.kill("phase")
-    publish(fired, rows[6500:8000])
+    publish(fired, rows[6500:9000])
     fired.start("phase")
-    publish(fired, rows[8000:9000])
     fired.stop("phase")
     publish(fired, rows[9000:])
     fired.start("phase")
@@ -173,9 +179,9 @@ def test_what_a_broker_without_memory_has_lost_comes_from_the_archive(fired: Hou
     rows = history(2.75)
     last = rows[-1][0]
     fired.start("archive")
-    fired.start("phase")
-    ear.wait("home/service/phase/health")
+    subscribe(fired, ear)
     publish(fired, rows[:5200])
+    fired.start("phase")
     ear.wait("home/data/boiler/burner/phase")
     fired.kill("phase")
     publish(fired, rows[5200:])
@@ -213,9 +219,9 @@ def test_a_rework_puts_right_what_wrong_rules_told_and_leaves_the_present_alone(
     rows = history(2)
     last = rows[-1][0]
     house.start("archive")
-    house.start("phase")
-    ear.wait("home/service/phase/health")
+    subscribe(house, ear)
     publish(house, rows)
+    house.start("phase")
     wait_until_judged(ear, last)
     wrong = archive(house, "boiler/burner/phase")
     assert "combustion" not in {value for _, value in wrong}

@@ -7,8 +7,12 @@ from typing import Any, Protocol, Self
 
 from services.protocols.registers import Block, Register, Value, blocks, decode
 
-PATIENCE = 0.6
-"""Seconds for an answer; a Rover takes up to 0.2."""
+PATIENCE = 0.3
+"""Seconds for an answer beside the time of its bytes on the line."""
+BITS = 10
+"""Of a byte on the line (8N1)."""
+FRAME = 5
+"""Bytes of an answer around its registers: address, function, length, checksum."""
 SILENCES = 3
 """Requests without any answer after which nobody is there; a single one may be for registers that are passed over."""
 
@@ -61,6 +65,7 @@ class Device:
         requests = list(blocks(wanted))
         for block in requests:
             addresses = range(block.address, block.address + block.length)
+            self._serial.timeout = PATIENCE + (FRAME + 2 * block.length) * BITS / self.table.BAUD_RATE
             try:
                 words.update(zip(addresses, self._instrument.read_registers(block.address, block.length), strict=True))
             except self._library.ModbusException as error:

@@ -91,6 +91,7 @@ class Dongle:
         self._waiting: list[Message] = []
         self._bytes_at = self._message_at = self._telegram_at = time.monotonic()
         self._pinged_at: float | None = None
+        self._deaf = False
 
     def __enter__(self) -> Self:
         import serial  # noqa: PLC0415 (hardware)
@@ -137,7 +138,7 @@ class Dongle:
             Received(telegram, message.signal) for message in messages if (telegram := message.telegram) is not None
         ]
         if heard:
-            self._telegram_at = self._message_at
+            self._telegram_at, self._deaf = self._message_at, False
         else:
             self._look_after(time.monotonic())
         return heard
@@ -167,9 +168,12 @@ class Dongle:
             self._pinged_at = now
             self._write(im871a.PING)
         if now - self._telegram_at >= self._longest_silence:
-            log.info("no telegram for %.0f s: the dongle is reset", now - self._telegram_at)
+            if not self._deaf:
+                log.info(
+                    "no telegram for %.0f s: the dongle is reset, and again until it hears one", now - self._telegram_at
+                )
             self.counters["resets"] += 1
-            self._telegram_at = now
+            self._telegram_at, self._deaf = now, True
             self._ask(im871a.RESET)
             self._set_up()
 

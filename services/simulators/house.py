@@ -63,6 +63,7 @@ class House:
         self._write("renogy.json", {"values": self._controller(battery)})
         zone = self._folder / "sys/class/thermal/thermal_zone0"
         zone.mkdir(parents=True, exist_ok=True)
+        (zone / "type").write_text("cpu-thermal\n")
         (zone / "temp").write_text(f"{48_000 + 40 * boiler.box:.0f}\n")
         totals = {name: meter.step(seconds) for name, meter in self._meters.items()}
         self._write("meters.json", totals)

@@ -146,15 +146,17 @@ class Dongle:
         while True:
             ports = self._ports
             watched = [self._stop, *(ports[:1] if ports else ())]
-            ready, _, _ = select.select(watched, [], [], LOOK)
+            try:
+                ready, _, _ = select.select(watched, [], [], LOOK)
+            except OSError:  # unplugged this very moment
+                continue
             if self._stop in ready:
                 return
-            if len(ready) == 0 or self._ports is not ports or ports is None:
-                continue
-            try:
-                data = os.read(ports[0], 4096)
-            except OSError:
-                continue
+            with self._lock:
+                try:
+                    data = os.read(ports[0], 4096) if ready and ports and ports is self._ports else b""
+                except OSError:
+                    continue
             for message in self._assembler.feed(data):
                 answer = self._answer(message)
                 if answer is not None and self.fault != "silence":

@@ -82,9 +82,9 @@ class Lapse:
             self._save()
         return same
 
-    def happened(self) -> None:
-        """Something may be missing."""
-        since = min(self._memory.since, *self._oldest)
+    def happened(self, since: int | None = None) -> None:
+        """Something may be missing, also from a time (ms) on."""
+        since = min(self._memory.since, *self._oldest, *(() if since is None else (since,)))
         self._memory.missing = since if self.missing is None else min(self.missing, since)
         self._save()
 
