@@ -139,7 +139,8 @@ def _rows(fields: Any) -> str:
 
 def _shown(field: Any) -> str:
     if field.default is msgspec.NODEFAULT:
-        return "" if field.default_factory is msgspec.NODEFAULT else f"`{field.default_factory()}`"
+        made = None if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        return "" if made is None or isinstance(made, msgspec.Struct) else f"`{made}`"
     return (
         ""
         if field.default is None

@@ -69,15 +69,14 @@ class Spool:
         newest = max(database.execute(used).fetchone()[0] or 0 for database in (self._kept, self._fresh))
         self._next = newest + 1 if known else self._reserved + 1
         self._reserve()
-        with self._fresh:
-            self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
+        self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
         last = [c.execute("SELECT max(number) FROM tail").fetchone()[0] for c in (self._kept, self._fresh)]
         self._last = max((n for n in last if n is not None), default=0)
 
     def _reserve(self) -> None:
         if self._next + RESERVED // 10 > self._reserved:
             reserved = self._next + RESERVED
-            with self._kept:
+            with _transaction(self._kept):
                 row = ("stream", self.stream), ("reserved", reserved)
                 self._kept.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
             self._reserved = reserved
@@ -96,14 +95,14 @@ class Spool:
             self._fresh.execute("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", values)
         except sqlite3.Error:  # tmpfs is full: the disk takes it
             try:
-                with self._kept:
-                    self._kept.execute("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", values)
+                self._kept.execute("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", values)
             except sqlite3.Error as error:
                 raise SpoolError(f"no room to keep a reading, it is lost: {error}") from None
         sequence = Sequence(self.stream, self._last, number)
         self._next, self._last = number + 1, number
         if number >= self._reserved:
-            self._reserve()
+            with contextlib.suppress(sqlite3.Error):  # a full disk: `settle` says so and tries again
+                self._reserve()
         return row, sequence
 
     def after(self, number: int, count: int) -> list[tuple[Row, Sequence]]:
@@ -134,8 +133,7 @@ class Spool:
     def _delete(self, where: str, number: int) -> None:
         for database in (self._kept, self._fresh):
             if database.execute("SELECT 1 FROM tail LIMIT 1").fetchone():
-                with database:
-                    database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
+                database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
         if number >= self._last:
             self._last = self._before(self._last + 1)
 
@@ -148,10 +146,11 @@ class Spool:
         try:
             self._reserve()
             if rows:
-                with self._kept:
+                with _transaction(self._kept):
                     self._kept.executemany("INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
                     self._bound()
-                self._fresh.executemany("DELETE FROM tail WHERE number = ?", ((row[0],) for row in rows))
+                with _transaction(self._fresh):
+                    self._fresh.executemany("DELETE FROM tail WHERE number = ?", ((row[0],) for row in rows))
             self.trouble = None
         except sqlite3.Error as error:
             self.trouble = f"the spool cannot be written to disk: {error}"
@@ -170,8 +169,7 @@ class Spool:
     def correct(self, boot: str, offset: int) -> None:
         """Turn monotonic times of a boot into wall times, `offset` milliseconds later."""
         for database in (self._kept, self._fresh):
-            with database:
-                database.execute("UPDATE tail SET time = time + ?, boot = NULL WHERE boot = ?", (offset, boot))
+            database.execute("UPDATE tail SET time = time + ?, boot = NULL WHERE boot = ?", (offset, boot))
 
     def uncertain(self) -> Iterator[tuple[str, int, int]]:
         """Boots of which readings still have monotonic times, each with its first and last such time."""
@@ -215,6 +213,19 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
             path.with_name(path.name + ending).unlink(missing_ok=True)
         log.error("%s was damaged (%s): it is set aside as %s, a new one is begun", path, error, aside.name)  # noqa: TRY400
         return _prepare(path, synchronous)
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Make one durable step of several statements: with `isolation_level=None` each would be synchronised by itself."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
 
 
 def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ a store that is away withholds acknowledgements and never blocks the MQTT thread
 the dead letters and never stops the rest.
 """
 
+import contextlib
 import logging
 import time
 from typing import Any, ClassVar
@@ -106,8 +107,7 @@ class Subscriber(Service):
             if self._flush_at is not None and (now >= self._flush_at or len(self._unacknowledged) >= self.BATCH):
                 self._flush()
             if self._gap is not None and now >= self._gap_at:
-                self._gap, self._gap_at, since = None, now + GAP_PAUSE, self._gap
-                self.health.counters["gaps"] += 1
+                since, self._gap, self._gap_at = self._gap, None, now + GAP_PAUSE
                 self.on_gap(since)
             if now >= tick_at:
                 self.on_tick()
@@ -116,7 +116,8 @@ class Subscriber(Service):
             self.turn(max(0.0, due - time.monotonic()))
         self._flush_at = 0.0
         self._flush()
-        state.save(self.state_folder / "heard.json", self._heard)
+        with contextlib.suppress(OSError):  # the one of before shows a gap, and what it would miss is filled
+            state.save(self.state_folder / "heard.json", self._heard)
 
     def _flush(self) -> None:
         try:
@@ -180,9 +181,8 @@ class Subscriber(Service):
             sequence = Sequence.parse(message.sequence) if message.sequence else None
         except ValueError:
             sequence = None
-        if sequence is not None:
-            self._follow(sequence)
         if not message.payload:
+            self._follow(sequence)
             self.on_cleared(name, sequence)
             return
         topic = self.registry.topics.get(name)
@@ -192,6 +192,7 @@ class Subscriber(Service):
                     "topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`"
                 )
             reading = decode(name, message.payload, sequence)
+            self._follow(sequence, reading.time)
             if self.clock.trusted and reading.time > self.clock.now() + AHEAD:
                 raise Poison("its time is more than a minute ahead: set the clock of its source")
             if topic.kind in ("gauge", "counter") and reading.unit != topic.unit:
@@ -199,18 +200,22 @@ class Subscriber(Service):
             if problem := topic.improper(reading.value):
                 raise Poison(problem)
         except (Poison, ReadingError):
+            self._follow(sequence)
             if topic is not None:
                 self.on_refused(topic.source, sequence)
             raise
         self.on_reading(reading, topic)
 
-    def _follow(self, sequence: Sequence) -> None:
-        """Notice what a source sent and we never got, also over a restart; nothing is missing behind a reading that it vouches for."""
-        number, moment = self._heard.get(sequence.stream, (0, 0))
+    def _follow(self, sequence: Sequence | None, moment: int | None = None) -> None:
+        """Notice what a source sent and we never got, also over a restart; between a reading and its predecessor nothing is missing."""
+        if sequence is None:
+            return
+        number, before = self._heard.get(sequence.stream, (0, 0))
         if sequence.number > number:
             if number and sequence.number > number + 1 and sequence.previous != number:
-                self._gap = moment if self._gap is None else min(moment, self._gap)
-            self._heard[sequence.stream] = sequence.number, self.clock.now()
+                since = before - AHEAD
+                self._gap = since if self._gap is None else min(since, self._gap)
+            self._heard[sequence.stream] = sequence.number, before if moment is None else moment
 
     def on_refused(self, source: str, sequence: Sequence | None) -> None:
         """Learn the place in its sequence of a reading that was refused."""

@@ -126,6 +126,7 @@ class Influx(Subscriber):
 
     def on_gap(self, since: int) -> None:
         """Have filled what the broker dropped for us."""
+        self.health.counters["gaps"] += 1
         self._lapse.happened(since)
         self._filling.forget()
 

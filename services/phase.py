@@ -289,6 +289,8 @@ class Phase(Subscriber):
     # -- requests -----------------------------------------------------------------------------------------------
 
     def _named(self, name: str | None) -> dict[str, Boiler]:
+        if not self._boilers:
+            raise RequestError("topics.yaml names no boiler: add one below phases:")
         if name is None:
             return self._boilers
         if name in self._boilers:

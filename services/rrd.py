@@ -114,10 +114,14 @@ class RoundRobin(Subscriber):
         self._filling.subscribe()
         if not session or self._owing:
             self._owing = False
-            self.on_gap(0)
+            self._fill()
 
     def on_gap(self, since: int) -> None:  # noqa: ARG002 (each file knows its own last update)
-        """Have all files filled with what came after their last update."""
+        """Have filled what the broker dropped for us."""
+        self.health.counters["gaps"] += 1
+        self._fill()
+
+    def _fill(self) -> None:
         self._filling.ask(
             {topic.name: self._last(topic) for topic in self.registry.topics.values() if topic.stored_by("rrd")}
         )

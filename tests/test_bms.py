@@ -323,6 +323,16 @@ def play_fault(fault: str, lasts: float) -> Callable[[World], None]:
     return script
 
 
+def play_restart_after_a_pause(world: World) -> None:
+    """Restart bluetoothd under a service that has ended its links once and made new ones."""
+    world.until(lambda told: all(len(battery.samples) >= 2 for battery in told.values()))
+    world.ear.ask(world.name, "pause")
+    world.mark("resumed")
+    world.ear.ask(world.name, "resume")
+    world.until(lambda told: all(battery.samples_after(world.marks["resumed"]) >= 2 for battery in told.values()))
+    play_fault("bluetoothd_restart", 1.0)(world)
+
+
 def play_absent_bluetoothd(world: World) -> None:
     """Let bluetoothd start when the service has been running for a while."""
     wait_for(lambda: world.house.log(world.name).count("bluetoothd is not running") >= 2, 20)
@@ -375,7 +385,7 @@ TWO, ONE = on_one_adapter("first", "second"), on_one_adapter("first")
 PLOTS = {
     "links": Plot(LINKED, play_link_faults, {name: name for name in LINK_FAULTS if name not in ("plain", "mute")}),
     "adapter_off": Plot(TWO, play_fault("adapter_off", 1.5)),
-    "bluetoothd_restart": Plot(TWO, play_fault("bluetoothd_restart", 1.0)),
+    "bluetoothd_restart": Plot(TWO, play_restart_after_a_pause),
     "bluetoothd_absent": Plot(TWO, play_absent_bluetoothd, {"first": "bluetoothd_absent"}),
     "bluetoothd_hangs": Plot(TWO, play_fault("bluetoothd_hangs", 2.5)),
     "adapter_stuck": Plot(ONE, play_stuck_adapter, {"first": "adapter_stuck"}),
@@ -593,6 +603,17 @@ def test_a_restarted_bluetoothd(worlds: dict[str, World]) -> None:
         assert_whole_samples(told, 4)
         assert "bluetoothd is not running" in told.reasons
         assert told.samples_after(worlds["bluetoothd_restart"].marks["healed"]) >= 2
+
+
+def test_links_that_were_ended_by_a_pause_stay_ended_when_bluetoothd_restarts(worlds: dict[str, World]) -> None:
+    for battery in (address(1), address(2)):
+        device = battery.replace(":", "_")
+        ups_and_downs = [
+            event.split()[0]
+            for event in worlds["bluetoothd_restart"].events
+            if event in (f"Connect /org/bluez/hci0/dev_{device}", f"link down {battery}")
+        ]
+        assert ups_and_downs == ["Connect", "link"] * 3
 
 
 def test_a_bluetoothd_that_is_not_there_at_the_start(worlds: dict[str, World]) -> None:

@@ -215,17 +215,22 @@ def stored_changes(house: House, name: str, last: int) -> dict[tuple[str, int], 
 def test_a_rework_puts_right_what_wrong_rules_told_and_leaves_the_present_alone(
     house: House, ear: Ear, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    house.write(topics(hot_on=80.0))
+    watched = """alerts:
+  burning: {when: boiler/burner/phase == combustion, say: "There is a fire"}
+"""
+    house.write(topics(hot_on=80.0).replace("  phase:", "  alerts: {settle: 1s}\n  phase:") + watched)
     rows = history(2)
     last = rows[-1][0]
     house.start("archive")
+    house.start("alerts")
     subscribe(house, ear)
     publish(house, rows)
     house.start("phase")
     wait_until_judged(ear, last)
     wrong = archive(house, "boiler/burner/phase")
     assert "combustion" not in {value for _, value in wrong}
-    house.write(topics())
+    ear.wait("home/alert/burning", lambda alert: alert["state"] == "ok")
+    house.write(topics().replace("  phase:", "  alerts: {settle: 1s}\n  phase:") + watched)
     wait_for(lambda: "topics.yaml is taken over" in house.log("phase"), what="the right rules")
     told = len(ear.heard)
     begin, end = format_time(rows[0][0]), format_time(last + 1)
@@ -246,6 +251,9 @@ def test_a_rework_puts_right_what_wrong_rules_told_and_leaves_the_present_alone(
         assert parse_time(standing["time"]) > last, "what is retained is of the present"
     finally:
         other.close()
+    assert {json.loads(payload)["state"] for payload in ear.all("home/alert/burning")} == {"ok"}
+    assert main(["--config", str(house.config), "rework", "--from", begin, "--to", end]) == 0
+    assert "corrected 0 readings" in capfd.readouterr().out
     answer = ear.ask("phase", "rework", {"from": end, "to": begin})
     assert "the span is empty" in answer["error"]
 

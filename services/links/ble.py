@@ -663,6 +663,8 @@ class BatteryLinks:
             self._links.append(link)
         self._beat = time.monotonic()
         self._owner = ""
+        self._deafen: list[Callable[[], None]] = []
+        """What ends our subscriptions on the bus."""
         self._loop: Any = None
         self._thread: threading.Thread | None = None
 
@@ -721,9 +723,14 @@ class BatteryLinks:
             link.suspend()
         for adapter in self._adapters.values():
             adapter.switch_on_again()
+        self._owner = ""
+        for deafen in self._deafen:  # the bus is shared, and links that come after these hear the rest
+            deafen()
         self.later(self.deadlines.call if waiting else 0, self._loop.quit)
 
     def _open_bus(self) -> None:
+        if not self._loop.is_running():  # a timer outlives the loop
+            return
         try:
             self.bus = self.bluetooth.dbus.SystemBus()
         except self.bluetooth.dbus.exceptions.DBusException as error:
@@ -733,12 +740,17 @@ class BatteryLinks:
         self.bus.set_exit_on_disconnect(False)
         self.bus.call_on_disconnection(self._bus_lost)
         receive = functools.partial(self.bus.add_signal_receiver, bus_name=BLUEZ)
-        receive(self._added, "InterfacesAdded", OBJECTS)
-        receive(self._removed, "InterfacesRemoved", OBJECTS)
-        receive(self._changed, "PropertiesChanged", PROPERTIES, path_keyword="path")
-        self.bus.watch_name_owner(BLUEZ, self._owner_changed)
+        watch = self.bus.watch_name_owner(BLUEZ, self._owner_changed)
+        self._deafen = [
+            receive(self._added, "InterfacesAdded", OBJECTS).remove,
+            receive(self._removed, "InterfacesRemoved", OBJECTS).remove,
+            receive(self._changed, "PropertiesChanged", PROPERTIES, path_keyword="path").remove,
+            watch.cancel,
+        ]
 
     def _bus_lost(self, _bus: Any) -> None:
+        if not self._loop.is_running():
+            return
         self._owner = ""
         self._vanish_all("The system bus is gone.")
         self.bus.close()

@@ -71,8 +71,6 @@ class Rework:
                 self._first = self._first or time
                 self.count += 1
                 self._note(boiler, boiler.feed(name, value, time))
-            elif name == f"{boiler.entry.thing}/cycles" and not boiler.memory.modern.cycles:
-                boiler.memory.modern.cycles = int(value)
 
     def end(self) -> None:
         """Let the rest of the span pass."""
@@ -88,8 +86,9 @@ class Rework:
 
     def corrections(self) -> Iterator[Correction]:
         """What has to be told again, with its own times."""
-        for name, told in self._told.items():
-            told.sort(key=lambda entry: entry[0])
+        for name, events in self._told.items():
+            events.sort(key=lambda entry: entry[0])
+            told = self._numbered(name, events) if name.endswith("/cycles") else events
             topic, times = self._topics[name], [time for time, _ in told]
             wanted = {time for of, time in self._stored if of == name}.union(times)
             for time in sorted(wanted):
@@ -102,6 +101,15 @@ class Rework:
                     continue
                 if self._stored.get((name, time)) != value:
                     yield Correction(topic, value, time)
+
+    def _numbered(self, name: str, told: list[tuple[int, Value]]) -> list[tuple[int, Value]]:
+        """Count cycles on from the first number that is stored: a machine without memory begins with 1."""
+        stored = sorted((time, int(value)) for (of, time), value in self._stored.items() if of == name)
+        if not stored:
+            return told
+        time, number = stored[0]
+        before = max(0, number - sum(1 for moment, _ in told if moment <= time))
+        return [(moment, before + int(count)) for moment, count in told]
 
 
 class Reworking:

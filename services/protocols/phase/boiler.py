@@ -49,7 +49,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     profile: Annotated[Profile, Meta(description="legacy: the first system's rules, minute by minute.")] = "modern"
     rules: Annotated[Rules, Meta(description="What differs from the defaults.")] = msgspec.field(default_factory=Rules)
     legacy: Annotated[LegacyRules, Meta(description="Settings of the legacy profile.")] = msgspec.field(
-        default_factory=lambda: LegacyRules(sampled_together=False)
+        default_factory=LegacyRules
     )
 
 
