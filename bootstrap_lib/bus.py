@@ -14,10 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from bootstrap_lib.lean import without_proxies
-
-with without_proxies():
-    import paho.mqtt.client as mqtt
+import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties

@@ -4,7 +4,6 @@ YAML 1.1 turns `off`, `012`, `12:30` and the Bluetooth address `10:20:30:40:50:5
 only true/false are booleans, numbers are decimal or 0x…, and everything else stays the text it looks like.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -218,5 +217,7 @@ def reason(error: BaseException) -> str:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return `, did you mean …?` when one of the words is close, else an empty text."""
+    import difflib  # noqa: PLC0415 (only where somebody mistyped)
+
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f", did you mean '{close[0]}'?" if close else ""

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import sys
-from logging.handlers import SysLogHandler
 from typing import Final
 
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -83,6 +82,8 @@ def set_up(instance: str, *, daemon: bool = False, level: int = logging.INFO) ->
     handler: logging.Handler
     keep = []
     if daemon and os.path.exists("/dev/log"):  # noqa: PTH110 (a socket)
+        from logging.handlers import SysLogHandler  # noqa: PLC0415 (0.4 MB that only a daemon needs)
+
         handler = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
         handler.setFormatter(logging.Formatter(f"{instance}[%(process)d]: %(message)s"))
         keep.append(handler.socket.fileno())  # type: ignore[attr-defined]

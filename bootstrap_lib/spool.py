@@ -133,7 +133,10 @@ class Spool:
     def _delete(self, where: str, number: int) -> None:
         for database in (self._kept, self._fresh):
             if database.execute("SELECT 1 FROM tail LIMIT 1").fetchone():
-                database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
+                try:
+                    database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
+                except sqlite3.Error as error:  # a full disk: what stays is sent again, which is normal
+                    self.trouble = f"what is confirmed cannot be deleted from the spool: {error}"
         if number >= self._last:
             self._last = self._before(self._last + 1)
 
@@ -221,11 +224,11 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
 
 
 def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:
