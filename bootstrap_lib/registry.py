@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 
@@ -88,6 +89,7 @@ class TopicLine(Struct, frozen=True, kw_only=True):
         True
     )
     label: Annotated[str, Meta(description="What people call it.")] | None = None
+    was: Annotated[str, Meta(description="Its name before: the stores give its history to the new one.")] | None = None
 
 
 _COMMON_KEYS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TopicLine))
@@ -114,6 +116,7 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     deadband: float | None
     store: bool | tuple[str, ...]
     label: str
+    was: str | None
     options: OptionsT_co
 
     def stored_by(self, store: str) -> bool:
@@ -233,15 +236,19 @@ class Registry:
             if line is None:
                 continue
             options = {k: v for k, v in raw.items() if k not in _COMMON_KEYS}
-            for name in expand(key):
+            names, before = expand(key), expand(line.was) if line.was else []
+            if before and len(before) != len(names):
+                self._note((*path, "was"), f"it stands for {len(before)} names, the line for {len(names)}")
+                continue
+            for name, was in zip_longest(names, before):
                 if name in made:
                     self._note(path, f"{name} is made by '{made[name]}' already")
-                elif topic := self._topic(name, line, options, path):
+                elif topic := self._topic(name, was, line, options, path):
                     made[name] = key
                     yield topic
 
     def _topic(
-        self, name: str, line: TopicLine, options: Mapping[str, Any], path: KeyPath
+        self, name: str, was: str | None, line: TopicLine, options: Mapping[str, Any], path: KeyPath
     ) -> "Topic[Mapping[str, Any]] | None":
         levels = name.split("/")
         if len(levels) != 3 or not all(map(WORD.fullmatch, levels)):  # noqa: PLR2004 (place/thing/name)
@@ -287,6 +294,7 @@ class Registry:
             deadband=line.deadband,
             store=line.store if isinstance(line.store, bool) else tuple(line.store),
             label=line.label or name.replace("/", " ").replace("_", " "),
+            was=was,
             options=options,
         )
 

@@ -16,7 +16,7 @@ from bootstrap_lib.state import save
 from bootstrap_lib.subscriber import AHEAD
 from services.stores.drawing import Drawing, Order
 from services.stores.filling import Filling
-from services.stores.roundrobin import Damaged, Definition, Point, RoundRobinFile, number, path_of, set_aside
+from services.stores.roundrobin import Damaged, Definition, Point, RoundRobinFile, number, path_of, rename, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ class RoundRobin(Subscriber):
 
     def _file(self, topic: Topic[Any]) -> RoundRobinFile:
         if topic.name not in self._files:
+            if topic.was and not path_of(self.folder, topic.name).exists():
+                rename(self.folder, topic.was, topic.name)
             file = RoundRobinFile(path_of(self.folder, topic.name), Definition.of(topic, self.options.finest))
             if file.last is not None and self.clock.trusted and file.last > self.clock.now() + AHEAD:
                 raise Damaged(f"{file.path} has an update of the future, and would take none until then")

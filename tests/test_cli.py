@@ -1,12 +1,13 @@
 """The command: help everywhere, and a sentence instead of a traceback for whatever a user gets wrong."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Broker, Ear, House
+from conftest import PROJECT, Broker, Ear, House, wait_for
 
 from bootstrap_lib.cli import _verbs
 
@@ -111,3 +112,55 @@ def test_once_measures_without_a_broker_and_asks_the_service_when_it_runs(
     device.write_text("22")
     result = command("--config", house.config, "once", "probe", **folders)
     assert result.stdout.split() == ["a/b/temperature", "22.0", "°C"]
+
+
+def test_a_renamed_topic_keeps_its_history_in_archive_and_round_robin_file(
+    house: House, ear: Ear, tmp_path: Path
+) -> None:
+    device = tmp_path / "sensor"
+    device.write_text("21")
+    own = tmp_path / "services"
+    own.mkdir()
+    (own / "probe.py").write_text((PROJECT / "services/_template.py").read_text())
+    house.environment["CONSTELLATION_SERVICES"] = str(own)
+    house.write(
+        f"sources:\n  probe: {{every: 1s, device: {device}}}\nsubscribers: {{archive: {{commit: 100ms}}, rrd: {{flush: 1s}}}}\n"
+        "topics:\n  a/b/temperature: {from: probe}   # the old cellar\n"
+    )
+    for name in ("archive", "rrd", "probe"):
+        house.start(name)
+    files = house.state("rrd") / "rrd"
+    wait_for((files / "a/b/temperature.rrd").exists, what="the round-robin file")
+    ear.wait("home/service/archive/stored/probe", lambda mark: mark["after"] >= 2)
+    result = command(
+        "--config", house.config, "rename", "a/b/temperature", "cellar/air/temperature", CONSTELLATION_SERVICES=str(own)
+    )
+    assert result.returncode == 0, result.stderr
+    assert (
+        "  cellar/air/temperature: {was: 'a/b/temperature', from: probe}   # the old cellar\n"
+        in house.config.read_text()
+    )
+    ear.wait("home/data/cellar/air/temperature")
+    ear.wait("home/data/a/b/temperature", lambda value: value == b"")
+    wait_for((files / "cellar/air/temperature.rrd").exists, what="the renamed file")
+    assert not (files / "a/b/temperature.rrd").exists()
+    with sqlite3.connect(house.state("archive") / "archive.sqlite") as database:
+        wait_for(
+            lambda: [row[0] for row in database.execute("SELECT name FROM topics")] == ["cellar/air/temperature"],
+            what="one name",
+        )
+        assert database.execute("SELECT count(*) FROM readings").fetchone()[0] >= 3
+
+
+def test_a_rename_that_would_be_wrong_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "topics.yaml"
+    text = "sources: {onewire: {}}\ntopics:\n  a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n"
+    path.write_text(text)
+    result = command("--config", path, "rename", "a/b/temperature", "a/b/warmth")
+    assert result.returncode == 78
+    assert "'warmth' is no quantity" in result.stderr
+    assert "did you mean" not in result.stdout
+    result = command("--config", path, "rename", "a/b/temperatur", "a/c/temperature")
+    assert "did you mean 'a/b/temperature'?" in result.stderr
+    assert path.read_text() == text
+    assert [file.name for file in tmp_path.iterdir()] == ["topics.yaml"]

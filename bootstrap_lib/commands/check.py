@@ -47,7 +47,9 @@ def cost(registry: Registry) -> list[str]:
             f"{bytes_a_day / 1e6:,.0f} MB a day; commit: 5s would write {(min(rate, 0.2) * day * 2 * PAGE + rate * day * 60) / 1e6:,.0f} MB"
         )
     updates = len(registry.topics) * 24 * 120 * PAGE / 1e6
-    lines += [f"{instance.name}: about {updates:,.0f} MB a day at one update in 30 s" for instance in registry.find("rrd")]
+    lines += [
+        f"{instance.name}: about {updates:,.0f} MB a day at one update in 30 s" for instance in registry.find("rrd")
+    ]
     return lines
 
 

@@ -53,6 +53,11 @@ class Record:
         """Give each topic its row; one with another unit or kind than before begins a new one."""
         taken = {(topic.name, topic.unit, topic.kind): topic for topic in topics if topic.stored_by("archive")}
         with self.engine.begin() as connection:
+            for topic in taken.values():
+                if topic.was:
+                    known_already = sql.exists().where(TOPICS.alias("other").c.name == topic.name)
+                    history = sql.update(TOPICS).where(TOPICS.c.name == topic.was, ~known_already)
+                    connection.execute(history.values(name=topic.name))
             if taken:
                 rows = [{"name": name, "unit": unit, "kind": kind} for name, unit, kind in taken]
                 connection.execute(insert(TOPICS).on_conflict_do_nothing(), rows)

@@ -43,7 +43,17 @@ def enter() -> str | None:
     if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True).returncode:
         return "the network is not cut and no disk is filled: this host gives no namespaces"
     os.environ[MARK] = "1"
-    command = ["unshare", "--net", "--mount", "--kill-child", "--fork", sys.executable, "-m", "tests.chaos", *sys.argv[1:]]
+    command = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--kill-child",
+        "--fork",
+        sys.executable,
+        "-m",
+        "tests.chaos",
+        *sys.argv[1:],
+    ]
     os.execvp(command[0], command)
 
 
@@ -104,5 +114,3 @@ class Disk:
     def empty(self) -> None:
         """Give it back."""
         self._ballast.unlink(missing_ok=True)
-
-

@@ -1,0 +1,52 @@
+"""What round-robin files must show, computed from the archive: the mean of each second, to the last reading."""
+
+import math
+import sqlite3
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import rrdtool
+
+
+def wrong_rows(folder: Path, archive: Path, pattern: str) -> Counter[bool]:
+    """Count the seconds of all topics that are like a pattern by whether their mean is wrong.
+
+    rrdtool takes a value for the time since the one before (rrdcreate(1), "the heartbeat and the step").
+    """
+    with sqlite3.connect(archive, timeout=10) as database:
+        query = (
+            "SELECT name, time, value FROM readings JOIN topics ON topics.id = topic WHERE name LIKE ? ORDER BY time"
+        )
+        series: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for name, time, value in database.execute(query, (pattern,)):
+            series[name].append((time, value))
+    verdicts: Counter[bool] = Counter()
+    for name, readings in series.items():
+        expected = _means(readings)
+        file = folder / f"{name}.rrd"
+        if not file.exists():
+            verdicts[True] += len(expected)
+            continue
+        found = _rows(file, min(expected, default=0), max(expected, default=0))
+        for second, mean in expected.items():
+            value = found.get(second)
+            verdicts[value is None or not math.isclose(value, mean, abs_tol=0.01)] += 1
+    return verdicts
+
+
+def _means(readings: list[tuple[int, float]]) -> dict[int, float]:
+    """Mean of each whole second between the first and the last reading, by the second at which it ends."""
+    sums: dict[int, float] = defaultdict(float)
+    for (before, _), (time, value) in zip(readings, readings[1:], strict=False):
+        begin = before
+        while begin < time:
+            end = min(time, begin - begin % 1000 + 1000)
+            sums[begin // 1000 + 1] += value * (end - begin) / 1000
+            begin = end
+    whole = range(readings[0][0] // 1000 + 2, readings[-1][0] // 1000 + 1)
+    return {second: sums[second] for second in whole}
+
+
+def _rows(file: Path, first: int, last: int) -> dict[int, float]:
+    (start, _, step), _, rows = rrdtool.fetch(str(file), "AVERAGE", "-r", "1", "-s", str(first - 1), "-e", str(last))
+    return {start + step * (n + 1): row[0] for n, row in enumerate(rows) if row[0] is not None}

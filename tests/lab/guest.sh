@@ -1,0 +1,149 @@
+#!/bin/bash
+# A PC with a stock Debian kernel and its real drivers, emulated by qemu on a host that may have neither KVM nor modules:
+# for tests/test_lab.py, and by hand.
+#
+#   guest.sh                 the good path: the real services behind the kernel's own 1-wire, I²C and Bluetooth drivers
+#   guest.sh faults [-k X]   the fault matrix, or part of it; further arguments go to pytest
+#   guest.sh run CMD...      any command, as root of the guest
+#
+# Its root is this machine's own, read-only over 9p below an overlay in memory: the virtual environment, mosquitto and
+# bluetoothd are there at once, and whatever is written vanishes. What is to stay goes to $LAB, which is .venv/lab/results
+# here. The kernel is downloaded once, into .venv/lab. Exit code 77 says, in one sentence, why this host cannot do that.
+set -euo pipefail
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=$project/.venv/lab
+results=${LAB_RESULTS:-$cache/results}
+limit=${LAB_LIMIT:-500} # seconds from power-on to power-off
+boot_modules=(virtio_pci 9pnet_virtio 9p overlay)
+
+cannot() { echo "$*" >&2; exit 77; }
+
+look_for_tools() {
+  [ "$(uname -m)" = x86_64 ] || cannot "the guest is a PC with this machine's own root, and this machine is $(uname -m)"
+  local tool package
+  while read -r tool package; do
+    PATH=$PATH:/usr/sbin:/sbin:/usr/libexec/bluetooth command -v "$tool" >/dev/null || cannot "$tool is missing: apt install $package"
+  done <<-END
+	qemu-system-x86_64 qemu-system-x86
+	busybox busybox-static
+	modprobe kmod
+	cpio cpio
+	bluetoothd bluez
+	btvirt bluez-test-tools
+	dbus-daemon dbus-daemon
+	mosquitto mosquitto
+	END
+}
+
+fetch_kernel() { # the newest that apt knows; the parts that no lab needs are left out
+  local package unpacked
+  package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '$2 ~ /^linux-image-[0-9]/ { print $2; exit }')
+  [ -n "$package" ] || cannot "apt knows no kernel linux-image-amd64: the guest needs Debian's package lists (apt-get update)"
+  echo "Downloading $package"
+  unpacked=$(mktemp -d "$cache/new.XXXXXX")
+  (cd "$unpacked" && apt-get -o APT::Sandbox::User=root download -qq "$package" && dpkg-deb --fsys-tarfile ./*.deb |
+    tar -x --exclude='*/drivers/'{gpu,net,media,scsi,infiniband,staging} --exclude='*/kernel/sound' ./boot ./lib) ||
+    { rm -rf "$unpacked"; cannot "apt could not download $package: the guest needs a Debian mirror in reach, once"; }
+  rm -f "$unpacked"/*.deb
+  local release=${package#linux-image-}
+  /sbin/depmod -b "$unpacked" "$release"
+  ln "$unpacked/boot/vmlinuz-$release" "$unpacked/vmlinuz"
+  echo "$release" >"$unpacked/release"
+  mv -T "$unpacked" "$cache/kernel"
+}
+
+make_initrd() { # busybox, the modules that reach the root, and the way there
+  local tree=$cache/kernel work
+  work=$(mktemp -d)
+  mkdir -p "$work"/{bin,proc,sys,dev,root,lower,memory,modules}
+  cp "$(command -v busybox)" "$work/bin/busybox"
+  for module in "${boot_modules[@]}"; do
+    /sbin/modprobe -d "$tree" -S "$(cat "$tree/release")" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
+  done | awk '!seen[$0]++' | while read -r file; do
+    cp "$file" "$work/modules/"
+    echo "/bin/busybox insmod /modules/${file##*/}" >>"$work/load"
+  done
+  cat >"$work/init" <<-'END'
+	#!/bin/busybox sh
+	set -e
+	/bin/busybox --install -s /bin
+	mount -t proc proc /proc
+	mount -t devtmpfs dev /dev
+	. /load
+	share() { mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,$3 "$1" "$2"; }
+	share root /lower ro,cache=loose
+	mount -t tmpfs -o mode=755 memory /memory
+	mkdir /memory/upper /memory/work
+	mount -t overlay -o lowerdir=/lower,upperdir=/memory/upper,workdir=/memory/work overlay /root
+	mkdir -p /root/lib/modules /root/lab
+	share modules /root/lib/modules ro,cache=loose
+	share results /root/lab rw
+	mount --move /dev /root/dev
+	mount --move /proc /root/proc
+	exec switch_root /root /bin/busybox sh /lab/boot
+	END
+	chmod +x "$work/init"
+  (cd "$work" && find . | cpio --quiet -o -H newc | gzip -1) >"$cache/kernel/initrd.new"
+  mv "$cache/kernel/initrd.new" "$cache/kernel/initrd"
+  rm -rf "$work"
+}
+
+boot() { # runs a command in the guest; its output and its exit code are ours
+  rm -rf "$results"
+  mkdir -p "$results"
+  printf '%q ' "$@" >"$results/command"
+  cat >"$results/boot" <<-END
+	#!/bin/busybox sh
+	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 LAB=/lab TMPDIR=/run/tmp
+	mount -t sysfs sys /sys
+	mount -t tmpfs -o mode=755 run /run
+	mkdir -p /run/tmp /run/lock /dev/pts /dev/shm
+	mount -t devpts pts /dev/pts
+	mount -t tmpfs shm /dev/shm
+	ln -sf /proc/self/fd /dev/fd
+	/bin/busybox ip link set lo up
+	hostname lab
+	stty -opost </dev/console
+	cd $(printf %q "$project")
+	/bin/bash /lab/command >/dev/console 2>&1 </dev/null
+	echo \$? >/lab/code
+	/bin/busybox poweroff -f
+	END
+  local qemu=(
+    qemu-system-x86_64 -M q35,usb=off,sata=off,smbus=off,vmport=off -accel tcg,thread=multi -cpu max -smp 2 -m 1024
+    -nodefaults -no-user-config -display none -no-reboot -serial stdio
+    -kernel "$cache/kernel/vmlinuz" -initrd "$cache/kernel/initrd"
+    -append "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t tsc=reliable no_timer_check random.trust_cpu=on mitigations=off audit=0"
+    -device virtio-rng-pci
+    -fsdev "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap" -device virtio-9p-pci,fsdev=root,mount_tag=root
+    -fsdev "local,id=modules,path=$cache/kernel/lib/modules,security_model=none,readonly=on" -device virtio-9p-pci,fsdev=modules,mount_tag=modules
+    -fsdev "local,id=results,path=$results,security_model=none" -device virtio-9p-pci,fsdev=results,mount_tag=results
+  )
+  timeout -k 5 "$limit" setpriv --pdeathsig KILL "${qemu[@]}" </dev/null &
+  local timer=$! ended=0
+  trap 'kill "$timer" 2>/dev/null || true' EXIT
+  trap 'exit 130' INT TERM
+  wait "$timer" || ended=$?
+  [ "$ended" != 124 ] || { echo "the guest was switched off after $limit s (LAB_LIMIT)" >&2; exit 124; }
+  [ -e "$results/code" ] || { echo "the guest ended without a word (qemu: $ended)" >&2; exit 1; }
+  exit "$(cat "$results/code")"
+}
+
+pytest() { # a file of tests, inside
+  local file=$1; shift
+  boot .venv/bin/python -m pytest -p no:cacheprovider -p no:hypothesispytest --confcutdir=tests -v -rA --tb=short \
+    --junit-xml=/lab/tests.xml --basetemp=/run/tmp/tests "tests/lab/$file" "$@"
+}
+
+case ${1:-good} in good | faults | run) ;; *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 64 ;; esac
+look_for_tools
+mkdir -p "$cache"
+( flock 9
+  [ -e "$cache/kernel/release" ] || fetch_kernel
+  [ "$cache/kernel/initrd" -nt "$0" ] || make_initrd ) 9>"$cache/lock"
+case ${1:-good} in
+  good) pytest good_path.py "${@:2}" ;;
+  faults) pytest faults.py "${@:2}" ;;
+  run) boot "${@:2}" ;;
+esac
