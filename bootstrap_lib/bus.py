@@ -130,11 +130,22 @@ class Bus:
                     f"TLS: {broker.ca} or the client certificate cannot be used: {reason_of(error)}"
                 ) from None
             client.tls_set_context(context)
+        self._connect()
+
+    def _connect(self) -> None:
+        broker, client = self.broker, self._client
         connect = properties(
             PacketTypes.CONNECT, SessionExpiryInterval=self._session_expiry, ReceiveMaximum=self._receive_maximum
         )
         client.connect_async(broker.host, self.port, int(broker.keepalive), clean_start=False, properties=connect)
         client.loop_start()
+
+    def revive(self) -> None:
+        """Begin anew if an error ended paho's network thread: the loop would turn on, deaf and dumb, and nobody would notice."""
+        if getattr(self._client, "_thread", None) is None:
+            log.error("the network thread ended, which it never should; it is begun again")
+            self._on_disconnect(self._client, None, None, "the network thread ended", None)
+            self._connect()
 
     @property
     def port(self) -> int:
@@ -217,7 +228,7 @@ class Bus:
         was, self.online = self.online, False
         if was:
             said = str(code).lower()
-            if code.is_failure:
+            if getattr(code, "is_failure", False):
                 self._complain(f"the connection to the broker is gone: {said}; trying on")
             self._post(Disconnected(said))
 

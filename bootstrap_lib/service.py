@@ -297,6 +297,7 @@ class Service:
             self.options.heartbeat, watchdog / 2 if watchdog else self.options.heartbeat
         )
         self.clock.check()
+        self.bus.revive()
         self.on_beat()
         self.publish_health()
         notify(WATCHDOG=1, STATUS=self.status())

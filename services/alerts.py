@@ -186,13 +186,13 @@ class Alerts(Subscriber):
             if kind == "notify":
                 self._answered(name, msgspec.json.decode(message.payload, type=Answer))
             elif what == "health" and message.payload:
-                self._heard(name, msgspec.json.decode(message.payload))
+                self._take_health(name, msgspec.json.decode(message.payload))
             elif message.payload == b"offline":
                 self.engine.clear(f"service {name}", _monotonic())
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             self.bury(message, f"not what belongs on this topic ({type(error).__name__}: {reason(error)})")
 
-    def _heard(self, service: str, health: dict[str, Any]) -> None:
+    def _take_health(self, service: str, health: dict[str, Any]) -> None:
         at, wall = self._moment()
         self.engine.beat(f"service {service}", BEATS * float(health["beat"]))
         self.engine.pause(service, health["state"] == "paused", at)

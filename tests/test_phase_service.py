@@ -28,7 +28,7 @@ TOPICS = """
 sources: {{onewire: {{}}, adc: {{}}}}
 subscribers:
   archive: {{every: 200ms, commit: 100ms}}
-  phase: {{stale: 3s, every: 100ms, settle: 1s}}
+  phase: {{stale: 3s, every: 100ms, settle: {settle}}}
 topics:
   boiler/{{water,flue,return}}/temperature: {{from: onewire}}
   boiler/{{igniter,fan,auger}}/current: {{from: adc}}
@@ -55,8 +55,8 @@ phases:
 """
 
 
-def topics(hot_on: float = 10.0, dwell: float = 60.0, stale: float = 300.0) -> str:
-    return TOPICS.format(rate=AUGER_KG_H, hot_on=hot_on, dwell=dwell, stale=stale)
+def topics(hot_on: float = 10.0, dwell: float = 60.0, stale: float = 300.0, settle: str = "1s") -> str:
+    return TOPICS.format(rate=AUGER_KG_H, hot_on=hot_on, dwell=dwell, stale=stale, settle=settle)
 
 
 def topic_of(role: str) -> str:
@@ -161,6 +161,7 @@ def test_two_boilers_tell_what_their_machines_say_and_a_kill_in_mid_cycle_change
     phases = [value for (name, _), value in expected.items() if name == "boiler/burner/phase"]
     assert {"ignition", "combustion", "burnout", "keep_fire"} <= set(phases)
     assert any(name == "cellar/old/phase" for name, _ in expected)
+    fired.write(topics(settle="1m"))
     subscribe(fired, ear)
     publish(fired, rows[:6500])
     fired.start("phase")
@@ -170,6 +171,7 @@ def test_two_boilers_tell_what_their_machines_say_and_a_kill_in_mid_cycle_change
     fired.start("phase")
     fired.stop("phase")
     publish(fired, rows[9000:])
+    fired.write(topics())
     fired.start("phase")
     wait_until_judged(ear, last)
     assert heard(ear, last) == expected
@@ -177,13 +179,16 @@ def test_two_boilers_tell_what_their_machines_say_and_a_kill_in_mid_cycle_change
 
 def test_what_a_broker_without_memory_has_lost_comes_from_the_archive(fired: House, ear: Ear, broker: Broker) -> None:
     rows = history(2.75)
+    kept = fired.state("phase") / "phase.json"
     last = rows[-1][0]
     fired.start("archive")
+    fired.write(topics(settle="1m"))
     subscribe(fired, ear)
     publish(fired, rows[:5200])
     fired.start("phase")
-    ear.wait("home/data/boiler/burner/phase")
+    wait_for(lambda: '"phase":"combustion"' in kept.read_text(), what="a state in mid-cycle on disk")
     fired.kill("phase")
+    fired.write(topics())
     publish(fired, rows[5200:])
     wait_for(lambda: stored(fired, topic_of("auger")) == len(rows) // 6, what="readings in the archive")
     broker.kill()

@@ -91,6 +91,7 @@ class Demo:
         content: dict[str, Any] = {"broker": self.broker.settings, "sources": {}, "subscribers": {}}
         for instance in self.registry.instances.values():
             content[instance.section][instance.name] = overrides.get(instance.service, {}) | {"heartbeat": "10s"}
+        content["phases"] = {name: {"rules": QUICK_RULES} for name in self.registry.document.section("phases")}
         self.config.with_name(MACHINE_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
 
     def _write_secrets(self) -> None:
@@ -193,6 +194,30 @@ Try: kill -9 any process; it comes back, and nothing is lost. Ctrl-C ends everyt
             seen = len(lines)
             time.sleep(min(0.5, max(0.0, until - time.monotonic())))
 
+
+QUICK_RULES: Final[dict[str, Any]] = {
+    "dwell": {"unknown": 2, "off": 4, "prepurge": 1, "ignition": 4, "combustion": 10, "burnout": 4, "keep_fire": 4},
+    "water": {"rate": 3, "settle_s": 4, "window_s": 30},
+    "flue": {"high": 500, "rate": 15, "settle_s": 4, "window_s": 12},
+    "return": {"rate": 3, "settle_s": 4},
+    "igniter": {"on": 1.0, "off": 0.5, "tau_s": 1, "duty_on": 0.5, "duty_off": 0.3},
+    "fan": {"on": 0.06, "off": 0.03, "tau_s": 2, "duty_on": 0.6, "duty_off": 0.3},
+    "auger": {"on": 0.2, "off": 0.1, "tau_s": 6, "duty_on": 0.1, "duty_off": 0.03, "duty_max": 0.97},
+    "stale_s": 20,
+    "ignition_slope": 30,
+    "cooling_slope": 12,
+    "water_slope": 4.5,
+    "ignition_max_s": 60,
+    "prepurge_max_s": 10,
+    "burst_s": 6,
+    "burnout_max_s": 80,
+    "keep_fire_s": 360,
+    "cycle_gap_s": 120,
+    "fire_out_s": 10,
+    "jam_s": 10,
+    "auger_rate": 360,
+}
+"""Rules of the boiler's phases for a house that lives thirty times faster than life."""
 
 DEMO_KEY: Final = "000102030405060708090A0B0C0D0E0F"
 """Of all simulated meters."""

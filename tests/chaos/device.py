@@ -3,6 +3,7 @@
 import contextlib
 import socketserver
 import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,7 +20,8 @@ class Device(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path) -> None:
         """Listen on a Unix socket."""
         self.given: dict[str, int] = defaultdict(int)
-        self.taken: dict[str, set[int]] = defaultdict(set)
+        self.taken: dict[str, dict[int, float]] = defaultdict(dict)
+        """Numbers that were taken, and when (monotonic)."""
         self.lock = threading.Lock()
         super().__init__(str(path), _Conversation)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -34,7 +36,7 @@ class _Conversation(socketserver.StreamRequestHandler):
         while self._is_asked():
             with self.server.lock:
                 if number is not None:
-                    self.server.taken[name].add(number)
+                    self.server.taken[name][number] = time.monotonic()
                 self.server.given[name] += 1
                 number = self.server.given[name]
             with contextlib.suppress(OSError):

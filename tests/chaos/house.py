@@ -80,11 +80,16 @@ class Victim:
 class House:
     """One run."""
 
-    def __init__(self, folder: Path, seed: int, mutant: str, *, namespaces: bool) -> None:
+    COMMIT = "200ms"
+
+    def __init__(
+        self, folder: Path, seed: int, mutant: str = "none", *, namespaces: bool = False, device: Path | None = None
+    ) -> None:
         """Lay out a house in a folder; `namespaces`: in a network and mounts of our own, to cut and to fill."""
         self.folder, self.random, self.mutant = folder, random.Random(seed), mutant
         self.done: Counter[str] = Counter()
-        self.device = Device(folder / "device")
+        self._socket = device or folder / "device"
+        self.device = Device(self._socket)
         self.cable = Cable() if namespaces else None
         self.disks = {name: Disk(folder / "state" / name, size) for name, size in DISKS.items()} if namespaces else {}
         self._offsets = dict.fromkeys(JUMPS, 0)
@@ -107,12 +112,12 @@ class House:
     def _topics(self) -> str:
         lines = [f"broker: {{host: {self._host}, port: {self.broker_port}}}", "sources:"]
         lines += [
-            f"  {name}: {{service: sequence, every: 50ms, stale: 1h, heartbeat: 2s, device: {self.folder}/device}}"
+            f"  {name}: {{service: sequence, every: 50ms, stale: 1h, heartbeat: 2s, device: {self._socket}}}"
             for name in SOURCES
         ]
         lines += [
             "subscribers:",
-            "  archive: {commit: 200ms, heartbeat: 2s}",
+            f"  archive: {{commit: {self.COMMIT}, heartbeat: 2s}}",
             f"  influx: {{url: 'http://127.0.0.1:{self.store_port}', heartbeat: 2s}}",
             "  rrd: {flush: 1s, finest: 1s, heartbeat: 2s}",
             "topics:",
@@ -317,7 +322,7 @@ class House:
 
     def missing(self, found: dict[str, Counter[int]]) -> int:
         """How many numbers were taken and not found."""
-        return sum(len(self.device.taken[name] - set(found[name])) for name in SOURCES)
+        return sum(len(self.device.taken[name].keys() - found[name]) for name in SOURCES)
 
     def judge(self) -> bool:
         """Print what was done and found; True if nothing was lost and nothing doubled."""

@@ -54,7 +54,7 @@ def enter() -> str | None:
         "tests.chaos",
         *sys.argv[1:],
     ]
-    os.execvp(command[0], command)
+    return os.execvp(command[0], command)
 
 
 class Cable:
@@ -63,7 +63,7 @@ class Cable:
     def __init__(self) -> None:
         """Lay the cable."""
         self._far = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        while os.readlink(f"/proc/{self._far.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+        while Path(f"/proc/{self._far.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
             pass
         self.command = ["nsenter", f"--net=/proc/{self._far.pid}/ns/net"]
         """Put in front of a command that is to run on the far side."""

@@ -1,5 +1,6 @@
 """What round-robin files must show, computed from the archive: the mean of each second, to the last reading."""
 
+import itertools
 import math
 import sqlite3
 from collections import Counter, defaultdict
@@ -37,7 +38,7 @@ def wrong_rows(folder: Path, archive: Path, pattern: str) -> Counter[bool]:
 def _means(readings: list[tuple[int, float]]) -> dict[int, float]:
     """Mean of each whole second between the first and the last reading, by the second at which it ends."""
     sums: dict[int, float] = defaultdict(float)
-    for (before, _), (time, value) in zip(readings, readings[1:], strict=False):
+    for (before, _), (time, value) in itertools.pairwise(readings):
         begin = before
         while begin < time:
             end = min(time, begin - begin % 1000 + 1000)

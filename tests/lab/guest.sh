@@ -132,7 +132,7 @@ boot() { # runs a command in the guest; its output and its exit code are ours
 
 pytest() { # a file of tests, inside
   local file=$1; shift
-  boot .venv/bin/python -m pytest -p no:cacheprovider -p no:hypothesispytest --confcutdir=tests -v -rA --tb=short \
+  boot .venv/bin/python -m pytest -p no:cacheprovider -p no:hypothesispytest --confcutdir=tests -v --tb=short --color=no \
     --junit-xml=/lab/tests.xml --basetemp=/run/tmp/tests "tests/lab/$file" "$@"
 }
 
