@@ -29,6 +29,9 @@ WINDOW = 100
 CROWDED = 1000
 """Milliseconds within which an older time is a crowd of readings, not a clock that was set back."""
 
+LOOK = 0.4
+"""Seconds between two looks at what waits: with the spool's AGE the two seconds that a power cut may cost."""
+
 RESEND_AFTER = 15.0
 """Seconds without a move of the mark after which the unconfirmed tail is sent again."""
 
@@ -154,7 +157,7 @@ class Publisher:
             self._service.health.counters["lost"] += 1
             self._service.error(str(error), name)
             return
-        self._settle_at = min(self._settle_at, time.monotonic() + 1.0)
+        self._settle_at = min(self._settle_at, time.monotonic() + LOOK)
         online = self._service.bus.online
         if online and boot is None and self._cursor >= sequence.previous and len(self._in_flight) < WINDOW:
             self._send(row, sequence)
@@ -183,9 +186,9 @@ class Publisher:
         self._pump()
 
     def housekeep(self, now: float) -> float:
-        """Keep and send what waits, once a second while anything does; returns when (monotonic) to call it again."""
+        """Keep and send what waits, again and again while anything does; returns when (monotonic) to call it again."""
         if now >= self._settle_at:
-            self._settle_at = now + (1.0 if self.spool.last else 3600.0)
+            self._settle_at = now + (LOOK if self.spool.last else 3600.0)
             self._settle(now)
         return self._settle_at
 

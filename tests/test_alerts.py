@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, wait_for
 
 from services.simulators.onewire import Tree
 from services.simulators.pushover import Pushover

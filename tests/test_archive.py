@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import PROJECT, Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, wait_for
 from voices import Voice, ask_database
 
 from bootstrap_lib.reading import format_time, parse_time

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import PROJECT, Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

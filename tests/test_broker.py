@@ -11,13 +11,13 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
+from harness import free_port, wait_for
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bootstrap_lib import broker as brokers
 from bootstrap_lib.installation import InstallError, shipped
 from bootstrap_lib.registry import Registry
-from tests.conftest import free_port, wait_for
 
 TOPICS = """
 sources: {onewire: {}, onewire_shed: {service: onewire}}

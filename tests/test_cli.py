@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, wait_for
 
 from bootstrap_lib.cli import _verbs
 

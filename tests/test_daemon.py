@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness import free_port, wait_for
 
 from bootstrap_lib.broker import prepare_broker
 from bootstrap_lib.registry import Registry
 from services.simulators.onewire import Tree
-from tests.conftest import free_port, wait_for
 
 WATER, FLUE = "28-0316a4f1c9ff", "28-0316a4f1d2aa"
 LINE = f"  boiler/flue/temperature: {{from: onewire, id: {FLUE}}}\n"

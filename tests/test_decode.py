@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT
+from harness import PROJECT
 
 from services.protocols import jbd
 from services.protocols.battery import Pack

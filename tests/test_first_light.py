@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Broker, Ear, House, wait_for
+from harness import Broker, Ear, House, wait_for
 
 from services.simulators.onewire import Fault
 from services.simulators.onewire import Tree as OneWireBus

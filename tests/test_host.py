@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from conftest import Ear, House
+from harness import Ear, House
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.registry import Registry

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import Ear, House, free_port, wait_for
+from harness import Ear, House, free_port, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Broker, Ear, House, free_port, wait_for
+from harness import Broker, Ear, House, free_port, wait_for
 from voices import Voice
 
 from bootstrap_lib import Reading

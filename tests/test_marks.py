@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import Broker, Ear, House
+from harness import Broker, Ear, House
 from voices import Voice, ask_database
 
 from services.protocols.marks import Mark

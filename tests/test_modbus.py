@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import Ear, House, wait_for
+from harness import Ear, House, wait_for
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.registry import Registry

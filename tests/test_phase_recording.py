@@ -139,7 +139,9 @@ def test_values_of_minus_one_may_as_well_not_be_there(recorded, said):
 
 
 @pytest.mark.parametrize(
-    "missing", [{"auger"}, {"fan"}, {"auger", "fan"}, {"return"}, {"return", "auger", "fan"}], ids=str
+    "missing",
+    [{"auger"}, {"fan"}, {"auger", "fan"}, {"return"}, {"return", "auger", "fan"}],
+    ids=lambda names: "_".join(sorted(names)),
 )
 def test_phases_are_right_with_each_clamp_missing(recorded, missing):
     said = run(recorded, set(COLUMNS.values()) - missing)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import paho.mqtt.client as mqtt
 import pytest
-from conftest import Broker, Ear, House, wait_for
+from harness import Broker, Ear, House, wait_for
 
 from bootstrap_lib.cli import main
 from bootstrap_lib.commands.check import problems_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Broker, Ear, House, wait_for
+from harness import Broker, Ear, House, wait_for
 
 from services.links import notifier
 from services.links.notifier import Queued

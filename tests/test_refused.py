@@ -4,7 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from conftest import Broker, House, wait_for
+from harness import Broker, House, wait_for
 
 from services.simulators.onewire import Tree
 

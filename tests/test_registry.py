@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from harness import PROJECT
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError

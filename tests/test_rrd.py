@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import rrdtool
-from conftest import PROJECT, Ear, House, wait_for
+from harness import PROJECT, Ear, House, wait_for
 
 from bootstrap_lib.reading import Reading, encode, format_time, parse_time
 from bootstrap_lib.registry import Registry

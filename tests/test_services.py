@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import PROJECT
+from harness import PROJECT
 
 from bootstrap_lib import catalog
 from bootstrap_lib.schema import _description

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from harness import PROJECT
 
 from bootstrap_lib.spool import RESERVED, Spool, SpoolError
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import PROJECT, wait_for
 
 from bootstrap_lib.commands import units
 from bootstrap_lib.installation import SHIPPED
-from tests.conftest import PROJECT, wait_for
 
 CONTAINER = PROJECT / "tests" / "lab" / "container.sh"
 CONSTELLATION = Path(sys.executable).with_name("constellation")

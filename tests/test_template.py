@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from conftest import PROJECT, Ear, House
+from harness import PROJECT, Ear, House
 
 from services._template import decode
 

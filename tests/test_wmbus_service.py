@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, wait_for
 
 from bootstrap_lib.registry import MACHINE_FILE
 from services.links.meters import NEW_BEGINNING, Meters

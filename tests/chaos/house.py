@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -296,7 +297,7 @@ class House:
     def archived(self) -> dict[str, Counter[int]]:
         """Numbers in the archive, by source, with how often each is there."""
         found: dict[str, Counter[int]] = {name: Counter() for name in SOURCES}
-        with sqlite3.connect(self.archive, timeout=10) as database:
+        with closing(sqlite3.connect(self.archive, timeout=10)) as database:
             for name, value in database.execute(
                 "SELECT name, value FROM readings JOIN topics ON topics.id = readings.topic"
             ):

@@ -4,6 +4,7 @@ import itertools
 import math
 import sqlite3
 from collections import Counter, defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import rrdtool
@@ -14,7 +15,7 @@ def wrong_rows(folder: Path, archive: Path, pattern: str) -> Counter[bool]:
 
     rrdtool takes a value for the time since the one before (rrdcreate(1), "the heartbeat and the step").
     """
-    with sqlite3.connect(archive, timeout=10) as database:
+    with closing(sqlite3.connect(archive, timeout=10)) as database:
         query = (
             "SELECT name, time, value FROM readings JOIN topics ON topics.id = topic WHERE name LIKE ? ORDER BY time"
         )

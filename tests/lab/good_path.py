@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from services.simulators.ads1115 import Clamp
-from tests.conftest import wait_for
-from tests.lab.conftest import FLUE, PATIENCE, ROOM, WATER, Lab
+from tests.lab.laboratory import FLUE, ROOM, WATER, Laboratory
 from tests.lab.pack import PACK
 
 
-def test_temperatures_come_through_the_1_wire_master_of_the_kernel(lab: Lab) -> None:
+def test_temperatures_come_through_the_1_wire_master_of_the_kernel(lab: Laboratory) -> None:
     for name, celsius in ((FLUE, 91.25), (WATER, 63.25), (ROOM, -3.5)):
         assert Path(f"/sys/bus/w1/devices/{name}/driver").resolve().name == "w1_slave_driver"
         lab.sensors[name].celsius = celsius
@@ -17,16 +15,16 @@ def test_temperatures_come_through_the_1_wire_master_of_the_kernel(lab: Lab) -> 
     lab.hear("lab/room/temperature", -3.5)
 
 
-def test_all_sensors_convert_at_once_where_the_kernel_offers_it(lab: Lab) -> None:
+def test_all_sensors_convert_at_once_where_the_kernel_offers_it(lab: Laboratory) -> None:
     assert Path("/sys/bus/w1/devices/w1_bus_master1/therm_bulk_read").exists()
 
 
-def test_a_clamps_current_and_a_voltage_come_through_a_real_i2c_adapter(lab: Lab) -> None:
+def test_a_clamps_current_and_a_voltage_come_through_a_real_i2c_adapter(lab: Laboratory) -> None:
     lab.hear("lab/fan/current", 3.0, 0.06)
     lab.hear("lab/tank/voltage", 1.25, 0.002)
 
 
-def test_a_battery_comes_through_bluez_and_two_controllers(lab: Lab) -> None:
+def test_a_battery_comes_through_bluez_and_two_controllers(lab: Laboratory) -> None:
     expected = {
         "voltage": PACK.voltage,
         "current": PACK.current,

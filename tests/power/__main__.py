@@ -46,8 +46,8 @@ class Disk:
         _run("xfs_io", "-x", "-c", "shutdown", self.folder)
 
     def unmount(self) -> None:
-        """Take it off."""
-        _run("umount", self.folder)
+        """Take it off, as soon as nothing has a file open there."""
+        _run("umount", "--lazy", self.folder)
 
 
 def _run(*command: str | Path) -> None:
