@@ -261,3 +261,30 @@ def by_rows(recorded):
                     phase = "risque_bourage"
         expected[minute * 60_000] = phase
     return expected
+
+
+def test_the_shipped_house_tells_the_outage_once_and_its_end_once(recorded, tmp_path, capsys):
+    from harness import PROJECT
+
+    from bootstrap_lib.cli import main
+
+    lines = []
+    for role, value, now in recorded:
+        if role in TEMPERATURES:
+            moment = datetime.fromtimestamp(now / 1000).astimezone().isoformat(timespec="milliseconds")
+            lines.append(
+                json.dumps({"topic": f"boiler/{role}/temperature", "value": value, "unit": "°C", "time": moment})
+            )
+    file = tmp_path / "recording.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    assert main(["--config", str(PROJECT / "topics.yaml"), "replay", "alerts", str(file)]) == 0
+    told = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines()]
+    about_fire = [(topic, json.loads(payload)) for topic, payload in told if "sensor_silent" not in topic]
+    assert [(topic, body["state"], body["since"][:16]) for topic, body in about_fire] == [
+        ("home/alert/no_fire", "firing", "2018-04-24T20:51"),
+        ("home/alert/no_fire", "ok", "2018-04-25T07:43"),
+    ]
+    silent = Counter(topic.rpartition("silent_")[2] for topic, _ in told if "sensor_silent" in topic)
+    assert set(silent) == {f"boiler_{role}_temperature" for role in TEMPERATURES}, (
+        "the sensors that died, and nothing else"
+    )

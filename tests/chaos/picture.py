@@ -37,16 +37,20 @@ def wrong_rows(folder: Path, archive: Path, pattern: str) -> Counter[bool]:
 
 
 def _means(readings: list[tuple[int, float]]) -> dict[int, float]:
-    """Mean of each whole second between the first and the last reading, by the second at which it ends."""
-    sums: dict[int, float] = defaultdict(float)
+    """Mean of each whole second between the first and the last reading, by the second at which it ends.
+
+    An update that spans several seconds gives all of them one mean, that in which it began included.
+    """
+    means: dict[int, float] = {}
+    total = math.nan  # the first second is not whole
     for (before, _), (time, value) in itertools.pairwise(readings):
-        begin = before
-        while begin < time:
-            end = min(time, begin - begin % 1000 + 1000)
-            sums[begin // 1000 + 1] += value * (end - begin) / 1000
-            begin = end
-    whole = range(readings[0][0] // 1000 + 2, readings[-1][0] // 1000 + 1)
-    return {second: sums[second] for second in whole}
+        begin, end = before - before % 1000, time - time % 1000
+        if end > begin:
+            mean = (total + value * (end - before)) / (end - begin)
+            means |= dict.fromkeys(range(begin // 1000 + 1, end // 1000 + 1), mean)
+            total, before = 0.0, end  # noqa: PLW2901
+        total += value * (time - before)
+    return {second: mean for second, mean in means.items() if not math.isnan(mean)}
 
 
 def _rows(file: Path, first: int, last: int) -> dict[int, float]:
