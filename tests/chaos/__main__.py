@@ -30,6 +30,9 @@ def main() -> int:
         "--mutant", default="none", help="run our own code with one promise broken (tests/chaos/mutants.py)"
     )
     parser.add_argument("--keep", action="store_true", help="leave the folder there")
+    parser.add_argument(
+        "--patience", type=float, default=150, help="seconds that the stores have to fill up at the end"
+    )
     arguments = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     hindered = enter()
@@ -44,7 +47,7 @@ def main() -> int:
     good = False
     try:
         house.run(arguments.kills)
-        house.rest()
+        house.rest(arguments.patience)
         good = house.judge()
     finally:
         house.stop()

@@ -22,6 +22,8 @@ class Device(socketserver.ThreadingUnixStreamServer):
         self.given: dict[str, int] = defaultdict(int)
         self.taken: dict[str, dict[int, float]] = defaultdict(dict)
         """Numbers that were taken, and when (monotonic)."""
+        self.silent = False
+        """Whether it answers no more."""
         self.lock = threading.Lock()
         super().__init__(str(path), _Conversation)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -34,6 +36,8 @@ class _Conversation(socketserver.StreamRequestHandler):
         name = self.rfile.readline().decode().strip()
         number = None
         while self._is_asked():
+            if self.server.silent:
+                return
             with self.server.lock:
                 if number is not None:
                     self.server.taken[name][number] = time.monotonic()

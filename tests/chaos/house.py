@@ -27,9 +27,6 @@ SOURCES: Final = ("sequence_a", "sequence_b")
 STORES: Final = ("archive", "influx", "rrd")
 FAKETIME: Final = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
-PATIENCE: Final = 150.0
-"""Seconds that the stores have to fill up at the end."""
-
 TOGETHER: Final = 0.25
 """How often archive and broker go at once: then only the sources still have what was not committed."""
 
@@ -245,8 +242,8 @@ class House:
         for _, undo in due:
             undo()
 
-    def rest(self) -> None:
-        """Mend everything, end the sequence, and let all stores fill up until they have it or patience is over."""
+    def rest(self, patience: float) -> None:
+        """Mend everything, end the sequence, and let all stores fill up until they have it or patience (seconds) is over."""
         self._mend(float("inf"))
         for victim in self.victims.values():
             victim.start_at = min(victim.start_at, time.monotonic() + 0.1)
@@ -260,7 +257,7 @@ class House:
         self.device.server_close()
         for name in SOURCES:  # they run on only to send what waits: the device gives no more
             self.victims[name].start_at = 0.001
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline and self._lacking():
             self.live(1.0)
         self.live(3.0)

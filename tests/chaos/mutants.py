@@ -1,26 +1,51 @@
-"""Our own code with one promise broken, to show that the chaos run would notice: `python -m tests.chaos.mutants NAME run …`."""
+"""Our own code with one promise broken, to show that a test would notice: `python -m tests.chaos.mutants NAME --config … run …`."""
 
 import os
 import select
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from bootstrap_lib import cli, publisher, subscriber
+from bootstrap_lib import bus, cli, publisher, spool, subscriber
 from services.protocols import marks
+from services.stores import schema
 
 
 def mark_before_commit() -> None:
     """The archive tells sources that readings are safe before it has committed them."""
-    plain = subscriber.Subscriber._flush
+    from services.archive import Archive
+
+    plain = Archive.flush
 
     def flush(self: Any) -> None:
+        self._committed |= {stream: self._marks[stream].number for stream in self._moved}
         self.on_flushed()
         time.sleep(0.5)
         plain(self)
 
-    subscriber.Subscriber._flush = flush
+    Archive.flush = flush
+
+
+def acknowledge_before_commit() -> None:
+    """A subscriber acknowledges what it has only in memory."""
+    plain = subscriber.Subscriber.hold
+
+    def hold(self: Any, message: Any) -> None:
+        plain(self, message)
+        self.bus.acknowledge(message)
+
+    subscriber.Subscriber.hold = hold
+
+
+def acknowledge_on_a_later_connection() -> None:
+    """An acknowledgement is sent on whatever connection there is, where its number may be another message's."""
+
+    def acknowledge(self: Any, message: Any) -> None:
+        self._client.ack(message.mid, 1)
+
+    bus.Bus.acknowledge = acknowledge
 
 
 def mark_past_a_gap() -> None:
@@ -44,8 +69,40 @@ def forget_what_was_sent() -> None:
     publisher.Publisher.on_published = on_published
 
 
+def clear_outside_the_queue() -> None:
+    """A topic is cleared at once, past the readings of it that still wait."""
+
+    def clear(self: Any, name: str) -> None:
+        self._service.bus.publish(self.topic_of(name), b"", qos=1, retain=True)
+
+    publisher.Publisher.clear = clear
+
+
+def no_fsync() -> None:
+    """Neither archive nor spool waits for the disk."""
+    plain_durable, plain_prepare = schema._durable, spool._prepare
+
+    def durable(connection: Any, record: Any) -> None:
+        plain_durable(connection, record)
+        connection.execute("PRAGMA synchronous=OFF")
+
+    def prepare(path: Any, _synchronous: str) -> sqlite3.Connection:
+        return plain_prepare(path, "OFF")
+
+    schema._durable, spool._prepare = durable, prepare
+
+
 MUTANTS: Final[dict[str, Callable[[], None]]] = {
-    mutant.__name__: mutant for mutant in (mark_before_commit, mark_past_a_gap, forget_what_was_sent)
+    mutant.__name__: mutant
+    for mutant in (
+        mark_before_commit,
+        acknowledge_before_commit,
+        acknowledge_on_a_later_connection,
+        mark_past_a_gap,
+        forget_what_was_sent,
+        clear_outside_the_queue,
+        no_fsync,
+    )
 }
 
 if __name__ == "__main__":

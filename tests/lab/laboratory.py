@@ -20,6 +20,7 @@ CENTRAL, PERIPHERAL = "hci0", "hci1"
 PERIPHERAL_ADDRESS = "00:AA:01:01:00:01"
 """Of btvirt's second controller."""
 BIAS = 1.65
+ADAPTER = "org.bluez.Adapter1"
 TOPICS = f"""
 root: home
 sources:
@@ -64,8 +65,7 @@ class Bluetooth:
 
     def start_daemon(self) -> None:
         self.run("bluetoothd", "/usr/libexec/bluetooth/bluetoothd", "-n")
-        command = ["busctl", "--system", "status", "org.bluez"]
-        wait_for(lambda: not subprocess.run(command, capture_output=True).returncode, PATIENCE, "bluetoothd")
+        wait_for(lambda: dbus.SystemBus().name_has_owner("org.bluez"), PATIENCE, "bluetoothd")
 
     def await_adapters(self, seconds: float) -> bool:
         """Wait until BlueZ has switched both adapters on."""
@@ -86,14 +86,16 @@ class Bluetooth:
         process.wait()
 
     def powered(self, adapter: str) -> bool:
-        return b"true" in self._property("get-property", adapter)
+        try:
+            return bool(self._adapter(adapter).Get(ADAPTER, "Powered"))
+        except dbus.DBusException:  # it is not there yet
+            return False
 
-    def power(self, adapter: str, on: bool) -> None:
-        self._property("set-property", adapter, "b", str(on).lower())
+    def power(self, adapter: str, *, on: bool) -> None:
+        self._adapter(adapter).Set(ADAPTER, "Powered", dbus.Boolean(on, variant_level=1))
 
-    def _property(self, verb: str, adapter: str, *value: str) -> bytes:
-        command = ["busctl", "--system", verb, "org.bluez", f"/org/bluez/{adapter}", "org.bluez.Adapter1", "Powered"]
-        return subprocess.run([*command, *value], capture_output=True).stdout
+    def _adapter(self, name: str) -> Any:
+        return dbus.Interface(dbus.SystemBus().get_object("org.bluez", f"/org/bluez/{name}"), dbus.PROPERTIES_IFACE)
 
 
 class Laboratory:
@@ -118,10 +120,10 @@ class Laboratory:
         self.i2c.plug_in()
         self.broker.start()
         self.ear = Ear(self.broker.port)
-        self.bluetooth.start()
         self.house.write(TOPICS % self.i2c_number())
         for name in ("onewire", "adc", "bms"):
             self.house.start(name, wait=False)
+        self.bluetooth.start()
 
     def i2c_number(self) -> int:
         """N of the adapter's /dev/i2c-N."""

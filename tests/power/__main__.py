@@ -139,6 +139,9 @@ def main() -> int:
     parser.add_argument(
         "--mutant", default="none", help="run our own code with one promise broken (tests/chaos/mutants.py)"
     )
+    parser.add_argument(
+        "--patience", type=float, default=150, help="seconds that the stores have to fill up at the end"
+    )
     arguments = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     if why := hindrance():
@@ -155,7 +158,7 @@ def main() -> int:
         good = False
         try:
             house.run(arguments.cuts)
-            house.rest()
+            house.rest(arguments.patience)
             good = house.report()
         finally:
             house.stop()
