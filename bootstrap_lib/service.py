@@ -125,6 +125,9 @@ class Service:
     def on_reloaded(self, changed: bool) -> None:
         """Take over a new topics.yaml; `changed` tells whether it changed anything for this instance."""
 
+    def on_removed(self) -> None:
+        """Take back what stands at the broker by our doing: topics.yaml no longer has this instance, the process ends."""
+
     def on_beat(self) -> None:
         """Complete `self.health` before it is sent; do what is done once a beat."""
 
@@ -359,6 +362,8 @@ class Service:
                 return []
             if self.name not in registry.instances:
                 self.stopping = "topics.yaml no longer has it"
+                self.registry = registry
+                self.on_removed()
                 return []
             if registry.broker != self.registry.broker:
                 log.warning("the broker's settings changed: restart %s to use them", self.name)

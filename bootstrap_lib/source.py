@@ -370,6 +370,10 @@ class Source(Service):
                 self._watch(topic, now)
             self._clear_unowned()
 
+    def on_removed(self) -> None:
+        """Clear all topics that no other source has taken over."""
+        self.publisher.disown(())
+
     def on_beat(self) -> None:
         """Tell health what waits."""
         self.publisher.on_beat()

@@ -135,6 +135,16 @@ def test_a_changed_registry_is_taken_over_and_a_broken_one_refused_with_its_line
     assert process.poll() is None
 
 
+def test_an_instance_that_is_removed_clears_its_topics_and_ends(lit: House, ear: Ear) -> None:
+    process = lit.start("onewire")
+    ear.wait(WATER_TOPIC)
+    lit.write("subscribers: {archive: {}}\n")
+    assert process.wait(10) == 0
+    for topic in (WATER_TOPIC, FLUE_TOPIC):
+        ear.wait(topic, lambda value: value == b"")
+    assert ear.wait("home/service/onewire/status") == "offline"
+
+
 def test_a_read_on_request_answers_with_the_values(lit: House, ear: Ear, tmp_path: Path) -> None:
     lit.write(topics(tmp_path).replace("every: 200ms, stale: 1s", "every: 1h"))
     lit.start("onewire")
