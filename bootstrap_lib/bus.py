@@ -240,7 +240,10 @@ class Bus:
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         mid = message.mid if message.qos else 0
         given = vars(message.properties) if message.properties is not None else {}
-        sequence = next((value for name, value in given.get("UserProperty", ()) if name == "seq"), None)
+        sequence = None
+        for name, value in given.get("UserProperty", ()):
+            if name == "seq":
+                sequence = value
         answer = given.get("ResponseTopic"), given.get("CorrelationData")
         payload = bytes(message.payload)
         self._post(Message(message.topic, payload, message.retain, mid, self._connection, sequence, *answer))

@@ -47,6 +47,7 @@ class Clock:
         given = os.environ.get("CONSTELLATION_CLOCK_PATIENCE")
         self._patience = float(given) if given else PATIENCE if patience is None else patience
         self.known = known
+        self._began = since_boot()
         self.trusted = False
         self.estimated = False
         self.check()
@@ -65,7 +66,16 @@ class Clock:
     def now(self) -> int:
         """Milliseconds since 1970 by the wall clock, never earlier than what is known to have passed while it is a guess."""
         wall = time.time_ns() // 1_000_000
-        return max(wall, self.known) if self.estimated else wall
+        return max(wall, self._floor()) if self.estimated else wall
+
+    def _floor(self) -> int:
+        """Time that has passed at least: it goes on, so that no two readings of a topic get one time."""
+        return self.known + since_boot() - self._began
+
+    @property
+    def behind(self) -> bool:
+        """Whether the wall clock is a guess, and certainly wrong."""
+        return self.estimated and time.time_ns() // 1_000_000 < self._floor()
 
     def stamp(self) -> tuple[int, str | None]:
         """Time for a reading: wall time, or time since boot with the boot's id while the wall clock is not trusted."""

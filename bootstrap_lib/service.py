@@ -160,7 +160,8 @@ class Service:
         self._state_file = self.state_folder / "instance.json"
         self.remembered = state.load(self._state_file, Remembered, Remembered())
         self.remembered.start += 1
-        self.clock = Clock(known=self.remembered.known)
+        self._known_file = self.runtime_folder / "known.json"
+        self.clock = Clock(known=max(self.remembered.known, state.load(self._known_file, int, 0)))
         self.remember()
         self.health = Health(self.clock.now(), self.remembered.start, self.options.heartbeat)
         self._listen_to_signals()
@@ -300,6 +301,8 @@ class Service:
             self.options.heartbeat, watchdog / 2 if watchdog else self.options.heartbeat
         )
         self.clock.check()
+        if self.clock.behind:  # after a kill no time is used again that was used until the next beat
+            state.save(self._known_file, self.clock.now() + round(self.options.heartbeat * 1000))
         self.bus.revive()
         self.on_beat()
         self.publish_health()

@@ -74,8 +74,11 @@ class Spool:
         used = "SELECT max(seq) FROM sqlite_sequence"  # survives the deletion of what is confirmed
         newest = max(database.execute(used).fetchone()[0] or 0 for database in (self._kept, self._fresh))
         self._next = newest + 1 if known else self._reserved + 1
-        self._reserve()
-        self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
+        try:
+            self._reserve()
+            self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
+        except sqlite3.Error as error:
+            raise SpoolError(f"the spool cannot be written: {error}") from None
         last = [c.execute("SELECT max(number) FROM tail").fetchone()[0] for c in (self._kept, self._fresh)]
         self._last = max((n for n in last if n is not None), default=0)
 
@@ -218,11 +221,11 @@ class Spool:
 def _open(path: Path, synchronous: str) -> sqlite3.Connection:
     try:
         return _prepare(path, synchronous)
+    except sqlite3.OperationalError as error:  # a full disk, a folder that is not ours: no damage
+        raise SpoolError(
+            f"{path} cannot be opened ({error}): check that its disk has room and its folder belongs to this user"
+        ) from None
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
-            raise SpoolError(
-                f"{path} cannot be opened: check that its folder exists and belongs to this user"
-            ) from None
         aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
         path.rename(aside)
         for ending in ("-wal", "-shm"):

@@ -201,8 +201,7 @@ class Subscriber(Service):
                 raise Poison(problem)
         except (Poison, ReadingError):
             self._follow(sequence)
-            if topic is not None:
-                self.on_refused(topic.source, sequence)
+            self.on_refused(topic, sequence)
             raise
         self.on_reading(reading, topic)
 
@@ -217,8 +216,8 @@ class Subscriber(Service):
                 self._gap = since if self._gap is None else min(since, self._gap)
             self._heard[sequence.stream] = sequence.number, before if moment is None else moment
 
-    def on_refused(self, source: str, sequence: Sequence | None) -> None:
-        """Learn the place in its sequence of a reading that was refused."""
+    def on_refused(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
+        """Learn the place in its sequence of a reading that was refused; no topic if topics.yaml knows none of that name."""
 
     def bury(self, message: Message, sentence: str) -> None:
         """Put a message into the dead letters; said once per topic and reason."""

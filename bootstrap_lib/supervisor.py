@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 RESTART_PAUSE: Final = 1.0
 """Seconds between the end of a process and its next start."""
+
+_WITH_US: Final = ("setpriv", "--pdeathsig", "TERM", "--")
+"""Ends a process when this one is killed, so that nothing is left running."""
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Supervisor:
     def _launch(child: Child) -> None:
         with child.log.open("ab") as output:
             child.process = subprocess.Popen(
-                child.command,
+                [*_WITH_US, *child.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -60,18 +63,21 @@ class Supervisor:
             )
         child.starts += 1
 
-    def look_after(self) -> list[str]:
-        """Start again what has ended; returns a sentence for each."""
+    def look_after(self, is_gone: Callable[[str], bool]) -> list[str]:
+        """Start again what has ended, unless nobody wants it any more; returns a sentence for each."""
         said = []
-        for child in self.children:
+        for child in list(self.children):
             code = child.process.poll() if child.process else None
             if code is None:
                 continue
             now = time.monotonic()
-            if not child.again_at:
+            if not child.again_at and is_gone(child.name):
+                self.children.remove(child)
+                said.append(f"{child.name} has ended: topics.yaml no longer has it")
+            elif not child.again_at:
                 child.again_at = now + RESTART_PAUSE
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-                said.append(f"{child.name} {how}: it is started again")
+                said.append(f"{child.name} {how}: it is started again (see {child.log.name})")
             elif now >= child.again_at:
                 child.again_at = 0.0
                 self._launch(child)

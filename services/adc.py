@@ -102,6 +102,11 @@ class Adc(Source):
                         except ChipError as error:
                             broken[topic.options.address] = str(error)
                     yield topic, Failure(broken[topic.options.address])
+                if broken and len(broken) == len(self.chips):
+                    # An adapter that was pulled out stays in the kernel, and a new one is not found, until it is closed.
+                    bus.deinit()
+                    bus = open_bus(self.options.bus)
+                    self.chips = {address: Chip(bus, address) for address in self.chips}
                 if time.monotonic() - self._saved_at > SAVE_AFTER:
                     self._save()
         finally:

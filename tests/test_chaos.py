@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Broker, Ear, House, free_port, wait_for
+from harness import Broker, Ear, House, free_port, wait_for
 from voices import Voice, ask_database
 
 from bootstrap_lib.bus import Bus, Connected, Message
@@ -43,6 +43,7 @@ class Run:
         if self._process.poll() is None:
             self._process.terminate()
             self._process.wait(30)
+        self._process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,7 @@ def comes_true(condition: Any, seconds: float) -> bool:
 def keeps_what_is_marked(scene: Scene, broker: Broker, ear: Ear) -> bool:
     """Kill the archive in the very moment in which it says that a reading is safe."""
     scene.start("archive")
+    ear.wait("home/service/archive/status")
     voice = Voice(broker.port)
     voice.say(WATER, 60.0, now(), 1)
     ear.wait("home/service/archive/stored/onewire")
@@ -139,6 +141,7 @@ def keeps_what_is_acknowledged(scene: Scene, broker: Broker, ear: Ear) -> bool:
 def stops_at_a_gap(scene: Scene, broker: Broker, ear: Ear) -> bool:
     """A reading is missing in the middle: no mark may pass it."""
     scene.start("archive")
+    ear.wait("home/service/archive/status")
     voice = Voice(broker.port)
     for number in (1, 2, 4):
         voice.say(WATER, 60.0, now() + number, number)
@@ -188,7 +191,7 @@ def test_every_mutant_has_a_test() -> None:
 
 @pytest.mark.parametrize("mutated", [False, True], ids=["as it is", "mutant"])
 @pytest.mark.parametrize("mutant", SCENARIOS)
-def test_a_promise_is_kept_and_a_mutant_that_breaks_it_is_caught(
+def test_a_promise_is_kept_and_a_mutant_that_breaks_it_is_caught(  # noqa: PLR0917 (fixtures)
     runs: dict[str, Run], mutant: str, mutated: bool, house: House, broker: Broker, ear: Ear, tmp_path: Path
 ) -> None:
     scenario, commit = SCENARIOS[mutant]
@@ -215,12 +218,15 @@ def _redelivered_after_a_late_acknowledgement(folder: Path) -> bool:
         time.sleep(0.3)
         broker.process.send_signal(signal.SIGUSR1)  # it writes its memory to disk
         time.sleep(0.3)
-        Voice(broker.port)._client.publish("x", b"first", 1)
+        voice = Voice(broker.port)
+        voice._client.publish("x", b"first", 1)
         wait_for(messages, what="the first message")
         broker.kill()
         broker.start()
         wait_for(lambda: connections() == 2, 15, "the second connection")
-        Voice(broker.port)._client.publish("x", b"second", 1)
+        voice.close()
+        voice = Voice(broker.port)
+        voice._client.publish("x", b"second", 1)
         wait_for(lambda: any(message.payload == b"second" for message in messages()), what="the second message")
         first, second = (next(m for m in messages() if m.payload == payload) for payload in (b"first", b"second"))
         assert first.mid == second.mid
@@ -228,6 +234,7 @@ def _redelivered_after_a_late_acknowledgement(folder: Path) -> bool:
         time.sleep(0.5)
         bus._client.socket().shutdown(2)
         wait_for(lambda: connections() == 3, 15, "the third connection")
+        voice.close()
         return comes_true(lambda: sum(message.payload == b"second" for message in messages()) == 2, 2)
     finally:
         bus.stop()
@@ -300,7 +307,7 @@ def test_a_broker_that_comes_back_with_an_old_memory_costs_the_other_stores_noth
         scene.start("influx")
         time.sleep(1)
         voice.say(WATER, 12.0, start + 12, 12, previous=0)  # the archive has confirmed those before
-        assert comes_true(lambda: _exported(port) == set(range(1, 13)), 20), _exported(port)
+        assert comes_true(lambda: _exported(port) == set(range(1, 13)), 45), _exported(port)
         voice.close()
     finally:
         broker.stop()
@@ -317,6 +324,7 @@ def _exported(port: int) -> set[int]:
         return {int(value) for line in answer for value in json.loads(line)["values"]}
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho forgets its own pair of sockets
 def test_a_network_thread_that_died_is_noticed_with_the_next_beat_and_begun_anew(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from harness import PROJECT
 
+from bootstrap_lib.clock import Clock
 from bootstrap_lib.spool import RESERVED, Spool, SpoolError
 
 
@@ -165,6 +167,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_append_returned(folders: tuple[
     code = """
 import sys, time
 from pathlib import Path
+from bootstrap_lib.clock import Clock
 from bootstrap_lib.spool import Spool
 spool = Spool(Path(sys.argv[1]), Path(sys.argv[2]))
 last = time.monotonic()
@@ -187,3 +190,34 @@ while True:
     stored = waiting(Spool(*folders))
     assert set(taken) <= set(stored)
     assert len(stored) == len(set(stored))
+
+
+def test_what_settles_is_one_transaction_however_many_readings(folders: tuple[Path, Path]) -> None:
+    spool, said = Spool(*folders), []
+    fill(spool, 300)
+    spool._kept.set_trace_callback(said.append)
+    spool.settle(age=-1)
+    assert said.count("COMMIT") == 1
+    assert said[0].startswith("BEGIN")
+
+
+def test_a_disk_without_room_is_no_damage(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = fill(Spool(*folders), 5)
+
+    def full(*_: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bootstrap_lib.spool._prepare", full)
+        with pytest.raises(SpoolError, match="room"):
+            Spool(*folders)
+    assert waiting(Spool(*folders)) == numbers
+
+
+def test_a_clock_that_is_a_guess_and_behind_goes_on_from_what_is_known() -> None:
+    clock = Clock(patience=0.0, known=time.time_ns() // 1_000_000 + 3_600_000)
+    clock.trusted = clock.estimated = True
+    assert clock.behind
+    first = clock.now()
+    time.sleep(0.05)
+    assert 40 <= clock.now() - first < 1000

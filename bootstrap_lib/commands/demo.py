@@ -5,7 +5,9 @@ Everything lies in one folder (default: ./demo), which is emptied at the start a
 """
 
 import argparse
+import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -20,12 +22,17 @@ import yaml
 
 from bootstrap_lib import catalog
 from bootstrap_lib.broker import Broker, prepare_broker
+from bootstrap_lib.document import DocumentError, reason
+from bootstrap_lib.installation import InstallError
 from bootstrap_lib.registry import MACHINE_FILE, Registry, find_registry
 from bootstrap_lib.service import StartError
 from bootstrap_lib.supervisor import Supervisor
 
 MARK: Final = ".constellation-demo"
-"""A file that says that a folder is a demo's, and may be emptied."""
+"""A file that says that a folder is a demo's, and may be emptied; locked while the demo runs."""
+
+RUN_PREFIX: Final = "constellation-demo-"
+"""How the folder in memory is called."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,30 +50,50 @@ class Demo:
         """`source` is topics.yaml, `folder` where the house lies."""
         self.folder = folder.resolve()
         self.hardware, self.logs = self.folder / "hardware", self.folder / "log"
-        self._empty()
+        self.registry = Registry(source)
+        _find_programs("influx" in self._services(), "bms" in self._services())
+        try:
+            self._empty()
+        except OSError as error:
+            raise StartError(
+                f"{self.folder} cannot be used ({reason(error)}): remove it, or name another with --folder"
+            ) from None
         self.config = self.folder / "etc" / "topics.yaml"
         shutil.copy(source, self.config)
-        self.registry = Registry(self.config)
         self.supervisor = Supervisor()
         self.ports = {name: _free_port() for name in ("broker", "web", "pushover", "victoria")}
         self.broker: Broker
 
+    def _services(self) -> set[str]:
+        return {instance.service for instance in self.registry.instances.values()}
+
     def _empty(self) -> None:
-        if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MARK).exists():
+        mark = self.folder / MARK
+        if self.folder.exists() and any(self.folder.iterdir()) and not mark.exists():
             raise StartError(f"{self.folder} is not empty and no demo's folder: name another with --folder")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = mark.open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"a demo runs in {self.folder} already: end it, or name another with --folder") from None
+        self._leave_memory()  # of a demo that was killed
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != mark:
+                path.unlink()
         for name in ("etc", "hardware", "log", "state"):
-            (self.folder / name).mkdir(parents=True)
-        (self.folder / MARK).touch()
-        memory = Path("/dev/shm")  # noqa: S108 (what /run is to the real services)
-        self._run = Path(tempfile.mkdtemp(prefix="constellation-demo-", dir=memory if memory.is_dir() else None))
-        (self.folder / "run").symlink_to(self._run)
+            (self.folder / name).mkdir()
 
     def start(self) -> None:
         """Start hardware, broker and services; each says what it is."""
+        memory = Path("/dev/shm")  # noqa: S108 (what /run is to the real services)
+        (self.folder / "run").symlink_to(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=memory if memory.is_dir() else None))
         say("broker: mosquitto with TLS, passwords and access lists")
         self.broker = prepare_broker(self.folder / "broker", self.registry, self.ports["broker"])
         self.supervisor.start("broker", ["mosquitto", "-c", self.broker.config], self.logs / "broker.log")
+        _wait_for(lambda: _answers(self.ports["broker"]), "the broker")
         self._write_machine_file()
         self._write_secrets()
         self._start_hardware()
@@ -108,7 +135,7 @@ class Demo:
         self.supervisor.start(f"simulated {name}", command, self.logs / f"simulated_{name}.log", tier=1)
 
     def _start_hardware(self) -> None:
-        services = {instance.service for instance in self.registry.instances.values()}
+        services = self._services()
         say("hardware: a house with boiler, battery and meters, simulated behind the real drivers")
         self._simulator("house", "--config", self.config, self.hardware)
         _wait_for((self.hardware / "renogy.json").exists, "the simulated house")
@@ -133,18 +160,20 @@ class Demo:
             self.supervisor.start("victoria-metrics", command, self.logs / "victoria.log", tier=1)
 
     def _start_batteries(self) -> None:
-        command: list[str | Path] = []
-        for instance in self.registry.find("bms"):
-            for battery in instance.raw.get("batteries", {}).values():
-                command += [
-                    "--battery",
-                    f"{battery['address']},{battery.get('protocol', 'jbd')},{battery.get('adapter', 'hci0')}",
-                ]
-        self._simulator("bluez", "--with-bus", "--values", self.hardware / "battery.json", *command)
-        log, name = self.logs / "simulated_bluez.log", "DBUS_SYSTEM_BUS_ADDRESS"
-        _wait_for(lambda: "ready" in log.read_text(), "the simulated BlueZ")
-        said = dict(line.split("=", 1) for line in log.read_text().splitlines() if "=" in line)
-        os.environ[name] = said[name]
+        bus = self.folder.joinpath("run").resolve() / "system_bus"
+        os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = address = f"unix:path={bus}"
+        command = ["dbus-daemon", "--session", f"--address={address}", "--nofork", "--nopidfile"]
+        self.supervisor.start("bus", command, self.logs / "bus.log")
+        _wait_for(bus.exists, "the simulated system bus")
+        batteries = (
+            battery for instance in self.registry.find("bms") for battery in instance.raw["batteries"].values()
+        )
+        options: list[str | Path] = ["--values", self.hardware / "battery.json"]
+        for battery in batteries:
+            described = (battery["address"], battery.get("protocol", "jbd"), battery.get("adapter", "hci0"))
+            options += ["--battery", ",".join(described)]
+        self._simulator("bluez", *options)
+        _wait_for(lambda: "ready" in (self.logs / "simulated_bluez.log").read_text(), "the simulated BlueZ")
 
     def _start_service(self, name: str) -> None:
         service = catalog.find(self.registry.instances[name].service)
@@ -160,15 +189,22 @@ class Demo:
     def stop(self) -> None:
         """End everything, and leave nothing in memory."""
         self.supervisor.stop()
-        shutil.rmtree(self._run, ignore_errors=True)
-        (self.folder / "run").unlink(missing_ok=True)
+        self._leave_memory()
+
+    def _leave_memory(self) -> None:
+        run = self.folder / "run"
+        if run.is_symlink() and run.resolve().name.startswith(RUN_PREFIX):
+            shutil.rmtree(run.resolve(), ignore_errors=True)
+            run.unlink()
 
     def hints(self) -> str:
         """Where to look."""
-        environment = f"CONSTELLATION_CREDENTIALS={self.broker.credentials}"
-        command = f"{environment} {sys.executable} -m bootstrap_lib.cli --config {self.config}"
+        settings = {"CONSTELLATION_CREDENTIALS": self.broker.credentials, "CONSTELLATION_CONFIG": self.config}
+        exports = " ".join(f"{name}={shlex.quote(str(path))}" for name, path in settings.items())
+        command = shlex.quote(str(Path(sys.executable).with_name("constellation")))
         return f"""Look, in another terminal:
   {self.broker.subscribe_line()}
+  export {exports}
   {command} watch
   {command} status
 Files:
@@ -180,13 +216,20 @@ Within a minute the fuel box is too hot: an alert fires, reaches the stand-in fo
 Try: kill -9 any process; it comes back, and nothing is lost. Ctrl-C ends everything.
 """
 
+    def _is_gone(self, name: str) -> bool:
+        """Whether topics.yaml no longer has what it had at the start; a broken one has it still."""
+        try:
+            return name in self.registry.instances and name not in Registry(self.config).instances
+        except DocumentError:
+            return False
+
     def run(self, seconds: float) -> None:
         """Look after the processes until the time is over."""
         until = time.monotonic() + seconds
         messages = Path(self.folder / "pushover.jsonl")
         seen = 0
         while time.monotonic() < until:
-            for sentence in self.supervisor.look_after():
+            for sentence in self.supervisor.look_after(self._is_gone):
                 say(sentence)
             lines = messages.read_text().splitlines() if messages.exists() else []
             for line in lines[seen:]:
@@ -252,6 +295,19 @@ def _free_port() -> int:
         return port
 
 
+def _find_programs(influx: bool, bms: bool) -> None:
+    """StartError if a program is missing that the demo starts."""
+    os.environ["PATH"] += ":/usr/sbin"
+    wanted = {"mosquitto": True, "openssl": True, "victoria-metrics": influx, "dbus-daemon": bms}
+    if missing := ", ".join(name for name, needed in wanted.items() if needed and not shutil.which(name)):
+        raise StartError(f"not installed: {missing}. Run scripts/demo, which installs what is missing")
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -263,10 +319,8 @@ def _wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) ->
 
 def main(arguments: argparse.Namespace) -> int:
     """Start, look after, and end everything."""
-    if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
-        raise StartError("mosquitto is not installed: run scripts/demo, which installs what is missing")
-    os.environ["PATH"] += ":/usr/sbin"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     demo = Demo(find_registry(arguments.config), arguments.folder)
     try:
         demo.start()
@@ -274,7 +328,11 @@ def main(arguments: argparse.Namespace) -> int:
         demo.run(arguments.seconds)
     except KeyboardInterrupt:
         print()
+    except InstallError as error:
+        raise StartError(str(error)) from None
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         say("ending")
         demo.stop()
         say("everything has ended; the folder is left to be looked at")

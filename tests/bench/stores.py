@@ -25,7 +25,8 @@ import paho.mqtt.client as mqtt
 PROJECT = Path(__file__).resolve().parent.parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
 TOPICS = 100
-NIGHT = 8 * 3_600_000
+EVERY = 10_000
+"""Milliseconds between two readings of a topic."""
 
 BARE = """
 import sys, threading
@@ -94,10 +95,10 @@ class Feeder:
             pass
 
     def feed(self, count: int, stream: str, *, collectd: bool = False) -> None:
-        """Send readings of a night, oldest first."""
-        begin, parts = time.time_ns() // 1_000_000 - NIGHT, []
+        """Send what came in the last hours, oldest first."""
+        begin, parts = time.time_ns() // 1_000_000 - count * EVERY // TOPICS, []
         for n in range(count):
-            at = begin + n * (NIGHT // count)
+            at = begin + n * EVERY // TOPICS
             if collectd:
                 topic, payload = (
                     f"collectd/house/boiler/temperature-t{n % TOPICS}",

@@ -32,8 +32,8 @@ FAULTS: Final[dict[str, Sequence[str]]] = {
 HEAL: Final = ("ip link set near up", "tc qdisc del dev near root", "nft delete table inet chaos")
 
 
-def enter() -> str | None:
-    """Run this program again in a network and mounts of its own; returns why not, where that cannot be."""
+def enter(program: str = "tests.chaos") -> str | None:
+    """Run a program of ours again in a network and mounts of its own; returns why not, where that cannot be."""
     if os.environ.get(MARK):
         return None
     if os.geteuid() != 0:
@@ -51,7 +51,7 @@ def enter() -> str | None:
         "--fork",
         sys.executable,
         "-m",
-        "tests.chaos",
+        program,
         *sys.argv[1:],
     ]
     return os.execvp(command[0], command)

@@ -99,7 +99,12 @@ def main(adapter: str) -> None:
     bus = dbus.SystemBus(mainloop=dbus.mainloop.glib.DBusGMainLoop())
     application = Application(bus)
     advertisement = Advertisement(
-        bus, "/battery/advertisement", ADVERTISEMENT, Type="peripheral", LocalName=PACK.name, ServiceUUIDs=[CHANNEL.service]
+        bus,
+        "/battery/advertisement",
+        ADVERTISEMENT,
+        Type="peripheral",
+        LocalName=PACK.name,
+        ServiceUUIDs=[CHANNEL.service],
     )
     path = f"/org/bluez/{adapter}"
 

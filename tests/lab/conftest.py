@@ -11,6 +11,8 @@ from tests.lab.laboratory import Laboratory
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
     """One laboratory for all tests: what recovers must do so in the same process."""
     lab = Laboratory(tmp_path_factory.mktemp("lab"))
-    lab.start()
-    yield lab
-    lab.close()
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.close()

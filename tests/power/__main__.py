@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.house import SOURCES, House
+from tests.chaos.network import enter
 
 PROMISED = 2.0
 """Seconds before a cut that may be missing."""
@@ -46,8 +47,8 @@ class Disk:
         _run("xfs_io", "-x", "-c", "shutdown", self.folder)
 
     def unmount(self) -> None:
-        """Take it off, as soon as nothing has a file open there."""
-        _run("umount", "--lazy", self.folder)
+        """Take it off."""
+        _run("umount", self.folder)
 
 
 def _run(*command: str | Path) -> None:
@@ -147,6 +148,8 @@ def main() -> int:
     if why := hindrance():
         print(why)
         return 0
+    enter("tests.power")  # no other process takes our mounts over into a namespace of its own
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     print(f"power: {arguments.cuts} cuts, seed {arguments.seed}, mutant {arguments.mutant}", flush=True)
     began = time.monotonic()
     shm = Path("/dev/shm")
