@@ -93,20 +93,27 @@ class Archive(Subscriber):
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading for the next commit."""
         self._record.store(reading.topic, reading.time, reading.value)
-        self._account(topic.source, reading.sequence)
+        self._account(topic, reading.sequence)
 
     def on_cleared(self, name: str, sequence: Sequence | None) -> None:
         """Keep when a topic fell silent."""
-        if (topic := self.registry.topics.get(name)) is not None:
+        topic = self.registry.topics.get(name)
+        if topic is not None:
             self._record.clear(name, self.clock.now())
-            self._account(topic.source, sequence)
+        self._account(topic, sequence)
 
-    def on_refused(self, source: str, sequence: Sequence | None) -> None:
+    def on_refused(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
         """A reading in the dead letters is dealt with too: its source need not keep it."""
-        self._account(source, sequence)
+        self._account(topic, sequence)
 
-    def _account(self, source: str, sequence: Sequence | None) -> None:
+    def _account(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
+        """Move the mark of a source; that of a topic which topics.yaml no longer has is known by its stream."""
         if sequence is not None:
+            source = (
+                topic.source if topic else next((s for s, stream in self._marks if stream == sequence.stream), None)
+            )
+            if source is None:
+                return
             key = source, sequence.stream
             mark = self._marks.setdefault(key, Mark())
             if not mark.take(sequence.previous, sequence.number):

@@ -135,6 +135,18 @@ def test_a_changed_registry_is_taken_over_and_a_broken_one_refused_with_its_line
     assert process.poll() is None
 
 
+def test_the_clearing_of_a_removed_topic_is_confirmed_and_nothing_is_sent_for_ever(
+    lit: House, ear: Ear, tmp_path: Path
+) -> None:
+    lit.start("archive")
+    lit.start("onewire")
+    ear.wait("home/service/archive/stored/onewire", lambda mark: mark["after"] > 4)
+    lit.write("\n".join(line for line in topics(tmp_path).splitlines() if "flue" not in line))
+    ear.wait(FLUE_TOPIC, lambda value: value == b"")
+    ear.ask("onewire", "pause")
+    wait_for(lambda: numbers(lit) == 0, 10, "confirmation of everything, the clearing included")
+
+
 def test_an_instance_that_is_removed_clears_its_topics_and_ends(lit: House, ear: Ear) -> None:
     process = lit.start("onewire")
     ear.wait(WATER_TOPIC)
