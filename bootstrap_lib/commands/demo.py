@@ -319,8 +319,9 @@ def _wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) ->
 
 def main(arguments: argparse.Namespace) -> int:
     """Start, look after, and end everything."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which is what nohup(1) asks for
+            signal.signal(number, signal.default_int_handler)
     demo = Demo(find_registry(arguments.config), arguments.folder)
     try:
         demo.start()

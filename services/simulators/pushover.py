@@ -169,10 +169,8 @@ def parse(kind: str, body: bytes) -> dict[str, str]:
     """Return the fields of a form, a multipart form or JSON; an attachment becomes `attachment_bytes`, its size."""
     if kind.startswith("multipart/form-data"):
         return _parse_multipart(kind, body)
-    if kind.startswith("application/json"):
-        fields = {name: str(value) for name, value in json.loads(body).items()}
-    else:
-        fields = parse_form(body)
+    is_json = kind.startswith("application/json")
+    fields = {name: str(value) for name, value in json.loads(body).items()} if is_json else parse_form(body)
     if encoded := fields.pop("attachment_base64", ""):
         fields["attachment_bytes"] = str(len(encoded) * 3 // 4)
     return fields
