@@ -15,9 +15,7 @@ from bootstrap_lib import DeviceError, Failure, InstanceOptions, Sample, Source,
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the instance may be told below `sources:`; each key has a type, a sentence, and a default if it can have one."""
 
-    device: Annotated[Path, Meta(description="File in which the sensor writes its last value.")] = Path(
-        "/dev/shm/sensor"
-    )  # noqa: S108
+    device: Annotated[Path, Meta(description="File in which the sensor writes its last value.")] = Path("/run/sensor")
 
 
 class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
