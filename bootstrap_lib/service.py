@@ -256,7 +256,11 @@ class Service:
             event = self._inbox.popleft()
             match event:
                 case Message():
-                    news = self._receive(event) or news
+                    try:
+                        news = self._receive(event) or news
+                    except RecursionError:  # JSON within JSON, thousands deep: no decoder's own error
+                        self.error(f"{event.topic}: its content is nested too deeply to be read", event.topic)
+                        log.warning("%s: its content is nested too deeply to be read", event.topic)
                 case Published():
                     self.on_published(event)
                 case Connected(session=session):

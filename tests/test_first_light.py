@@ -186,6 +186,17 @@ def test_a_bad_request_gets_a_sentence(lit: House, ear: Ear, verb: str, payload:
     assert sentence in answer["error"]
 
 
+@pytest.mark.parametrize(
+    "topic", ["home/service/archive/request/ping", WATER_TOPIC, "home/service/archive/request/replay"]
+)
+def test_content_that_is_nested_thousands_deep_ends_nobody(lit: House, ear: Ear, topic: str) -> None:
+    process = lit.start("archive")
+    ear.wait("home/service/archive/status")
+    ear.say(topic, "[" * 30_000 if "request" in topic else "[" * 4000)
+    assert ear.ask("archive", "ping")["status"] == "ok"
+    assert process.poll() is None
+
+
 def test_a_retained_or_repeated_request_is_not_acted_on(lit: House, ear: Ear) -> None:
     ear.say("home/service/onewire/request/stop", "{}", retain=True)
     lit.start("onewire")

@@ -247,6 +247,12 @@ def lab() -> Iterator[Lab]:
         lab.plug((WATER, 61.5), (FLUE, 120.25))
         lab.write("/etc/constellation/topics.yaml", TOPICS)
         lab.installed = lab.run(CONSTELLATION, "units", "--install")
+        for unit in (
+            "constellation@",
+            "constellation-failure@",
+        ):  # a clone below /tmp or /home is hidden from hardened units
+            lab.write(f"/etc/systemd/system/{unit}.service.d/project.conf", f"[Service]\nBindReadOnlyPaths={PROJECT}\n")
+        lab.run("systemctl", "daemon-reload")
         lab.run("systemctl", "start", "mosquitto")
         lab.listen()
         lab.run("systemctl", "start", "constellation.target")

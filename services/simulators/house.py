@@ -24,6 +24,9 @@ SPEED: Final = 30.0
 EXCURSION: Final = (15.0, 30.0)
 """Seconds after the start between which the fuel box is hot: the demo's alert fires, and resolves."""
 
+HOTTEST: Final = 124.9
+"""What a DS18B20 can still measure, °C."""
+
 BOILER: Final[dict[str, Callable[[BoilerSample], float]]] = {
     "boiler/water/temperature": lambda sample: sample.water,
     "boiler/flue/temperature": lambda sample: sample.flue,
@@ -73,7 +76,7 @@ class House:
         if name == "boiler/box/temperature" and EXCURSION[0] <= passed < EXCURSION[1]:
             return 72.0
         if name in BOILER:
-            return BOILER[name](boiler)
+            return min(BOILER[name](boiler), HOTTEST)
         return float(self._curves[name](passed * SPEED))
 
     def _show_temperatures(self, boiler: BoilerSample) -> None:
