@@ -185,9 +185,9 @@ class Bus:
             self._latest = info
         return info.mid
 
-    def subscribe(self, pattern: str, qos: int = 0, *, only_new: bool = False, no_local: bool = False) -> None:
-        """Subscribe; `only_new` leaves out retained messages if the subscription exists already."""
-        options = SubscribeOptions(qos=qos, retainHandling=1 if only_new else 0, noLocal=no_local)
+    def subscribe(self, pattern: str, qos: int = 0, *, only_new: bool = False, as_published: bool = False) -> None:
+        """Subscribe; `only_new` leaves out retained messages of a subscription that exists, `as_published` keeps their mark."""
+        options = SubscribeOptions(qos=qos, retainHandling=1 if only_new else 0, retainAsPublished=as_published)
         self._client.subscribe(pattern, options=options)
 
     def unsubscribe(self, pattern: str) -> None:

@@ -285,7 +285,7 @@ class Service:
 
     def _greet(self, session: bool) -> None:
         for name in (self.name, "all"):
-            self.bus.subscribe(f"{self.registry.root}/service/{name}/request/+", only_new=False)
+            self.bus.subscribe(f"{self.registry.root}/service/{name}/request/+", as_published=True)
         self.on_connected(session)
         self.bus.publish(f"{self.prefix}/status", b"online", qos=1, retain=True)
         self.publish_health()

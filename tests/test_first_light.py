@@ -202,6 +202,10 @@ def test_a_retained_or_repeated_request_is_not_acted_on(lit: House, ear: Ear) ->
     lit.start("onewire")
     ear.wait(WATER_TOPIC)
     wait_for(lambda: "was retained by its sender" in lit.log("onewire"), what="the warning")
+    ear.say("home/service/onewire/request/stop", "{}", retain=True)
+    wait_for(
+        lambda: lit.log("onewire").count("was retained by its sender") == 2, what="the warning of one that comes live"
+    )
     for _ in range(2):
         ear.say("home/service/onewire/request/ping", '{"id":1}', qos=0)
     wait_for(lambda: "came again" in lit.log("onewire"), what="the note")
