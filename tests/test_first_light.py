@@ -60,6 +60,7 @@ def test_a_temperature_reaches_its_topic_and_the_archive_as_promised(lit: House,
     lit.start("archive")
     lit.start("onewire")
     ear.wait(WATER_TOPIC)
+    ear.wait(FLUE_TOPIC)
     payload = ear.all(WATER_TOPIC)[0].decode()
     assert re.fullmatch(r'\{"value":61\.5,"unit":"°C","time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"\}', payload)
     assert json.loads(ear.all(FLUE_TOPIC)[0])["value"] == 85.0
