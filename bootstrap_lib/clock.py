@@ -42,11 +42,11 @@ def is_synchronised() -> bool:
 class Clock:
     """Wall time in milliseconds, once it is to be trusted; monotonic time until then."""
 
-    def __init__(self, patience: float | None = None, known: int = 0) -> None:
-        """`known` is a time (ms) that certainly has passed; `patience` in seconds since boot."""
+    def __init__(self, patience: float | None = None, known: int = 0, unknown: int = 0) -> None:
+        """`known` is a time (ms) that certainly has passed, `unknown` ms may have since; `patience` in seconds since boot."""
         given = os.environ.get("CONSTELLATION_CLOCK_PATIENCE")
         self._patience = float(given) if given else PATIENCE if patience is None else patience
-        self.known = known
+        self.known = known + unknown if time.time_ns() // 1_000_000 < known else known
         self._began = since_boot()
         self.trusted = False
         self.estimated = False
@@ -66,16 +66,15 @@ class Clock:
     def now(self) -> int:
         """Milliseconds since 1970 by the wall clock, never earlier than what is known to have passed while it is a guess."""
         wall = time.time_ns() // 1_000_000
-        return max(wall, self._floor()) if self.estimated else wall
+        if not self.estimated:
+            return wall
+        if wall > self._floor():
+            self.known, self._began = wall, since_boot()
+        return self._floor()
 
     def _floor(self) -> int:
         """Time that has passed at least: it goes on, so that no two readings of a topic get one time."""
         return self.known + since_boot() - self._began
-
-    @property
-    def behind(self) -> bool:
-        """Whether the wall clock is a guess, and certainly wrong."""
-        return self.estimated and time.time_ns() // 1_000_000 < self._floor()
 
     def stamp(self) -> tuple[int, str | None]:
         """Time for a reading: wall time, or time since boot with the boot's id while the wall clock is not trusted."""

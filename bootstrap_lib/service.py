@@ -4,6 +4,7 @@ Work, heartbeat and the sign of life for systemd are one act of one loop, in the
 three, and is restarted.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -13,7 +14,7 @@ import time
 from collections import deque
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -32,6 +33,10 @@ from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.spool import SpoolError
 
 log = logging.getLogger(__name__)
+
+BREATH: Final = 0.002
+"""Seconds that a woken loop waits for company: without it the network thread and the loop hand Python's lock to each other
+for every single message, at twice the cost (tests/bench/stores.py)."""
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -161,7 +166,8 @@ class Service:
         self.remembered = state.load(self._state_file, Remembered, Remembered())
         self.remembered.start += 1
         self._known_file = self.runtime_folder / "known.json"
-        self.clock = Clock(known=max(self.remembered.known, state.load(self._known_file, int, 0)))
+        known = max(self.remembered.known, state.load(self._known_file, int, 0))
+        self.clock = Clock(known=known, unknown=round(self.options.heartbeat * 1000))
         self.remember()
         self.health = Health(self.clock.now(), self.remembered.start, self.options.heartbeat)
         self._listen_to_signals()
@@ -247,6 +253,7 @@ class Service:
         ready = dict(poll.poll(max(0.0, seconds) * 1000 + 0.5))
         self._asleep = False
         if self._wake_read in ready:
+            time.sleep(BREATH)
             os.read(self._wake_read, 4096)
         return file in ready
 
@@ -305,8 +312,9 @@ class Service:
             self.options.heartbeat, watchdog / 2 if watchdog else self.options.heartbeat
         )
         self.clock.check()
-        if self.clock.behind:  # after a kill no time is used again that was used until the next beat
-            state.save(self._known_file, self.clock.now() + round(self.options.heartbeat * 1000))
+        if self.clock.estimated:  # after a kill no time is used again, whatever the wall clock says then
+            with contextlib.suppress(OSError):  # a full tmpfs ends nobody
+                state.save(self._known_file, self.clock.now())
         self.bus.revive()
         self.on_beat()
         self.publish_health()
@@ -346,7 +354,7 @@ class Service:
             fcntl.fcntl(
                 self._folder_watch,
                 fcntl.F_NOTIFY,
-                fcntl.DN_MODIFY | fcntl.DN_CREATE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT,
+                fcntl.DN_MODIFY | fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT,
             )
         except OSError as error:
             log.warning("changes of topics.yaml are not noticed (%s): reload with SIGHUP", reason_of(error))

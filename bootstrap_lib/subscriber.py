@@ -26,7 +26,7 @@ AHEAD = 60_000
 SESSION = 7 * 86400
 """Seconds for which the broker keeps what a subscriber that is away has not got."""
 
-GAP_PAUSE = 60.0
+GAP_PAUSE = 5.0
 """Seconds between two gaps that are acted upon: a source whose readings are refused shows one in each round."""
 
 
@@ -215,6 +215,11 @@ class Subscriber(Service):
                 since = before - AHEAD
                 self._gap = since if self._gap is None else min(since, self._gap)
             self._heard[sequence.stream] = sequence.number, before if moment is None else moment
+
+    @property
+    def lacking(self) -> bool:
+        """Whether a gap was noticed which `on_gap` has not heard of yet."""
+        return self._gap is not None
 
     def on_refused(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
         """Learn the place in its sequence of a reading that was refused; no topic if topics.yaml knows none of that name."""

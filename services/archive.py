@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NamedTuple
 
 from msgspec import Meta, Struct, field
 
@@ -41,6 +41,13 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 4000
 
 
+OWED: Final = 20.0
+"""Seconds for which a replay waits until sources have sent what the archive misses itself."""
+
+HEARD: Final = 2.0
+"""Seconds after a connection in which the archive hears what it misses."""
+
+
 class Replay(Struct, forbid_unknown_fields=True):
     """Payload of `request/replay`: what was stored from one time to before another is sent to a store."""
 
@@ -48,6 +55,16 @@ class Replay(Struct, forbid_unknown_fields=True):
     store: str = field(name="for")
     until: str | None = field(name="to", default=None)
     topics: list[str] | None = None
+
+
+class Wanted(NamedTuple):
+    """A replay that waits until `patience` (monotonic) for what the archive misses itself; times in ms."""
+
+    since: int
+    until: int
+    topics: list[str] | None
+    id: Any
+    patience: float
 
 
 class Archive(Subscriber):
@@ -74,6 +91,8 @@ class Archive(Subscriber):
         self._asked: dict[Stream, float] = {}
         self._trouble: str | None = None
         self._replays = Replays(self._record.engine, self._send)
+        self._wanted: dict[str, Wanted] = {}
+        self._heard_at = float("inf")
         self._beside = backup.Beside(self._record.path, self.state_folder / "backup.sqlite")
         self._upkeep = Upkeep(self._record, self.state_folder, self.registry.timezone)
 
@@ -134,6 +153,7 @@ class Archive(Subscriber):
         for key in self._moved:
             self._publish_mark(key)
         self._moved.clear()
+        self._begin_replays()
 
     def _publish_mark(self, key: Stream) -> None:
         source, stream = key
@@ -147,6 +167,7 @@ class Archive(Subscriber):
 
     def subscribe(self, session: bool) -> None:
         """Say the marks again to a broker that lost its memory."""
+        self._heard_at = time.monotonic() + HEARD
         if not session:
             for key in self._committed:
                 self._publish_mark(key)
@@ -164,6 +185,7 @@ class Archive(Subscriber):
             self.error(trouble)
         self._trouble = trouble
         self._beside.answer()
+        self._begin_replays()
 
     def on_beat(self) -> None:
         """Tell health what the disk holds."""
@@ -183,12 +205,24 @@ class Archive(Subscriber):
         try:
             since = parse_time(arguments.since)
             until = parse_time(arguments.until) if arguments.until else self.clock.now()
-            self._replays.begin(arguments.store, since, until, arguments.topics, request.id)
         except ReadingError as error:
             raise RequestError(str(error)) from None
-        except RecordError as error:
-            raise RequestError(sentence("the database cannot be read", error)) from None
+        patience = time.monotonic() + OWED
+        self._wanted[arguments.store] = Wanted(since, until, arguments.topics, request.id, patience)
+        self._begin_replays()
         return {"from": format_time(since), "to": format_time(until)}
+
+    def _begin_replays(self) -> None:
+        """Begin what was asked for once nothing before it is missing: a store that draws in order could never add it later."""
+        now = time.monotonic()
+        whole = now >= self._heard_at and not self._away and not any(mark.gap for mark in self._marks.values())
+        for store, wanted in list(self._wanted.items()):
+            if whole or now >= wanted.patience:
+                del self._wanted[store]
+                try:
+                    self._replays.begin(store, wanted.since, wanted.until, wanted.topics, wanted.id)
+                except RecordError as error:
+                    self.error(sentence(f"'{store}' gets no replay", error))
 
     def _send(self, store: str, payload: bytes) -> int:
         return self.bus.publish(f"{self.prefix}/replay/{store}", payload, qos=1)

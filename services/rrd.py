@@ -73,7 +73,7 @@ class RoundRobin(Subscriber):
         """Update each file with all that came for it; Away where the disk cannot take it."""
         if sum(map(len, self._points.values())) > HELD and self._filling.topics:
             self._filling.give_up("too much came meanwhile")
-        for name in self._points.keys() - self._filling.topics:
+        for name in self._points.keys() - (self._points.keys() if self.lacking else self._filling.topics):
             self.health.counters["late"] += self._write(name, self._points[name])
             if name not in self._filling.topics:
                 del self._points[name]

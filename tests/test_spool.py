@@ -217,7 +217,27 @@ def test_a_disk_without_room_is_no_damage(folders: tuple[Path, Path], monkeypatc
 def test_a_clock_that_is_a_guess_and_behind_goes_on_from_what_is_known() -> None:
     clock = Clock(patience=0.0, known=time.time_ns() // 1_000_000 + 3_600_000)
     clock.trusted = clock.estimated = True
-    assert clock.behind
     first = clock.now()
     time.sleep(0.05)
     assert 40 <= clock.now() - first < 1000
+
+
+def test_a_clock_that_is_a_guess_and_set_back_gives_no_time_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(patience=0.0)
+    clock.trusted = clock.estimated = True
+    true = time.time_ns
+    ahead = 3600 * 10**9
+    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", lambda: true() + ahead)
+    later = clock.now()
+    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", true)
+    assert clock.now() >= later
+
+
+def test_after_a_kill_a_clock_that_was_set_back_meanwhile_gives_no_time_twice() -> None:
+    now = time.time_ns() // 1_000_000
+    behind = Clock(patience=0.0, known=now + 60_000, unknown=10_000)
+    good = Clock(patience=0.0, known=now - 5_000, unknown=10_000)
+    for clock in (behind, good):
+        clock.trusted = clock.estimated = True
+    assert behind.now() >= now + 70_000
+    assert good.now() < now + 1_000

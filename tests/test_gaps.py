@@ -1,0 +1,79 @@
+"""What a store misses because the archive misses it too: a round-robin file takes readings in order only, so it must wait."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from harness import Broker, Ear, House, wait_for
+from voices import Voice, ask_database
+
+from bootstrap_lib.reading import format_time
+from tests.chaos.picture import wrong_rows
+
+WATER = "boiler/water/temperature"
+MARK = "home/service/archive/stored/onewire"
+TOPICS = f"""
+sources:
+  onewire: {{every: 1s}}
+subscribers:
+  archive: {{commit: 50ms, every: 200ms, heartbeat: 1s}}
+  rrd: {{every: 100ms, flush: 100ms, finest: 1s, heartbeat: 200ms}}
+topics:
+  {WATER}: {{from: onewire, id: 28-0316a4f1c9ff}}
+"""
+
+
+@pytest.fixture
+def voice(broker: Broker) -> Iterator[Voice]:
+    voice = Voice(broker.port)
+    yield voice
+    voice.close()
+
+
+@pytest.fixture
+def stores(house: House, ear: Ear) -> House:
+    house.write(TOPICS)
+    for name in ("archive", "rrd"):
+        house.start(name)
+        ear.wait(f"home/service/{name}/status")
+    return house
+
+
+def test_a_replay_waits_for_what_the_archive_misses_itself(stores: House, voice: Voice, ear: Ear) -> None:
+    start = time.time_ns() // 1_000_000 - 10_000
+    for number in (1, 2, 4):
+        voice.say(WATER, 60.0 + number, start + number, number)
+    ear.wait("home/service/onewire/request/resend")
+    ear.ask("archive", "replay", {"from": format_time(start), "for": "rrd", "id": "x"})
+    time.sleep(1.0)
+    assert not ear.all("home/service/archive/replay/rrd")
+    voice.say(WATER, 63.0, start + 3, 3)
+    end = ear.wait("home/service/archive/replay/rrd", lambda page: isinstance(page, dict) and page.get("id") == "x")
+    assert end["count"] == 4
+
+
+def test_round_robin_files_are_whole_when_readings_come_late_after_two_gaps_in_a_row(
+    stores: House, voice: Voice, ear: Ear
+) -> None:
+    start = time.time_ns() // 1_000_000 - 60_000
+    database = stores.state("archive") / "archive.sqlite"
+
+    def say(*numbers: int) -> None:
+        for number in numbers:
+            voice.say(WATER, 50.0 + number, start + 1000 * number, number)
+
+    def whole(seconds: int) -> bool:
+        rows = wrong_rows(stores.state("rrd") / "rrd", database, WATER)
+        return rows[False] >= seconds and rows[True] == 0
+
+    say(1, 2, 3, 5, 6)
+    ear.wait("home/service/onewire/request/resend")
+    time.sleep(4.0)  # longer than a store waits before it asks the archive
+    say(4)  # as its source does when the archive has asked for it
+    wait_for(lambda: whole(4), timeout=20)
+    say(7, 9, 10)
+    time.sleep(1.0)  # longer than files are left alone
+    say(8)
+    ear.wait(MARK, lambda mark: mark["after"] == 10)
+    assert ask_database(database, "SELECT count(*) FROM readings") == [(10,)]
+    wait_for(lambda: whole(8), timeout=20)
