@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from bootstrap_lib import state
 from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.clock import AHEAD
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
 from bootstrap_lib.registry import Registry, Topic
@@ -19,9 +20,6 @@ from bootstrap_lib.service import Service
 from bootstrap_lib.state import DeadLetters
 
 log = logging.getLogger(__name__)
-
-AHEAD = 60_000
-"""Milliseconds that a reading may be ahead of the clock before it is refused."""
 
 SESSION = 7 * 86400
 """Seconds for which the broker keeps what a subscriber that is away has not got."""
@@ -55,6 +53,7 @@ class Subscriber(Service):
         self._said: set[str] = set()
         self._heard: dict[str, tuple[int, int]] = {}
         self._gap: int | None = None
+        self._plausible = 0
         self._gap_at = 0.0
 
     # -- what subclasses offer ----------------------------------------------------------------------------------
@@ -193,7 +192,7 @@ class Subscriber(Service):
                 )
             reading = decode(name, message.payload, sequence)
             self._follow(sequence, reading.time)
-            if self.clock.trusted and reading.time > self.clock.now() + AHEAD:
+            if reading.time > self._plausible and self._is_ahead(reading.time):
                 raise Poison("its time is more than a minute ahead: set the clock of its source")
             if topic.kind in ("gauge", "counter") and reading.unit != topic.unit:
                 raise Poison(f"its unit is {reading.unit!r}, topics.yaml says {topic.unit!r}")
@@ -204,6 +203,10 @@ class Subscriber(Service):
             self.on_refused(topic, sequence)
             raise
         self.on_reading(reading, topic)
+
+    def _is_ahead(self, moment: int) -> bool:
+        self._plausible = self.clock.now() + AHEAD if self.clock.trusted else 0
+        return self.clock.ahead(moment)
 
     def _follow(self, sequence: Sequence | None, moment: int | None = None) -> None:
         """Notice what a source sent and we never got, also over a restart; between a reading and its predecessor nothing is missing."""

@@ -118,8 +118,14 @@ class Archive(Subscriber):
         """Keep when a topic fell silent."""
         topic = self.registry.topics.get(name)
         if topic is not None:
-            self._record.clear(name, self.clock.now())
+            self._record.clear(name, self._cleared_at(topic, sequence))
         self._account(topic, sequence)
+
+    def _cleared_at(self, topic: Topic[Any], sequence: Sequence | None) -> int:
+        """When a topic was cleared (ms): by at most `stale` after its source's last reading, however wrong or late our clock is."""
+        heard = self._heard[sequence.stream][1] if sequence and sequence.stream in self._heard else 0
+        now = self.clock.now()
+        return max(heard, min(now, heard + round(topic.stale * 1000))) if heard else now
 
     def on_refused(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
         """A reading in the dead letters is dealt with too: its source need not keep it."""
@@ -134,7 +140,7 @@ class Archive(Subscriber):
             if source is None:
                 return
             key = source, sequence.stream
-            mark = self._marks.setdefault(key, Mark())
+            mark = self._marks.get(key) or self._marks.setdefault(key, Mark())
             if not mark.take(sequence.previous, sequence.number):
                 self.health.counters["repeats"] += 1
             self._moved.add(key)
@@ -176,7 +182,8 @@ class Archive(Subscriber):
         """Compute minutes that are over, keep within the budget; what fails is said once and tried again."""
         options = self.options
         try:
-            self._upkeep.turn(self.clock.now(), options.raw, options.minutes, options.budget * 10**6)
+            limits = options.raw, options.minutes, options.budget * 10**6
+            self._upkeep.turn(self.clock.now(), *limits, certain=self.clock.certain)
             trouble = self._upkeep.trouble
         except RecordError as error:
             trouble = sentence("minutes and retention have to wait", error)

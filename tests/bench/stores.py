@@ -64,7 +64,7 @@ def memory(pid: int) -> tuple[float, float]:
     return tuple(int(lines[name].split()[0]) / 1000 for name in ("VmRSS", "VmHWM"))
 
 
-def rest(pid: int, quiet: float = 1.5, timeout: float = 300.0) -> tuple[float, float]:
+def rest(pid: int, quiet: float = 3.0, timeout: float = 300.0) -> tuple[float, float]:
     """CPU of a process once it uses less than 4 % of a processor, and since when (monotonic) it does."""
     deadline, marks = time.monotonic() + timeout, [(time.monotonic(), cpu(pid))]
     while time.monotonic() < deadline:
