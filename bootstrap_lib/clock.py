@@ -12,6 +12,17 @@ from typing import Final
 PATIENCE: Final = 300.0
 """Seconds since boot after which the best estimate is used, synchronised or not."""
 
+AHEAD: Final = 60_000
+"""Milliseconds that a reading may be ahead of a clock that is synchronised."""
+
+BORN: Final = 1_767_225_600_000
+"""2026-01-01, in ms: a clock that says less has no idea."""
+
+OFF: Final = 365 * 86_400_000
+"""Milliseconds that a clock which is a guess may be behind: the machine may have been off for as long."""
+
+_BATTERY_CLOCK: Final = Path("/sys/class/rtc/rtc0/since_epoch")
+
 _UNSYNCHRONISED: Final = 0x0040
 """STA_UNSYNC of adjtimex(2)."""
 
@@ -28,7 +39,7 @@ def since_boot() -> int:
 
 def is_synchronised() -> bool:
     """Whether the kernel's clock is disciplined by NTP, or was set from a battery-backed clock."""
-    if Path("/run/systemd/timesync/synchronized").exists() or Path("/sys/class/rtc/rtc0").exists():
+    if Path("/run/systemd/timesync/synchronized").exists() or _battery_clock_agrees():
         return True
     import ctypes  # noqa: PLC0415 (only a machine without either pays for it)
 
@@ -37,6 +48,15 @@ def is_synchronised() -> bool:
         return False
     status = 5 * ctypes.sizeof(ctypes.c_long)  # behind modes (padded), offset, freq, maxerror, esterror
     return not int.from_bytes(timex.raw[status : status + 4], "little") & _UNSYNCHRONISED
+
+
+def _battery_clock_agrees() -> bool:
+    """Whether there is one that runs: each Pi 5 has it, but without its battery it begins at 1970."""
+    try:
+        moment = int(_BATTERY_CLOCK.read_text()) * 1000
+    except (OSError, ValueError):
+        return False
+    return moment > BORN and abs(time.time_ns() // 1_000_000 - moment) < AHEAD
 
 
 class Clock:
@@ -71,6 +91,16 @@ class Clock:
         if wall > self._floor():
             self.known, self._began = wall, since_boot()
         return self._floor()
+
+    @property
+    def certain(self) -> bool:
+        """Whether the wall clock is synchronised, and no guess."""
+        return self.trusted and not self.estimated
+
+    def ahead(self, moment: int) -> bool:
+        """Whether a time (ms) is further ahead than two clocks differ; one that is a guess may itself be far behind."""
+        now = self.now()
+        return self.trusted and moment > now + (OFF if self.estimated else AHEAD) and (self.certain or now > BORN)
 
     def _floor(self) -> int:
         """Time that has passed at least: it goes on, so that no two readings of a topic get one time."""
