@@ -336,6 +336,9 @@ class House:
             print(
                 f"  {store:24} {sum(map(len, found.values())):6}   missing {missing}, double {double}, invented {invented}"
             )
+            if missing:
+                lost = [f"{name} {n}" for name in SOURCES for n in sorted(self.device.taken[name].keys() - found[name])]
+                print(f"  {'':24} {', '.join(lost[:20])}{' …' if len(lost) > 20 else ''}")
             good = good and missing == double == invented == 0
         rows = self.pictured()
         print(f"  {'round-robin seconds':24} {rows.total():6}   wrong {rows[True]}")
