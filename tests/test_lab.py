@@ -16,7 +16,8 @@ LAB = PROJECT / "tests" / "lab"
 GUEST = LAB / "guest.sh"
 NOT_HERE = 77
 """Exit code of guest.sh on a host that cannot run it."""
-PATIENCE = 540.0
+PATIENCE = 900.0
+"""Seconds; guest.sh itself ends a guest before."""
 NAMES = re.findall(r"^def test_(\w+)", (LAB / "good_path.py").read_text("utf-8"), re.MULTILINE)
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             guest.terminate()
             raise
     if guest.returncode == NOT_HERE:
-        pytest.skip(f"{said.strip()} (so {len(NAMES)} tests on the kernel's own drivers did not run)")
+        pytest.skip(said.strip().splitlines()[-1])
     tests = results / "tests.xml"
     assert tests.exists(), f"the guest did not get as far as its tests:\n{said}"
     return {

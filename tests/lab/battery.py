@@ -1,10 +1,11 @@
-"""A JBD battery's Bluetooth module as a GATT peripheral of BlueZ, a program of its own: `battery.py hci1`.
+"""A JBD battery's Bluetooth module as a GATT peripheral of BlueZ, a program of its own: `battery.py hci1 PACK.json`.
 
 It speaks by the encoder of services.protocols.jbd, in notifications of 20 bytes, and registers itself with each new life
-of bluetoothd. SIGSTOP makes it mute.
+of bluetoothd and of the adapter. SIGSTOP makes it mute.
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import dbus
@@ -13,11 +14,12 @@ import dbus.service
 from gi.repository import GLib
 
 from services.protocols import jbd
-from tests.lab.pack import PACK
+from tests.lab import pack
 
 FRAGMENT = 20
 """Bytes of a notification over a link with the default MTU."""
-BLUEZ, PROPERTIES = "org.bluez", "org.freedesktop.DBus.Properties"
+BLUEZ = "org.bluez"
+OBJECTS, PROPERTIES = "org.freedesktop.DBus.ObjectManager", "org.freedesktop.DBus.Properties"
 ADAPTER, ADVERTISEMENT = "org.bluez.Adapter1", "org.bluez.LEAdvertisement1"
 SERVICE, CHARACTERISTIC = "org.bluez.GattService1", "org.bluez.GattCharacteristic1"
 CHANNEL = jbd.CHANNELS[0]
@@ -70,76 +72,90 @@ class Inlet(Node):
     """The characteristic that is written to."""
 
     outlet: Outlet
+    file: Path
 
     @dbus.service.method(CHARACTERISTIC, in_signature="aya{sv}")
     def WriteValue(self, value: Any, _options: Any) -> None:  # noqa: N802
-        if answer := jbd.answer(bytes(value), PACK):
+        if answer := jbd.answer(bytes(value), pack.read(self.file)):
             self.outlet.say(answer)
 
 
 class Application(dbus.service.Object):
     """The services that the battery offers."""
 
-    def __init__(self, bus: Any) -> None:
+    def __init__(self, bus: Any, file: Path) -> None:
         super().__init__(bus, "/battery")
         service = dbus.ObjectPath("/battery/service")
         outlet = Outlet(bus, f"{service}/out", CHARACTERISTIC, UUID=CHANNEL.notify, Service=service, Flags=["notify"])
         flags = ["write", "write-without-response"]
         inlet = Inlet(bus, f"{service}/in", CHARACTERISTIC, UUID=CHANNEL.write, Service=service, Flags=flags)
-        inlet.outlet = outlet
+        inlet.outlet, inlet.file = outlet, file
         self._nodes = [Node(bus, service, SERVICE, UUID=CHANNEL.service, Primary=True), outlet, inlet]
 
-    @dbus.service.method("org.freedesktop.DBus.ObjectManager", out_signature="a{oa{sa{sv}}}")
+    @dbus.service.method(OBJECTS, out_signature="a{oa{sa{sv}}}")
     def GetManagedObjects(self) -> Any:  # noqa: N802
         return {dbus.ObjectPath(node.path): {node.interface: node.properties} for node in self._nodes}
 
 
-def main(adapter: str) -> None:
-    """Play the battery for ever."""
-    bus = dbus.SystemBus(mainloop=dbus.mainloop.glib.DBusGMainLoop())
-    application = Application(bus)
-    advertisement = Advertisement(
-        bus,
-        "/battery/advertisement",
-        ADVERTISEMENT,
-        Type="peripheral",
-        LocalName=PACK.name,
-        ServiceUUIDs=[CHANNEL.service],
-    )
-    path = f"/org/bluez/{adapter}"
+class Presence:
+    """The battery at an adapter: registered anew with each life of bluetoothd and of the adapter."""
 
-    def ready(what: str) -> Any:
-        return lambda: print(f"{adapter}: {what} registered", flush=True)
+    def __init__(self, bus: Any, adapter: str, file: Path) -> None:
+        self.bus, self.path = bus, f"/org/bluez/{adapter}"
+        self.application = Application(bus, file)
+        self.advertisement = Advertisement(
+            bus,
+            "/battery/advertisement",
+            ADVERTISEMENT,
+            Type="peripheral",
+            LocalName=pack.read(file).name,
+            ServiceUUIDs=[CHANNEL.service],
+        )
+        self.life = 0
+        bus.add_signal_receiver(self._added, "InterfacesAdded", OBJECTS, bus_name=BLUEZ)
+        bus.watch_name_owner(BLUEZ, self._owner_changed)
 
-    def again(error: Any) -> None:
-        print(error, flush=True)
-        GLib.timeout_add(RETRY, register, bus.get_name_owner(BLUEZ))
+    def _owner_changed(self, owner: str) -> None:
+        self.life += 1
+        if owner:
+            self._switch_on(self.life)
 
-    def register(owner: str) -> bool:
-        """Register with a bluetoothd, as soon as it has the adapter."""
-        if not owner:
-            return False
-        try:
-            proxy = bus.get_object(BLUEZ, path, introspect=False)
-            proxy.Set(ADAPTER, "Powered", dbus.Boolean(True, variant_level=1), dbus_interface=PROPERTIES)
-        except dbus.DBusException as error:
-            print(error, flush=True)
-            GLib.timeout_add(RETRY, register, owner)
-            return False
-        nothing = dbus.Dictionary({}, "sv")
-        for manager, method, node in (
+    def _added(self, path: str, interfaces: Any) -> None:
+        if path == self.path and ADAPTER in interfaces:
+            self.life += 1
+            self._switch_on(self.life)
+
+    def _switch_on(self, life: int) -> None:
+        on = dbus.Boolean(True, variant_level=1)
+        self._call(life, self._register, PROPERTIES, "Set", ADAPTER, "Powered", on)
+
+    def _register(self, life: int) -> None:
+        for manager, method, what in (
             ("GattManager1", "RegisterApplication", "/battery"),
-            ("LEAdvertisingManager1", "RegisterAdvertisement", advertisement.path),
+            ("LEAdvertisingManager1", "RegisterAdvertisement", self.advertisement.path),
         ):
-            proxy.get_dbus_method(method, f"{BLUEZ}.{manager}")(
-                dbus.ObjectPath(node), nothing, reply_handler=ready(method), error_handler=again
-            )
-        return False
+            options = dbus.Dictionary({}, "sv")
+            self._call(life, lambda _: None, f"{BLUEZ}.{manager}", method, dbus.ObjectPath(what), options)
 
-    bus.watch_name_owner(BLUEZ, register)
-    GLib.MainLoop().run()
-    del application
+    def _call(self, life: int, then: Any, interface: str, method: str, *arguments: Any) -> bool:
+        """Call the adapter until it answers, as long as this life lasts."""
+        if life != self.life:
+            return False
+
+        def done() -> None:
+            print(f"{method} done at {self.path}", flush=True)
+            then(life)
+
+        def failed(error: dbus.DBusException) -> None:
+            print(f"{method} at {self.path}: {error}", flush=True)
+            if not error.get_dbus_name().endswith(".AlreadyExists"):
+                GLib.timeout_add(RETRY, self._call, life, then, interface, method, *arguments)
+
+        adapter = self.bus.get_object(BLUEZ, self.path, introspect=False)
+        adapter.get_dbus_method(method, interface)(*arguments, reply_handler=done, error_handler=failed)
+        return False
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    presence = Presence(dbus.SystemBus(mainloop=dbus.mainloop.glib.DBusGMainLoop()), sys.argv[1], Path(sys.argv[2]))
+    GLib.MainLoop().run()

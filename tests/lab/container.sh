@@ -67,13 +67,14 @@ boot() {
       --capability=CAP_BPF --system-call-filter="bpf adjtimex clock_adjtime" --bind-ro="$project" \
       systemd.unit=lab.target systemd.show_status=no </dev/null >"$work/console" 2>&1 ) &
   nspawn=$!
-  for n in $(seq 200); do
+  for n in $(seq 1800); do # 90 s, of which an idle machine needs a quarter of one
     init=$(cat "/proc/$nspawn/task/$nspawn/children" 2>/dev/null | tr -d ' ') || init=""
     [ -n "$init" ] && [ -S "/proc/$init/root/run/systemd/private" ] && break
     kill -0 "$nspawn" 2>/dev/null || { cat "$work/console" >&2; cannot "systemd-nspawn does not run on this host (see above)"; }
     sleep 0.05
   done
-  ( enter "$init" timeout 30 systemctl is-system-running --wait ) >/dev/null || true # degraded will do
+  [ -S "/proc/${init:-none}/root/run/systemd/private" ] || { cat "$work/console" >&2; echo "systemd did not start within 90 s (see above)" >&2; exit 1; }
+  ( enter "$init" timeout 90 systemctl is-system-running --wait ) >/dev/null || true # degraded will do
   echo "ready $init"
   cat >/dev/null
 }

@@ -28,22 +28,20 @@ class Sensor:
         self.present = True
         self.disturbed = False
         """Whether its bytes arrive with a wrong checksum."""
-        self.conversions = 0
+        self.supplied = True
+        """Whether its supply outlasts a conversion; otherwise it starts anew in each: 85 °C, and nothing measured."""
         self._pad = scratchpad(POWER_ON_CELSIUS, POWER_ON_BYTE)
         self._ready = 0.0
 
-    def power_on(self) -> None:
-        """Start as after a failure of the supply: 85 °C, and a conversion that ran is forgotten."""
-        self._pad, self._ready = scratchpad(POWER_ON_CELSIUS, POWER_ON_BYTE), 0.0
-
     def convert(self) -> None:
         """Begin to measure."""
-        self.conversions += 1
         self._ready = time.monotonic() + CONVERSION
 
     def read(self) -> bytes:
         """The scratchpad as it arrives at the master."""
-        if self._ready and time.monotonic() >= self._ready:
+        if not self.supplied:
+            self._pad, self._ready = scratchpad(POWER_ON_CELSIUS, POWER_ON_BYTE), 0.0
+        elif self._ready and time.monotonic() >= self._ready:
             self._pad, self._ready = scratchpad(self.celsius), 0.0
         return self._pad[:-1] + bytes((self._pad[-1] ^ self.disturbed,))
 
@@ -59,6 +57,8 @@ class Bus:
 
     def __init__(self, sensors: tuple[Sensor, ...]) -> None:
         self.sensors = sensors
+        self.conversions: list[int] = []
+        """Of how many sensors each command to convert was."""
         self.reset()
 
     @property
@@ -87,6 +87,7 @@ class Bus:
             case Phase.COMMAND:
                 self._phase = Phase.DATA
                 if byte == CONVERT:
+                    self.conversions.append(len(self._chosen))
                     for sensor in self._chosen:
                         sensor.convert()
                 elif byte == READ_SCRATCHPAD:

@@ -82,6 +82,7 @@ class Port:
 
     def __init__(self, number: int, device: Device) -> None:
         self.number, self.device = number, device
+        self.plugged_in = False
         self._socket: socket.socket
         self._thread: threading.Thread
         self._received = bytearray()
@@ -97,10 +98,12 @@ class Port:
         self._waiting.clear()
         self._thread = threading.Thread(target=self._serve, name=f"USB port {self.number}", daemon=True)
         self._thread.start()
+        self.plugged_in = True
 
     def pull_out(self) -> None:
         """Detach the device without a word to its driver."""
         (CONTROLLER / "detach").write_text(str(self.number))
+        self.plugged_in = False
         self._thread.join(10)
         self._socket.close()
 
