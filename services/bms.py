@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,16 +14,19 @@ from msgspec import Meta, Struct
 from bootstrap_lib import DeviceError, Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
 from bootstrap_lib import state as stored
 from bootstrap_lib.document import nearest, reason
-from services.links.ble import Battery, BatteryLinks, Deadlines, LinkError, discover
+from services.links.bluetooth import Battery, Deadlines, LinkError, battery_links, discover
 from services.protocols.battery import BatteryProtocol, Value
 from services.protocols.battery_estimates import Energy, Estimates
+
+if TYPE_CHECKING:
+    from services.links.bluetooth.battery_links import BatteryLinks
 
 SAVE_AFTER = 60.0
 """Seconds between two writings of the energy; a killed process loses no more of it."""
 LONGEST_GAP = 60.0
 """Seconds between two samples over which energy is counted, unless three rounds are longer."""
 HUNG = 60.0
-"""Seconds without a beat of the links' loop after which only a new process helps."""
+"""Seconds without a sign of life from the links' thread after which only a new process helps."""
 SCAN = 5.0
 """Seconds in which any battery advertises."""
 PROTOCOLS = ("jbd", "daly")
@@ -39,7 +42,7 @@ class BatteryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     address: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$")]
     protocol: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")] = "jbd"
-    adapter: Annotated[str, Meta(pattern=r"^hci\d+$")] = "hci0"
+    adapter: Annotated[str, Meta(pattern=r"^(hci\d+|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$")] = "hci0"
     keep: bool = True
 
 
@@ -90,19 +93,22 @@ class Bms(Source):
         batteries, silent = self.options.batteries, set[str]()
         only = next(iter(batteries), "")
         self._recall()
-        links = BatteryLinks(
-            [
-                Battery(name, one.address, protocol_of(one.protocol), one.adapter, self.options.every, one.keep)
-                for name, one in batteries.items()
-            ],
-            tell,
-            tell,
-            self.options.deadlines,
-            may_power_cycle=self.options.may_power_cycle,
-        )
         try:
-            links.start()
-            self._links = links
+            links = battery_links(
+                [
+                    Battery(name, one.address, protocol_of(one.protocol), one.adapter, self.options.every, one.keep)
+                    for name, one in batteries.items()
+                ],
+                tell,
+                tell,
+                self.options.deadlines or Deadlines(),
+                may_power_cycle=self.options.may_power_cycle,
+            )
+        except LinkError as error:
+            raise DeviceError(str(error)) from None
+        links.start()
+        self._links, self._told = links, {}
+        try:
             while self.tick(self._wake):
                 os.eventfd_read(self._wake)
                 while news:
@@ -116,8 +122,6 @@ class Bms(Source):
                     elif name not in silent:
                         silent.add(name)
                         log.warning("battery %s: %s", name, what)
-        except LinkError as error:
-            raise DeviceError(str(error)) from None
         finally:
             self._links = None
             links.stop()
@@ -155,11 +159,11 @@ class Bms(Source):
         return True
 
     def on_beat(self) -> None:
-        """Tell health how the links are; a loop that stands still cannot be ended, so the process is."""
+        """Tell health how the links are; a thread that is stuck cannot be ended, so the process is."""
         super().on_beat()
         if self._links is None:
             return
-        if (silence := time.monotonic() - self._links.alive()) > HUNG:
+        if (silence := self._links.silence()) > HUNG:
             log.critical("the loop of the Bluetooth links has stood still for %.0f s: a new process is needed", silence)
             raise SystemExit(os.EX_SOFTWARE)
         statistics = self._links.statistics()

@@ -1,0 +1,79 @@
+"""What is said to a battery for one sample, apart from how it gets there; it sends nothing and knows no time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.protocols.battery import BatteryError, Rejection
+
+if TYPE_CHECKING:
+    from services.links.bluetooth import Statistics
+    from services.protocols.battery import BatteryProtocol, Request, Value
+
+
+class Dialogue:
+    """The requests of a protocol in order, each sent until it is answered; only the open request takes an answer."""
+
+    def __init__(self, protocol: BatteryProtocol, tries: int, statistics: Statistics) -> None:
+        self.sample: dict[str, Value] = {}
+        self._protocol, self._tries, self._statistics = protocol, tries, statistics
+        self._assembler = protocol.assembler()
+        self._pending: list[Request] = []
+        self._tried = 0
+        self._lasting: dict[str, dict[str, Value]] = {}
+        """Answers that do not change, by the name of their request; each sample begins with them."""
+        self._unknown: set[str] = set()
+        """Optional requests that this link's battery has not answered."""
+
+    def begin_link(self) -> None:
+        """Ask a battery that is newly connected everything again."""
+        self._unknown.clear()
+
+    def begin_sample(self) -> None:
+        """Begin with the first request."""
+        done = self._unknown | self._lasting.keys()
+        self._pending = [request for request in self._protocol.REQUESTS if request.name not in done]
+        self._tried = 0
+        self.sample = {name: value for answer in self._lasting.values() for name, value in answer.items()}
+
+    def next_frame(self) -> bytes | None:
+        """Return what is to be sent now, None when the sample is complete; BatteryError when no try was answered."""
+        while self._pending and self._tried == self._tries:
+            self._do_without(f"No answer to {self._tries} requests for the {self._pending[0].name}.")
+        if not self._pending:
+            return None
+        self._statistics.retries += bool(self._tried)
+        self._tried += 1
+        self._assembler.clear()
+        return self._pending[0].frame
+
+    def take(self, fragment: bytes) -> bool:
+        """Take a notification; True when the open request is done with. BatteryError when a battery refuses it."""
+        for found in self._assembler.feed(fragment):
+            if isinstance(found, Rejection):
+                self._statistics.rejected_frames += 1
+                continue
+            request = self._pending[0]
+            try:
+                answer = self._protocol.measurements(request, found)
+            except BatteryError as error:
+                self._do_without(str(error))
+                return True
+            if answer is not None:
+                self.sample |= answer
+                if request.once:
+                    self._lasting[request.name] = answer
+                self._end_request()
+                return True
+        return False
+
+    def _do_without(self, reason: str) -> None:
+        request = self._pending[0]
+        if not request.optional:
+            raise BatteryError(reason)
+        self._unknown.add(request.name)
+        self._end_request()
+
+    def _end_request(self) -> None:
+        self._pending.pop(0)
+        self._tried = 0

@@ -1,0 +1,33 @@
+"""What the adapters hear now, for people who look for their battery."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import dbus
+
+from services.links.bluetooth import Heard, LinkError
+from services.links.bluetooth.bluez import ADAPTER, BLUEZ, DEVICE, OBJECTS, DBusError, sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def discover(seconds: float) -> Iterator[Heard]:
+    """Scan for some seconds, then tell what was heard; LinkError where BlueZ cannot."""
+    try:
+        bus = dbus.SystemBus()
+        manager = dbus.Interface(bus.get_object(BLUEZ, "/"), OBJECTS)
+        for path, interfaces in manager.GetManagedObjects().items():
+            if interfaces.get(ADAPTER, {}).get("Powered"):
+                bus.get_object(BLUEZ, path).StartDiscovery(dbus_interface=ADAPTER)
+        time.sleep(seconds)
+        devices = [interfaces[DEVICE] for interfaces in manager.GetManagedObjects().values() if DEVICE in interfaces]
+    except DBusError as error:
+        raise LinkError(f"BlueZ cannot scan ({sentence(error)}).") from None
+    for device in devices:
+        if "RSSI" in device:
+            adapter = str(device["Adapter"]).rpartition("/")[2]
+            services = frozenset(map(str, device.get("UUIDs", ())))
+            yield Heard(adapter, str(device["Address"]), str(device["Alias"]), int(device["RSSI"]), services)

@@ -1,0 +1,117 @@
+"""The `gatt` package, asked without waiting: one attempt to connect to a device, and what follows from it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import gatt
+
+from services.links.bluetooth.bluez import CHARACTERISTIC, DEVICE, OBJECTS, PROPERTIES, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.links.bluetooth.bluez import Bluez
+    from services.links.bluetooth.link import Link
+
+
+class Manager(gatt.DeviceManager):  # type: ignore[misc] # gatt has no types
+    """An adapter for gatt, in one life of bluetoothd."""
+
+    def update_devices(self) -> None:
+        """Take in no device: gatt would wait for bluetoothd here, and the links make theirs."""
+
+
+class _Told:
+    """BlueZ's objects as they were told once, in place of a proxy that would ask again and wait."""
+
+    def __init__(self, objects: Any) -> None:
+        self._objects = objects
+
+    def GetManagedObjects(self) -> Any:  # noqa: N802 - the method of D-Bus
+        return self._objects
+
+
+class Session(gatt.Device):  # type: ignore[misc] # gatt has no types
+    """One attempt to connect and what follows; thrown away at its end, and deaf from then on."""
+
+    def __init__(self, link: Link, manager: Manager, bluez: Bluez) -> None:
+        self.link, self.bluez = link, bluez
+        self.came_up = False
+        self.notify: Any = None
+        self.write: Any = None
+        super().__init__(link.battery.address.lower(), manager, managed=False)
+
+    def _tells(self, event: Callable[..., None]) -> Callable[..., None]:
+        """Pass an event on while this is the link's session; an exception is a failure, never a silent end."""
+
+        def tell(*values: Any) -> None:
+            if self.link.session is self:
+                self.link.guard(event, *values)
+
+        return tell
+
+    def _connect(self) -> None:
+        link, deadlines = self.link, self.link.deadlines
+        told, failed = self._tells(link.connect_returned), self._tells(link.connect_failed)
+        seconds = deadlines.connect + deadlines.call
+        self.bluez.call(self._device_path, DEVICE, "Connect", told=told, failed=failed, seconds=seconds)
+
+    def ask_properties(self) -> None:
+        """Ask for the device's properties: Connect alone proves nothing."""
+        told, failed = self._tells(self.link.properties_told), self._tells(self.link.call_failed)
+        self.bluez.call(self._device_path, PROPERTIES, "GetAll", "s", DEVICE, told=told, failed=failed)
+
+    def ask_objects(self) -> None:
+        """Ask for all objects of BlueZ, to find the services among them."""
+        told, failed = self._tells(self.link.objects_told), self._tells(self.link.call_failed)
+        self.bluez.call("/", OBJECTS, "GetManagedObjects", told=told, failed=failed)
+
+    def take_services(self, objects: Any) -> dict[tuple[str, str], Any]:
+        """Let gatt make its services of objects that were told; returns the characteristics by the UUIDs of both."""
+        self._object_manager = _Told(objects)
+        super().services_resolved()
+        return {
+            (service.uuid, characteristic.uuid): characteristic
+            for service in self.services
+            for characteristic in service.characteristics
+        }
+
+    def send(self, frame: bytes, *, command: bool) -> None:
+        """Write a request, as a command or as BlueZ chooses; gatt has no choice of the kind."""
+        options = {"type": "command"} if command else {}
+        failed = self._tells(functools.partial(self.link.write_failed, command))
+        path = self.write._path  # noqa: SLF001
+        self.bluez.call(path, CHARACTERISTIC, "WriteValue", "aya{sv}", frame, options, failed=failed)
+
+    def hang_up(self, then: Callable[..., None] = nothing) -> None:
+        """Disconnect or cancel the attempt to connect; gatt's own way waits and raises."""
+        self.invalidate()
+        self.bluez.call(self._device_path, DEVICE, "Disconnect", told=then, failed=then)
+
+    def connect_succeeded(self) -> None:
+        """Learn from BlueZ that the link is up."""
+        self.came_up = True
+
+    def disconnect_succeeded(self) -> None:
+        """Learn from BlueZ that the link is down; before this one came up, it is still the end of the one before."""
+        if self.came_up:
+            self._tells(self.link.lost)()
+
+    def services_resolved(self) -> None:
+        """Learn from BlueZ that all services are found."""
+        self._tells(self.link.services_resolved)()
+
+    def characteristic_enable_notifications_succeeded(self, characteristic: Any) -> None:  # noqa: ARG002
+        """Learn that the battery's answers will be heard."""
+        self._tells(self.link.notifying)()
+
+    def characteristic_enable_notifications_failed(self, characteristic: Any, error: Any) -> None:  # noqa: ARG002
+        """Learn that they will not."""
+        self._tells(self.link.notify_failed)(error)
+
+    def characteristic_value_updated(self, characteristic: Any, value: bytes) -> None:
+        """Take a notification."""
+        if characteristic is self.notify:
+            self._tells(self.link.receive)(value)
