@@ -8,15 +8,13 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib import Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, state
 from bootstrap_lib.control import Request, RequestError
-from services.links.ads1115 import FULL_SCALE, Chip, ChipError, Input
+from services.links.ads1115 import Chip, ChipError
+from services.links.channel import ADDRESSES, Channel
 from services.links.i2c import open_bus
-from services.protocols.rms import Calibration, Waveform, Zero, amperes, waveform
+from services.protocols.rms import Waveform, Zero, waveform
 
-ADDRESSES = range(0x48, 0x4C)
 CYCLES = {50: 10, 60: 12}
 """Whole mains cycles in a window of 0.2 s."""
-BIAS_ERROR = 0.1
-"""Volts of mean between a clamp and its bias that no working wiring shows: the clamp's coil joins the two."""
 LESSONS = 5
 """Windows behind a zero that is learned on request."""
 SAVE_AFTER = 3600.0
@@ -30,36 +28,6 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
         "i2c:1"
     )
     mains: Annotated[Literal[50, 60], Meta(description="Frequency of the mains in Hz.")] = 50
-
-
-class Channel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One input of one chip."""
-
-    address: Annotated[int, Meta(ge=ADDRESSES.start, lt=ADDRESSES.stop, description="The chip.")] = 0x48
-    input: Annotated[
-        Literal["A0-A3", "A1-A3", "A2-A3", "A0-A1", "A0", "A1", "A2", "A3"], Meta(description="A difference, or a pin.")
-    ]
-    gain: Annotated[Literal[1, 2, 4, 8, 16], Meta(description="±4.096 V at 1, ±0.256 V at 16.")] = 1
-    amperes_per_volt: Annotated[float, Meta(gt=0, description="A clamp's, as printed on it.")] | None = None
-    smallest: Annotated[float, Meta(gt=0, description="Amperes that matter; below half of it a clamp is idle.")] = 0.05
-    points: (
-        Annotated[
-            dict[Annotated[str, Meta(pattern=r"^-?\d+(\.\d+)?$")], float],
-            Meta(min_length=2, description="Volts and their values, joined by straight lines."),
-        ]
-        | None
-    ) = None
-
-    @property
-    def pins(self) -> Input:
-        """The input as the chip's driver names it."""
-        first, _, second = self.input.replace("A", "").partition("-")
-        return (int(first), int(second)) if second else (int(first),)
-
-    @property
-    def clamp(self) -> str:
-        """Name under which its zero is remembered: it belongs to the wiring, whatever the topic is called."""
-        return f"{self.address:#04x} {self.input} {self.gain}"
 
 
 class LearnZero(Struct, forbid_unknown_fields=True):
@@ -83,9 +51,9 @@ class Adc(Source):
 
     def begin(self) -> None:
         """Recall the learned zeros."""
-        super().begin()
         self._zeros = state.load(self.state_folder / "zeros.json", dict[str, Zero], {})
         self._saved_at = time.monotonic()
+        super().begin()
 
     def samples(self) -> Iterator[Sample]:
         """Sample one input after the other; a chip that fails costs its own topics of that round."""
@@ -119,7 +87,7 @@ class Adc(Source):
         super().end()
 
     def _save(self) -> None:
-        state.save(self.state_folder / "zeros.json", self._zeros)
+        self.keep(self.state_folder / "zeros.json", self._zeros)
         self._saved_at = time.monotonic()
 
     def _wave(self, channel: Channel) -> Waveform:
@@ -132,20 +100,10 @@ class Adc(Source):
             wave = self._wave(channel)
         except ValueError as error:
             return Failure(str(error))
-        if wave.saturated:
-            return Failure(f"beyond the ±{FULL_SCALE[channel.gain]} V of gain {channel.gain}: take the next lower gain")
-        if channel.points:
-            return Calibration.through({float(volts): value for volts, value in channel.points.items()}).value(
-                wave.mean
-            )
-        if channel.amperes_per_volt is None:
-            return wave.mean
-        if len(channel.pins) > 1 and abs(wave.mean) > BIAS_ERROR:
-            return Failure(f"{wave.mean:.2f} V lie between clamp and bias: one of the two is not connected")
-        volts_per_ampere = 1 / channel.amperes_per_volt
-        zero = self._zeros.get(channel.clamp, Zero()).learn(wave.rms, channel.smallest / 2 * volts_per_ampere)
-        self._zeros[channel.clamp] = zero
-        return amperes(wave.rms, volts_per_ampere, zero)
+        value, zero = channel.value(wave, self._zeros.get(channel.clamp, Zero()))
+        if channel.amperes_per_volt:
+            self._zeros[channel.clamp] = zero
+        return value
 
     def request_learn_zero(self, _request: Request, arguments: LearnZero) -> dict[str, float]:
         """Take what clamps show now as their zero (A); refused where that is more than the smallest current that matters."""
@@ -188,17 +146,17 @@ class Adc(Source):
                     yield f"{address:#04x} A3  {wave.mean:.4f} V"
                 except ChipError:
                     continue
+                except ValueError as error:
+                    yield f"{address:#04x}  {error}"
         finally:
             bus.deinit()
 
     @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
-        """Also find an input that is said to be both a clamp and a voltage."""
+        """Also find an input whose points say nothing."""
         problems = super().check(registry, name)
-        for topic in registry.topics.values():
-            if topic.source == name and {"amperes_per_volt", "points"} <= set(topic.options):
+        for topic in () if problems else registry.topics_of(name, Channel):
+            if problem := topic.options.problem:
                 path = ("topics", registry.key_of(topic.name), "points")
-                problems.append(
-                    registry.document.problem(path, "a clamp has amperes_per_volt, a voltage has points: keep one")
-                )
+                problems.append(registry.document.problem(path, problem))
         return problems

@@ -1,7 +1,6 @@
 """Alerts that people trust: rules of topics.yaml become alerts, and alerts become messages (docs/alerts.md)."""
 
 import logging
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Final
@@ -15,26 +14,25 @@ from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import DocumentError, nearest, reason
 from bootstrap_lib.health import BEATS
 from bootstrap_lib.reading import as_json, format_time
-from services.protocols.notices import Answer, Notice
+from services.links.messages import Messages
+from services.protocols.notices import PRIORITIES, trials
 from services.protocols.rules import (
     Announcement,
     Engine,
-    House,
-    Lost,
     Memory,
-    Outbox,
     Outgoing,
     Rule,
-    Watch,
-    compile_rules,
+    compile_lines,
+    heartbeat,
+    house_of,
     listed,
+    notifiers_of,
     replay,
+    unknown_notifiers,
 )
 
 log = logging.getLogger(__name__)
 
-NOTIFIERS: Final = ("pushover", "apprise")
-"""Services that bring messages to people, in the order in which they are tried."""
 JUMP: Final = 5000
 """Milliseconds by which the wall clock and the monotonic one part company when the former is set."""
 SAVE_EVERY: Final = 900.0
@@ -96,7 +94,7 @@ class Alerts(Subscriber):
 
     def load(self, registry: Registry) -> bool:
         """Take options and rules; DocumentError lists the rules that cannot be used."""
-        watches, problems = _compile(registry)
+        watches, problems = compile_lines(registry)
         if problems:
             raise DocumentError(problems)
         changed = super().load(registry) or getattr(self, "watches", None) != watches
@@ -109,41 +107,33 @@ class Alerts(Subscriber):
         problems = super().check(registry, name)
         try:
             if not problems:
-                subscribers = _house(registry).notifiers
-                for notifier in listed(registry.options_of(name, Options).notify):
-                    if notifier not in subscribers:
-                        place = registry.instances[name].section, name, "notify"
-                        sentence = f"no subscriber is named '{notifier}'{nearest(notifier, subscribers)}"
-                        problems.append(registry.document.problem(place, sentence))
-            return problems + _compile(registry)[1]
+                problems += unknown_notifiers(registry, name, listed(registry.options_of(name, Options).notify))
+            return problems + compile_lines(registry)[1]
         except DocumentError as error:
             return problems + list(error.problems)
 
     @staticmethod
     def replay(registry: Registry, lines: Iterable[bytes]) -> Iterator[str]:
         """Lines that would have been published of recorded readings; DocumentError for wrong rules, ValueError for lines."""
-        problems = _compile(registry)[1]
-        if problems:
+        if problems := compile_lines(registry)[1]:
             raise DocumentError(problems)
-        return replay(lines, registry.entries("alerts", Rule), _house(registry), registry.root)
+        return replay(lines, registry.entries("alerts", Rule), house_of(registry), registry.root)
 
     def begin(self) -> None:
         """Take up what was so at the last stop."""
         super().begin()
         self._file = self.state_folder / "alerts.json"
         self._kept = state.load(self._file, Kept, Kept())
-        self._outbox = Outbox(self._kept.waiting)
-        self._offset = self.clock.now() - _monotonic()
+        self._messages = Messages(self, self._kept.waiting)
+        self._offset, self._right = self.clock.now() - _monotonic(), self.clock.trusted
         self._save_at = time.monotonic() + SAVE_EVERY
-        self._full = False
         self.engine = Engine(memory=self._kept.memory)
         self.engine.suspend(_monotonic())
         self._take_rules()
 
     def _take_rules(self) -> None:
-        notifiers = tuple(instance.name for service in NOTIFIERS for instance in self.registry.find(service))
         options = self.options
-        channels = listed(options.notify) or notifiers
+        channels = listed(options.notify) or notifiers_of(self.registry)
         self.engine.configure(options.settle, options.gather, channels, self.registry.timezone)
         for name in self.engine.load(self.watches):
             log.info("the alert %s is no more", name)
@@ -163,10 +153,10 @@ class Alerts(Subscriber):
 
     def subscribe(self, session: bool) -> None:  # noqa: ARG002 (the same for both)
         """Hear of services and of what became of messages; say everything again."""
-        for pattern in ("service/+/status", "service/+/health", "notify/+/answer"):
-            self.bus.subscribe(f"{self.registry.root}/{pattern}", qos=1)
+        for what in ("status", "health"):
+            self.bus.subscribe(f"{self.registry.root}/service/+/{what}", qos=1)
+        self._messages.subscribe()
         self.engine.resume(_monotonic())
-        self._outbox.again()
         self._publish(self.engine.shown())
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:  # noqa: ARG002 (the engine knows it)
@@ -184,46 +174,33 @@ class Alerts(Subscriber):
         _, kind, name, what = message.topic.removeprefix(self.registry.root).split("/")
         try:
             if kind == "notify":
-                self._answered(name, msgspec.json.decode(message.payload, type=Answer))
-            elif what == "health" and message.payload:
-                self._take_health(name, msgspec.json.decode(message.payload))
+                if self._messages.hear(name, message.payload):
+                    self._save()
+            elif what == "health" and message.payload and name in self.registry.instances:
+                self._take_health(name, message.payload)
             elif message.payload == b"offline":
                 self.engine.clear(f"service {name}", _monotonic())
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            self.bury(message, f"not what belongs on this topic ({type(error).__name__}: {reason(error)})")
+        except ValueError as error:
+            self.bury(message, f"not what belongs on this topic ({reason(error)})")
 
-    def _take_health(self, service: str, health: dict[str, Any]) -> None:
+    def _take_health(self, service: str, payload: bytes) -> None:
+        health = heartbeat.read(payload, self._parts.get(service, ()))
         at, wall = self._moment()
-        self.engine.beat(f"service {service}", BEATS * float(health["beat"]))
-        self.engine.pause(service, health["state"] == "paused", at)
-        self.engine.feed(f"service {service}", str(health["state"]), wall, at)
-        for part in self._parts.get(service, ()):
-            value: Any = health
-            for word in part.split("."):
-                value = value.get(word, 0) if isinstance(value, dict) else 0
+        self.engine.beat(f"service {service}", BEATS * health.beat)
+        self.engine.pause(service, health.state == "paused", at)
+        self.engine.feed(f"service {service}", health.state, wall, at)
+        for part, value in health.parts.items():
             self.engine.feed(f"service {service} {part}", value, wall, at)
-
-    def _answered(self, identity: str, answer: Answer) -> None:
-        if answer.state == "failed":
-            log.warning("message %s: %s: %s", identity, answer.notifier, answer.text)
-        if lost := self._outbox.answer(identity, answer):
-            self._lose(lost)
-        self._save()
-
-    def _lose(self, lost: Lost) -> None:
-        sentence = f"nobody was told '{lost.notice.title}': {lost.reason}"
-        self.health.counters["undelivered"] += 1
-        self.error(sentence)
-        log.error("%s", sentence)
 
     # -- what is due --------------------------------------------------------------------------------------------
 
     def _moment(self) -> tuple[int, int]:
-        """Monotonic and wall time (ms); when the clock was set, the past is moved along."""
+        """Monotonic and wall time (ms); when a clock that was right is set, the past is moved along."""
         at, wall = _monotonic(), self.clock.now()
         step = wall - at - self._offset
         self._offset += step
-        if abs(step) > JUMP:
+        was_right, self._right = self._right, self.clock.trusted
+        if abs(step) > JUMP and was_right:
             log.info("the clock was set by %.0f s", step / 1000)
             self.engine.shift(step)
         return at, wall
@@ -236,32 +213,20 @@ class Alerts(Subscriber):
             return
         announcements = self.engine.tick(at, wall)
         for announcement in announcements:
-            self._outbox.add(secrets.token_hex(8), announcement)
             log.info("%s", announcement.notice.title)
+        self._messages.add(announcements)
         changed, self.engine.changed = self.engine.changed, set()
-        lost = self._outbox.lost(at, self.options.fallback)
+        lost = self._messages.give_up(at, self.options.fallback)
         if announcements or changed or lost or time.monotonic() >= self._save_at:
             self._save()
         self._publish(changed)
-        for entry in lost:
-            self._lose(entry)
-        for identity, notice in self._outbox.due(at, self.options.fallback):
-            self.bus.publish(f"{self.registry.root}/notify/{identity}", as_json(notice), qos=1)
-            self.health.counters["messages"] += 1
+        self._messages.send(at, self.options.fallback)
 
     def _save(self) -> None:
         """Write everything down; a disk that takes nothing is said, and people are told all the same."""
         self._save_at = time.monotonic() + SAVE_EVERY
-        self._kept.waiting = self._outbox.waiting
-        try:
-            state.save(self._file, self._kept)
-        except OSError as error:
-            self.error(f"{self._file} cannot be written: {reason(error)}")
-            if not self._full:
-                log.error("%s cannot be written: %s; a restart may repeat alerts", self._file, reason(error))  # noqa: TRY400
-            self._full = True
-        else:
-            self._full = False
+        self._kept.waiting = self._messages.waiting
+        self.keep(self._file, self._kept)
 
     def _publish(self, names: Iterable[str]) -> None:
         at, root = _monotonic(), self.registry.root
@@ -311,17 +276,13 @@ class Alerts(Subscriber):
 
     def request_test(self, _request: Request, arguments: Test) -> dict[str, Any]:
         """Send one message of each priority."""
+        known = house_of(self.registry).notifiers
+        if arguments.notify and arguments.notify not in known:
+            raise RequestError(f"no subscriber is named '{arguments.notify}'{nearest(arguments.notify, known)}")
         channels = (arguments.notify,) if arguments.notify else self.engine.channels
-        for priority in range(-2, 3):
-            notice = Notice(
-                title=f"Test, priority {priority}",
-                text="This is a test: all is well.",
-                time=format_time(self.clock.now()),
-                priority=priority,
-            )
-            self._outbox.add(secrets.token_hex(8), Announcement(notice, channels))
+        self._messages.add(Announcement(notice, channels) for notice in trials(format_time(self.clock.now())))
         self._save()
-        return {"notify": list(channels), "messages": 5}
+        return {"notify": list(channels), "messages": len(PRIORITIES)}
 
     def on_beat(self) -> None:
         """Tell health what fires and what waits."""
@@ -329,7 +290,7 @@ class Alerts(Subscriber):
         self.health.extra["alerts"] = {
             "rules": len(self.watches),
             "firing": len(self.engine.firing()),
-            "undelivered": len(self._outbox.waiting),
+            "undelivered": len(self._messages.waiting),
         } | ({"maintenance_until": format_time(until)} if until > self.clock.now() else {})
 
     def status(self) -> str:
@@ -339,16 +300,3 @@ class Alerts(Subscriber):
 
 def _monotonic() -> int:
     return time.monotonic_ns() // 1_000_000
-
-
-def _house(registry: Registry) -> House:
-    subscribers = [instance.name for instance in registry.instances.values() if instance.section == "subscribers"]
-    return House(registry.topics, list(registry.instances), subscribers)
-
-
-def _compile(registry: Registry) -> tuple[list[Watch], list[Problem]]:
-    watches, problems = compile_rules(registry.entries("alerts", Rule), _house(registry))
-    place = registry.document.problem
-    return watches, [
-        place(("alerts", rule, error.key) if error.key else ("alerts", rule), str(error)) for rule, error in problems
-    ]

@@ -2,24 +2,20 @@
 
 import logging
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from bootstrap_lib import DeviceError, Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
+from bootstrap_lib import Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
 from bootstrap_lib.bus import Message
 from bootstrap_lib.control import Nothing
 from bootstrap_lib.document import nearest
+from services.links.contact import TAKEN, Contact, taken
 
 log = logging.getLogger(__name__)
 
-TAKEN = {0: "the EEPROM of HATs", 1: "the EEPROM of HATs", 2: "I²C (SDA)", 3: "I²C (SCL)"}
-"""Pins with resistors to 3.3 V on the board and another purpose."""
 GREETING = 3.0
 """Seconds after the connection within which every living instance was heard."""
 
@@ -52,16 +48,15 @@ class Button(Source):
         super().__init__(registry, name)
         self._heard: dict[str, str] = {}
         self._greeted_at: float | None = None
-        self._edge_at = 0.0
-        self._presses = 0
+        self._pressed = False
 
     def samples(self) -> Iterator[Sample]:
         """Act on presses; say whether anything measures when that changes, and before it goes stale."""
-        with ExitStack() as opened:
-            self._open(opened)
+        options = self.options
+        with Contact(options.pin, options.pins, options.debounce, self._press):
             while self.tick():
-                if presses := self._presses:
-                    self._presses -= presses
+                if self._pressed:
+                    self._pressed = False
                     self._act()
                 value: bool | Failure = any(state != "paused" for state in self._heard.values())
                 if not self._heard:
@@ -70,40 +65,10 @@ class Button(Source):
                     value = Failure(f"none of {', '.join(self.options.stops)} is running")
                 yield from ((topic, value) for topic in self.topics)
 
-    def _open(self, opened: ExitStack) -> None:
-        from gpiozero import Button as Contact  # noqa: PLC0415 (hardware)
-        from gpiozero import GPIOZeroError, PinFactoryFallback  # noqa: PLC0415
-
-        if self.options.pin in TAKEN:
-            raise DeviceError(taken(self.options.pin))
-        factory, kind, where = None, *self.options.pins.partition(":")[::2]
-        if kind == "sim":
-            from gpiozero.pins.mock import MockFactory  # noqa: PLC0415
-
-            factory = MockFactory()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PinFactoryFallback)
-                contact = opened.enter_context(Contact(self.options.pin, pin_factory=factory))
-        except (GPIOZeroError, OSError) as error:
-            raise DeviceError(
-                f"GPIO {self.options.pin} cannot be used ({error}): install python3-lgpio, and see that the service's "
-                "user has the group gpio and no other program the pin"
-            ) from None
-        contact.when_pressed = lambda: self._edge(pressed=True)
-        contact.when_released = lambda: self._edge(pressed=False)
-        if kind == "sim":
-            from services.simulators.button import Finger  # noqa: PLC0415
-
-            opened.enter_context(Finger(Path(where), contact.pin))
-
-    def _edge(self, *, pressed: bool) -> None:
-        """Count a press after a rest of the contact; in gpiozero's thread."""
-        now = time.monotonic()
-        rested, self._edge_at = now - self._edge_at > self.options.debounce, now
-        if pressed and rested:
-            self._presses += 1
-            self.hasten()
+    def _press(self) -> None:
+        """Take note of a press, in the contact's thread."""
+        self._pressed = True
+        self.hasten()
 
     def _act(self) -> None:
         """Stop all that measures, or start all again."""
@@ -132,7 +97,8 @@ class Button(Source):
         super().on_reloaded(changed)
         if changed:
             self._heard = {name: state for name, state in self._heard.items() if name in self.options.stops}
-            self.on_connected(session=True)
+            if self.bus.online:
+                self.on_connected(session=True)
 
     def on_message(self, message: Message) -> bool:
         """Learn whether an instance measures."""
@@ -145,7 +111,7 @@ class Button(Source):
         elif word == "health" and message.payload:
             try:
                 self._heard[name] = msgspec.json.decode(message.payload, type=State).state
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 self._heard.pop(name, None)
         if self._heard != before:
             self.hasten()
@@ -178,8 +144,3 @@ class Button(Source):
                 sentence = "it says true or false: end the name in _active"
                 problems.append(registry.document.problem(("topics", registry.key_of(topic.name)), sentence))
         return problems
-
-
-def taken(pin: int) -> str:
-    """Say why a pin cannot have a button."""
-    return f"GPIO {pin} belongs to {TAKEN[pin]}: take another one, such as 17"

@@ -13,25 +13,16 @@ from bootstrap_lib.control import LATER, Request, RequestError
 from bootstrap_lib.document import DocumentError, nearest, reason
 from bootstrap_lib.publisher import Mark, Publisher, proper
 from bootstrap_lib.reading import ReadingError, format_time, parse_time
-from services.protocols.phase import replay, replay_legacy
+from services.protocols.phase.backlog import SETTLE, Backlog, Waiting
 from services.protocols.phase.boiler import Boiler, Entry, Memory
 from services.protocols.phase.lines import compile_entries
+from services.protocols.phase.replay import replay_house
 from services.protocols.phase.state import Event
 from services.stores.filling import Filling
 from services.stores.rework import Rework, Reworking
 
 log = logging.getLogger(__name__)
 
-SETTLE: Final = 2_000
-"""Milliseconds after which the readings of a moment are taken to have come from all sources."""
-LATE: Final = 10_000
-"""Milliseconds after which a reading is one of a backlog."""
-QUIET: Final = 2.0
-"""Seconds without a late reading after which a connection has caught up, once all inputs speak of the present."""
-PATIENCE: Final = 300.0
-"""Seconds after which a backlog that does not end is not waited for any more."""
-HELD: Final = 5_000
-"""Readings of a backlog that are held at once, to put them in order."""
 STEP: Final = 120_000
 """Milliseconds by which the clock is behind the readings when it was set back."""
 
@@ -52,8 +43,7 @@ class Kept(Struct):
     """What must survive a restart; readings are acknowledged when it is on disk."""
 
     boilers: dict[str, Memory] = {}
-    waiting: list[tuple[int, str, float]] = []
-    """Readings that were not judged yet: time (ms), topic, value."""
+    waiting: list[Waiting] = []
     inputs: set[str] = set()
     """Topics that the broker's session brings."""
 
@@ -82,11 +72,11 @@ class Phase(Subscriber):
 
     def load(self, registry: Registry) -> bool:
         """Take options, boilers and the lines of their outputs; DocumentError lists what cannot be used."""
-        changed = super().load(registry)
         entries, topics, problems = compile_entries(registry, self.name)
         if problems:
             raise DocumentError(problems)
-        changed = changed or (entries, topics) != (getattr(self, "entries", None), getattr(self, "topics", None))
+        before = getattr(self, "entries", None), getattr(self, "topics", None)
+        changed = super().load(registry) or (entries, topics) != before
         self.entries, self.topics = entries, topics
         return changed
 
@@ -102,16 +92,8 @@ class Phase(Subscriber):
     @staticmethod
     def replay(registry: Registry, lines: Iterable[bytes]) -> Iterator[str]:
         """Print what would have been published of readings as JSON lines; for `constellation replay phase`."""
-        entries = registry.entries("phases", Entry)
-        lines = lines if len(entries) == 1 else list(lines)
-        for entry in entries.values():
-            boiler = Boiler(entry, registry.timezone.key)
-            roles = boiler.roles | {f"{registry.root}/data/{topic}": role for topic, role in boiler.roles.items()}
-            prefix = f"{registry.root}/data/{entry.thing}"
-            if entry.profile == "legacy":
-                yield from replay_legacy(lines, roles, entry.legacy, prefix)
-            else:
-                yield from replay(lines, roles, boiler.rules, prefix)
+        entries = registry.entries("phases", Entry).values()
+        return replay_house(lines, entries, registry.timezone.key, f"{registry.root}/data/")
 
     # -- the process --------------------------------------------------------------------------------------------
 
@@ -122,9 +104,7 @@ class Phase(Subscriber):
         self._file = self.state_folder / "phase.json"
         self._kept = state.load(self._file, Kept, Kept())
         self._told_at: dict[str, float] = {}
-        self._connected_at = self._late_at = time.monotonic()
-        self._caught_up = False
-        self._present: set[str] = set()
+        self._backlog = Backlog(self._kept.waiting, time.monotonic())
         self._filling = Filling(self)
         self._reworking = Reworking(self._filling, self.publisher)
         self._take_boilers()
@@ -163,9 +143,7 @@ class Phase(Subscriber):
 
     def subscribe(self, session: bool) -> None:
         """Hear of inputs; have the archive tell what a broker without memory has lost."""
-        self._connected_at = self._late_at = time.monotonic()
-        self._caught_up = False
-        self._present.clear()
+        self._backlog.connect(time.monotonic())
         self._subscribe()
         self._filling.subscribe()
         self.publisher.on_connected(session)
@@ -190,12 +168,7 @@ class Phase(Subscriber):
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading until those of its moment have come from all sources."""
-        if not isinstance(reading.value, str):
-            self._kept.waiting.append((reading.time, topic.name, float(reading.value)))
-        if reading.time >= self.clock.now() - LATE:
-            self._present.add(topic.name)
-        else:
-            self._late_at = time.monotonic()
+        self._backlog.take(topic.name, reading.value, reading.time, self.clock.now(), time.monotonic())
 
     def on_other(self, message: Message) -> None:
         """Take a page of what the archive replays."""
@@ -203,8 +176,8 @@ class Phase(Subscriber):
             for name, moment, value in self._filling.take(message):
                 if self._reworking.rework is not None:
                     self._reworking.rework.take(name, moment, value)
-                elif not isinstance(value, str):
-                    self._kept.waiting.append((moment, name, float(value)))
+                else:
+                    self._backlog.hold(name, value, moment)
         except ValueError as error:
             self.bury(message, str(error))
 
@@ -217,37 +190,21 @@ class Phase(Subscriber):
         self._filling.on_tick()
         if self._reworking.on_tick():
             self._told_at.clear()
-        waiting = self._kept.waiting
-        if self._is_behind(now):
-            if len(waiting) > HELD:
-                waiting.sort()
-                self._judge(len(waiting) // 2)
-            return
-        waiting.sort()
         until = self.clock.now() - SETTLE
-        self._judge(next((n for n, entry in enumerate(waiting) if entry[0] > until), len(waiting)))
-        if self.clock.trusted:
+        behind = self._is_behind(now)
+        for moment, name, value in self._backlog.due(until, behind=behind):
+            for boiler in self._boilers.values():
+                if name in boiler.roles:
+                    self._tell(boiler, boiler.feed(name, value, moment))
+        if self.clock.trusted and not behind:
             for boiler in self._boilers.values():
                 self._tell(boiler, boiler.rebase(until) if until < boiler.time - STEP else boiler.advance(until))
                 self._repeat(boiler, now)
 
     def _is_behind(self, now: float) -> bool:
-        """Whether readings of the past may still come, so that the clock says nothing about the inputs."""
-        if not self.bus.online:
-            self._caught_up = False
-        elif now - self._connected_at >= self.options.settle + PATIENCE:
-            self._caught_up = True
-        elif not self._caught_up and not (self._filling.topics and self._reworking.rework is None):
-            quiet = QUIET if self._present >= self._kept.inputs else self.options.settle
-            self._caught_up = now - self._late_at >= quiet
-        return not self._caught_up
-
-    def _judge(self, count: int) -> None:
-        for moment, name, value in self._kept.waiting[:count]:
-            for boiler in self._boilers.values():
-                if name in boiler.roles:
-                    self._tell(boiler, boiler.feed(name, value, moment))
-        del self._kept.waiting[:count]
+        filling = bool(self._filling.topics and self._reworking.rework is None)
+        inputs = self._kept.inputs
+        return self._backlog.is_behind(now, self.options.settle, inputs, online=self.bus.online, filling=filling)
 
     def _tell(self, boiler: Boiler, events: list[Event]) -> None:
         for event in events:

@@ -1,10 +1,7 @@
 """Messages to a phone by pushover.net, by pushover-complete (docs/services/pushover.md)."""
 
-import io
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,30 +10,23 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib import Duration, Problem, Registry, state
 from bootstrap_lib.bus import Message
-from bootstrap_lib.document import reason
 from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import as_json, format_time
 from bootstrap_lib.secrets import secret
 from services.links import notifier
-from services.links.notifier import Delivered, Notifier, Outcome, Queued, Refused, Unanswered
-from services.protocols.notices import EMERGENCY, Notice, shortened
+from services.links.deadman import Switch
+from services.links.notifier import Delivered, Notifier, Outcome, Queued
+from services.protocols.emergencies import Emergencies, Emergency
+from services.protocols.notices import Notice
 
 if TYPE_CHECKING:
-    from services.links.pushover import Limits, Session
+    from services.links.pushover import Account
 
 log = logging.getLogger(__name__)
 
-MESSAGE: Final = 1024
-TITLE: Final = 250
-URL: Final = 512
-"""Characters that Pushover takes (pushover.net/api)."""
 LEAST_RETRY: Final = 30.0
 MOST_EXPIRE: Final = 10_800.0
 """Seconds that Pushover allows for an emergency."""
-POLL: Final = 10.0
-"""Seconds between two looks at a receipt; Pushover allows 5."""
-BLOCKED: Final = 3600.0
-"""Seconds without a try once the quota is used up."""
 SCARCE: Final = 0.05
 """Part of the quota below which it is said."""
 
@@ -69,14 +59,6 @@ class Options(notifier.Options, frozen=True, forbid_unknown_fields=True, kw_only
     ping_every: Annotated[Duration, Meta(description="How often it is asked.")] = Duration(300)
 
 
-class Emergency(Struct):
-    """A message that rings until acknowledged; `rules` are the alerts that it speaks of, `until` is wall time (ms)."""
-
-    rules: list[str]
-    until: int
-    acknowledged: bool = False
-
-
 class Kept(Struct):
     """What must survive a restart beside the queue."""
 
@@ -107,89 +89,52 @@ class Pushover(Notifier):
         """Take up what waits, and the account; SecretError where its secrets are missing."""
         super().begin()
         self._token, self._user = secret(self.options.token), secret(self.options.user)
-        ping = self.options.ping
-        self._ping = secret(ping) if ping and ping.startswith("secret:") else ping
+        options, ping = self.options, self.options.ping
+        address = secret(ping) if ping and ping.startswith("secret:") else ping
+        self._switch = Switch(address, options.ping_every, options.timeout) if address else None
         self._own_file = self.state_folder / "pushover.json"
         self.own = state.load(self._own_file, Kept, Kept())
-        self._session: Session | None = None
-        self._limits: Limits | None = None
+        self._emergencies = Emergencies(self.own.emergencies)
+        self._account: Account | None = None
         self._scarce = False
-        self._blocked = 0.0
         self._gone = time.monotonic()
-        self._polled: dict[str, float] = {}
-        self._over: set[str] = set()
-        self._pinged = 0.0
         self._alerts_online = True
 
     def renew(self) -> None:
         """Let go of a connection that hangs."""
-        self._session = None
+        if self._account:
+            self._account.renew()
 
-    def _keep(self) -> None:
-        try:
-            state.save(self._own_file, self.own)
-        except OSError as error:
-            self.error(f"{self._own_file} cannot be written: {reason(error)}")
+    def _keep_own(self) -> None:
+        self.keep(self._own_file, self.own)
 
     # -- one message, in the courier's thread -------------------------------------------------------------------
 
-    def _open(self) -> tuple[Any, "Session"]:
-        from pushover_complete import PushoverAPI  # noqa: PLC0415 (8 MB, only once there is a message)
+    def _open(self) -> "Account":
+        from services.links.pushover import Account  # noqa: PLC0415 (8 MB, only once there is a message)
 
-        from services.links.pushover import Session  # noqa: PLC0415 (as above)
-
-        if self._session is None:
-            self._session = Session(self.options.api_url, self.options.timeout)
-        self._session.answer = None
-        return PushoverAPI(self._token), self._session
+        if self._account is None:
+            options = self.options
+            self._account = Account(options.api_url, options.timeout, self._token, self._user, options.device)
+        return self._account
 
     def deliver(self, entry: Queued, picture: bytes | None) -> Outcome:
-        """Send a message and judge the answer by its status, never by what the library raises."""
-        if time.monotonic() < self._blocked:
-            return Refused("the month's quota of Pushover is used up")
-        api, session = self._open()
-        notice, emergency = entry.notice, entry.notice.priority == EMERGENCY
-        try:
-            body = api._send_message(  # noqa: SLF001 (made for it: its documentation says "feel free to call directly")
-                self._user,
-                shortened(entry.text, MESSAGE),
-                device=self.options.device,
-                title=shortened(notice.title, TITLE) or None,
-                url=notice.url if notice.url and len(notice.url) <= URL else None,
-                image=io.BytesIO(picture) if picture else None,
-                priority=notice.priority,
-                retry=round(self.options.retry) if emergency else None,
-                expire=round(self.options.expire) if emergency else None,
-                timestamp=entry.time // 1000,
-                sound=notice.sound,
-                html=None,
-                session=session,
-            )
-        except Exception as error:  # noqa: BLE001 (it raises TypeError and more: what counts is the answer)
-            return self._judge(session, error)
-        self._limits = session.limits or self._limits
-        return Delivered(str(body.get("receipt", "")))
+        """Send a message."""
+        return self._open().send(entry, picture, retry=self.options.retry, expire=self.options.expire)
 
-    def _judge(self, session: "Session", error: Exception) -> Outcome:
-        status = session.status
-        said = reason(error).replace(self._token, "…").replace(self._user, "…")[:200]
-        if status is None:
-            return Unanswered(f"Pushover does not answer: {said}", lost=not session.never_sent(error))
-        self._limits = session.limits or self._limits
-        if status == 429:  # noqa: PLR2004 (HTTP: too many requests)
-            self._blocked = time.monotonic() + BLOCKED
-            return Refused("the month's quota of Pushover is used up")
-        if 400 <= status < 500 or (status == 200 and said.startswith("200:")):  # noqa: PLR2004 (the library's own words)
-            return Refused(f"Pushover refuses it: {said}")
-        return Unanswered(f"Pushover is in trouble ({status})", lost=status == 200)  # noqa: PLR2004
+    def _look(self, receipt: str) -> dict[str, Any] | None:
+        return self._open().look(receipt)
+
+    def _cancel(self, receipt: str) -> None:
+        self._open().cancel(receipt)
 
     def on_delivered(self, entry: Queued, outcome: Delivered) -> None:
         """Follow an emergency's receipt; watch the quota."""
         if outcome.receipt:
             until = round(self.clock.now() + self.options.expire * 1000)
             self.own.emergencies[outcome.receipt] = Emergency(list(entry.notice.rules), until)
-            self._keep()
-        if limits := self._limits:
+            self._keep_own()
+        if self._account and (limits := self._account.limits):
             self.health.extra["quota"] = msgspec.to_builtins(limits)
             scarce = limits.remaining < limits.limit * SCARCE
             if scarce and not self._scarce:
@@ -214,21 +159,11 @@ class Pushover(Notifier):
         """Take a message; stop the ringing of an alert that is over or acknowledged."""
         kind, *_, name = message.topic.removeprefix(f"{self.registry.root}/").split("/")
         if kind == "alert":
-            self._follow_alert(name, message.payload)
+            self._emergencies.follow(name, message.payload)
         elif name == "status":
             self._alerts_online = message.payload == b"online"
         else:
             super().on_other(message)
-
-    def _follow_alert(self, name: str, payload: bytes) -> None:
-        try:
-            shown = msgspec.json.decode(payload) if payload else {}
-        except msgspec.DecodeError:
-            return
-        if isinstance(shown, Mapping) and (shown.get("state") != "firing" or shown.get("acknowledged")):
-            self._over.add(name)
-        else:
-            self._over.discard(name)
 
     def on_tick(self) -> None:
         """Look whether the broker is there, then deliver."""
@@ -253,70 +188,37 @@ class Pushover(Notifier):
     def _speak(self, text: str, priority: int) -> None:
         now = self.clock.now()
         self.enqueue(f"{self.name}_{now}", Notice(title="Broker", text=text, time=format_time(now), priority=priority))
-        self._save()
-        self._keep()
+        self.keep(self._file, self.kept)
+        self._keep_own()
 
     def idle(self) -> None:
         """Look at receipts, stop what rings in vain, tell the dead man's switch that all is well; one at a time."""
-        now = time.monotonic()
-        for receipt, emergency in self.own.emergencies.items():
-            if emergency.acknowledged:
-                if self.bus.online:
-                    self._pass_on(receipt, emergency)
-                    return
-            elif emergency.rules and self._over.issuperset(emergency.rules):
-                self.courier.run(partial(self._cancel, receipt), partial(self._forget, receipt))
-                return
-            elif now - self._polled.get(receipt, 0.0) >= POLL:
-                self._polled[receipt] = now
-                self.courier.run(partial(self._check, receipt), partial(self._look, receipt))
-                return
-        if self._ping and self.bus.online and self._alerts_online and now - self._pinged >= self.options.ping_every:
-            self._pinged = now
-            self.courier.run(self._ask_switch, self._asked_switch)
+        task, receipt = self._emergencies.due(time.monotonic(), online=self.bus.online) or (None, "")
+        switch = self._switch
+        if task == "pass_on":
+            self._pass_on(receipt)
+        elif task == "cancel":
+            self.courier.run(partial(self._cancel, receipt), lambda _: self._forget(receipt))
+        elif task == "look":
+            self.courier.run(partial(self._look, receipt), partial(self._looked, receipt))
+        elif switch and self.bus.online and self._alerts_online and switch.due():
+            self.courier.run(switch.ask, self._asked_switch)
 
-    def _check(self, receipt: str) -> dict[str, Any] | None:
-        """Ask what became of an emergency; None where there is no answer."""
-        api, session = self._open()
-        try:
-            return dict(api._generic_get("receipts/{}.json", receipt, session=session))  # noqa: SLF001 (as above)
-        except Exception:  # noqa: BLE001 (as above)
-            return {"expired": 1} if session.status and 400 <= session.status < 500 else None  # noqa: PLR2004
+    def _looked(self, receipt: str, answer: Any) -> None:
+        rules = self.own.emergencies[receipt].rules
+        if self._emergencies.learn(receipt, answer, self.clock.now()):
+            log.info("acknowledged on the phone: %s", ", ".join(rules) or "a test")
+        self._keep_own()
 
-    def _cancel(self, receipt: str) -> None:
-        """Stop the ringing; where there is no answer, it ends by itself."""
-        api, session = self._open()
-        with suppress(Exception):
-            api._generic_post("receipts/{}/cancel.json", receipt, session=session)  # noqa: SLF001 (as above)
-
-    def _look(self, receipt: str, body: Any) -> None:
-        emergency = self.own.emergencies[receipt]
-        if body and body.get("acknowledged"):
-            log.info("acknowledged on the phone: %s", ", ".join(emergency.rules) or "a test")
-            emergency.acknowledged = True
-            self._keep()
-        elif (body and body.get("expired")) or self.clock.now() > emergency.until + 600_000:
-            self._forget(receipt)
-
-    def _pass_on(self, receipt: str, emergency: Emergency) -> None:
-        for rule in emergency.rules if self._alerts else ():
+    def _pass_on(self, receipt: str) -> None:
+        for rule in self.own.emergencies[receipt].rules if self._alerts else ():
             request = as_json({"rule": rule, "id": f"{receipt}_{rule}"[-100:]})
             self.bus.publish(f"{self.registry.root}/service/{self._alerts}/request/acknowledge", request, qos=1)
         self._forget(receipt)
 
-    def _forget(self, receipt: str, _answer: object = None) -> None:
-        self.own.emergencies.pop(receipt, None)
-        self._polled.pop(receipt, None)
-        self._keep()
-
-    def _ask_switch(self) -> str:
-        import requests  # noqa: PLC0415 (as above)
-
-        try:
-            requests.get(str(self._ping), timeout=float(self.options.timeout)).raise_for_status()
-        except requests.RequestException as error:
-            return type(error).__name__  # the address is a secret, and stands in the text
-        return ""
+    def _forget(self, receipt: str) -> None:
+        self._emergencies.forget(receipt)
+        self._keep_own()
 
     def _asked_switch(self, trouble: str | None) -> None:
         if trouble != "":

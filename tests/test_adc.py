@@ -142,12 +142,29 @@ def test_a_zero_is_learned_refused_while_something_runs_and_kept_over_a_restart(
     assert max(shown) < 0.004, "the noise alone would read 0.006"
 
 
+def test_a_disk_that_takes_nothing_stops_no_measuring_and_loses_no_reading(adc: House, ear: Ear, bench: Bench) -> None:
+    bench.auger = 0.0
+    bench.noise = 3.0
+    bench.write()
+    (adc.state("adc") / "zeros.json.new").mkdir(parents=True)
+    adc.start("adc")
+    ear.wait(OIL)
+    wait_for(
+        lambda: ear.ask("adc", "learn_zero", {"topic": "boiler/auger/current"}).get("data"), what="enough quiet windows"
+    )
+    heard = len(ear.all(OIL))
+    wait_for(lambda: len(ear.all(OIL)) > heard + 2, what="readings")
+    ear.wait(HEALTH, says("zeros.json cannot be written"))
+    assert adc.stop("adc") == 0
+    assert adc.log("adc").count("zeros.json cannot be written") == 1
+
+
 def test_a_bus_that_is_not_there_is_a_sentence_and_is_used_when_it_comes(adc: House, ear: Ear, bench: Bench) -> None:
     bench.path.unlink()
     adc.start("adc")
     wait_for(lambda: "No such file" in adc.log("adc"), what="the sentence")
     bench.write()
-    ear.wait(FAN, timeout=15)
+    ear.wait(FAN)
 
 
 def test_a_scan_shows_the_chips_and_what_their_inputs_say(bench: Bench) -> None:
@@ -165,6 +182,7 @@ def test_a_scan_shows_the_chips_and_what_their_inputs_say(bench: Bench) -> None:
         ("gain: 16", "gain: 3", "gain"),
         ("input: A1-A3", "input: A3-A1", "A3-A1"),
         ("{0.48: 0, 2.10: 100}", "{0.48: 0}", "length >= 2"),
+        ("{0.48: 0, 2.10: 100}", "{0.5: 0, 0.50: 100}", "two points have the same voltage"),
         ("gain: 2, amperes_per_volt: 30", "amperes_per_volt: 30, points: {0: 0, 1: 1}", "keep one"),
         ('bus: "sim:', 'bus: "spi:', "bus"),
     ],

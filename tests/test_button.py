@@ -55,13 +55,13 @@ def test_one_press_stops_measuring_and_the_next_starts_it_again(hall: House, ear
     assert ear.wait(ACTIVE)["value"] is True
     finger.press()
     ear.wait("home/service/onewire/health", lambda health: health["state"] == "paused")
-    ear.wait(ACTIVE, lambda value: value["value"] is False, timeout=2)
+    ear.wait(ACTIVE, lambda value: value["value"] is False)
     ear.wait(WATER, lambda value: value == b"")
     finger.press()
-    ear.wait(ACTIVE, lambda value: value["value"] is True, timeout=2)
+    ear.wait(ACTIVE, lambda value: value["value"] is True)
     ear.wait(WATER, lambda value: value != b"")
     heard = len(ear.all(ACTIVE))
-    wait_for(lambda: len(ear.all(ACTIVE)) > heard + 1, 3, "the state again, before it goes stale")
+    wait_for(lambda: len(ear.all(ACTIVE)) > heard + 1, what="the state again, before it goes stale")
     assert "is silent" not in hall.log("button")
 
 
@@ -92,13 +92,23 @@ def test_a_press_that_reaches_nobody_is_said_and_the_topic_is_cleared(hall: Hous
     hall.start("button")
     ear.wait(ACTIVE)
     hall.stop("onewire")
-    ear.wait(ACTIVE, lambda value: value == b"", timeout=6)
+    ear.wait(ACTIVE, lambda value: value == b"")
     finger.press()
     health = ear.wait(HEALTH, lambda health: health["last_error"])
     wait_for(lambda: "pressed, but nobody runs" in hall.log("button"), what="the sentence")
     assert health["stale"] == ["hall/button/measuring_active"]
     hall.start("onewire")
     ear.wait(ACTIVE, lambda value: value != b"")
+
+
+def test_no_health_that_anybody_publishes_ends_it(hall: House, ear: Ear) -> None:
+    for payload in (b'{"state":"\xff"}', b"\xff", b"[]", b'{"state":5}', b"[" * 100_000):
+        ear.say("home/service/onewire/health", payload, retain=True)
+    hall.start("button")
+    ear.wait(HEALTH)
+    ear.say("home/service/onewire/health", b'{"state":"\xff"}')
+    ear.say("home/service/onewire/health", b'{"state":"paused"}')
+    ear.wait(ACTIVE, lambda value: value["value"] is False)
 
 
 @pytest.mark.parametrize(

@@ -628,9 +628,9 @@ def test_a_year_of_minutes_takes_less_than_a_minute():
     part = 100
     found, _ = readings(8760 / part, step=60)
     lines = list(as_lines(found))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert sum(1 for _ in replay(lines, TOPICS, RULES)) > 100
-    assert (time.perf_counter() - begun) * part < 60
+    assert (time.process_time() - begun) * part < 60
 
 
 # the first system

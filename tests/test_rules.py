@@ -721,12 +721,12 @@ def test_a_thousand_rules_cost_next_to_nothing_per_reading() -> None:
         best = 1e9
         moment = START
         for _ in range(5):
-            began = time.perf_counter()
+            began = time.process_time()
             for n in range(2000):
                 moment += 10
                 engine.feed("room_0/wall/temperature", 20.0, moment, n, 0)
             engine.tick(moment - START, moment)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.process_time() - began)
         return best / 2000
 
     assert cost(1000) < 3 * cost(1) + 2e-6

@@ -7,20 +7,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from harness import PROJECT, Broker, Ear, House, wait_for
 
-from bootstrap_lib.registry import MACHINE_FILE
-from services.links.meters import NEW_BEGINNING, Meters
-from services.links.wmbus import Dongle as Receiver
-from services.links.wmbus import Lines, ReceiverError
+from bootstrap_lib.document import DocumentError
+from bootstrap_lib.registry import MACHINE_FILE, Registry
+from services.links import meterlist, metertopics
+from services.links.im871a import Dongle as Receiver
+from services.links.meterlines import settle
+from services.links.meters import NEW_BEGINNING, Meters, Place
+from services.links.receiver import ReceiverError
+from services.links.rtlwmbus import Lines
 from services.protocols import gateway, rtlwmbus
-from services.protocols.wmbus import Formats, encode
+from services.protocols.wmbus import Formats, decode, encode
 from services.simulators.im871a import Dongle, Electricity, Heat, Shown, Water
+from services.wmbus import WMBus
 
 NUMBER, OTHER = "32666857", "12345678"
 KEY, OTHER_KEY = bytes(range(16)), bytes(range(1, 17))
@@ -36,13 +43,18 @@ topics:
 
 
 def omnipower(
-    energy: float, minutes: int, *, key: bytes | None = KEY, full: bool = True, number: str = NUMBER
+    energy: float,
+    minutes: int,
+    *,
+    key: bytes | None = KEY,
+    number: str = NUMBER,
+    maker: str = "KAM",
+    access: int | None = None,
 ) -> bytes:
     """A telegram of an OmniPower; `minutes` is how far it has counted."""
-    entries = encode.omnipower(energy, 0, 0.25, 0)
-    sender = encode.address("KAM", number, 0x30, 2)
-    message = encode.full(entries) if full else encode.compact(entries)
-    return encode.extended(sender, message, minutes << 4, key=key, access=minutes & 0xFF)
+    sender = encode.address(maker, number, 0x30, 2)
+    message = encode.full(encode.omnipower(energy, 0, 0.25, 0))
+    return encode.extended(sender, message, minutes << 4, key=key, access=minutes & 0xFF if access is None else access)
 
 
 def secrets(folder: Path, **keys: bytes) -> str:
@@ -204,6 +216,26 @@ topics:
         assert ear.wait("home/data/house/water/status_text")["value"] == "power_low"
         assert not ear.all("home/data/house/water/volume")
 
+    def test_a_killed_service_believes_no_replay_either(
+        self, begin: Begin, dongle: Dongle, ear: Ear, house: House, tmp_path: Path
+    ) -> None:
+        begin()
+        telegrams = [omnipower(float(minute), minute) for minute in (1, 2, 3)]
+        for telegram in telegrams:
+            dongle.hear(telegram)
+        ear.wait(ENERGY, lambda reading: reading["value"] == 3.0)
+        kept = house.folder / "run" / "wmbus" / "counted.json"
+        wait_for(lambda: kept.exists() and '"counter":3' in kept.read_text(), what="how far it has counted")
+        house.kill("wmbus")
+        dongle.settings["mode"] = 2
+        begin()
+        for telegram in (*telegrams, omnipower(4.0, 4)):
+            dongle.hear(telegram)
+        ear.wait(ENERGY, lambda reading: reading["value"] == 4.0)
+        assert counters(ear, "replays", 2) == 2
+        values = [json.loads(payload)["value"] for payload in ear.all(ENERGY) if payload]
+        assert values.count(1.0) == values.count(2.0) == 1
+
 
 class TestDongles:
     def test_an_unplugged_dongle_is_opened_and_set_up_again_by_the_same_process(
@@ -234,8 +266,8 @@ class TestDongles:
             pass
 
     def test_a_silent_dongle_is_pinged_and_stays(self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("services.links.wmbus.PING_EVERY", 0.05)
-        monkeypatch.setattr("services.links.wmbus.ANSWER", 0.2)
+        monkeypatch.setattr("services.links.im871a.PING_EVERY", 0.05)
+        monkeypatch.setattr("services.links.im871a.ANSWER", 0.2)
 
         def listen(seconds: float) -> None:
             until = time.monotonic() + seconds
@@ -249,6 +281,17 @@ class TestDongles:
             dongle.fault = "silence"
             with pytest.raises(ReceiverError, match="no iM871A answers"):
                 listen(5.0)
+
+    def test_bytes_that_were_noise_are_counted_once(self, dongle: Dongle) -> None:
+        dongle.fault = "noise"
+        total: Counter[str] = Counter()
+        with Receiver(str(dongle.link), "c1", 60) as receiver:
+            for minute in range(1, 11):
+                dongle.hear(omnipower(1.0, minute))
+                wait_for(receiver.receive, what="the telegram")
+                total.update(receiver.counters)
+                receiver.counters.clear()
+            assert total["noise_bytes"] == receiver._assembler.dropped > 0
 
     def test_old_firmware_that_cannot_hear_both_modes_is_said(
         self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch
@@ -287,14 +330,11 @@ class TestLines:
     def test_a_command_that_ends_or_falls_silent_is_an_error_and_no_busy_loop(self) -> None:
         telegram = omnipower(1.0, 1)
         with Lines(f"echo '{self.line(telegram).decode().strip()}'", None, 60) as lines:
-            time.sleep(0.3)
-            assert [heard.telegram for heard in lines.receive()] == [telegram]
+            assert [heard.telegram for heard in wait_for(lines.receive, what="the line")] == [telegram]
             with pytest.raises(ReceiverError, match="has ended"):
-                lines.receive()
-        with Lines("sleep 60", None, 0.2) as lines:
-            time.sleep(0.3)
-            with pytest.raises(ReceiverError, match="has been silent"):
-                lines.receive()
+                wait_for(lines.receive, what="the end")
+        with Lines("sleep 60", None, 0.2) as lines, pytest.raises(ReceiverError, match="has been silent"):
+            wait_for(lines.receive, what="the end of patience")
 
     def test_a_file_of_lines_is_read(self, tmp_path: Path) -> None:
         file = tmp_path / "lines"
@@ -312,6 +352,15 @@ class TestList:
 
     def ask(self, ear: Ear, payload: Any) -> Any:
         return ear.ask("wmbus", "meters", payload)
+
+    def test_a_thousand_meters_with_their_keys_fit_into_one_request(self, begin: Begin, ear: Ear, house: House) -> None:
+        begin(topics=self.EMPTY)
+        entries = [self.entry(f"{number:08d}", KEY) for number in range(1000)]
+        answer = ear.ask("wmbus", "meters", {"meters": entries}, timeout=30)
+        assert answer["status"] == "ok", answer
+        assert len(answer["data"]) == 1000
+        assert all("topics" in entry for entry in answer["data"])
+        assert len(list((house.state("wmbus") / "secrets").iterdir())) == 1000
 
     def test_listed_meters_get_topics_by_their_first_telegram_and_keys_stay_secret(
         self, begin: Begin, dongle: Dongle, ear: Ear, house: House
@@ -364,8 +413,100 @@ class TestList:
         assert found[0] == gateway.Listed(NUMBER, "KAM", KEY.hex().upper())
         assert found[1] == gateway.Listed(OTHER, "KAM", KEY.hex().upper())
         assert found[5] == gateway.Listed("00000007", "", None)
+        for no_key in (0, False, [], {}):
+            (wrong,) = gateway.read([good | {"EncryptionKey": no_key}])
+            assert isinstance(wrong, gateway.Rejected), "what is no key must not make a meter that has none"
         reasons = [entry.reason for entry in found[2:5]]
         assert ["twice" in reasons[0], "two spellings" in reasons[1], "form" in reasons[2]] == [True] * 3
+
+    def test_topics_that_stand_there_already_are_not_taken_over_again_and_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where topics.yaml is wrong in another place, it is refused: once, not with every telegram."""
+        monkeypatch.setattr("services.links.meterlist.LEARN_EVERY", -1.0)
+        (tmp_path / "topics.yaml").write_text("sources: {wmbus: {}}\ntopics: {}\n")
+        reloads: list[int] = []
+        registry = Registry(tmp_path / "topics.yaml")
+        service = SimpleNamespace(
+            registry=registry, name="wmbus", state_folder=tmp_path, reload=lambda: reloads.append(1)
+        )
+        listed = meterlist.MeterList(service)  # type: ignore[arg-type]
+        telegram = decode(omnipower(1.0, 1), KEY)
+        for _ in range(3):
+            listed.learn(NUMBER, "KAM", telegram)
+        assert len(reloads) == 1
+        assert "import_energy" in registry.path.with_name(MACHINE_FILE).read_text()
+
+    def test_a_stranger_with_the_number_of_a_meter_without_key_makes_no_topics_without_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("services.links.meterlist.LEARN_EVERY", -1.0)
+        path = tmp_path / "topics.yaml"
+        path.write_text("sources: {wmbus: {}}\ntopics: {}\n")
+        service = SimpleNamespace(registry=Registry(path), name="wmbus", state_folder=tmp_path)
+        service.reload = lambda: setattr(service, "registry", Registry(path))
+        listed = meterlist.MeterList(service)  # type: ignore[arg-type]
+        sender = encode.address("KAM", NUMBER, 0x30, 7)
+        for first in ("81", "C1"):
+            records = [encode.entry(f"{first}{place:02X}13", b"\x01") for place in range(50)]
+            telegram = decode(encode.telegram(sender, bytes((0x7A, 1, 0, 0, 0)) + encode.records(records)))
+            assert len({record.name for record in telegram.records}) == 50
+            listed.learn(NUMBER, "KAM", telegram)
+        assert len(service.registry.topics) == metertopics.MOST_RECORDS
+
+    def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(self, tmp_path: Path) -> None:
+        path = tmp_path / "topics.yaml"
+        path.write_text(TOPICS.format(device="/dev/a", stale="1m", more=""))
+        service = WMBus(Registry(path), "wmbus")
+        before = service.registry, service.options, service.topics
+        path.write_text(
+            TOPICS.format(device="/dev/b", stale="1m", more="").replace("meter: 32666857", "meter: 3266685x")
+        )
+        with pytest.raises(DocumentError):
+            service.load(Registry(path))
+        assert (service.registry, service.options, service.topics) == before
+
+    def test_a_retained_list_of_the_master_is_taken_once_for_a_connection(
+        self, begin: Begin, ear: Ear, house: House, broker: Broker
+    ) -> None:
+        master = Ear(broker.port, "v2/#")
+        try:
+            master.say("v2/706462169/sensors/set", json.dumps([self.entry(NUMBER, KEY)]), retain=True)
+            begin(more=', compatibility: {gateway: "706462169"}', topics=self.EMPTY)
+            master.wait(f"v2/706462169/KAM-{NUMBER}/config")
+            for _ in range(3):
+                assert ear.ask("wmbus", "reload")["status"] == "ok"
+            assert ear.ask("wmbus", "ping")["status"] == "ok"
+            assert len(master.all(f"v2/706462169/KAM-{NUMBER}/config")) == 1
+            assert house.log("wmbus").count("is taken over") <= 6
+        finally:
+            master.close()
+
+    def test_a_list_that_is_none_is_said_and_changes_nothing(self, begin: Begin, ear: Ear, house: House) -> None:
+        begin(more=', compatibility: {gateway: "706462169"}', topics=self.EMPTY)
+        assert self.ask(ear, [self.entry(NUMBER, KEY)])["status"] == "ok"
+        before = house.config.with_name(MACHINE_FILE).read_text()
+        for payload in (
+            b"",
+            b"{",
+            b"{}",
+            b'["\xff"]',
+            b"[" * 100_000,
+            b"[" + b" " * (1 << 20) + b"]",
+            b'[{"deviceId":1e999}]',
+        ):
+            ear.say("v2/706462169/sensors/set", payload)
+        for payload in ({}, {"meters": 5}, {"meters": [], "mode": "all"}, {"meters": [None, [], 1.5]}):
+            assert self.ask(ear, payload)["status"] == "error"
+        assert ear.ask("wmbus", "ping")["status"] == "ok"
+        assert house.config.with_name(MACHINE_FILE).read_text() == before
+        assert house.log("wmbus").count("the list is refused") >= 5
+
+    def test_no_mark_that_anybody_publishes_ends_it(self, begin: Begin, ear: Ear) -> None:
+        begin(topics=self.EMPTY + "subscribers: {{archive: {{}}}}\n")
+        for payload in (b'{"stream":"\xff","after":1}', b"\xff", b"[]", b'{"stream":1}'):
+            ear.say("home/service/archive/stored/wmbus", payload)
+        assert ear.ask("wmbus", "ping")["status"] == "ok"
 
     def test_the_first_gateways_master_is_answered_in_its_own_form(
         self, begin: Begin, dongle: Dongle, ear: Ear, broker: Broker
@@ -410,6 +551,57 @@ class TestMeters:
         heard = meters.hear(omnipower(1.0, 1), 60.0 + NEW_BEGINNING)
         assert heard is not None
         assert heard.telegram is not None
+
+    def test_a_repeat_among_newer_telegrams_of_the_same_minute_is_no_news(self) -> None:
+        meters = Meters(Formats())
+        meters.want({(NUMBER, ""): KEY})
+        first, second = (omnipower(energy, 500, access=access) for energy, access in ((1.0, 7), (1.1, 8)))
+        assert meters.hear(first, 0.0)
+        assert meters.hear(second, 16.0)
+        assert meters.hear(first, 32.0) is None
+        assert meters.counts["duplicates"] == 1
+
+    def test_a_stranger_with_a_meters_number_does_not_make_it_fail_while_it_is_read(self) -> None:
+        meters = Meters(Formats())
+        meters.want({(NUMBER, ""): KEY})
+        strangers = [omnipower(9.0, 1, key=None), omnipower(9.0, 1, key=OTHER_KEY)]
+        for minute in range(1, 5):
+            heard = meters.hear(omnipower(float(minute), minute), minute * 60.0)
+            assert heard is not None
+            assert heard.telegram is not None
+            assert [meters.hear(telegram, minute * 60.0 + 1) for telegram in strangers] == [None, None]
+        assert (meters.counts["plain"], meters.counts["refused_key"]) == (4, 4)
+        failing = meters.hear(strangers[0], 240.0 + NEW_BEGINNING)
+        assert failing is not None
+        assert "anybody's" in failing.reason
+
+    def test_meters_of_one_number_count_for_themselves_also_over_a_restart(self) -> None:
+        places: dict[Place, bytes | str | None] = {(NUMBER, "KAM"): KEY, (NUMBER, "SEN"): KEY}
+        before = Meters(Formats())
+        before.want(places)
+        assert before.hear(omnipower(1.0, 500), 0.0)
+        assert before.hear(omnipower(2.0, 9, maker="SEN"), 0.0)
+        after = Meters(Formats())
+        after.want(places)
+        after.recall(before.counted, 0.0)
+        for replayed in (omnipower(1.0, 500), omnipower(2.0, 9, maker="SEN"), omnipower(1.0, 499)):
+            assert after.hear(replayed, 20.0) is None
+        assert after.hear(omnipower(1.0, 501), 60.0)
+        assert after.hear(omnipower(2.0, 10, maker="SEN"), 60.0)
+
+    def test_a_line_without_manufacturer_means_the_one_that_another_line_of_its_number_names(self) -> None:
+        places = [
+            (NUMBER, ""),
+            (NUMBER, "KAM"),
+            (OTHER, ""),
+            ("00000001", ""),
+            ("00000001", "KAM"),
+            ("00000001", "SEN"),
+        ]
+        settled = settle(places)
+        assert settled[NUMBER, ""] == (NUMBER, "KAM")
+        assert settled[OTHER, ""] == (OTHER, "")
+        assert settled["00000001", ""] == ("00000001", "")
 
     def test_two_meters_of_one_number_are_told_apart_by_their_manufacturer(self) -> None:
         meters = Meters(Formats())

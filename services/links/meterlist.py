@@ -1,74 +1,93 @@
-"""Meters that were listed over MQTT, in the machine's file beside topics.yaml, and the topics that are made for them."""
+"""Meters that are listed over MQTT: kept in the machine's file beside topics.yaml, with topics that make themselves."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import itertools
+import logging
+import math
+import time
+from collections.abc import Sequence
 from typing import Any, Final
 
-from bootstrap_lib import machine
-from bootstrap_lib.quantities import QUANTITIES, quantity_of
-from bootstrap_lib.registry import WORD, Instance
+from bootstrap_lib import Source, machine
+from bootstrap_lib.control import RequestError
+from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.secrets import keep
-from services.protocols.gateway import Listed, thing
-from services.protocols.wmbus import Record
+from services.links import metertopics
+from services.protocols.gateway import Listed, Rejected
+from services.protocols.wmbus import Telegram
 
-PLACE: Final = "meters"
-"""First word of the topics that are made."""
-STALE: Final = "15m"
-"""Silence after which those topics are cleared, where their source says nothing else."""
-MOST_RECORDS: Final = 64
-"""Topics that are made for one meter."""
-FACTORS: Final = {("kW", "W"): 1000, ("m³", "l"): 1000, ("m³/h", "l/h"): 1000, ("h", "s"): 3600, ("d", "h"): 24}
-"""From a record's unit to that of a topic, where they differ."""
+log = logging.getLogger(__name__)
+
+LEARN_EVERY: Final = 5.0
+"""Seconds between two additions to the machine's file: each makes all services read it."""
 
 
-def write(registry: Path, instance: Instance, secrets: Path, meters: Sequence[Listed], *, add: bool) -> None:
-    """Replace the list, or `add` to it, and keep the keys in the folder `secrets`. DocumentError, OSError."""
-    for meter in meters:
-        if meter.key:
-            keep(secrets, f"wmbus.{meter.id}", meter.key)
-        else:
-            (secrets / f"wmbus.{meter.id}").unlink(missing_ok=True)
-    listed: dict[str, Any] = {}
+class MeterList:
+    """The list of one service, its keys in a folder of its own."""
 
-    def edit(content: dict[str, Any]) -> None:
-        section = content.setdefault(instance.section, {})
-        options = section[instance.name] = section.get(instance.name) or {}
-        listed.update(options.get("meters", {}) if add else {})
-        listed.update({meter.id: {"name": meter.manufacturer} for meter in meters})
-        options["meters"] = listed
-        things = {f"{PLACE}/{thing(number, meter['name'])}" for number, meter in listed.items()}
-        content["topics"] = {
-            name: line
-            for name, line in content.get("topics", {}).items()
-            if line.get("from") != instance.name or name.rpartition("/")[0] in things
-        }
+    def __init__(self, service: Source) -> None:
+        """`service` is the one that hears the meters."""
+        self._service = service
+        self._learned_at = -math.inf
+        self.secrets = service.state_folder / "secrets"
+        """Folder of the keys."""
 
-    machine.change(registry, edit)
-    for path in secrets.glob("wmbus.*"):
-        if path.name.removeprefix("wmbus.") not in listed:
-            path.unlink()
+    def take_over(self, entries: Sequence[Listed | Rejected], *, add: bool) -> None:
+        """Replace the list, or `add` to it, and use it; RequestError if it has no good meter, or is refused. OSError."""
+        meters = [entry for entry in entries if isinstance(entry, Listed)]
+        wrong = [f"{entry.id}: {entry.reason}" for entry in entries if isinstance(entry, Rejected)]
+        if wrong and not meters:
+            raise RequestError("; ".join(wrong))
+        try:
+            self._write(meters, add=add)
+        except DocumentError as error:
+            raise RequestError(str(error)) from None
+        if problems := self._service.reload():
+            raise RequestError("; ".join(map(str, problems)))
 
+    def _write(self, meters: Sequence[Listed], *, add: bool) -> None:
+        instance = self._service.registry.instances[self._service.name]
+        keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in meters if meter.key})
+        for meter in meters:
+            if not meter.key:
+                (self.secrets / f"wmbus.{meter.id}").unlink(missing_ok=True)
+        listed: dict[str, Any] = {}
 
-def lines(records: Iterable[Record], instance: Instance, number: str, name: str) -> dict[str, dict[str, Any]]:
-    """Return a line of topics for each number that a meter says, by the name of its topic."""
-    place = f"{PLACE}/{thing(number, name)}"
-    made: dict[str, dict[str, Any]] = {}
-    for record in records:
-        row = QUANTITIES.get(record.quantity)
-        if row is None or not WORD.fullmatch(record.name) or not isinstance(record.value, (int, float)):
-            continue
-        line = made[f"{place}/{record.name}"] = {"from": instance.name, "meter": number}
-        if quantity_of(record.name) is not row:
-            line["quantity"] = record.quantity
-        if record.unit != row.unit and (record.unit, row.unit) not in FACTORS:
-            line["unit"] = record.unit
-        if "stale" not in instance.raw:
-            line["stale"] = STALE
-        if len(made) == MOST_RECORDS:
-            break
-    return made
+        def edit(content: dict[str, Any]) -> None:
+            section = content.setdefault(instance.section, {})
+            options = section[instance.name] = section.get(instance.name) or {}
+            listed.update(options.get("meters", {}) if add else {})
+            listed.update({meter.id: {"name": meter.manufacturer} for meter in meters})
+            options["meters"] = listed
+            things = {metertopics.thing_of(number, meter["name"]) for number, meter in listed.items()}
+            content["topics"] = {
+                name: line
+                for name, line in content.get("topics", {}).items()
+                if line.get("from") != instance.name or name.rpartition("/")[0] in things
+            }
 
+        machine.change(self._service.registry.path, edit)
+        for path in self.secrets.glob("wmbus.*"):
+            if path.name.removeprefix("wmbus.") not in listed:
+                path.unlink()
 
-def add_topics(registry: Path, made: dict[str, dict[str, Any]]) -> None:
-    """Write lines of topics into the machine's file. DocumentError, OSError."""
-    machine.change(registry, lambda content: content.setdefault("topics", {}).update(made))
+    def learn(self, number: str, name: str, telegram: Telegram) -> None:
+        """Write topics for the records of a listed meter that have none, and take them over."""
+        registry, now = self._service.registry, time.monotonic()
+        made = metertopics.lines(telegram.records, registry.instances[self._service.name], number, name)
+        made = {topic: line for topic, line in made.items() if topic not in registry.topics}
+        if not made or now - self._learned_at < LEARN_EVERY:
+            return
+        self._learned_at = now
+        place = f"{metertopics.thing_of(number, name)}/"
+        room = metertopics.MOST_RECORDS - sum(topic.startswith(place) for topic in registry.topics)
+        made = dict(itertools.islice(made.items(), max(0, room)))
+        if not made:
+            return
+        try:
+            news = machine.change(registry.path, lambda content: content.setdefault("topics", {}).update(made))
+        except (OSError, DocumentError) as error:
+            self._service.error(f"topics of meter {number} cannot be written beside topics.yaml: {reason(error)}")
+            return
+        if news:  # else topics.yaml is wrong in another place, and would be refused again and again
+            log.info("meter %s has %d new topics below %s", number, len(made), metertopics.PLACE)
+            self._service.reload()

@@ -3,9 +3,12 @@
 import logging
 import math
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from services.protocols.wmbus import (
     Address,
@@ -23,7 +26,10 @@ log = logging.getLogger(__name__)
 ECHO: Final = 10.0
 """Seconds within which the same telegram again is one that two decoders or a repeater brought."""
 NEW_BEGINNING: Final = 900.0
-"""Seconds of silence of a meter after which a counter that went back is no replay, but a meter that began anew."""
+"""Seconds of silence of a meter after which a counter that went back is no replay, but a meter that began anew, and
+what cannot be read is not a stranger's with its number, but its own."""
+SAME_COUNT: Final = 8
+"""Telegrams of one count that are told apart by their access numbers: a Kamstrup sends four in a minute."""
 MOST_FOREIGN: Final = 1000
 """Foreign meters that are remembered, so that each is said once."""
 LASTING: Final = frozenset((Refusal.KEY, Refusal.MAC, Refusal.UNSUPPORTED))
@@ -31,6 +37,13 @@ LASTING: Final = frozenset((Refusal.KEY, Refusal.MAC, Refusal.UNSUPPORTED))
 
 Place = tuple[str, str]
 """A meter's number and its manufacturer; the latter is empty where any will do."""
+
+
+class Counted(Struct):
+    """How far a meter has counted, and the access numbers of its last telegrams with this count."""
+
+    counter: int
+    accesses: list[int | None]
 
 
 @dataclass(slots=True)
@@ -43,8 +56,7 @@ class Meter:
     """Why its key cannot be used."""
     frame: bytes = b""
     heard: float = -math.inf
-    counter: int = -1
-    access: int | None = None
+    counted: Counted | None = None
     said: set[str] = field(default_factory=set)
 
     @property
@@ -89,14 +101,14 @@ class Meters:
                 meter.said.clear()
 
     @property
-    def counters(self) -> dict[str, int]:
+    def counted(self) -> dict[str, Counted]:
         """How far each meter has counted, for `recall` after a restart."""
-        return {meter.id: meter.counter for meter in self._meters.values() if meter.counter >= 0}
+        return {" ".join(place): meter.counted for place, meter in self._meters.items() if meter.counted}
 
-    def recall(self, counters: dict[str, int], now: float) -> None:
-        """Go on where `counters` ended; `now` is the time of `hear`."""
-        for meter in self._meters.values():
-            meter.counter, meter.heard = counters.get(meter.id, -1), now
+    def recall(self, counted: Mapping[str, Counted], now: float) -> None:
+        """Go on where they had counted to; `now` is the time of `hear`."""
+        for place, meter in self._meters.items():
+            meter.counted, meter.heard = counted.get(" ".join(place)), now
 
     def hear(self, frame: bytes, now: float) -> Heard | None:
         """Take a telegram; None where there is nothing to do but to count it. `now` in monotonic seconds."""
@@ -114,19 +126,25 @@ class Meters:
         except TelegramError as error:
             self.counts[f"refused_{error.kind}"] += 1
             self._say_once(meter, error.kind, str(error))
-            return Heard(meter, None, str(error)) if error.kind in LASTING else None
+            return self._failing(meter, str(error), now) if error.kind in LASTING else None
         if not telegram.records:
             self._say_once(meter, "nothing", telegram.note or "it says nothing")
             return None
         if meter.key is not None and not telegram.decrypted:
             self.counts["plain"] += 1
-            return Heard(meter, None, "a telegram with its number is not encrypted although it has a key: anybody's")
+            sentence = "a telegram with its number is not encrypted although it has a key: anybody's"
+            return self._failing(meter, sentence, now)
         if not self._is_fresh(telegram, meter, now):
             return None
         meter.frame, meter.heard = frame, now
         if "names" not in meter.said:
             self._say_once(meter, "names", f"it says {', '.join(record.name for record in telegram.records)}")
         return Heard(meter, telegram, "")
+
+    @staticmethod
+    def _failing(meter: Meter, reason: str, now: float) -> Heard | None:
+        """Say that a meter cannot be read, unless it is: then this telegram is somebody else's."""
+        return None if meter.frame and now - meter.heard < NEW_BEGINNING else Heard(meter, None, reason)
 
     def _meter_of(self, frame: bytes) -> Meter | None:
         """Find the meter by the sender's address, else by that of the meter behind a radio adapter."""
@@ -147,20 +165,24 @@ class Meters:
         return meter
 
     def _at(self, address: Address) -> Meter | None:
-        return self._meters.get((address.id, "")) or self._meters.get((address.id, address.manufacturer))
+        return self._meters.get((address.id, address.manufacturer)) or self._meters.get((address.id, ""))
 
     def _is_fresh(self, telegram: Telegram, meter: Meter, now: float) -> bool:
         """Tell a new telegram from a replayed or repeated one, where the meter counts."""
-        if telegram.counter is None:
+        counter, known = telegram.counter, meter.counted
+        if counter is None:
             return True
-        if telegram.counter < meter.counter and now - meter.heard < NEW_BEGINNING:
+        if known is None or counter > known.counter or (counter < known.counter and now - meter.heard >= NEW_BEGINNING):
+            meter.counted = Counted(counter, [telegram.access])
+            return True
+        if counter < known.counter:
             self.counts["replays"] += 1
             self._say_once(meter, "replay", "a telegram came again after newer ones: it is not believed")
             return False
-        if (telegram.counter, telegram.access) == (meter.counter, meter.access):
+        if telegram.access in known.accesses:
             self.counts["duplicates"] += 1
             return False
-        meter.counter, meter.access = telegram.counter, telegram.access
+        known.accesses = [*known.accesses, telegram.access][-SAME_COUNT:]
         return True
 
     @staticmethod
@@ -168,14 +190,3 @@ class Meters:
         if what not in meter.said:
             meter.said.add(what)
             log.info("meter %s: %s", meter.id, sentence)
-
-
-def describe(frame: bytes, key: bytes | None, formats: Formats) -> str | None:
-    """Return a line about the meter that sent a telegram, with its values where they can be read; None for a later one."""
-    try:
-        telegram = decode(frame, key, formats=formats, framing="stripped")
-    except TelegramError as error:
-        sender = link_address(frame)
-        return None if error.kind is Refusal.FORMAT or sender is None else f"{sender.id} {sender.manufacturer}  {error}"
-    values = ", ".join(f"{record.name} {record.value} {record.unit}".rstrip() for record in telegram.records)
-    return f"{telegram.id} {telegram.manufacturer} {telegram.type}  {values or telegram.note}"

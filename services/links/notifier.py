@@ -4,12 +4,9 @@ A message is on disk before the broker hears that it arrived, and is marked ther
 process killed in the middle tries again, and the repeat says that it is one.
 """
 
-import base64
 import logging
-import threading
 import time
-from collections.abc import Callable
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,22 +16,21 @@ from bootstrap_lib.bus import Message
 from bootstrap_lib.document import reason
 from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import as_json, parse_time
+from services.links.courier import DEADLINE, Courier
+from services.links.pictures import Pictures
 from services.protocols.notices import Answer, Notice
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 PAUSE: Final = 5.0
 """Seconds until something is tried again: Pushover allows no sooner. It doubles each time."""
 LONGEST_PAUSE: Final = 300.0
-DEADLINE: Final = 45.0
-"""Seconds after which a delivery is given up, whatever its library does."""
-CONNECTIONS: Final = 2
-"""Deliveries at most at any time, those given up included: Pushover allows two connections."""
 ANSWERS: Final = 500
 """Messages of which it is remembered what became of them, so that a repeat is recognised."""
-PICTURE_PATIENCE: Final = 15.0
-"""Seconds that the rrd service has for a graph; the message goes without it then."""
+MOST_WAITING: Final = 1000
+"""Messages that may wait; more than that is a flood, and is refused."""
+LONGEST: Final = 65536
+"""Bytes of the longest message that is read."""
 
 
 class Options(InstanceOptions, frozen=True, kw_only=True):
@@ -100,41 +96,6 @@ class Unanswered(Struct, frozen=True):
 Outcome = Delivered | Refused | Unanswered
 
 
-class Courier(Generic[T]):
-    """Runs one call at a time in a thread and gives up on it after a deadline."""
-
-    def __init__(self, renew: Callable[[], None]) -> None:
-        """`renew` is called where a call was given up: it may still hold what it used."""
-        self._renew = renew
-        self._threads: list[threading.Thread] = []
-        self._result: list[T] = []
-        self._done: Callable[[T | None], None] | None = None
-        self._since = 0.0
-
-    @property
-    def free(self) -> bool:
-        """Whether it can take a call."""
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        return self._done is None and len(self._threads) < CONNECTIONS
-
-    def run(self, call: Callable[[], T], done: Callable[[T | None], None]) -> None:
-        """Begin a call; `done` gets its result from `poll`, or None where it was given up. The call never raises."""
-        result: list[T] = []
-        thread = threading.Thread(target=lambda: result.append(call()), name="courier", daemon=True)
-        self._result, self._done, self._since = result, done, time.monotonic()
-        self._threads.append(thread)
-        thread.start()
-
-    def poll(self) -> None:
-        """Hand on the result of a call that has ended or is overdue."""
-        done, result = self._done, self._result
-        if done is not None and (result or time.monotonic() - self._since > DEADLINE):
-            self._done = None
-            if not result:
-                self._renew()
-            done(result[0] if result else None)
-
-
 class Notifier(Subscriber):
     """A service that brings messages to people. Subclasses write `deliver`."""
 
@@ -167,30 +128,25 @@ class Notifier(Subscriber):
         self._dirty = False
         self._failures = 0
         self._not_before = 0.0
-        self._pictures: dict[str, bytes | None] = {}
-        self._asked: dict[str, float] = {}
+        self._taken: dict[str, float] = {}
+        self._pictures = Pictures(self)
 
     def subscribe(self, session: bool) -> None:  # noqa: ARG002 (the same for both)
         """Hear of messages, and of graphs."""
-        root = self.registry.root
-        self.bus.subscribe(f"{root}/notify/+", qos=1)
-        if self._rrd:
-            self.bus.subscribe(f"{root}/service/{self._rrd}/response/graph", qos=0)
-
-    @property
-    def _rrd(self) -> str | None:
-        found = self.registry.find("rrd")
-        return found[0].name if found else None
+        self.bus.subscribe(f"{self.registry.root}/notify/+", qos=1)
+        self._pictures.subscribe()
 
     def on_other(self, message: Message) -> None:
         """Take a message that is for this notifier, or a graph that was asked for."""
         levels = message.topic.removeprefix(f"{self.registry.root}/").split("/")
         try:
             if levels[0] == "notify":
+                if len(message.payload) > LONGEST:
+                    raise ValueError(f"{len(message.payload)} bytes are too long (at most {LONGEST})")
                 self._accept(levels[1], msgspec.json.decode(message.payload, type=Notice))
             elif levels[-1] == "graph":
-                self._take_picture(msgspec.json.decode(message.payload))
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+                self._pictures.hear(message)
+        except ValueError as error:
             self.bury(message, f"no message for people: {reason(error)}")
 
     def _accept(self, identity: str, notice: Notice) -> None:
@@ -203,12 +159,16 @@ class Notifier(Subscriber):
             self._answer(identity, self.kept.answers[identity])
         elif any(entry.id == identity for entry in self.kept.queue):
             self.health.counters["repeats"] += 1
+        elif len(self.kept.queue) >= MOST_WAITING:
+            self.health.counters["failed"] += 1
+            self._answer(identity, Answer(self.name, "failed", f"{MOST_WAITING} messages wait already"))
         else:
             self.enqueue(identity, notice)
 
     def enqueue(self, identity: str, notice: Notice) -> None:
         """Put a message into the queue; it is tried once it is on disk."""
         self.kept.queue.append(Queued(identity, notice, self.clock.now()))
+        self._taken[identity] = time.monotonic()
         self._dirty = True
         self._flush_at = self._flush_at or time.monotonic()
 
@@ -243,26 +203,25 @@ class Notifier(Subscriber):
         entry = self._next()
         if entry is None:
             self.idle()
-        elif self._has_picture(entry):
+        elif self._pictures.ready(entry.id, entry.notice.picture, self.options.picture):
             entry.trying = True
-            self._save()
-            picture = self._pictures.pop(entry.id, None)
+            self.keep(self._file, self.kept)
+            picture = self._pictures.take(entry.id)
             self.courier.run(lambda: self.deliver(entry, picture), lambda outcome: self._settle_entry(entry, outcome))
 
-    def _save(self) -> None:
-        """Write the queue down, at once; an error is counted."""
-        try:
-            state.save(self._file, self.kept)
-        except OSError as error:
-            self.error(f"{self._file} cannot be written: {reason(error)}")
-
     def _next(self) -> Queued | None:
-        limit = self.clock.now() - self.options.keep * 1000
-        for entry in [entry for entry in self.kept.queue if entry.since < limit]:
+        for entry in [entry for entry in self.kept.queue if self._age(entry) > self.options.keep]:
             self._finish_entry(entry, "failed", f"given up after {describe(self.options.keep)}")
         if not self.kept.queue or time.monotonic() < self._not_before:
             return None
         return min(self.kept.queue, key=lambda entry: (-entry.notice.priority, entry.since))
+
+    def _age(self, entry: Queued) -> float:
+        """Seconds since it was taken; of one from an earlier start nobody knows while the clock may be wrong."""
+        taken = self._taken.get(entry.id)
+        if taken is not None:
+            return time.monotonic() - taken
+        return (self.clock.now() - entry.since) / 1000 if self.clock.trusted else 0.0
 
     def _settle_entry(self, entry: Queued, outcome: Outcome | None) -> None:
         entry.trying = False
@@ -280,7 +239,7 @@ class Notifier(Subscriber):
             case Unanswered(reason=why, lost=lost):
                 entry.again = entry.again or lost
                 self._wait(why)
-                self._save()
+                self.keep(self._file, self.kept)
 
     def _wait(self, why: str) -> None:
         self.error(why)
@@ -293,8 +252,8 @@ class Notifier(Subscriber):
 
     def _finish_entry(self, entry: Queued, result: Any, why: str = "") -> None:
         self.kept.queue.remove(entry)
-        self._pictures.pop(entry.id, None)
-        self._asked.pop(entry.id, None)
+        self._pictures.take(entry.id)
+        self._taken.pop(entry.id, None)
         self.health.counters[result] += 1
         if result == "failed":
             self.error(f"'{entry.notice.title}': {why}")
@@ -303,38 +262,11 @@ class Notifier(Subscriber):
         answers[entry.id] = answer = Answer(self.name, result, why)
         while len(answers) > ANSWERS:
             del answers[next(iter(answers))]
-        self._save()
+        self.keep(self._file, self.kept)
         self._answer(entry.id, answer)
 
     def _answer(self, identity: str, answer: Answer) -> None:
         self.bus.publish(f"{self.registry.root}/notify/{identity}/answer", as_json(answer), qos=1)
-
-    # -- pictures -----------------------------------------------------------------------------------------------
-
-    def _has_picture(self, entry: Queued) -> bool:
-        """Whether the message need not wait for its graph any more: it came, never will, or took too long."""
-        wanted, rrd, now = entry.notice.picture, self._rrd, time.monotonic()
-        if not wanted or rrd is None or not self.bus.online or entry.id in self._pictures:
-            return True
-        if entry.id not in self._asked:
-            self._asked[entry.id] = now
-            request = {"id": entry.id, "topics": [wanted], "from": str(self.options.picture), "inline": True}
-            self.bus.publish(f"{self.registry.root}/service/{rrd}/request/graph", as_json(request))
-            return False
-        if now - self._asked[entry.id] < PICTURE_PATIENCE:
-            return False
-        log.warning("%s has drawn no graph of %s within %s", rrd, wanted, describe(PICTURE_PATIENCE))
-        self._pictures[entry.id] = None
-        return True
-
-    def _take_picture(self, answer: Any) -> None:
-        identity = answer.get("id") if isinstance(answer, dict) else None
-        if self._asked.pop(str(identity), None) is not None:
-            data = answer.get("data")
-            encoded = data.get("base64") if isinstance(data, dict) else None
-            self._pictures[str(identity)] = base64.b64decode(encoded) if encoded else None
-            if not encoded:
-                log.warning("no graph: %s", answer.get("error", "the answer holds none"))
 
     def on_beat(self) -> None:
         """Tell health what waits."""

@@ -71,7 +71,9 @@ def _meter(entry: Any, label: str) -> Listed | Rejected:
     number = number.strip().upper() if isinstance(number, str) else ""
     if not _NUMBER.fullmatch(number):
         return Rejected(label, "deviceId is not the meter's number of eight digits")
-    manufacturer, secret = (fields.get(key) or "" for key in ("manufacturerKey", "encryptionKey"))
+    manufacturer, secret = (
+        "" if fields.get(key) is None else fields[key] for key in ("manufacturerKey", "encryptionKey")
+    )
     if not isinstance(manufacturer, str) or not _MAKER.fullmatch(manufacturer):
         return Rejected(number, "manufacturerKey becomes part of topics: letters, digits, - and _, 32 at most")
     if not isinstance(secret, str) or (secret and not _SECRET.fullmatch(secret.strip())):

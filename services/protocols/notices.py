@@ -1,9 +1,12 @@
 """Messages for people and the notifiers' answers, as they travel on `home/notify/…` (docs/alerts.md)."""
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
 
+PRIORITIES: Final = range(-2, 3)
+"""Pushover's: silent, quiet, normal, loud, emergency."""
 EMERGENCY: Final = 2
 """The priority that is repeated on the phone until somebody acknowledges it."""
 
@@ -11,7 +14,7 @@ EMERGENCY: Final = 2
 class Notice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One message, on `home/notify/<id>`. `notify` names the notifier that is asked; without it every one is.
 
-    `priority` is Pushover's, -2 to 2; `time` is RFC 3339 in UTC; `picture` is a topic whose graph is attached; `rules`
+    `priority` is one of PRIORITIES; `time` is RFC 3339 in UTC; `picture` is a topic whose graph is attached; `rules`
     are the alerts that it speaks of.
     """
 
@@ -37,3 +40,11 @@ class Answer(msgspec.Struct, frozen=True):
 def shortened(text: str, length: int) -> str:
     """Text of at most `length` characters; what does not fit ends in an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def trials(time: str) -> Iterator[Notice]:
+    """One message of each priority, to see whether and how it arrives."""
+    for priority in PRIORITIES:
+        yield Notice(
+            title=f"Test, priority {priority}", text="This is a test: all is well.", time=time, priority=priority
+        )

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from services.protocols.phase.boiler import Boiler
 from services.protocols.phase.legacy import Legacy, LegacyRules
 from services.protocols.phase.machine import Machine
 from services.protocols.phase.state import Event, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from services.protocols.phase.boiler import Entry
     from services.protocols.phase.rules import Role, Rules
 
 LATE_MS: Final = 2 * 3_600_000
@@ -26,6 +28,18 @@ class _Line(msgspec.Struct):
     topic: str
     value: bool | float | str
     time: datetime
+
+
+def replay_house(lines: Iterable[str | bytes], entries: Collection[Entry], timezone: str, prefix: str) -> Iterator[str]:
+    """Run readings through the machine of each boiler, one after the other; `prefix` stands before names of topics."""
+    lines = lines if len(entries) == 1 else list(lines)
+    for entry in entries:
+        boiler = Boiler(entry, timezone)
+        roles = boiler.roles | {f"{prefix}{topic}": role for topic, role in boiler.roles.items()}
+        if entry.profile == "legacy":
+            yield from replay_legacy(lines, roles, entry.legacy, f"{prefix}{entry.thing}")
+        else:
+            yield from replay(lines, roles, boiler.rules, f"{prefix}{entry.thing}")
 
 
 def replay(
@@ -61,7 +75,7 @@ def replay(
                 known = time
         for event in feed(role, value, time):
             yield line(prefix, event)
-    for event in machine.advance(known + 1):
+    for event in machine.advance(known + 1) if seen else ():
         yield line(prefix, event)
 
 

@@ -174,6 +174,7 @@ class Engine:
         gone = [name for name in known if name not in self._alerts]
         for name in gone:
             del known[name]
+        self.changed &= self._alerts.keys()
         return gone
 
     def _inhibitors(self, watch: Watch) -> list[_Alert]:

@@ -35,6 +35,10 @@ class Outbox:
         """Take a message; a house without notifiers still publishes it, for whoever listens."""
         self.waiting.append(Outgoing(identity, announcement.notice, list(announcement.channels) or [""]))
 
+    def holds(self, identity: str) -> bool:
+        """Whether a message is on its way."""
+        return any(entry.id == identity for entry in self.waiting)
+
     def again(self) -> None:
         """Ask all notifiers again: the broker may have forgotten it, and they know what they had."""
         self._asked.clear()

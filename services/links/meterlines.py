@@ -1,0 +1,90 @@
+"""Lines of topics that take values of meters: which meter each of them means, by what record, and with what key."""
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from bootstrap_lib import Problem, Registry, Topic
+from bootstrap_lib.secrets import MissingSecretError, SecretError, secret
+from services.links.meters import Place
+from services.protocols.wmbus.security import BLOCK
+
+
+class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One value of a meter."""
+
+    meter: (
+        Annotated[str, Meta(pattern="^[0-9A-Fa-f]{8}$", description="The meter's number, eight digits.")]
+        | Annotated[int, Meta(ge=0, le=99_999_999)]
+    )
+    key: Annotated[str, Meta(description="Name of the record, where it is not the topic's last level.")] = ""
+    manufacturer: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="Where two have the same number.")] = ""
+    secret: (
+        Annotated[str, Meta(pattern="^secret:", description="The meter's key, if not secret:wmbus.<number>.")] | None
+    ) = None
+
+    @property
+    def place(self) -> Place:
+        """The meter as it is found by its telegrams."""
+        number = f"{self.meter:08d}" if isinstance(self.meter, int) else self.meter.upper()
+        return number, self.manufacturer
+
+
+Wanted = dict[Place, dict[str, list[Topic[Field]]]]
+"""For each meter the topics that want a record, by its name."""
+
+
+def settle(places: Collection[Place]) -> dict[Place, Place]:
+    """Tell which meter each line means: without a manufacturer it is the one whose manufacturer other lines name."""
+    makers: dict[str, set[str]] = {}
+    for number, maker in places:
+        makers.setdefault(number, set()).update({maker} - {""})
+    return {
+        (number, maker): (number, next(iter(makers[number])) if len(makers[number]) == 1 else maker)
+        for number, maker in places
+    }
+
+
+def wanted(topics: Iterable[Topic[Field]], listed: Iterable[str]) -> Wanted:
+    """All meters that are asked for by lines of topics, or by their number in a list."""
+    numbers, topics = [(number, "") for number in listed], list(topics)
+    meant = settle([*numbers, *(topic.options.place for topic in topics)])
+    found: Wanted = {meant[place]: {} for place in numbers}
+    for topic in topics:
+        key = topic.options.key or topic.name.rpartition("/")[2]
+        found.setdefault(meant[topic.options.place], {}).setdefault(key, []).append(topic)
+    return found
+
+
+def keys(meters: Wanted, folder: Path) -> dict[Place, bytes | str | None]:
+    """Return for each meter its key, the sentence why it cannot be used, or None; keys given over MQTT lie in `folder`."""
+    found: dict[Place, bytes | str | None] = {}
+    for place, names in meters.items():
+        references = (topic.options.secret for topics in names.values() for topic in topics)
+        found[place] = _key(place[0], next(filter(None, references), None), folder)
+    return found
+
+
+def _key(number: str, reference: str | None, folder: Path) -> bytes | str | None:
+    try:
+        key = bytes.fromhex(secret(reference or f"secret:wmbus.{number}", folder))
+    except MissingSecretError as error:
+        return str(error) if reference else None
+    except SecretError as error:
+        return str(error)
+    except ValueError:
+        key = b""
+    return key if len(key) == BLOCK else f"the secret of meter {number} is not a key of 32 hexadecimal digits"
+
+
+def problems(registry: Registry, name: str) -> Iterator[Problem]:
+    """Find meters with two keys."""
+    topics = registry.topics_of(name, Field)
+    meant, known = settle([topic.options.place for topic in topics]), dict[Place, str]()
+    for topic in topics:
+        place, key = meant[topic.options.place], topic.options.secret
+        if key and (other := known.setdefault(place, key)) != key:
+            path = ("topics", registry.key_of(topic.name), "secret")
+            yield registry.document.problem(path, f"meter {place[0]} has the key {other} in another line")
