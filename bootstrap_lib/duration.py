@@ -7,6 +7,8 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 PATTERN: Final = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
 """What a JSON schema says of a duration."""
+LONGEST: Final = 100 * 365 * 86400.0
+"""Seconds: what lies further ahead has no date that a computer can name."""
 
 
 class Duration(float):
@@ -19,7 +21,10 @@ class Duration(float):
         """Read a duration; ValueError says how one looks. A bare number is refused, for it has no unit."""
         if not isinstance(text, str) or not re.fullmatch(PATTERN, text):
             raise ValueError(f"{text!r} is no duration: write a number and a unit, such as 10s, 15m, 2h or 7d")
-        return cls(sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+        if seconds > LONGEST:
+            raise ValueError(f"{text[:20]!r} is longer than a hundred years")
+        return cls(seconds)
 
     def __str__(self) -> str:
         """Return the shortest form with at most two units: 1h30m."""

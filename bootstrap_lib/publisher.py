@@ -78,8 +78,10 @@ class Publisher:
         self._resend_pause = RESEND_AFTER
         self._archive_online = False
         self._settle_at = 0.0
+        self._troubled = self._losing = False
         self._published = set(state.load(service.state_folder / "published.json", list[str], []))
-        self._correct_old_boots()
+        self._known = service.remembered.known
+        self._correct_times()
 
     def close(self) -> None:
         """Close the spool; unconfirmed readings are sent at the next start."""
@@ -156,7 +158,11 @@ class Publisher:
         except SpoolError as error:
             self._service.health.counters["lost"] += 1
             self._service.error(str(error), name)
+            if not self._losing:
+                log.error("%s", error, extra={"topic": self.topic_of(name)})  # noqa: TRY400
+            self._losing = True
             return
+        self._losing = False
         self._settle_at = min(self._settle_at, time.monotonic() + LOOK)
         online = self._service.bus.online
         if online and boot is None and self._cursor >= sequence.previous and len(self._in_flight) < WINDOW:
@@ -188,17 +194,20 @@ class Publisher:
     def housekeep(self, now: float) -> float:
         """Keep and send what waits, again and again while anything does; returns when (monotonic) to call it again."""
         if now >= self._settle_at:
-            self._settle_at = now + (LOOK if self.spool.last else 3600.0)
+            self._settle_at = now + (LOOK if self.spool.last or self.spool.trouble else 3600.0)
             self._settle(now)
         return self._settle_at
 
     def _settle(self, now: float) -> None:
         service = self._service
         self.spool.settle()
-        if service.clock.check():
-            for boot, _first, _last in list(self.spool.uncertain()):
-                if boot == boot_id():
-                    self.spool.correct(boot, service.clock.offset())
+        self._correct_times()
+        if self.spool.trouble and not self._troubled:
+            log.error("%s; readings wait in memory, trying on", self.spool.trouble)
+            service.error(self.spool.trouble)
+        elif self._troubled and not self.spool.trouble:
+            log.info("the spool can be written again")
+        self._troubled = self.spool.trouble is not None
         self._pump()
         stuck = now - max(self._mark_moved, self._connected_at) > self._resend_pause
         if self.spool.last and stuck and self._archive_online and service.bus.online and not self._in_flight:
@@ -207,11 +216,15 @@ class Publisher:
             service.health.counters["resent"] += 1
             self._rewind()
 
-    def _correct_old_boots(self) -> None:
+    def _correct_times(self) -> None:
+        clock = self._service.clock
+        trusted = clock.check()
         for boot, first, _last in list(self.spool.uncertain()):
             if boot != boot_id():
                 # That boot ended before its clock was set: right in order, late at most by its length.
-                self.spool.correct(boot, self._service.remembered.known - first)
+                self.spool.correct(boot, self._known - first)
+            elif trusted:
+                self.spool.correct(boot, clock.offset())
 
     # -- what comes back ----------------------------------------------------------------------------------------
 
@@ -239,7 +252,7 @@ class Publisher:
             return False
         try:
             mark = msgspec.json.decode(message.payload, type=Mark)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return True
         if mark.stream == self.spool.stream and mark.after != self._mark:
             self._mark, self._mark_moved, self._resend_pause = mark.after, time.monotonic(), RESEND_AFTER

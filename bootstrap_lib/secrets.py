@@ -6,6 +6,7 @@ or a topic.
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -64,13 +65,18 @@ def secret(reference: str, *own: Path) -> Secret:
     raise MissingSecretError(f"secret '{name}' is not there: put it into a file {name} (mode 0600) in {where}{but}")
 
 
-def keep(folder: Path, name: str, text: str) -> None:
-    """Write a secret that was given to a service into a folder of its own, whole and readable by nobody else. OSError."""
+def keep(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write secrets that were given to a service into a folder of its own, each whole and readable by nobody else. OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = folder / f".{name}.new"
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(folder / name)
+    for name, text in texts.items():
+        beside = _beside(folder, name)
+        beside.unlink(missing_ok=True)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    os.sync()  # once for all: each of a thousand files by itself would hold up the service for half a minute
+    for name in texts:
+        _beside(folder, name).replace(folder / name)
+
+
+def _beside(folder: Path, name: str) -> Path:
+    return folder / f".{name}.new"

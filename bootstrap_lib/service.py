@@ -34,8 +34,8 @@ from bootstrap_lib.spool import SpoolError
 
 log = logging.getLogger(__name__)
 
-BREATH: Final = 0.002
-"""Seconds that a woken loop waits for company: without it the network thread and the loop hand Python's lock to each other
+BREATH: Final = 2
+"""Milliseconds that a woken loop waits for company: without it the network thread and the loop hand Python's lock to each other
 for every single message, at twice the cost (tests/bench/stores.py)."""
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -79,6 +79,8 @@ class Service:
         self._next_beat = 0.0
         self._reload_at: float | None = None
         self._level_until: float | None = None
+        self._full = False
+        self._listening = False
         self.load(registry)
 
     # -- what subclasses offer ---------------------------------------------------------------------------------
@@ -193,7 +195,8 @@ class Service:
 
     def remember(self) -> None:
         """Write down what the next start must know; a full disk is no reason to stop."""
-        self.remembered.known = max(self.remembered.known, self.clock.now() if self.clock.trusted else 0)
+        if self.clock.trusted:  # also back, when a clock that was ahead has been set
+            self.remembered.known = self.clock.now()
         try:
             state.save(self._state_file, self.remembered)
         except OSError as error:
@@ -253,7 +256,7 @@ class Service:
         ready = dict(poll.poll(max(0.0, seconds) * 1000 + 0.5))
         self._asleep = False
         if self._wake_read in ready:
-            time.sleep(BREATH)
+            select.poll().poll(BREATH)
             os.read(self._wake_read, 4096)
         return file in ready
 
@@ -272,7 +275,9 @@ class Service:
                     self.on_published(event)
                 case Connected(session=session):
                     self._greet(session)
-                case Disconnected() | "stop" | "round":
+                case Disconnected():
+                    self._listening, news = False, True
+                case "stop" | "round":
                     news = True
                 case "reload":
                     self.reload()
@@ -294,6 +299,7 @@ class Service:
         for name in (self.name, "all"):
             self.bus.subscribe(f"{self.registry.root}/service/{name}/request/+", as_published=True)
         self.on_connected(session)
+        self._listening = True
         self.bus.publish(f"{self.prefix}/status", b"online", qos=1, retain=True)
         self.publish_health()
 
@@ -321,8 +327,8 @@ class Service:
         notify(WATCHDOG=1, STATUS=self.status())
 
     def publish_health(self) -> None:
-        """Publish the heartbeat; it expires when three beats fail to come."""
-        if self.bus.online:
+        """Publish the heartbeat, not before it listens: whoever sees it may ask. It expires when three beats fail to come."""
+        if self.bus.online and self._listening:
             self.health.extra["clock"] = (
                 "estimated" if self.clock.estimated else "trusted" if self.clock.trusted else "waiting"
             )
@@ -334,6 +340,19 @@ class Service:
     def error(self, sentence: str, topic: str | None = None) -> None:
         """Count an error for health; whether it is worth a log line is the caller's to say."""
         self.health.error(sentence, self.clock.now(), topic)
+
+    def keep(self, file: Path, value: object) -> None:
+        """Write state down; a disk that takes nothing is counted, said once, and stops nobody."""
+        try:
+            state.save(file, value)
+        except OSError as error:
+            sentence = f"{file} cannot be written: {reason_of(error)}"
+            self.error(sentence)
+            if not self._full:
+                log.error("%s; a restart will not know what it says", sentence)  # noqa: TRY400
+            self._full = True
+        else:
+            self._full = False
 
     # -- signals and reload -------------------------------------------------------------------------------------
 

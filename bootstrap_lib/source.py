@@ -110,9 +110,8 @@ class Source(Service):
 
     def load(self, registry: Registry) -> bool:
         """Take options and topics of a registry."""
-        changed = super().load(registry)
         topics: tuple[AnyTopic, ...] = registry.topics_of(self.name, topic_option_type(type(self)))
-        changed = changed or getattr(self, "topics", None) != topics
+        changed = super().load(registry) or getattr(self, "topics", None) != topics
         self.topics = topics
         return changed
 

@@ -25,14 +25,20 @@ log = logging.getLogger(__name__)
 FORMAT: Final = 1
 """`PRAGMA user_version` of both files; a file of another format is converted or set aside, never guessed at."""
 
-RESERVED: Final = 10_000
-"""Numbers reserved by one write to the disk."""
+RESERVED: Final = 10_000_000
+"""Numbers reserved by one write to the disk, and half of them at least are in hand: a disk may be full for weeks."""
 
 AGE: Final = 1.4
 """Seconds without the archive's mark after which a reading goes to disk: a commit a second is quicker, and two seconds are promised."""
 
 GROUP: Final = 1.0
 """Seconds of readings that go to disk together."""
+
+LOG: Final = {"OFF": 100, "FULL": 1000}
+"""Pages of SQLite's log before they are carried into the file: the one in the tmpfs takes memory, the other writes."""
+
+EMPTY: Final = 1000
+"""Free pages of a file that are given back once they are nine tenths of it: 4 MB."""
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS tail (number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, head TEXT, time INTEGER NOT NULL,
@@ -66,8 +72,10 @@ class Spool:
         self.limit = limit
         self.dropped = 0
         self.trouble: str | None = None
-        self._kept = _open(state / "spool.sqlite", synchronous="FULL")
-        self._fresh = _open(runtime / "spool.sqlite", synchronous="OFF")
+        self._confirmed = 0
+        self._paths = state / "spool.sqlite", runtime / "spool.sqlite"
+        self._kept = _open(self._paths[0], synchronous="FULL")
+        self._fresh = _open(self._paths[1], synchronous="OFF")
         self.stream = str(self._meta(self._kept, "stream") or secrets.token_hex(4))
         self._reserved = int(self._meta(self._kept, "reserved") or 0)
         known = self._meta(self._fresh, "stream") == self.stream
@@ -83,7 +91,7 @@ class Spool:
         self._last = max((n for n in last if n is not None), default=0)
 
     def _reserve(self) -> None:
-        if self._next + RESERVED // 10 > self._reserved:
+        if self._next + RESERVED // 2 > self._reserved:
             reserved = self._next + RESERVED
             with _transaction(self._kept):
                 row = ("stream", self.stream), ("reserved", reserved)
@@ -131,48 +139,86 @@ class Spool:
 
     def confirm(self, stream: str, number: int) -> None:
         """Forget all readings up to a number: the archive has them on disk."""
-        if stream == self.stream:
-            self._delete("number <= ?", number)
+        if stream != self.stream:
+            return
+        self._confirmed = 0
+        for database in (self._kept, self._fresh):
+            try:
+                _delete(database, "number <= ?", number)
+            except sqlite3.Error as error:
+                if database.execute("SELECT 1 FROM tail WHERE number > ? LIMIT 1", (number,)).fetchone():
+                    self._confirmed = number  # what stays is sent again, which is normal, and deleted by `settle`
+                    self.trouble = f"what is confirmed cannot be deleted from the spool: {error}"
+                else:
+                    self._begin_anew(database)
+        self._find_last(number)
 
     def drop(self, number: int) -> None:
         """Forget one reading that will never be delivered; those behind it need not wait for it."""
-        self._delete("number = ?", number)
+        for database in (self._kept, self._fresh):
+            with contextlib.suppress(sqlite3.Error):  # a full disk: it is sent, and dropped, again
+                _delete(database, "number = ?", number)
+        self._find_last(number)
         self.dropped += 1
 
-    def _delete(self, where: str, number: int) -> None:
-        for database in (self._kept, self._fresh):
-            if database.execute("SELECT 1 FROM tail LIMIT 1").fetchone():
-                try:
-                    database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
-                except sqlite3.Error as error:  # a full disk: what stays is sent again, which is normal
-                    self.trouble = f"what is confirmed cannot be deleted from the spool: {error}"
+    def _find_last(self, number: int) -> None:
         if number >= self._last:
             self._last = self._before(self._last + 1)
+
+    def _begin_anew(self, database: sqlite3.Connection) -> None:
+        """Replace a file that holds nothing to keep, on a disk so full that nothing can be deleted in it."""
+        kept = database is self._kept
+        path = self._paths[0 if kept else 1]
+        database.close()
+        _unlink(path)
+        new = _open(path, synchronous="FULL" if kept else "OFF")
+        if kept:
+            self._kept, self._reserved = new, 0
+        else:
+            self._fresh = new
+        with contextlib.suppress(sqlite3.Error):  # a file without them is one of an earlier boot: numbers are skipped
+            self._reserve()
+            with _transaction(new):
+                new.execute("INSERT INTO sqlite_sequence VALUES ('tail', ?)", (self._next - 1,))
+                new.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
 
     def settle(self, age: float = AGE) -> None:
         """Once a reading has waited for `age` seconds, move it to the disk in one transaction with all those up to a second younger.
 
         A full disk is said, and tried again.
         """
-        now = time.monotonic()
-        future = now + 60  # of another boot
-        rows = []
-        if self._fresh.execute(
-            "SELECT 1 FROM tail WHERE since <= ? OR since > ? LIMIT 1", (now - age, future)
-        ).fetchone():
-            query = "SELECT * FROM tail WHERE since <= ? OR since > ? LIMIT 50000"
-            rows = self._fresh.execute(query, (now - age + GROUP, future)).fetchall()
         try:
             self._reserve()
-            if rows:
+            if rows := self._due(age):
                 with _transaction(self._kept):
                     self._kept.executemany("INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
                     self._bound()
-                with _transaction(self._fresh):
-                    self._fresh.executemany("DELETE FROM tail WHERE number = ?", ((row[0],) for row in rows))
-            self.trouble = None
+                self._release([row[:1] for row in rows])
+            if self._confirmed:
+                self.confirm(self.stream, self._confirmed)
+            if not self._confirmed:
+                self.trouble = None
         except sqlite3.Error as error:
             self.trouble = f"the spool cannot be written to disk: {error}"
+
+    def _due(self, age: float) -> list[tuple[Any, ...]]:
+        now = time.monotonic()
+        future = now + 60  # of another boot
+        waits = "FROM tail WHERE since <= ? OR since > ? LIMIT"
+        if not self._fresh.execute(f"SELECT 1 {waits} 1", (now - age, future)).fetchone():
+            return []
+        return self._fresh.execute(f"SELECT * {waits} 50000", (now - age + GROUP, future)).fetchall()
+
+    def _release(self, numbers: list[tuple[Any, ...]]) -> None:
+        """Delete from the tmpfs what is on disk; one so full that nothing can be deleted in it is emptied as a whole."""
+        try:
+            with _transaction(self._fresh):
+                self._fresh.executemany("DELETE FROM tail WHERE number = ?", numbers)
+        except sqlite3.Error:
+            rows = self._fresh.execute("SELECT * FROM tail").fetchall()
+            with _transaction(self._kept):
+                self._kept.executemany("INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._begin_anew(self._fresh)
 
     def _bound(self) -> None:
         pages, size, free = (
@@ -186,9 +232,12 @@ class Spool:
             self.dropped += count
 
     def correct(self, boot: str, offset: int) -> None:
-        """Turn monotonic times of a boot into wall times, `offset` milliseconds later."""
+        """Turn monotonic times of a boot into wall times, `offset` milliseconds later; what a full disk keeps stays `uncertain`."""
         for database in (self._kept, self._fresh):
-            database.execute("UPDATE tail SET time = time + ?, boot = NULL WHERE boot = ?", (offset, boot))
+            try:
+                database.execute("UPDATE tail SET time = time + ?, boot = NULL WHERE boot = ?", (offset, boot))
+            except sqlite3.Error as error:
+                self.trouble = f"times in the spool cannot be corrected: {error}"
 
     def uncertain(self) -> Iterator[tuple[str, int, int]]:
         """Boots of which readings still have monotonic times, each with its first and last such time."""
@@ -228,10 +277,25 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
         path.rename(aside)
-        for ending in ("-wal", "-shm"):
-            path.with_name(path.name + ending).unlink(missing_ok=True)
+        _unlink(path)
         log.error("%s was damaged (%s): it is set aside as %s, a new one is begun", path, error, aside.name)  # noqa: TRY400
         return _prepare(path, synchronous)
+
+
+def _unlink(path: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _delete(database: sqlite3.Connection, where: str, number: int) -> None:
+    """Delete readings, and return the room that a backlog took."""
+    if not database.execute("SELECT 1 FROM tail LIMIT 1").fetchone():
+        return
+    database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
+    free, pages = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    if free > max(EMPTY, 0.9 * pages):
+        with contextlib.suppress(sqlite3.Error):  # it can wait
+            database.executescript("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextlib.contextmanager
@@ -258,7 +322,8 @@ def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:
         database.close()
         raise sqlite3.DatabaseError("its pages do not agree")
     database.executescript(
-        f"PRAGMA cache_size=-256; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; {_TABLES}"
+        f"PRAGMA cache_size=-256; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous};"
+        f"PRAGMA wal_autocheckpoint={LOG[synchronous]}; {_TABLES}"
     )
     database.execute(f"PRAGMA user_version={FORMAT}")
     return database

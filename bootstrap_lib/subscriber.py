@@ -160,20 +160,16 @@ class Subscriber(Service):
     def on_message(self, message: Message) -> bool:
         """Decode a reading and hand it on; what is wrong with it is said once and kept."""
         self.hold(message)
-        if message.topic.startswith(self._data):
-            self._take(message)
-        else:
-            self.on_other(message)
-        return len(self._unacknowledged) >= self.BATCH
-
-    def _take(self, message: Message) -> None:
-        name = message.topic[len(self._data) :]
         try:
-            self._reading(name, message)
+            if message.topic.startswith(self._data):
+                self._reading(message.topic[len(self._data) :], message)
+            else:
+                self.on_other(message)
         except (Poison, ReadingError) as error:
             self.bury(message, str(error))
-        except Exception as error:  # noqa: BLE001 (one reading never stops the rest)
+        except Exception as error:  # noqa: BLE001 (one message never stops the rest)
             self.bury(message, f"{type(error).__name__}: {reason_of(error)}")
+        return len(self._unacknowledged) >= self.BATCH
 
     def _reading(self, name: str, message: Message) -> None:
         try:

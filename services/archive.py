@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct, field
 
@@ -14,7 +14,7 @@ from bootstrap_lib.service import StartError
 from services.protocols.marks import Mark
 from services.stores import backup
 from services.stores.record import Record, RecordError, Stream, sentence
-from services.stores.replay import Replays
+from services.stores.replay import Replays, Wanted
 from services.stores.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -49,22 +49,16 @@ HEARD: Final = 2.0
 
 
 class Replay(Struct, forbid_unknown_fields=True):
-    """Payload of `request/replay`: what was stored from one time to before another is sent to a store."""
+    """Payload of `request/replay`: what was stored from one time to before another is sent to a store.
+
+    With a `span` these are means of so many seconds, which the archive has for years, and no raw readings.
+    """
 
     since: str = field(name="from")
     store: str = field(name="for")
     until: str | None = field(name="to", default=None)
     topics: list[str] | None = None
-
-
-class Wanted(NamedTuple):
-    """A replay that waits until `patience` (monotonic) for what the archive misses itself; times in ms."""
-
-    since: int
-    until: int
-    topics: list[str] | None
-    id: Any
-    patience: float
+    span: Annotated[int, Meta(ge=60, multiple_of=60)] | None = None
 
 
 class Archive(Subscriber):
@@ -215,7 +209,7 @@ class Archive(Subscriber):
         except ReadingError as error:
             raise RequestError(str(error)) from None
         patience = time.monotonic() + OWED
-        self._wanted[arguments.store] = Wanted(since, until, arguments.topics, request.id, patience)
+        self._wanted[arguments.store] = Wanted(since, until, arguments.topics, arguments.span, request.id, patience)
         self._begin_replays()
         return {"from": format_time(since), "to": format_time(until)}
 
@@ -227,7 +221,7 @@ class Archive(Subscriber):
             if whole or now >= wanted.patience:
                 del self._wanted[store]
                 try:
-                    self._replays.begin(store, wanted.since, wanted.until, wanted.topics, wanted.id)
+                    self._replays.begin(store, wanted)
                 except RecordError as error:
                     self.error(sentence(f"'{store}' gets no replay", error))
 

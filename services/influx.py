@@ -55,6 +55,7 @@ class Influx(Subscriber):
         self._entries: list[tuple[str, Reading]] = []
         self._lapse = Lapse(self.state_folder / "lapse.json", self.clock.now())
         self._filling = LapseFilling(self)
+        self._behind: int | None = None
         self._look_at = 0.0
         self._complaint: str | None = None
 
@@ -127,6 +128,9 @@ class Influx(Subscriber):
     def on_gap(self, since: int) -> None:
         """Have filled what the broker dropped for us."""
         self.health.counters["gaps"] += 1
+        if self._filling.topics:  # else one that takes long would begin again with every gap, and never end
+            self._behind = since if self._behind is None else min(since, self._behind)
+            return
         self._lapse.happened(since)
         self._filling.forget()
 
@@ -148,6 +152,9 @@ class Influx(Subscriber):
         if self._lapse.missing is not None and self._filling.complete:
             self._lapse.filled()
             self._filling.forget()
+            if self._behind is not None:
+                self._lapse.happened(self._behind)
+                self._behind = None
 
     def on_beat(self) -> None:
         """Tell health whether something is missing."""

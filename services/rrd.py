@@ -12,16 +12,30 @@ from bootstrap_lib import Away, Duration, InstanceOptions, Reading, Subscriber, 
 from bootstrap_lib.bus import Message
 from bootstrap_lib.control import LATER, Request
 from bootstrap_lib.document import reason
+from bootstrap_lib.reading import parse_time
 from bootstrap_lib.state import save
-from bootstrap_lib.subscriber import AHEAD
 from services.stores.drawing import Drawing, Order
-from services.stores.filling import Filling
-from services.stores.roundrobin import Damaged, Definition, Point, RoundRobinFile, number, path_of, rename, set_aside
+from services.stores.filling import Entry, Filling
+from services.stores.roundrobin import (
+    ARCHIVES,
+    Damaged,
+    Definition,
+    Mean,
+    Point,
+    RoundRobinFile,
+    number,
+    path_of,
+    rename,
+    set_aside,
+)
 
 log = logging.getLogger(__name__)
 
+Write = Callable[[RoundRobinFile, list[Any]], int]
+"""A way of a file to take points, or means; returns how many came late."""
+
 HELD: Final = 50_000
-"""Readings kept in memory for files that are being filled; more than that are drawn with a gap before them."""
+"""Readings kept in memory for files that are being filled; more than that are left to the archive, which is asked anew."""
 
 
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,7 +66,7 @@ class RoundRobin(Subscriber):
         self._unclean = self.state_folder / "unclean"
         self._owing = self._unclean.exists()
         save(self._unclean, "the service runs, or did not end as it should: its files are filled from the archive")
-        self._filling = Filling(self)
+        self._filling = Filling(self, ARCHIVES, self._draw)
 
     @property
     def folder(self) -> Path:
@@ -71,23 +85,25 @@ class RoundRobin(Subscriber):
 
     def flush(self) -> None:
         """Update each file with all that came for it; Away where the disk cannot take it."""
-        if sum(map(len, self._points.values())) > HELD and self._filling.topics:
-            self._filling.give_up("too much came meanwhile")
+        if (filling := self._filling.topics) and sum(map(len, self._points.values())) > HELD:
+            for name in self._points.keys() & filling:
+                del self._points[name]
+            self._fill()
         for name in self._points.keys() - (self._points.keys() if self.lacking else self._filling.topics):
             self.health.counters["late"] += self._write(name, self._points[name])
             if name not in self._filling.topics:
                 del self._points[name]
 
-    def _write(self, name: str, points: list[Point]) -> int:
+    def _write(self, name: str, points: list[Any], write: Write = RoundRobinFile.write) -> int:
         """Add points to a topic's file and return how many came late; one that is damaged has to be filled before."""
         if (topic := self.registry.topics.get(name)) is None:
             return 0
         try:
             try:
-                return self._file(topic).write(points)
+                return write(self._file(topic), points)
             except Damaged as error:
                 self._rebuild(topic, str(error))
-            return 0 if name in self._filling.topics else self._file(topic).write(points)
+            return 0 if name in self._filling.topics else write(self._file(topic), points)
         except (OSError, Damaged) as error:
             raise Away(f"the round-robin files take no readings: {reason(error)}") from None
 
@@ -96,7 +112,7 @@ class RoundRobin(Subscriber):
             if topic.was and not path_of(self.folder, topic.name).exists():
                 rename(self.folder, topic.was, topic.name)
             file = RoundRobinFile(path_of(self.folder, topic.name), Definition.of(topic, self.options.finest))
-            if file.last is not None and self.clock.trusted and file.last > self.clock.now() + AHEAD:
+            if file.last is not None and self.clock.ahead(file.last):
                 raise Damaged(f"{file.path} has an update of the future, and would take none until then")
             self._files[topic.name] = file
         return self._files[topic.name]
@@ -140,15 +156,32 @@ class RoundRobin(Subscriber):
         try:
             for name, moment, value in self._filling.take(message):
                 topic = self.registry.topics.get(name)
-                if topic is not None and topic.improper(value) is None and moment <= self.clock.now() + AHEAD:
+                if topic is not None and topic.improper(value) is None and not self.clock.ahead(moment):
                     points.setdefault(name, []).append((moment, number(value, topic)))
         except ValueError as error:
             self.bury(message, str(error))
         for name, found in points.items():
-            try:
-                self.health.counters["filled"] += len(found) - self._write(name, found)
-            except Away as error:
-                self._filling.give_up(str(error))
+            self._add(name, found)
+
+    def _draw(self, name: str, entries: list[Entry]) -> None:
+        """Take means of the time of which the archive has no raw readings any more."""
+        topic = self.registry.topics.get(name)
+        if topic is None:
+            return
+        means = []
+        for entry in entries:
+            fits = entry.value in topic.states if isinstance(entry.value, str) else topic.kind != "state"
+            if fits and entry.unit == topic.unit:
+                value = number(entry.value, topic)
+                extremes = value if entry.low is None else entry.low, value if entry.high is None else entry.high
+                means.append(Mean(parse_time(entry.time), entry.span * 1000, value, *extremes))
+        self._add(name, means, RoundRobinFile.write_means)
+
+    def _add(self, name: str, found: list[Any], write: Write = RoundRobinFile.write) -> None:
+        try:
+            self.health.counters["filled"] += len(found) - self._write(name, found, write)
+        except Away as error:
+            self._filling.give_up(str(error))
 
     def on_tick(self) -> None:
         """Ask the archive for what is missing."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness import Broker, Ear, House
+from voices import Voice
 
 
 @pytest.fixture
@@ -24,6 +25,14 @@ def ear(broker: Broker) -> Iterator[Ear]:
     ear = Ear(broker.port)
     yield ear
     ear.close()
+
+
+@pytest.fixture
+def voice(broker: Broker) -> Iterator[Voice]:
+    """A source's voice without its loop."""
+    voice = Voice(broker.port)
+    yield voice
+    voice.close()
 
 
 @pytest.fixture

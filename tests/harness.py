@@ -15,6 +15,8 @@ import paho.mqtt.client as mqtt
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
+PATIENCE = 30.0
+"""Seconds that a busy machine may take for what takes a moment."""
 
 
 def free_port() -> int:
@@ -24,7 +26,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 10.0, what: str = "the condition") -> Any:
+def wait_for(condition: Callable[[], Any], timeout: float = 30.0, what: str = "the condition") -> Any:
     """Return the condition's value as soon as it is true; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -98,14 +100,14 @@ class Ear:
         except ValueError:
             return payloads[-1].decode()
 
-    def wait(self, topic: str, accept: Callable[[Any], bool] = lambda _: True, timeout: float = 10.0) -> Any:
+    def wait(self, topic: str, accept: Callable[[Any], bool] = lambda _: True, timeout: float = 30.0) -> Any:
         def look() -> Any:
             value = self.last(topic)
             return (value,) if value is not None and accept(value) else None
 
         return wait_for(look, timeout, f"{topic} (last {self.last(topic)!r})")[0]
 
-    def ask(self, instance: str, verb: str, payload: dict[str, Any] | None = None, timeout: float = 10.0) -> Any:
+    def ask(self, instance: str, verb: str, payload: dict[str, Any] | None = None, timeout: float = 30.0) -> Any:
         self._asked += 1
         listed = isinstance(payload, list)  # has no place for an id: the next answer is taken
         asked = payload if listed else {"id": f"test-{self._asked}"} | (payload or {})
@@ -165,12 +167,12 @@ class House:
         self.processes[name] = process
         if wait:
             wait_for(
-                lambda: self.log(name).count(": started") > before or process.poll() is not None, 20, f"start of {name}"
+                lambda: self.log(name).count(": started") > before or process.poll() is not None, 40, f"start of {name}"
             )
             assert process.poll() is None, self.log(name)
         return process
 
-    def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 10.0) -> int:
+    def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 30.0) -> int:
         process = self.processes.pop(name)
         process.send_signal(number)
         return process.wait(timeout)

@@ -3,18 +3,17 @@
 import csv
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from harness import PROJECT, Broker, Ear, House, wait_for
-from voices import Voice, ask_database
+from harness import PROJECT, Ear, House, wait_for
+from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time, parse_time
 from bootstrap_lib.registry import Registry
@@ -28,6 +27,7 @@ WATER, PUMP, METER, PHASE = (
     "boiler/burner/phase",
 )
 PARIS = ZoneInfo("Europe/Paris")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 MARK = "home/service/archive/stored/onewire"
 TOPICS = f"""
 timezone: Europe/Paris
@@ -52,17 +52,6 @@ def archive(house: House, ear: Ear) -> House:
     house.start("archive")
     ear.wait("home/service/archive/status")
     return house
-
-
-@pytest.fixture
-def voice(broker: Broker) -> Iterator[Voice]:
-    voice = Voice(broker.port)
-    yield voice
-    voice.close()
-
-
-def now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def database(house: House) -> Path:
@@ -304,4 +293,104 @@ def test_minutes_count_readings_that_come_while_they_are_computed(tmp_path: Path
     upkeep.turn(now(), 0, 1e9, 10**12)
     with record.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT sum(count) FROM minutes").scalar_one() == 300
+    record.close()
+
+
+WRONG_CLOCK = """
+import select, time
+import bootstrap_lib.clock
+bootstrap_lib.clock.is_synchronised = lambda: {synchronised}
+time.sleep = lambda seconds: select.select([], [], [], seconds)  # libfaketime makes the other fail
+"""
+
+
+def python_that_finds(folder: Path, *, synchronised: bool) -> str:
+    """PYTHONPATH of processes that find their clock synchronised, or not."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(WRONG_CLOCK.format(synchronised=synchronised))
+    return f"{folder}:{PROJECT}"
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is missing")
+@pytest.mark.parametrize("date", ["1970-01-02 00:00:00", "2099-01-02 00:00:00"])
+def test_an_archive_whose_clock_is_wrong_stores_computes_and_keeps_what_it_should(
+    house: House, voice: Voice, ear: Ear, tmp_path: Path, date: str
+) -> None:
+    house.write(TOPICS)
+    house.start("archive")
+    voice.say(WATER, 60.0, now() - 200_000, 1)
+    ear.wait(MARK, lambda mark: mark["after"] == 1)
+    wait_for(lambda: query(house, "SELECT value FROM settings WHERE name = 'reached'"), what="a round of retention")
+    house.stop("archive")
+    with sqlite3.connect(database(house)) as archive:
+        old = [(now() - days * 86_400_000, 1, float(days), None) for days in (7, 20)]
+        archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", old)
+        years = [
+            (1, (now() - years * 365 * 86_400_000) // 60_000 * 60_000, 1, 20.0, 20.0, 20.0) for years in range(1, 9)
+        ]
+        archive.executemany(
+            "INSERT INTO minutes (topic, time, count, mean, low, high) VALUES (?, ?, ?, ?, ?, ?)", years
+        )
+    archive.close()
+    (house.state("archive") / "instance.json").unlink()
+    shutil.rmtree(house.folder / "run" / "archive")
+
+    house.start(
+        "archive",
+        LD_PRELOAD=str(FAKETIME),
+        FAKETIME=f"@{date}",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+        PYTHONPATH=python_that_finds(tmp_path / "wrong", synchronised=False),
+    )
+    began = now()
+    voice.say(PUMP, True, began - 180_000, 2, unit="")
+    voice.say(WATER, 61.0, began - 150_000, 3)
+    voice.raw(PUMP, b"", 4)
+    voice.say(WATER, 62.0, now(), 5)
+    ear.wait(MARK, lambda mark: mark["after"] == 5)
+    assert not (house.state("archive") / "dead_letters.jsonl").exists()
+    ((cleared,),) = query(house, "SELECT time FROM clearings")
+    assert 0 <= cleared - (began - 150_000) <= 30_000, "not by the archive's clock"
+    wait_for(lambda: query(house, "SELECT sum(count) FROM minutes") >= [(8 + 3,)], what="the minutes")
+    ear.wait("home/service/archive/health", lambda health: health["disk"]["archive"] > 0)
+    kept = "SELECT count(*) FROM readings WHERE value = {}"
+    assert query(house, kept.format(7)) == [(1,)], "a repeat of it must be recognised"
+    assert query(house, "SELECT count(*) FROM minutes WHERE count = 1 AND mean = 20") == [(8,)]
+    house.stop("archive")
+
+    house.start("archive", PYTHONPATH=python_that_finds(tmp_path / "right", synchronised=True))
+    wait_for(lambda: query(house, kept.format(20)) == [(0,)], what="retention by the right clock")
+    assert query(house, kept.format(7)) == [(1,)]
+    voice.say(WATER, 63.0, now() + 120_000, 6)
+    voice.say(WATER, 64.0, now(), 7)
+    ear.wait(MARK, lambda mark: mark["after"] == 7)
+    assert query(house, "SELECT max(value) FROM readings") == [(64.0,)], "a minute ahead is too much again"
+
+
+def test_a_clock_that_jumps_ahead_deletes_no_more_than_a_day_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, start, moment = Record("sqlite:///{state}/archive.sqlite", tmp_path), now(), [1000.0]
+    path = tmp_path / "topics.yaml"
+    path.write_text(TOPICS)
+    record.take_topics(Registry(path).topics.values())
+    monkeypatch.setattr("services.stores.upkeep.time.monotonic", lambda: moment[0])
+    for day in range(9):
+        record.store(WATER, start - day * 86_400_000 - 1000, float(day))
+    record.commit({})
+
+    def days_after(hours: int, clock: int, *, certain: bool = True) -> int:
+        upkeep = Upkeep(record, tmp_path, PARIS)  # each time as after a restart
+        for _ in range(hours):
+            upkeep.turn(clock, 0, 1e9, 10**12, certain=certain)
+            moment[0] += 3600
+        upkeep.turn(clock, 0, 1e9, 10**12, certain=certain)
+        with record.engine.connect() as connection:
+            return connection.exec_driver_sql("SELECT count(*) FROM readings").scalar_one()
+
+    far = start + 70 * 365 * 86_400_000
+    assert days_after(1, start) == 8
+    assert days_after(40, far, certain=False) == 7, "by a guess it grows old as time passes"
+    assert days_after(3, far) == 4
+    assert days_after(3, start) == 4, "and not further when it is right again"
     record.close()

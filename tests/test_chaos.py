@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from harness import Broker, Ear, House, free_port, wait_for
-from voices import Voice, ask_database
+from voices import Voice, ask_database, now
 
 from bootstrap_lib.bus import Bus, Connected, Message
 from bootstrap_lib.registry import Broker as BrokerOptions
@@ -93,10 +93,6 @@ class Scene:
     def count(self) -> int:
         rows = ask_database(self.house.state("archive") / "archive.sqlite", READINGS)
         return rows[0][0] if rows else 0
-
-
-def now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def comes_true(condition: Any, seconds: float) -> bool:

@@ -1,10 +1,9 @@
 """What a store misses because the archive misses it too: a round-robin file takes readings in order only, so it must wait."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from harness import Broker, Ear, House, wait_for
+from harness import Ear, House, wait_for
 from voices import Voice, ask_database
 
 from bootstrap_lib.reading import format_time
@@ -21,13 +20,6 @@ subscribers:
 topics:
   {WATER}: {{from: onewire, id: 28-0316a4f1c9ff}}
 """
-
-
-@pytest.fixture
-def voice(broker: Broker) -> Iterator[Voice]:
-    voice = Voice(broker.port)
-    yield voice
-    voice.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import http.server
 import json
 import shutil
+import sqlite3
 import subprocess
 import threading
 import time
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Broker, Ear, House, free_port, wait_for
-from voices import Voice
+from harness import Ear, House, free_port, wait_for
+from voices import Voice, now
 
 from bootstrap_lib import Reading
 from bootstrap_lib.registry import Registry
@@ -59,6 +60,7 @@ class Metrics:
             *self.flags,
         ]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.started = time.time()
         wait_for(self._answers, what="victoria-metrics")
         return self
 
@@ -103,23 +105,12 @@ def metrics(tmp_path: Path) -> Iterator[Metrics]:
 
 
 @pytest.fixture
-def voice(broker: Broker) -> Iterator[Voice]:
-    voice = Voice(broker.port)
-    yield voice
-    voice.close()
-
-
-@pytest.fixture
 def stores(house: House, metrics: Metrics, ear: Ear) -> House:
     house.write(topics(metrics.port))
     for name in ("archive", "influx"):
         house.start(name)
         ear.wait(f"home/service/{name}/status", lambda status: status == "online")
     return house
-
-
-def now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def water(metrics: Metrics) -> list[tuple[int, float]]:
@@ -236,7 +227,7 @@ def test_what_a_killed_server_forgot_is_filled_from_the_archive(
     metrics.kill()  # without a flush: it forgets its last seconds
     voice.say(WATER, float(total + 1), start + total + 1, total + 1)
     wait_for(lambda: "does not take readings" in stores.log("influx"), what="the complaint")
-    time.sleep(1.1)  # its start is told in whole seconds
+    wait_for(lambda: time.time() > metrics.started + 1, what="a start that differs, for it is told in whole seconds")
     metrics.start()
     forgotten = total - len(water(metrics))
     expected = [(start + number, float(number)) for number in range(1, total + 2)]
@@ -259,10 +250,39 @@ def test_an_archive_that_is_away_is_asked_until_it_answers(
     house.stop("archive")
     house.start("influx")  # a new one
     ear.wait("home/service/influx/health", lambda health: health.get("filling") is True)
-    time.sleep(2.5)  # it asks into the void
+    ear.wait("home/service/archive/request/replay")  # into the void
     house.start("archive")
     ear.wait("home/service/influx/health", lambda health: health.get("filling") is False, timeout=20)
     assert len(water(metrics)) == 100
+
+
+def test_a_long_filling_ends_although_the_broker_goes_on_dropping(
+    house: House, voice: Voice, metrics: Metrics, ear: Ear
+) -> None:
+    house.write(topics(metrics.port))
+    house.start("archive")
+    house.stop("archive")
+    total, start = 80_000, now() - 80_000 * 3000 - 60_000
+    with sqlite3.connect(house.state("archive") / "archive.sqlite") as archive:
+        ((water_id,),) = archive.execute("SELECT id FROM topics WHERE name = ?", (WATER,))
+        rows = ((start + 3000 * number, water_id, float(number), None) for number in range(total))
+        archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
+    archive.close()
+    for name in ("archive", "influx"):
+        house.start(name)
+        ear.wait(f"home/service/{name}/status", lambda status: status == "online")
+    number, filling, recent = 1, "home/service/influx/health", now() - 10_000
+    voice.say(WATER, 1.0, recent, number)
+    ear.wait(filling, lambda health: health.get("filling") is True)
+    deadline = time.monotonic() + 60
+    while "filled from the archive" not in house.log("influx"):
+        assert time.monotonic() < deadline, "it begins again and again"
+        for late in (number + 2, number + 1):
+            voice.say(WATER, float(late), recent + 10 * late, late)
+        number += 2
+        time.sleep(0.5)
+    ear.wait(filling, lambda health: health["counters"].get("gaps", 0) > 1)
+    wait_for(lambda: len(water(metrics)) >= total + number, what="all samples")
 
 
 class Strict(http.server.ThreadingHTTPServer):
@@ -315,7 +335,7 @@ def strict(metrics: Metrics) -> Iterator[Strict]:
 
 
 def test_a_poisonous_line_is_put_aside_and_all_others_are_stored(
-    house: House, strict: Strict, voice: Voice, metrics: Metrics, tmp_path: Path
+    house: House, strict: Strict, voice: Voice, metrics: Metrics, *, ear: Ear, tmp_path: Path
 ) -> None:
     (tmp_path / "secrets").mkdir()
     token = tmp_path / "secrets" / "influx"
@@ -323,6 +343,7 @@ def test_a_poisonous_line_is_put_aside_and_all_others_are_stored(
     token.write_text("t0ken")
     house.write(topics(strict.server_address[1], archive=False, influx=", token: secret:influx"))
     house.start("influx", CONSTELLATION_CREDENTIALS=str(tmp_path / "secrets"))
+    ear.wait("home/service/influx/status")
     start = now() - 60_000
     for number in range(1, 401):
         voice.say(WATER, 66.6 if number in (77, 300) else float(number), start + number)

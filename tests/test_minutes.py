@@ -34,6 +34,7 @@ class Record:
 
     def __init__(self, folder: Path, zone: ZoneInfo = PARIS) -> None:
         self.engine = schema.open_database("sqlite:///{state}/archive.sqlite", folder)
+        sql.event.listen(self.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         schema.migrate(self.engine)
         with self.engine.begin() as connection:
             connection.exec_driver_sql("INSERT INTO topics VALUES (?, ?, ?, ?)", TOPICS)

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import os
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from harness import PROJECT, Ear, House, wait_for
 from bootstrap_lib.reading import Reading, encode, format_time, parse_time
 from bootstrap_lib.registry import Registry
 from services.stores import graph
-from services.stores.roundrobin import Damaged, Definition, RoundRobinFile, path_of, rename
+from services.stores.roundrobin import Damaged, Definition, Mean, RoundRobinFile, path_of, rename
 
 WATER, PHASE, IGNITER, GRID = (
     "boiler/water/temperature",
@@ -153,7 +154,7 @@ def test_a_batch_goes_in_whole_and_late_and_repeated_readings_neither_fail_nor_b
 
 
 def test_a_time_of_the_future_does_not_block_the_file(lit: House, ear: Ear) -> None:
-    say(ear, WATER, 20.0, time.time() + 86400)
+    say(ear, WATER, 20.0, time.time() + 2 * 365 * 86400)
     say(ear, WATER, 21.0, NOW)
     wait_for(lambda: last(file_of(lit, WATER)) == NOW, what="the reading of now")
     assert counter(ear, "dead") == 1
@@ -475,12 +476,13 @@ def test_the_graph_command_draws_from_the_files(tmp_path: Path) -> None:
     assert output.stat().st_size > 10_000
     done = constellation(house.path, "graph", WATER, GRID, STATE_DIRECTORY=str(tmp_path))
     assert (done.returncode, done.stdout) == (os.EX_DATAERR, "")
-    assert done.stderr.startswith("one graph has one unit")
+    assert done.stderr.startswith("constellation graph: one graph has one unit")
 
 
 def test_a_new_store_gets_its_history_from_the_real_archive(house: House, ear: Ear) -> None:
     house.write(topics(archive=True).replace("archive: {}", "archive: {every: 100ms, commit: 50ms, heartbeat: 200ms}"))
     house.start("archive")
+    ear.wait("home/service/archive/status")
     for number in range(10, 1201, 10):
         say(ear, WATER, 20.0 + number % 60 / 10, NOW - 1200 + number)
         say(ear, PHASE, "burning" if number >= 600 else "off", NOW - 1200 + number)
@@ -490,3 +492,83 @@ def test_a_new_store_gets_its_history_from_the_real_archive(house: House, ear: E
     assert fetch(file_of(house, WATER), NOW - 1080, NOW) == pytest.approx([22.5] * 18)
     assert fetch(file_of(house, PHASE), NOW - 1080, NOW, "LAST") == pytest.approx([0.0] * 8 + [2.0] * 10, abs=0.001)
     assert counter(ear, "filled", 240) == 240
+
+
+DAY = 86400
+
+
+def store_a_year(path: Path) -> None:
+    """Minutes of four hundred days, and raw readings of the last, as an archive has them."""
+    archive = sqlite3.connect(path)
+    ids = dict(archive.execute("SELECT name, id FROM topics"))
+    end = NOW - 120
+    begin = end - 400 * DAY
+
+    def water(second: int) -> float:
+        return 20.0 + second // DAY % 10 + 6.0 * (second % 3600 == 1800)
+
+    gauges = ((ids[WATER], s * 1000, 6, water(s), water(s), water(s)) for s in range(begin, end, 60))
+    archive.executemany("INSERT INTO minutes (topic, time, count, mean, low, high) VALUES (?, ?, ?, ?, ?, ?)", gauges)
+    recent = range(end - 40 * DAY, end, 60)
+    rows = ((ids[GRID], s * 1000, 1, (s - begin) / 3600, 1 / 60) for s in recent)
+    archive.executemany("INSERT INTO minutes (topic, time, count, last, difference) VALUES (?, ?, ?, ?, ?)", rows)
+    switched = ((ids[IGNITER], s * 1000, 0, 15.0, 0) for s in recent)
+    archive.executemany("INSERT INTO minutes (topic, time, count, seconds_on, starts) VALUES (?, ?, ?, ?, ?)", switched)
+    words = ((ids[PHASE], s * 1000, 1, "burning" if s // DAY % 2 else "off") for s in recent)
+    archive.executemany("INSERT INTO minutes (topic, time, count, word) VALUES (?, ?, ?, ?)", words)
+    raw = ((s * 1000, ids[WATER], water(s - s % 60)) for s in range(end - DAY, end, 20))
+    archive.executemany("INSERT INTO readings (time, topic, value) VALUES (?, ?, ?)", raw)
+    archive.commit()
+    archive.close()
+
+
+def test_a_damaged_file_gets_its_whole_history_again(house: House, ear: Ear) -> None:
+    """Raw readings reach back eight days, minutes for years."""
+    text = topics(archive=True).replace("archive: {}", "archive: {commit: 50ms, heartbeat: 200ms}")
+    house.write(text)
+    house.start("archive")
+    house.stop("archive")
+    store_a_year(house.state("archive") / "archive.sqlite")
+    house.start("archive")
+    file_of(house, WATER).parent.mkdir(parents=True)
+    file_of(house, WATER).write_bytes(b"no longer what it was")
+    house.start("rrd")
+    for topic, value in ((WATER, 30.0), (GRID, 20_000.0), (IGNITER, True), (PHASE, "off")):
+        say(ear, topic, value, NOW)
+    wait_for(lambda: {last(file_of(house, topic)) for topic in UNITS} == {0, NOW}, 40, "the rebuilt files")
+    ear.wait("home/service/rrd/health", lambda health: health["filling"] == 0, 40)
+
+    def day(topic: str, days: int, resolution: int, function: str = "AVERAGE") -> list[float | None]:
+        start = (NOW - days * DAY) // DAY * DAY
+        return fetch(file_of(house, topic), start, start + DAY, function, resolution)
+
+    for days, resolution in ((10, 300), (100, 3600), (380, 21600)):
+        base = 20.0 + (NOW // DAY - days) % 10
+        assert day(WATER, days, resolution, "MIN") == pytest.approx([base] * (DAY // resolution))
+        highest = [base + 6.0 * (resolution > 300 or n % 12 == 6) for n in range(DAY // resolution)]
+        assert day(WATER, days, resolution, "MAX") == pytest.approx(highest)
+        means = day(WATER, days, resolution)
+        assert None not in means
+        assert sum(means) / len(means) == pytest.approx(base + 0.1, abs=0.001)
+    assert day(GRID, 30, 3600) == pytest.approx([1 / 3600] * 24)
+    assert day(IGNITER, 30, 3600) == pytest.approx([0.25] * 24)
+    states = {tuple(day(PHASE, days, 3600, "LAST")) for days in (30, 31)}
+    assert states == {(0.0,) * 24, (2.0,) * 24}
+    gone = fetch(file_of(house, GRID), NOW - 60 * DAY, NOW - 50 * DAY, resolution=3600)
+    assert set(gone) == {None}, "nothing is invented"
+
+
+def test_means_keep_their_gaps_and_what_lasts_until_it_changes(tmp_path: Path) -> None:
+    house = registry(tmp_path, topics())
+    start = NOW // 3600 * 3600 - 48 * 3600
+    file = RoundRobinFile(tmp_path / "water.rrd", Definition.of(house.topics[WATER], 60))
+    hours = [Mean((start + hour * 3600) * 1000, 3_600_000, 20.0 + hour, 20.0 + hour, 20.0 + hour) for hour in (0, 1, 4)]
+    assert file.write_means(hours) == 0
+    assert file.write_means(hours[:1]) == 1
+    file.write([((start + 5 * 3600 + n * 10) * 1000, 30.0) for n in range(1, 361)])
+    assert fetch(file.path, start, start + 6 * 3600, resolution=3600) == [20.0, 21.0, None, None, 24.0, 30.0]
+    assert info(file.path)["ds[value].minimal_heartbeat"] == "30"
+    seldom = Definition.of(house.topics[IGNITER], 60)
+    switch = RoundRobinFile(tmp_path / "switch.rrd", replace(seldom, heartbeat=4 * 3600))
+    switch.write_means([Mean((start + hour * 3600) * 1000, 3_600_000, on, on, on) for hour, on in ((0, 1.0), (3, 0.0))])
+    assert fetch(switch.path, start, start + 4 * 3600, resolution=3600) == [1.0, 1.0, 1.0, 0.0]

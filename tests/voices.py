@@ -1,6 +1,7 @@
 """A source's voice without its loop: readings at chosen times and places in their sequence, by a plain client."""
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bootstrap_lib.reading import Reading, encode
+
+
+def now() -> int:
+    """Milliseconds since 1970, as readings are stamped."""
+    return time.time_ns() // 1_000_000
 
 
 class Voice:
@@ -26,14 +32,14 @@ class Voice:
         self,
         topic: str,
         value: Any,
-        time: int,
+        moment: int,
         number: int | None = None,
         previous: int | None = None,
         *,
         unit: str = "°C",
     ) -> mqtt.MQTTMessageInfo:
         """Publish a reading; its predecessor is the number before, unless it says another."""
-        return self.raw(topic, encode(Reading(topic, value, unit, time)), number, previous)
+        return self.raw(topic, encode(Reading(topic, value, unit, moment)), number, previous)
 
     def raw(
         self, topic: str, payload: bytes, number: int | None = None, previous: int | None = None

@@ -29,8 +29,13 @@ def path_of_archive(registry: Registry, name: str | None = None) -> Path:
 
 def open_archive(registry: Registry, name: str | None = None) -> sql.Engine:
     """Open the database of the archive; StartError where it cannot be read."""
-    engine = schema.open_database(f"sqlite:///{path_of_archive(registry, name)}", Path())
-    with engine.connect() as connection:
-        if connection.exec_driver_sql("PRAGMA user_version").scalar_one() != schema.FORMAT:
-            raise StartError("the archive has the format of another version: start the archive of this version once")
+    path = path_of_archive(registry, name)
+    engine = schema.open_database(f"sqlite:///{path}", Path())
+    try:
+        with engine.connect() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    except sql.exc.DatabaseError as error:
+        raise StartError(f"{path} cannot be read: {error.orig}") from None
+    if version != schema.FORMAT:
+        raise StartError("the archive has the format of another version: start the archive of this version once")
     return engine

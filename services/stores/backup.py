@@ -21,6 +21,8 @@ class BackupError(OSError):
 
 def back_up(database: Path, target: Path) -> int:
     """Copy a database in use, consistently, by SQLite's backup (sqlite.org/backup.html); returns bytes. BackupError."""
+    if target.exists() and target.samefile(database):
+        raise BackupError(f"{target} is the archive itself: name another file")
     beside = target.with_name(target.name + ".new")
     try:
         beside.unlink(missing_ok=True)

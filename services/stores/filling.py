@@ -7,12 +7,13 @@ message that says where the archive goes on. Nothing is asked of a house that ru
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from bootstrap_lib.bus import Message
+from bootstrap_lib.clock import OFF
 from bootstrap_lib.reading import Value, as_json, format_time, parse_time
 from bootstrap_lib.service import Service
 
@@ -20,6 +21,12 @@ log = logging.getLogger(__name__)
 
 SLICE: Final = 6 * 3_600_000
 """Milliseconds of readings asked for at a time: what a slow store may have to leave in the broker's queue."""
+
+RAW: Final = 7 * 86_400_000
+"""Milliseconds for which the archive certainly has raw readings: it keeps them for a day more, whatever its clock."""
+
+MEANS: Final = 1000
+"""Means of a topic asked for at a time."""
 
 ALIKE: Final = 3_600_000
 """Milliseconds by which topics may differ in what they have, and still be asked for together."""
@@ -34,12 +41,15 @@ TRIES: Final = 4
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A reading of a page; `time` is RFC 3339."""
+    """A reading of a page, or a mean of `span` seconds from its time on; `time` is RFC 3339."""
 
     topic: str
     value: Value
     time: str
     unit: str = ""
+    span: int = 0
+    low: float | None = None
+    high: float | None = None
 
 
 class End(msgspec.Struct, frozen=True):
@@ -66,11 +76,20 @@ _answer = msgspec.json.Decoder(Answer)
 class Filling:
     """What one store still has to get; `topics` are those that have not got it all."""
 
-    def __init__(self, service: Service) -> None:
-        """`service` is the store."""
-        self._service = service
+    def __init__(
+        self,
+        service: Service,
+        spans: Sequence[tuple[int, int]] = (),
+        draw: Callable[[str, list[Entry]], None] | None = None,
+    ) -> None:
+        """`service` is the store.
+
+        One that wants means where the raw readings are gone says of how many seconds, for which age (s), finest first;
+        `draw` takes those of a topic.
+        """
+        self._service, self._spans, self._draw = service, spans, draw
         self._groups: list[tuple[int, set[str]]] = []
-        self._since = self._until = 0
+        self._since = self._until = self._to = self._now = 0
         self._limit: int | None = None
         self.trouble: str | None = None
         """Why the last filling was given up, or None."""
@@ -120,7 +139,9 @@ class Filling:
             self.give_up("the archive does not answer")
             return
         if self._id is None:
-            self._since, self._until = self._groups[0][0], self._limit or self._service.clock.now()
+            clock = self._service.clock
+            self._since, self._now = self._groups[0][0], clock.now()
+            self._until = self._limit or self._now + (0 if clock.certain else OFF)
         self._tries += 1
         self._request()
 
@@ -128,14 +149,33 @@ class Filling:
         self._id = f"{self._service.clock.now()}-{next(self._numbers)}"
         self._due = time.monotonic() + PATIENCE
         self._slice_count = 0
+        since, span = self._since, self._span()
+        if span is None:
+            self._to = min(since + SLICE, self._until)
         request = {
-            "from": format_time(self._since),
-            "to": format_time(min(self._since + SLICE, self._until)),
+            "from": format_time(since),
+            "to": format_time(self._to),
             "for": self._service.name,
             "topics": sorted(self._groups[0][1]),
             "id": self._id,
-        }
+        } | ({} if span is None else {"span": span})
         self._service.bus.publish(f"{self._archive}/request/replay", as_json(request))
+
+    @property
+    def _recent(self) -> int:
+        """Time (ms) from which on raw readings are asked for."""
+        return self._now - RAW if self._spans else 0
+
+    def _span(self) -> int | None:
+        """Seconds of the means to ask for next, up to `_to`; None for raw readings."""
+        if self._since >= self._recent:
+            return None
+        ends = [self._recent, *(self._now - age * 1000 for _, age in self._spans)]
+        index = next((n for n, end in enumerate(ends[1:]) if self._since >= end), len(self._spans) - 1)
+        span = self._spans[index][0]
+        length = span * 1000
+        self._to = min(self._since // length + MEANS, -(-min(ends[: index + 1]) // length)) * length
+        return span
 
     def take(self, message: Message) -> list[tuple[str, int, Value]]:
         """Topic, time (ms) and value of the readings of a page; none of other messages. ValueError says what is wrong."""
@@ -152,16 +192,25 @@ class Filling:
             if page.id == self._id is not None:
                 self._end(page)
             return []
+        if self._id is None:  # of a request that is to be made anew: what comes first must be written first
+            return []
         self._due, self._tries = time.monotonic() + PATIENCE, 1
         self._count += len(page)
         self._slice_count += len(page)
-        return [(entry.topic, parse_time(entry.time), entry.value) for entry in page]
+        if self._draw is not None:
+            for name, means in itertools.groupby(
+                (entry for entry in page if entry.span), key=lambda entry: entry.topic
+            ):
+                self._draw(name, list(means))
+        return [(entry.topic, parse_time(entry.time), entry.value) for entry in page if not entry.span]
 
     def _end(self, end: End) -> None:
         if end.count != self._slice_count:  # a broker drops from a full queue without a word
             self._request()
             return
         following = parse_time(end.following) if end.following else self._until
+        if self._since < self._recent:
+            following = max(self._to, min(following, self._recent))
         if following < self._until:
             self._since = following
             self._request()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bootstrap_lib.document import nearest
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.reading import ReadingError, parse_time
 from bootstrap_lib.registry import Registry, Topic
@@ -104,7 +105,7 @@ def select(registry: Registry, folder: Path, names: Sequence[str]) -> list[Topic
     for name in dict.fromkeys(name.removeprefix(f"{registry.root}/data/") for name in names):
         topic = registry.topics.get(name)
         if topic is None:
-            raise GraphError(f"topics.yaml has no topic '{name}'; `constellation check` lists what it has")
+            raise GraphError(f"topics.yaml has no topic '{name}'{nearest(name, registry.topics)}")
         if not path_of(folder, name).exists():
             raise GraphError(f"'{name}' has no file in {folder} yet: nothing of it was stored")
         topics.append(topic)

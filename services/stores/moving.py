@@ -60,8 +60,8 @@ def load(folder: Path, file: Path, progress: Progress) -> int:
                     raise OSError(f"{file} is no dump of round-robin files: it holds {entry.name!r}")
                 from_xml(content.read(), path_of(folder, match[1]))
                 progress(count, len(entries), match[1])
-    except (tarfile.TarError, EOFError) as error:
-        raise OSError(f"{file} cannot be read: {error}") from None
+    except (tarfile.TarError, EOFError):
+        raise OSError(f"{file} cannot be read: it is no whole tar file as `constellation dump` writes it") from None
     return len(entries)
 
 

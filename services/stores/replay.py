@@ -6,9 +6,13 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sql
 
 from bootstrap_lib.reading import Value, as_json, format_time
+from services.stores.schema import MINUTE, TOPICS
 
 BATCH: Final = 500
 """Readings in a message: about 45 kB."""
+
+MINUTES: Final = 30_000
+"""Minutes that are looked at for a message of means: some ten milliseconds."""
 
 
 class Stored(NamedTuple):
@@ -21,10 +25,27 @@ class Stored(NamedTuple):
     unit: str
 
 
+class Wanted(NamedTuple):
+    """A replay from a time to before another (ms), which waits until `patience` (monotonic) for what the archive misses itself.
+
+    With a `span` (seconds) it is one of means.
+    """
+
+    since: int
+    until: int
+    topics: list[str] | None
+    span: int | None
+    id: Any
+    patience: float
+
+
 _QUERY: Final = """
     SELECT r.time, r.topic, t.name, r.value, r.word, t.unit, t.kind FROM readings r JOIN topics t ON t.id = r.topic
     WHERE r.time >= :time AND (r.time, r.topic) > (:time, :topic) AND r.time < :until {only}
     ORDER BY r.time, r.topic LIMIT :count"""
+
+
+_NEXT: Final = "SELECT min(time) FROM readings WHERE time >= :until"
 
 
 def read(engine: sql.Engine, since: int, until: int, names: Collection[str] | None = None) -> Iterator[list[Stored]]:
@@ -51,19 +72,70 @@ def _value(kind: str, value: float | None, word: str | None) -> Value:
     return bool(value) if kind == "switch" else value
 
 
-def messages(
-    engine: sql.Engine, since: int, until: int, names: Collection[str] | None, identity: Any
-) -> Iterator[bytes]:
+_MEANS: Final = sql.text("""
+    SELECT time - time % :span AS begin, avg(coalesce(mean, seconds_on / 60)) AS mean,
+           min(coalesce(mean, seconds_on / 60)) AS low, max(coalesce(mean, seconds_on / 60)) AS high, last, word, max(time)
+    FROM minutes WHERE topic = :topic AND time >= :since AND time < :until GROUP BY begin ORDER BY begin""")
+_FIRST: Final = sql.text("SELECT min(time) FROM minutes WHERE topic = :topic AND time >= :since AND time < :until")
+_FOLLOWING: Final = """
+    SELECT min((SELECT min(time) FROM minutes WHERE topic = t.id AND time >= :until)) FROM topics t WHERE true {only}"""
+
+
+def read_means(
+    engine: sql.Engine, since: int, until: int, names: Collection[str] | None, span: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Means of `span` ms from `since` to before `until` (ms), topic by topic, each in the order of time.
+
+    `value` is the mean of a gauge, the share of time that a switch was on, the last stand of a counter, the last word of
+    a state; `low` and `high` are those of its minutes.
+    """
+    query = sql.select(TOPICS) if names is None else sql.select(TOPICS).where(TOPICS.c.name.in_(names))
+    with engine.connect() as connection:
+        topics = connection.execute(query).all()
+    length = span * max(1, min(BATCH, MINUTES * MINUTE // span))
+    for topic in topics:
+        begin = since
+        while True:
+            with engine.connect() as connection:
+                first = connection.scalar(_FIRST, {"topic": topic.id, "since": begin, "until": until})
+                if first is None:
+                    break
+                begin = min(until, first - first % span + length)
+                limits = {"topic": topic.id, "since": first, "until": begin, "span": span}
+                rows = connection.execute(_MEANS, limits).all()
+            yield [_mean(topic, row, span) for row in rows]
+
+
+def _mean(topic: Any, row: Any, span: int) -> dict[str, Any]:
+    value = {"counter": row.last, "state": row.word}.get(topic.kind, row.mean)
+    wire = {
+        "topic": topic.name,
+        "value": value,
+        "unit": topic.unit,
+        "time": format_time(row.begin),
+        "span": span // 1000,
+    }
+    return wire if row.low == row.high else wire | {"low": row.low, "high": row.high}
+
+
+def messages(engine: sql.Engine, wanted: Wanted) -> Iterator[bytes]:
     """Payloads of a replay: lists of readings as they stand on their topics, and at the end an object that counts them.
 
     The end says with `next` where the archive goes on behind `until`, or null.
     """
-    count = 0
-    for batch in read(engine, since, until, names):
-        count += len(batch)
-        yield as_json([_wire(stored) for stored in batch])
+    count, (since, until, names, span, identity, _) = 0, wanted
+    pages = (
+        read_means(engine, since, until, names, span * 1000)
+        if span
+        else ([_wire(stored) for stored in batch] for batch in read(engine, since, until, names))
+    )
+    for page in pages:
+        count += len(page)
+        yield as_json(page)
+    query = sql.text(_FOLLOWING.format(only="" if names is None else "AND t.name IN :names") if span else _NEXT)
+    if span and names is not None:
+        query = query.bindparams(sql.bindparam("names", list(names), expanding=True))
     with engine.connect() as connection:
-        query = sql.text("SELECT min(time) FROM readings WHERE time >= :until")
         following = connection.scalar(query, {"until": until})
     end = {"end": True, "from": format_time(since), "to": format_time(until), "count": count}
     end |= {"next": format_time(following) if following is not None else None}
@@ -88,9 +160,9 @@ class Replays:
         self._engine, self._send = engine, send
         self._running: dict[str, tuple[Iterator[bytes], set[int]]] = {}
 
-    def begin(self, store: str, since: int, until: int, names: Collection[str] | None, identity: Any) -> None:
-        """Send everything from `since` to before `until` (ms) to a store."""
-        self._running[store] = messages(self._engine, since, until, names, identity), set()
+    def begin(self, store: str, wanted: Wanted) -> None:
+        """Send a store what it wants."""
+        self._running[store] = messages(self._engine, wanted), set()
         self._go_on(store)
 
     def on_published(self, mid: int) -> None:

@@ -17,6 +17,17 @@ from bootstrap_lib.registry import Topic
 Point = tuple[int, float]
 """Time in milliseconds since 1970, and the value."""
 
+
+class Mean(NamedTuple):
+    """The mean of `length` milliseconds from a time on, with the lowest and the highest mean of its minutes."""
+
+    time: int
+    length: int
+    value: float
+    low: float
+    high: float
+
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
 STEPS: Final = (60, 30, 20, 15, 10, 5, 2, 1)
 """Seconds that a file's grid may have: each divides a minute, so that all files meet on it."""
@@ -168,13 +179,47 @@ class RoundRobinFile:
             lines.append(_line(time, new))
             last, value = time, new
         if lines:
-            if not self.path.exists():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                start = int(lines[0].partition(".")[0]) - 1
-                self._call("create", "--start", str(start), *self._definition.create())
+            self._create(lines[0])
             self._call("update", "--skip-past-updates", *lines)
             self.last, self._value = last, value
         return late
+
+    def write_means(self, means: Iterable[Mean]) -> int:
+        """Add means of a time without readings, in their order; returns how many came too late, and were left out.
+
+        Of each, a minute is its lowest and a minute its highest, for the arrays of extremes, and the rest makes up the mean.
+        """
+        late, lines, heartbeat, longest = 0, [], self._definition.heartbeat, 0
+        last, value = self.last, self._value
+        for mean in sorted(means):
+            if last is not None and mean.time < last:
+                late += 1
+                continue
+            if last is None or mean.time > last + 1000 * heartbeat:
+                lines.append(_line(mean.time, None))
+            elif mean.time > last and self._definition.stepwise:
+                lines.append(_line(mean.time, value))
+            minutes, rest = mean.length // 60_000, mean.value
+            if mean.low < mean.high and minutes > len(extremes := (mean.low, mean.high)):
+                lines += [_line(mean.time + 60_000 * n, extreme) for n, extreme in enumerate(extremes, 1)]
+                rest = (minutes * mean.value - sum(extremes)) / (minutes - len(extremes))
+            last, value = mean.time + mean.length, rest
+            lines.append(_line(last, rest))
+            longest = max(longest, mean.length // 1000)
+        if lines:
+            self._create(lines[0])
+            self._call("tune", "--heartbeat", f"value:{heartbeat + longest}")
+            self._call("update", "--skip-past-updates", *lines)
+            self._call("tune", *self._definition.tune())
+            self.last, self._value = last, value
+        return late
+
+    def _create(self, line: str) -> None:
+        """Make the file, if there is none, to begin with a line."""
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            start = int(line.partition(".")[0]) - 1
+            self._call("create", "--start", str(start), *self._definition.create())
 
     def _holds(self, last: int | None, value: float | None, time: int, new: float) -> bool:
         """Whether the old value must be written up to the change: rrdtool takes a value for all the time before it."""
@@ -183,7 +228,7 @@ class RoundRobinFile:
 
 
 def _line(time: int, value: float | None) -> str:
-    return f"{time // 1000}.{time % 1000:03d}:{value!r}"
+    return f"{time // 1000}.{time % 1000:03d}:{'U' if value is None else repr(value)}"
 
 
 def _arrays(info: dict[str, Any]) -> tuple[Array, ...]:

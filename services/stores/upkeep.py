@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import sqlalchemy as sql
+
+from bootstrap_lib.clock import BORN
 from services.stores import calendar, retention
 from services.stores.minutes import compute
 from services.stores.record import Record
 from services.stores.retention import LEAST, Usage
-from services.stores.schema import MINUTE
+from services.stores.schema import MINUTE, READINGS, SETTINGS
 
 SHARE: Final = 0.05
 """Seconds of a turn that are used at most, give or take a slice."""
@@ -22,6 +25,17 @@ GRACE: Final = 2000
 """Milliseconds after a minute's end before it is computed."""
 
 
+PACE: Final = 24
+"""How much faster than by itself the archive grows old after a clock that is synchronised jumped ahead: a day an hour, so
+that a wrong one has no time to delete a history. By a clock that is a guess it grows old as time passes, no faster."""
+
+
+_REACHED: Final = sql.select(SETTINGS.c.value).where(SETTINGS.c.name == "reached")
+_REACH: Final = sql.text(
+    "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT DO UPDATE SET value = excluded.value"
+)
+
+
 class Upkeep:
     """The archive's own work. `usage` and `shortened` are for health, `trouble` is a sentence or None."""
 
@@ -31,38 +45,61 @@ class Upkeep:
         self._state_folder, self._zone = state_folder, zone
         self._round: Iterator[object] = iter(())
         self._next_round = 0.0
+        self._reached: int | None = None
+        self._turned_at = time.monotonic()
         self.usage = Usage(0, 0)
         self.shortened = 0
         self.trouble: str | None = None
 
-    def turn(self, now: int, raw: float, minutes: float, budget: int) -> None:
+    def turn(self, now: int, raw: float, minutes: float, budget: int, *, certain: bool = True) -> None:
         """Work for a moment.
 
-        `now` in ms, `raw` and `minutes` say for how many seconds they are kept, `budget` is in bytes.
+        `now` in ms, and whether that is `certain`; `raw` and `minutes` say for how many seconds they are kept, `budget`
+        is in bytes.
         """
         deadline = time.monotonic() + SHARE
         keep = max(LEAST, round(raw * 1000))
+        reached = self._grow_old(now, certain)
+        over = now if certain else max(now, self._newest() or now)
         while time.monotonic() < deadline:
             with self._engine.begin() as connection:
-                last = compute(connection, now - MINUTE - GRACE, now - keep, self._record.holds)
+                last = compute(connection, over - MINUTE - GRACE, reached - keep, self._record.holds)
             if last is None:
                 break
             self._record.computed(last)
         if time.monotonic() >= self._next_round:
             self._next_round = time.monotonic() + ROUND
-            self._round = self._retention(now, keep, round(minutes * 1000), budget)
+            self._round = self._retention(now, reached, keep, round(minutes * 1000), budget)
         for _ in self._round:
             if time.monotonic() >= deadline:
                 break
 
-    def _retention(self, now: int, raw: int, minutes: int, budget: int) -> Iterator[object]:
+    def _grow_old(self, now: int, certain: bool) -> int:
+        """Return the time (ms) from which ages are counted: it lasts over restarts, and jumps with no clock."""
+        before, self._turned_at = self._turned_at, time.monotonic()
+        if self._reached is None:
+            with self._engine.connect() as connection:
+                known = connection.scalar(_REACHED)
+            self._reached = int(known) if known else min(now, self._newest() or now)
+        passed = round((self._turned_at - before) * 1000) * (PACE if certain else 1)
+        self._reached = max(BORN, self._reached, min(now, self._reached + passed))
+        return self._reached
+
+    def _newest(self) -> int | None:
+        with self._engine.connect() as connection:
+            newest: int | None = connection.scalar(sql.select(sql.func.max(READINGS.c.time)))
+        return newest
+
+    def _retention(self, now: int, reached: int, raw: int, minutes: int, budget: int) -> Iterator[object]:
+        age, late = min(now, reached), max(now, reached)
         with self._engine.begin() as connection:
-            calendar.fill(connection, self._zone, now)
+            connection.execute(_REACH, {"name": "reached", "value": str(reached)})
+            calendar.fill(connection, self._zone, late)
         yield None
-        yield from retention.forget_raw(self._engine, now - raw)
-        yield from retention.forget_minutes(self._engine, now - minutes)
+        yield from retention.forget_raw(self._engine, age - raw)
+        yield from retention.forget_minutes(self._engine, age - minutes)
         while not self._fits(budget):
-            work = retention.shorten(self._engine, now)
+            work = retention.shorten(self._engine, late)
             if work is None:
                 self.trouble = (
                     f"{self.usage.total // 10**6} MB are more than the budget of {budget // 10**6} MB,"

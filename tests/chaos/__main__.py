@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos.house import FAKETIME, House
+from tests.chaos.house import House
 from tests.chaos.network import enter
 
 
@@ -40,8 +40,6 @@ def main() -> int:
     print(f"chaos: {arguments.kills} kills, seed {arguments.seed}, mutant {arguments.mutant}, in {folder}", flush=True)
     if hindered:
         print(hindered)
-    if not FAKETIME:
-        print("no clock jumps: install libfaketime")
     began = time.monotonic()
     house = House(folder, arguments.seed, arguments.mutant, namespaces=not hindered)
     good = False

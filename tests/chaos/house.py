@@ -25,7 +25,6 @@ from tests.chaos.picture import wrong_rows
 PROJECT: Final = Path(__file__).resolve().parent.parent.parent
 SOURCES: Final = ("sequence_a", "sequence_b")
 STORES: Final = ("archive", "influx", "rrd")
-FAKETIME: Final = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 TOGETHER: Final = 0.25
 """How often archive and broker go at once: then only the sources still have what was not committed."""
@@ -138,14 +137,9 @@ class House:
         yield Victim("victoria", ["victoria-metrics", *store.split()], environment, self.folder / "victoria.log")
         for name in (*STORES, *SOURCES):
             own = {"STATE_DIRECTORY": f"{self.folder}/state/{name}", "RUNTIME_DIRECTORY": f"{self.folder}/run/{name}"}
-            if name in JUMPS and FAKETIME:
+            if name in JUMPS:
                 self._set_clock(name)
-                own |= {
-                    "LD_PRELOAD": str(FAKETIME),
-                    "FAKETIME_TIMESTAMP_FILE": str(self.folder / f"{name}.clock"),
-                    "FAKETIME_CACHE_DURATION": "1",
-                    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                }
+                own["CHAOS_CLOCK"] = str(self.folder / f"{name}.clock")
             across = self.cable.command if self.cable and name in SOURCES else []
             command = [
                 sys.executable,
@@ -168,7 +162,7 @@ class House:
             deeds = [(self._kill, 70), (self._kill_together, 25)]
             deeds += [(self._spoil_cable, 8)] if self.cable else []
             deeds += [(self._fill_disk, 4)] if self.disks else []
-            deeds += [(self._jump, 4)] if FAKETIME else []
+            deeds += [(self._jump, 4)]
             self.random.choices([deed for deed, _ in deeds], [weight for _, weight in deeds])[0]()
             self.live(self.random.uniform(0.05, 0.9))
             if sys.stderr.isatty():
