@@ -4,7 +4,6 @@ Each target is a function on bytes that returns on refused and on good input ali
 any other exception through) when the decoder misbehaves. Inputs are its seeds, cut, joined, damaged and made up.
 """
 
-import json
 import math
 import random
 import re
@@ -12,8 +11,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
+
+import msgspec
 
 from services.protocols import daly, im871a, jbd, rtlwmbus
 from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack
@@ -28,6 +29,7 @@ from services.protocols.wmbus import (
     meter_address,
 )
 from services.protocols.wmbus.link import Framing
+from services.protocols.wmbus.security import BLOCK
 
 KEY = bytes(range(16))
 _SENDER = encode.address("KAM", "32666857", 0x30, 0x02)
@@ -40,6 +42,17 @@ _MIXED = [
     encode.entry("8D04931E", b"\x07\x72\xfe\x01\x00\x02\x00\x03"),
     encode.entry("055B", bytes.fromhex("0000A841")),
     encode.entry("02FD17", b"\x01\x00"),
+]
+_STRANGE = [
+    encode.entry("066D", bytes.fromhex("2D130AE12B00")),
+    encode.entry("036D", bytes.fromhex("2D130A")),
+    encode.entry("0DED1E", b"\x08\x43\x00" + bytes.fromhex("010000020000")),
+    encode.entry("0D6D", bytes.fromhex("E43B375F31")),
+    encode.entry("8D01931F", bytes.fromhex("06B2010100FFFF")),
+    encode.entry("01FC034955233C", b"\x07"),
+    encode.entry("0D78", bytes.fromhex("C478563412")),
+    encode.entry("B48010FDC8FC01", encode.integer(-5, 4)),
+    encode.entry("03FFA021", b"\x01\x02\x03"),
 ]
 _SESSION = 0x1234567
 _FORMATS = Formats()
@@ -67,12 +80,17 @@ GUARDED = (
 TELEGRAMS = (
     _PLAIN,
     _LONG,
+    encode.telegram(_SENDER, encode.full(_STRANGE)),
     *(guarded.frame for guarded in GUARDED),
     encode.extended(_SENDER, encode.full(_ENTRIES), _SESSION, key=None),
     encode.chained(_SENDER, encode.records(_MIXED), KEY, access=5),
     encode.chained(_SENDER, encode.records(_MIXED), KEY, access=5, meter=_SENDER, ci=0x72),
 )
-_NAME = re.compile("[a-z0-9]+(_[a-z0-9]+)*")
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_name(text: str) -> bool:
+    return re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", text) is not None
 
 
 def wmbus(data: bytes) -> None:
@@ -93,7 +111,7 @@ def _proper(records: list[Record]) -> None:
     names = [record.name for record in records]
     assert len(set(names)) == len(names), names
     for record in records:
-        assert _NAME.fullmatch(record.name), record
+        assert _is_name(record.name), record
         assert not isinstance(record.value, float) or math.isfinite(record.value), record
 
 
@@ -116,10 +134,37 @@ def wmbus_guarded(data: bytes) -> None:
         )
 
 
+_MOST_CONTENTS = 190
+
+
+def wmbus_sealed(data: bytes) -> None:
+    """Read the same from sealed contents as from open ones, or refuse them for the same reason."""
+    contents = data[1:_MOST_CONTENTS]
+    padded = b"\x2f\x2f" + contents + b"\x2f" * (-(len(contents) + 2) % BLOCK)
+    message = b"\x7a\x05\x00\x00\x00" + padded
+    match sum(contents) % 3:
+        case 0:
+            sealed = encode.chained(_SENDER, contents, KEY, access=5)
+        case 1:
+            sealed = encode.derived(_SENDER, contents, KEY, counter=77)
+        case _:
+            sealed = encode.extended(_SENDER, message, _SESSION, key=KEY)
+    assert _said(sealed) == _said(encode.extended(_SENDER, message, _SESSION, key=None))
+
+
+def _said(telegram: bytes) -> tuple[list[Record], str | None]:
+    try:
+        read = decode(telegram, KEY, formats=_FORMATS, framing="stripped")
+    except TelegramError as error:
+        return [], str(error)
+    _proper(read.records)
+    return read.records, read.note
+
+
 def wmbus_lines(data: bytes) -> None:
     """Answer any text with one JSON line for each line that is not blank."""
     lines = data.decode("latin-1").splitlines()
-    answers = [json.loads(answer) for answer in decode_lines(lines, KEY)]
+    answers = [msgspec.json.decode(answer) for answer in decode_lines(lines, KEY)]
     assert len(answers) == sum(bool(line.split()) for line in lines)
     assert all(("error" in answer) != ("records" in answer) for answer in answers)
 
@@ -171,6 +216,10 @@ def _answers(protocol: BatteryProtocol) -> list[bytes]:
     return [protocol.answer(request.frame, _PACK) or b"" for request in protocol.REQUESTS]
 
 
+_JBD = _answers(jbd)
+_DALY = _answers(daly)
+
+
 def battery(protocol: BatteryProtocol, data: bytes) -> None:
     """Find only frames that are in any fragments; name finite values of any data, or refuse them with a sentence."""
     assembler = protocol.assembler()
@@ -182,27 +231,25 @@ def battery(protocol: BatteryProtocol, data: bytes) -> None:
         assert frame.data in data
     for request in protocol.REQUESTS:
         announced = 2 * request.frame[5] if protocol is daly else len(data)
-        frames.append(Frame(request.frame[2], 0, data.ljust(announced, b"\0")[:announced]))
-        for frame in frames:
+        answer = Frame(request.frame[2], 0, data.ljust(announced, b"\0")[:announced])
+        for frame in (*frames, answer):
             refused = "."
             try:
                 named = protocol.measurements(request, frame) or {}
             except BatteryError as error:
                 refused, named = str(error), {}
             assert refused.endswith("."), refused
-            for name, value in named.items():
-                assert _NAME.fullmatch(name), name
-                assert not isinstance(value, float) or math.isfinite(value), name
+            assert all(map(_is_name, named)), named
+            assert all(math.isfinite(value) for value in named.values() if isinstance(value, float)), named
 
 
-def battery_guarded(protocol: BatteryProtocol, data: bytes) -> None:
+def battery_guarded(protocol: BatteryProtocol, answers: Sequence[bytes], data: bytes) -> None:
     """Reject an answer in which a byte is wrong, and read the whole one that comes when the request is repeated.
 
     A frame whose length is wrong has its checksum elsewhere, and is left out: one in 65536 of them is right.
     """
     if len(data) < 3:
         return
-    answers = _answers(protocol)
     good = answers[data[0] % len(answers)]
     first = 4 if protocol is jbd else 3
     at = first + data[1] % (len(good) - first)
@@ -219,7 +266,7 @@ def battery_guarded(protocol: BatteryProtocol, data: bytes) -> None:
 def jbd_lines(data: bytes) -> None:
     """Answer any text with JSON lines."""
     for answer in jbd.decode_lines(data.decode("latin-1").splitlines()):
-        json.loads(answer)
+        msgspec.json.decode(answer)
 
 
 class Target(NamedTuple):
@@ -232,37 +279,45 @@ class Target(NamedTuple):
 TARGETS: dict[str, Target] = {
     "wmbus": Target(wmbus, TELEGRAMS),
     "wmbus_guarded": Target(wmbus_guarded, (bytes(8),)),
+    "wmbus_sealed": Target(wmbus_sealed, [b"\0" + encode.records(_MIXED), b"\0" + encode.records(_STRANGE)]),
     "wmbus_lines": Target(wmbus_lines, [telegram.hex().encode() + b"\n" for telegram in TELEGRAMS]),
     "im871a": Target(dongle, [im871a.encode(message) for message in _KNOWN]),
     **{
-        f"{name}{suffix}": Target(partial(check, protocol), [*_answers(protocol), b"".join(_answers(protocol))])
-        for name, protocol in (("jbd", jbd), ("daly", daly))
-        for suffix, check in (("", battery), ("_guarded", battery_guarded))
+        f"{name}{suffix}": Target(check, [*answers, b"".join(answers)])
+        for name, protocol, answers in (("jbd", jbd, _JBD), ("daly", daly, _DALY))
+        for suffix, check in (
+            ("", partial(battery, protocol)),
+            ("_guarded", partial(battery_guarded, protocol, answers)),
+        )
     },
-    "jbd_lines": Target(jbd_lines, [answer.hex().encode() + b"\n" for answer in _answers(jbd)]),
+    "jbd_lines": Target(jbd_lines, [answer.hex().encode() + b"\n" for answer in _JBD]),
     "rtlwmbus": Target(rtl_line, (rtlwmbus.encode(rtlwmbus.Received("C1", True, "", 90, _PLAIN)).encode(),)),
 }
 
 
 def mutate(seeds: Sequence[bytes], chance: random.Random) -> bytes:
     """Return one input: noise, or a seed with a few bytes changed, cut out, repeated, or joined with another."""
-    if chance.random() < 0.1:
-        return chance.randbytes(chance.randrange(300))
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.randrange(5)):
-        at = chance.randrange(len(data) + 1)
-        match chance.randrange(5):
+
+    def below(limit: int) -> int:
+        return int(chance.random() * limit)
+
+    if below(10) == 0:
+        return chance.randbytes(below(300))
+    data = bytearray(seeds[below(len(seeds))])
+    for _ in range(below(5)):
+        at = below(len(data) + 1)
+        match below(5):
             case 0:
                 data[at : at + 1] = chance.randbytes(1)
             case 1 if at < len(data):
-                data[at] ^= 1 << chance.randrange(8)
+                data[at] ^= 1 << below(8)
             case 2:
-                del data[at : at + chance.randrange(4)]
+                del data[at : at + below(4)]
             case 3:
-                data[at:at] = chance.randbytes(chance.randrange(4))
+                data[at:at] = chance.randbytes(below(4))
             case _:
-                data[at:] = chance.choice(seeds)[at:]
-    if data and chance.random() < 0.5:
+                data[at:] = seeds[below(len(seeds))][at:]
+    if data and below(2):
         data[0] = (len(data) - 1) & 0xFF
     return bytes(data)
 
@@ -281,8 +336,11 @@ def main(name: str, count: int, seed: int = 0) -> None:
             print(f"{name}: input {n} of seed {seed}: {data.hex()}", file=sys.stderr)
             raise
     took = time.monotonic() - started
-    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"{name}: {count} inputs in {took:.1f} s, memory grew by {growth / 1024:.1f} MB, nothing amiss")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"{name}: {count} inputs in {took:.1f} s ({count / took:,.0f}/s), "
+        f"memory grew by {(peak - before) / 1024:.1f} MB to {peak / 1024:.1f} MB at most, nothing amiss"
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.protocols import daly
-from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack, Rejection, Request
+from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack, Rejection, Request, to_words
 
 PACK = Pack(
     name="DL-16S",
@@ -73,7 +73,7 @@ def test_a_whole_sample_is_named_as_that_of_any_make() -> None:
     ],
 )
 def test_a_fault_bit_has_its_name(register: int, bit: int, name: str) -> None:
-    registers = [word for (word,) in daly._WORD.iter_unpack(ANSWERS[0][3:-2])]
+    registers = list(to_words(ANSWERS[0][3:-2]))
     registers[0x3A:0x3E] = [0, 0, 0, 0]
     registers[register] = 1 << bit
     [frame] = fed(daly.encode_answer(registers))
@@ -83,7 +83,7 @@ def test_a_fault_bit_has_its_name(register: int, bit: int, name: str) -> None:
 
 
 def test_a_probe_that_is_not_there_has_no_value() -> None:
-    registers = [word for (word,) in daly._WORD.iter_unpack(ANSWERS[0][3:-2])]
+    registers = list(to_words(ANSWERS[0][3:-2]))
     registers[daly.PROBES] = daly.NO_PROBE
     [frame] = fed(daly.encode_answer(registers))
     assert isinstance(frame, Frame)
@@ -119,7 +119,7 @@ def test_a_refusal_is_an_error() -> None:
 
 
 def test_an_impossible_number_of_cells_is_an_error() -> None:
-    registers = [word for (word,) in daly._WORD.iter_unpack(ANSWERS[0][3:-2])]
+    registers = list(to_words(ANSWERS[0][3:-2]))
     registers[daly.CELL_COUNT] = 33
     [frame] = fed(daly.encode_answer(registers))
     assert isinstance(frame, Frame)

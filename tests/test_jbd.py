@@ -245,7 +245,8 @@ def test_any_bytes_give_only_frames_that_are_in_them_and_the_buffer_stays_small(
 @given(st.binary(max_size=300), st.lists(st.integers(1, 40), min_size=1))
 def test_frames_do_not_depend_on_the_cuts(noise: bytes, sizes: list[int]) -> None:
     stream = noise.replace(b"\xff\xaa", b"") + b"".join(ANSWERS) + bytes(300)
-    cuts, place = [], 0
+    cuts: list[bytes] = []
+    place = 0
     while place < len(stream):
         size = sizes[len(cuts) % len(sizes)]
         cuts.append(stream[place : place + size])

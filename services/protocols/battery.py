@@ -1,13 +1,18 @@
-"""What a battery protocol module must offer, so that one Bluetooth link and one simulator serve every make."""
+"""What a battery protocol module must offer, so that one Bluetooth link and one simulator serve every make.
+
+Here is also what the makes have in common: how frames are found in fragments, words, names of alarms and measurements.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from struct import pack, unpack
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Value = float | int | bool | str
 """A named measurement: volts, amperes, watts, ampere-hours, percent, °C, counts, states, texts."""
@@ -56,14 +61,82 @@ class Rejection(msgspec.Struct, frozen=True):
     frame: bytes
 
 
-class Assembler(Protocol):
-    """Puts notified fragments together; holds no more than one frame between two calls."""
+class Assembler(ABC):
+    """Finds frames in notified fragments by length and checksum, and starts again one byte later where there is none.
+
+    Holds no more than one frame between two calls. Bytes that cannot begin a frame are passed over in silence. A
+    rejected frame is reported once: what its own bytes might have begun is not reported again.
+    """
+
+    START: int
+    """The byte that every frame begins with."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._reported = 0
+        """How many bytes at the start of the buffer belong to a rejection that was reported."""
+
+    @abstractmethod
+    def size(self, beginning: bytearray) -> int:
+        """Return how many bytes a frame that begins so has at least, all of them once that is known; 0 if it is none."""
+
+    @abstractmethod
+    def read(self, frame: bytes) -> Frame | str:
+        """Read a frame of the right size; where it is none, return the reason as a sentence."""
+
+    def passed_over(self, beginning: bytearray) -> int:  # noqa: ARG002 - for protocols that can tell
+        """Return how many bytes of a beginning are not worth to wait for the rest of their frame."""
+        return 0
 
     def feed(self, fragment: bytes) -> list[Frame | Rejection]:
         """Return what the fragment completed, in order; never raises, whatever the bytes are."""
+        self._buffer += fragment
+        return self._take(ended=False)
+
+    def finish(self) -> list[Frame | Rejection]:
+        """Return what is left when no more fragments will come; an incomplete frame is a rejection."""
+        return self._take(ended=True)
 
     def clear(self) -> None:
         """Forget a frame that has begun, as before each request."""
+        self._buffer.clear()
+        self._reported = 0
+
+    def _take(self, *, ended: bool) -> list[Frame | Rejection]:
+        found: list[Frame | Rejection] = []
+        buffer = self._buffer
+        while True:
+            start = buffer.find(self.START)
+            if start:
+                self._drop(len(buffer) if start < 0 else start)
+            if not buffer:
+                return found
+            size = self.size(buffer)
+            if not size:
+                self._drop(1)
+                continue
+            if len(buffer) >= size:
+                read = self.read(bytes(buffer[:size]))
+            elif ended:
+                read = f"The frame is incomplete: {len(buffer)} of at least {size} bytes came."
+            elif passed := self.passed_over(buffer):
+                self._drop(passed)
+                continue
+            else:
+                return found
+            if isinstance(read, Frame):
+                found.append(read)
+                self._drop(size)
+                self._reported = 0
+                continue
+            if not self._reported:
+                found.append(Rejection(read, bytes(buffer[:size])))
+                self._reported = min(size, len(buffer))
+            self._drop(1)
+
+    def _drop(self, count: int) -> None:
+        del self._buffer[:count]
+        self._reported = max(0, self._reported - count)
 
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +196,46 @@ class BatteryProtocol(Protocol):
 def bluetooth_uuid(short: int) -> str:
     """Return a 16-bit UUID in its 128-bit form."""
     return f"{short:08x}{BLUETOOTH_BASE}"
+
+
+def to_words(data: bytes) -> tuple[int, ...]:
+    """Read words of 16 bits, high byte first; `data` has an even number of bytes."""
+    return unpack(f">{len(data) // 2}H", data)
+
+
+def from_words(words: Iterable[int]) -> bytes:
+    """Write words of 16 bits, high byte first."""
+    return b"".join(pack(">H", word) for word in words)
+
+
+def to_text(data: bytes) -> str:
+    """Read ASCII, which ends at a NUL where there is one; other bytes are shown by their number."""
+    return data.split(b"\0")[0].decode("ascii", "backslashreplace").strip()
+
+
+LIMITS: Final = (
+    "cell_overvoltage",
+    "cell_undervoltage",
+    "pack_overvoltage",
+    "pack_undervoltage",
+    "charge_overtemperature",
+    "charge_undertemperature",
+    "discharge_overtemperature",
+    "discharge_undertemperature",
+    "charge_overcurrent",
+    "discharge_overcurrent",
+)
+"""The limits that all makes watch, in the order in which they count their bits."""
+
+
+def bit_measurements(mask: int, names: Mapping[int, str]) -> dict[str, Value]:
+    """Say of each named bit whether it is set; bits are counted from 0."""
+    return {name: bool(mask >> bit & 1) for bit, name in names.items()}
+
+
+def probe_measurements(temperatures: Iterable[float | None]) -> dict[str, Value]:
+    """Name the temperatures (°C) of all probes, the first one 1; a probe that is not there keeps its number."""
+    return {f"probe_{probe}_temperature": value for probe, value in enumerate(temperatures, 1) if value is not None}
 
 
 def cell_measurements(voltages: Sequence[float]) -> dict[str, Value]:

@@ -12,23 +12,15 @@ An answer does not say which registers it holds; each request asks for a differe
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from services.protocols.battery import (
-    BatteryError,
-    Channel,
-    Frame,
-    Pack,
-    Rejection,
-    Request,
-    Value,
-    bluetooth_uuid,
-    cell_measurements,
-)
+from services.protocols import battery
+from services.protocols.battery import BatteryError, Channel, Frame, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from services.protocols.battery import Pack, Value
 
 ADDRESS: Final = 0xD2
 READ: Final = 0x03
@@ -62,16 +54,7 @@ ZERO_CURRENT: Final = 30000
 ZERO_TEMPERATURE: Final = 40
 
 _TWO_LEVELS = (
-    "cell_overvoltage",
-    "cell_undervoltage",
-    "pack_overvoltage",
-    "pack_undervoltage",
-    "charge_overtemperature",
-    "charge_undertemperature",
-    "discharge_overtemperature",
-    "discharge_undertemperature",
-    "charge_overcurrent",
-    "discharge_overcurrent",
+    *battery.LIMITS,
     "high_soc",
     "low_soc",
     "cell_difference",
@@ -106,9 +89,6 @@ FAULT_BITS: Final = {
 }
 """Bit of the four fault registers, counted from bit 0 of the first → name; the first level warns, the second acts."""
 
-_WORD = Struct(">H")
-_CHECK = Struct("<H")
-
 
 def _crc_table() -> tuple[int, ...]:
     table = []
@@ -131,21 +111,21 @@ def crc(data: bytes) -> int:
 
 
 def _sealed(body: bytes) -> bytes:
-    return body + _CHECK.pack(crc(body))
+    return body + crc(body).to_bytes(2, "little")
 
 
 def encode_request(register: int, count: int) -> bytes:
     """Return the frame that reads `count` registers; nothing in this module writes."""
-    return _sealed(bytes((ADDRESS, READ)) + _WORD.pack(register) + _WORD.pack(count))
+    return _sealed(bytes((ADDRESS, READ)) + battery.from_words((register, count)))
 
 
 def encode_answer(registers: Iterable[int]) -> bytes:
     """Return the frame with which a battery answers; at most 127 registers."""
-    data = b"".join(map(_WORD.pack, registers))
+    data = battery.from_words(registers)
     return _sealed(bytes((ADDRESS, READ, len(data))) + data)
 
 
-CHANNELS: Final = (Channel(bluetooth_uuid(0xFFF0), bluetooth_uuid(0xFFF1), bluetooth_uuid(0xFFF2)),)
+CHANNELS: Final = (Channel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),)
 
 _STATUS = Request("status", encode_request(0, STATUS_COUNT))
 _SETTINGS = Request("settings", encode_request(RATED_CHARGE, SETTINGS_COUNT), optional=True, once=True)
@@ -153,56 +133,26 @@ _VERSIONS = Request("versions", encode_request(VERSIONS, VERSIONS_COUNT), option
 REQUESTS: Final = (_STATUS, _SETTINGS, _VERSIONS)
 
 
-class Assembler:
-    """Finds answers in notified fragments by length and CRC, and starts again one byte later where there is none.
+class Assembler(battery.Assembler):
+    """Finds answers and refusals by length and CRC; never holds more than one frame (259 bytes) between two calls."""
 
-    Never holds more than one frame (260 bytes) between two calls.
-    """
+    START = ADDRESS
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._reported = 0
-        """How many bytes at the start of the buffer belong to a rejection that was reported."""
+    def size(self, beginning: bytearray) -> int:
+        """Return the bytes of an answer, which has whole registers, or of a refusal."""
+        if len(beginning) < 3:  # noqa: PLR2004 - address, function, length
+            return OVERHEAD
+        function, length = beginning[1:3]
+        if function == REFUSED:
+            return OVERHEAD
+        return OVERHEAD + length if function == READ and length % 2 == 0 else 0
 
-    def clear(self) -> None:
-        """Forget a frame that has begun."""
-        self._buffer.clear()
-        self._reported = 0
-
-    def feed(self, fragment: bytes) -> list[Frame | Rejection]:
-        """Return the frames and rejections that the fragment completed."""
-        found: list[Frame | Rejection] = []
-        buffer = self._buffer
-        buffer += fragment
-        while True:
-            start = buffer.find(ADDRESS)
-            if start:
-                self._drop(len(buffer) if start < 0 else start)
-            if len(buffer) < 3:  # noqa: PLR2004 - address, function, length
-                return found
-            if buffer[1] not in (READ, REFUSED) or (buffer[1] == READ and buffer[2] % 2):
-                self._drop(1)
-                continue
-            length = OVERHEAD + (buffer[2] if buffer[1] == READ else 0)
-            if len(buffer) < length:
-                return found
-            frame = bytes(buffer[:length])
-            said, right = _CHECK.unpack_from(frame, length - 2)[0], crc(frame[:-2])
-            if said == right:
-                status = frame[2] if frame[1] == REFUSED else 0
-                found.append(Frame(READ, status, frame[3:-2]))
-                self._drop(length)
-                self._reported = 0
-                continue
-            if not self._reported:
-                reason = f"The CRC is {said:04X}, but {right:04X} would be right for these {length} bytes."
-                found.append(Rejection(reason, frame))
-                self._reported = length
-            self._drop(1)
-
-    def _drop(self, count: int) -> None:
-        del self._buffer[:count]
-        self._reported = max(0, self._reported - count)
+    def read(self, frame: bytes) -> Frame | str:
+        """Verify the CRC."""
+        said, right = int.from_bytes(frame[-2:], "little"), crc(frame[:-2])
+        if said != right:
+            return f"The CRC is {said:04X}, but {right:04X} would be right for these {len(frame)} bytes."
+        return Frame(READ, frame[2] if frame[1] == REFUSED else 0, frame[3:-2])
 
 
 def assembler() -> Assembler:
@@ -228,13 +178,13 @@ def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
         "charge_fet_state": bool(registers[CHARGE_FET]),
         "discharge_fet_state": bool(registers[DISCHARGE_FET]),
     }
-    named |= {
-        f"probe_{probe}_temperature": raw - ZERO_TEMPERATURE
-        for probe, raw in enumerate(registers[PROBES : PROBES + probes], 1)
-        if raw != NO_PROBE
-    }
-    named |= {name: bool(faults >> bit & 1) for bit, name in FAULT_BITS.items()}
-    return named | cell_measurements([raw / 1000 for raw in registers[CELLS : CELLS + cells]])
+    temperatures = (None if raw == NO_PROBE else raw - ZERO_TEMPERATURE for raw in registers[PROBES : PROBES + probes])
+    return (
+        named
+        | battery.probe_measurements(temperatures)
+        | battery.bit_measurements(faults, FAULT_BITS)
+        | battery.cell_measurements([raw / 1000 for raw in registers[CELLS : CELLS + cells]])
+    )
 
 
 def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
@@ -244,18 +194,17 @@ def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
     """
     if frame.status:
         raise BatteryError(f"The battery refused to read its {request.name}: Modbus exception {frame.status}.")
-    if len(frame.data) != 2 * _WORD.unpack_from(request.frame, 4)[0]:
+    if len(frame.data) != 2 * int.from_bytes(request.frame[4:6], "big"):
         return None
-    registers = tuple(word for (word,) in _WORD.iter_unpack(frame.data))
+    registers = battery.to_words(frame.data)
     if request.name == _STATUS.name:
         return _status_measurements(registers)
     if request.name == _SETTINGS.name:
         return {"nominal_charge": registers[0] / 10}
-    software, hardware = (
-        text.split(b"\0")[0].decode("ascii", "backslashreplace").strip()
-        for text in (frame.data[:16], frame.data[16:32])
-    )
-    return {"software_version_text": software, "hardware_text": hardware}
+    return {
+        "software_version_text": battery.to_text(frame.data[:16]),
+        "hardware_text": battery.to_text(frame.data[16:32]),
+    }
 
 
 def _status_registers(pack: Pack) -> list[int]:
@@ -287,5 +236,5 @@ def answer(request: bytes, pack: Pack) -> bytes | None:
         return encode_answer([round(10 * pack.nominal_charge), *[0] * (SETTINGS_COUNT - 1)])
     if request == _VERSIONS.frame:
         text = b"SIM_1.0".ljust(16, b"\0") + pack.name.encode("ascii", "replace")[:16].ljust(48, b"\0")
-        return encode_answer(word for (word,) in _WORD.iter_unpack(text))
+        return encode_answer(battery.to_words(text))
     return None

@@ -17,20 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.protocols.battery import (
-    BatteryError,
-    Channel,
-    Frame,
-    Pack,
-    Rejection,
-    Request,
-    Value,
-    bluetooth_uuid,
-    cell_measurements,
-)
+from services.protocols import battery
+from services.protocols.battery import BatteryError, Channel, Frame, Rejection, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from services.protocols.battery import Pack, Value
 
 START: Final = 0xDD
 END: Final = 0x77
@@ -53,16 +46,7 @@ STATUS: Final = {
 """Statuses other than good (V11, page 3)."""
 
 PROTECTION: Final = (
-    "cell_overvoltage",
-    "cell_undervoltage",
-    "pack_overvoltage",
-    "pack_undervoltage",
-    "charge_overtemperature",
-    "charge_undertemperature",
-    "discharge_overtemperature",
-    "discharge_undertemperature",
-    "charge_overcurrent",
-    "discharge_overcurrent",
+    *battery.LIMITS,
     "short_circuit",
     "frontend_ic_error",
     "mosfet_software_lock",
@@ -71,7 +55,7 @@ PROTECTION: Final = (
 )
 """Protection bits from bit 0 (V4; 13 and 14 from V11)."""
 
-WARNING: Final = (*PROTECTION[:10], "cell_difference", "low_capacity")
+WARNING: Final = (*battery.LIMITS, "cell_difference", "low_capacity")
 """Alarm bits of the V11 extension from bit 0: the thresholds that come before the protection."""
 
 COUNTERS: Final = (
@@ -97,7 +81,6 @@ COARSE_UNITS: Final = 0x80
 
 _BASIC = Struct(">HhHHHHHHHBBBBB")
 _EXTENSION = Struct(">BHHH")
-_WORD = Struct(">H")
 _COUNTERS_SHORT = 22
 _COUNTERS_LONG = 24
 
@@ -187,21 +170,23 @@ def checksum(data: bytes) -> int:
     return -sum(data) & 0xFFFF
 
 
+def _framed(second: int, body: bytes) -> bytes:
+    return bytes((START, second)) + body + battery.from_words((checksum(body),)) + bytes((END,))
+
+
 def encode_request(command: int) -> bytes:
     """Return the frame that reads a register; nothing in this module writes."""
-    body = bytes((command, 0))
-    return bytes((START, READ)) + body + _WORD.pack(checksum(body)) + bytes((END,))
+    return _framed(READ, bytes((command, 0)))
 
 
 def encode_answer(command: int, data: bytes, status: int = 0) -> bytes:
     """Return the frame with which a battery answers; at most 255 bytes of data."""
-    body = bytes((status, len(data))) + data
-    return bytes((START, command)) + body + _WORD.pack(checksum(body)) + bytes((END,))
+    return _framed(command, bytes((status, len(data))) + data)
 
 
 CHANNELS: Final = (
-    Channel(bluetooth_uuid(0xFF00), bluetooth_uuid(0xFF01), bluetooth_uuid(0xFF02)),
-    Channel(bluetooth_uuid(0xFFF0), bluetooth_uuid(0xFFF1), bluetooth_uuid(0xFFF2)),
+    Channel(*map(battery.bluetooth_uuid, (0xFF00, 0xFF01, 0xFF02))),
+    Channel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),
     Channel(*(f"6e40000{digit}-b5a3-f393-e0a9-e50e24dcca9e" for digit in (1, 3, 2))),
 )
 """The usual module, the DH04 boards, and dongles that speak the Nordic UART service."""
@@ -214,97 +199,50 @@ REQUESTS: Final = (
 )
 
 
-def _defect(frame: bytes) -> str | None:
-    if frame[-1] != END:
-        return f"A frame of {len(frame)} bytes ends with {frame[-1]:02X} instead of 77."
-    said, right = _WORD.unpack_from(frame, len(frame) - 3)[0], checksum(frame[2:-3])
-    if said != right:
-        return f"The checksum is {said:04X}, but {right:04X} would be right for these bytes."
-    return None
-
-
 def _module_reply(fragment: bytes) -> ModuleReply | None:
     if len(fragment) < 5 or len(fragment) != fragment[3] + 5 or sum(fragment[2:-1]) & 0xFF != fragment[-1]:  # noqa: PLR2004
         return None
     return ModuleReply(fragment[2], 0, fragment[4:-1])
 
 
-class Assembler:
-    """Finds frames in notified fragments by length and checksum, and starts again one byte later where there is none.
+class Assembler(battery.Assembler):
+    """Finds frames by length and checksum; never holds more than one (262 bytes) between two calls.
 
-    Never holds more than one frame (262 bytes) between two calls. A beginning whose status no battery has does not make
-    a good frame behind it wait. Bytes that cannot begin a frame (the module's `AT`
-    texts, echoes of callback ids) are passed over in silence. A rejected frame is reported once: what its own bytes
-    might have begun is not reported again.
+    A beginning whose status no battery has does not make a good frame behind it wait.
     """
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._reported = 0
-        """How many bytes at the start of the buffer belong to a rejection that was reported."""
-
-    def clear(self) -> None:
-        """Forget a frame that has begun."""
-        self._buffer.clear()
-        self._reported = 0
+    START = START
 
     def feed(self, fragment: bytes) -> list[Frame | Rejection]:
-        """Return the frames and rejections that the fragment completed."""
+        """Return the frames and rejections that the fragment completed; a reply of the module is a fragment alone."""
         if fragment[:2] == b"\xff\xaa" and (reply := _module_reply(fragment)):
             return [reply]
-        self._buffer += fragment
-        return self._take(ended=False)
+        return super().feed(fragment)
 
-    def finish(self) -> list[Frame | Rejection]:
-        """Return what is left when no more fragments will come; an incomplete frame is a rejection."""
-        return self._take(ended=True)
+    def size(self, beginning: bytearray) -> int:
+        """Return the bytes of a frame; any byte 0xDD may begin one."""
+        return beginning[3] + OVERHEAD if len(beginning) > 3 else OVERHEAD  # noqa: PLR2004 - where the length stands
 
-    def _take(self, *, ended: bool) -> list[Frame | Rejection]:
-        found: list[Frame | Rejection] = []
-        buffer = self._buffer
-        while True:
-            start = buffer.find(START)
-            if start:
-                self._drop(len(buffer) if start < 0 else start)
-            if not buffer:
-                return found
-            length = buffer[3] + OVERHEAD if len(buffer) > 3 else OVERHEAD  # noqa: PLR2004 - where the length stands
-            if len(buffer) < length:
-                if not ended:
-                    behind = self._frame_behind_noise()
-                    if not behind:
-                        return found
-                    self._drop(behind)
-                    continue
-                defect: str | None = f"The frame is incomplete: {len(buffer)} of at least {length} bytes came."
-            else:
-                defect = _defect(bytes(buffer[:length]))
-            if defect is None:
-                found.append(Frame(buffer[1], buffer[2], bytes(buffer[4 : length - 3])))
-                self._drop(length)
-                self._reported = 0
-                continue
-            if not self._reported:
-                found.append(Rejection(defect, bytes(buffer[:length])))
-                self._reported = min(length, len(buffer))
-            self._drop(1)
+    def read(self, frame: bytes) -> Frame | str:
+        """Verify end and checksum."""
+        if frame[-1] != END:
+            return f"A frame of {len(frame)} bytes ends with {frame[-1]:02X} instead of 77."
+        said, right = int.from_bytes(frame[-3:-1], "big"), checksum(frame[2:-3])
+        if said != right:
+            return f"The checksum is {said:04X}, but {right:04X} would be right for these bytes."
+        return Frame(frame[1], frame[2], frame[4:-3])
 
-    def _frame_behind_noise(self) -> int:
+    def passed_over(self, beginning: bytearray) -> int:
         """Return where a whole frame begins behind an unfinished one that is none; 0 when it is worth to wait."""
-        buffer = self._buffer
-        if len(buffer) < 4 or buffer[1] in (READ, WRITE) or buffer[2] in (0, *STATUS):  # noqa: PLR2004
+        if len(beginning) < 4 or beginning[1] in (READ, WRITE) or beginning[2] in (0, *STATUS):  # noqa: PLR2004
             return 0
-        start = buffer.find(START, 1)
-        while 0 < start < len(buffer) - 3:
-            end = start + buffer[start + 3] + OVERHEAD
-            if end <= len(buffer) and _defect(bytes(buffer[start:end])) is None:
+        start = beginning.find(START, 1)
+        while 0 < start < len(beginning) - 3:
+            frame = bytes(beginning[start : start + beginning[start + 3] + OVERHEAD])
+            if len(frame) == frame[3] + OVERHEAD and isinstance(self.read(frame), Frame):
                 return start
-            start = buffer.find(START, start + 1)
+            start = beginning.find(START, start + 1)
         return 0
-
-    def _drop(self, count: int) -> None:
-        del self._buffer[:count]
-        self._reported = max(0, self._reported - count)
 
 
 def assembler() -> Assembler:
@@ -328,13 +266,13 @@ def _extension(data: bytes, units: int) -> Extension:
     if len(data) < _EXTENSION.size:
         return Extension()
     humidity, alarms, full, remaining = _EXTENSION.unpack_from(data)
-    balance = data[_EXTENSION.size : _EXTENSION.size + _WORD.size]
+    balance = data[_EXTENSION.size : _EXTENSION.size + 2]
     return Extension(
         humidity,
         alarms,
         full / units,
         remaining / units,
-        int.from_bytes(balance, "big") / 1000 if len(balance) == _WORD.size else None,
+        int.from_bytes(balance, "big") / 1000 if len(balance) > 1 else None,
     )
 
 
@@ -384,7 +322,7 @@ def basic_info(data: bytes) -> BasicInfo:
         heater=bool(fets & 8),
         cell_count=cells,
         probe_count=probes,
-        temperatures=tuple((raw - 2731) / 10 for (raw,) in _WORD.iter_unpack(data[_BASIC.size : end])),
+        temperatures=tuple((raw - 2731) / 10 for raw in battery.to_words(data[_BASIC.size : end])),
         extra=data[end:].hex(),
     )
 
@@ -393,7 +331,7 @@ def cell_voltages(data: bytes) -> CellVoltages:
     """Decode the data of a 0x04 answer; raises BatteryError unless they are one word for each of 1 to 32 cells."""
     if not data or len(data) % 2 or len(data) > 2 * MAXIMUM_CELLS:
         raise BatteryError(f"The cell voltages have {len(data)} bytes of data, not two for each of 1 to 32 cells.")
-    millivolts = [word for (word,) in _WORD.iter_unpack(data)]
+    millivolts = battery.to_words(data)
     lowest, highest = min(millivolts), max(millivolts)
     return CellVoltages(
         tuple(millivolt / 1000 for millivolt in millivolts),
@@ -405,14 +343,14 @@ def cell_voltages(data: bytes) -> CellVoltages:
 
 def hardware_name(data: bytes) -> HardwareName:
     """Decode the data of a 0x05 answer: ASCII, ended by a NUL where there is one."""
-    return HardwareName(data.split(b"\0")[0].decode("ascii", "backslashreplace").strip())
+    return HardwareName(battery.to_text(data))
 
 
 def error_counters(data: bytes) -> ErrorCounters:
     """Decode the data of a 0xAA answer; raises BatteryError unless they are 11 or 12 counters."""
     if len(data) not in (_COUNTERS_SHORT, _COUNTERS_LONG):
         raise BatteryError(f"The error counters have {len(data)} bytes of data, neither 22 nor 24.")
-    return ErrorCounters(dict(zip(COUNTERS, (word for (word,) in _WORD.iter_unpack(data)), strict=False)))
+    return ErrorCounters(dict(zip(COUNTERS, battery.to_words(data), strict=False)))
 
 
 Decoded = BasicInfo | CellVoltages | HardwareName | ErrorCounters
@@ -438,42 +376,35 @@ def refusal(frame: Frame) -> str | None:
     return None
 
 
+_MEASURED: Final = ("voltage", "current", "power", "soc", "remaining_charge", "nominal_charge", "cycles")
+_SWITCHED: Final = ("charge_fet", "discharge_fet", "current_limiter", "heater")
+_MEASURED_TOO: Final = ("humidity", "full_charge", "balance_current")
+"""Fields of the basic info and of its extension that are measurements and states as they are."""
+_ALARM_BITS: Final = {bit: f"{name}_alarm" for bit, name in enumerate(PROTECTION)}
+_WARNING_BITS: Final = {bit: f"{name}_warning" for bit, name in enumerate(WARNING)}
+
+
 def _basic_measurements(info: BasicInfo) -> dict[str, Value]:
-    named: dict[str, Value] = {
-        "voltage": info.voltage,
-        "current": info.current,
-        "power": info.power,
-        "soc": info.soc,
-        "remaining_charge": info.remaining_charge,
-        "nominal_charge": info.nominal_charge,
-        "cycles": info.cycles,
-        "charge_fet_state": info.charge_fet,
-        "discharge_fet_state": info.discharge_fet,
-        "current_limiter_state": info.current_limiter,
-        "heater_state": info.heater,
+    named: dict[str, Value] = {name: getattr(info, name) for name in _MEASURED}
+    named |= {f"{name}_state": getattr(info, name) for name in _SWITCHED}
+    named |= {
         "balancing_cells_count": len(info.balancing_cells),
         "protection_alarm": bool(info.protection_mask),
         "software_version_text": info.software_version,
     }
     if info.production_date:
         named["production_date_text"] = info.production_date.isoformat()
-    named |= {f"{name}_alarm": bool(info.protection_mask >> bit & 1) for bit, name in enumerate(PROTECTION)}
+    named |= battery.bit_measurements(info.protection_mask, _ALARM_BITS)
     named |= {
         f"cell_{cell}_balancing_state": cell in info.balancing_cells
         for cell in range(1, min(info.cell_count, MAXIMUM_CELLS) + 1)
     }
-    named |= {f"probe_{probe}_temperature": value for probe, value in enumerate(info.temperatures, 1)}
+    named |= battery.probe_measurements(info.temperatures)
     extension = info.extension
     if extension.alarm_mask is not None:
-        named |= {f"{name}_warning": bool(extension.alarm_mask >> bit & 1) for bit, name in enumerate(WARNING)}
-    for name, value in (
-        ("humidity", extension.humidity),
-        ("full_charge", extension.full_charge),
-        ("balance_current", extension.balance_current),
-    ):
-        if value is not None:
-            named[name] = value
-    return named
+        named |= battery.bit_measurements(extension.alarm_mask, _WARNING_BITS)
+    extra = {name: getattr(extension, name) for name in _MEASURED_TOO}
+    return named | {name: value for name, value in extra.items() if value is not None}
 
 
 def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
@@ -490,7 +421,7 @@ def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
         case BasicInfo():
             return _basic_measurements(decoded)
         case CellVoltages():
-            return cell_measurements(decoded.cell_voltages)
+            return battery.cell_measurements(decoded.cell_voltages)
         case HardwareName():
             return {"hardware_text": decoded.name}
         case ErrorCounters():
@@ -562,12 +493,12 @@ def encode_basic_info(pack: Pack) -> bytes:
         pack.charge_fet | pack.discharge_fet << 1,
         len(pack.cell_voltages),
         len(pack.probe_temperatures),
-    ) + b"".join(_WORD.pack(round(10 * celsius) + 2731) for celsius in pack.probe_temperatures)
+    ) + battery.from_words(round(10 * celsius) + 2731 for celsius in pack.probe_temperatures)
 
 
 def encode_cell_voltages(pack: Pack) -> bytes:
     """Return the data of a 0x04 answer for a pack."""
-    return b"".join(_WORD.pack(round(1000 * volts)) for volts in pack.cell_voltages)
+    return battery.from_words(round(1000 * volts) for volts in pack.cell_voltages)
 
 
 def answer(request: bytes, pack: Pack) -> bytes | None:

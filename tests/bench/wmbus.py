@@ -36,6 +36,17 @@ def telegrams(numbers: Sequence[str], count: int) -> list[bytes]:
     return frames
 
 
+def derived(number: str, count: int) -> list[bytes]:
+    """Telegrams of one meter in security mode 7, each with two keys of its own."""
+    sender, key = encode.address("KAM", number, 0x30, 2), key_of(number)
+    return [
+        encode.derived(
+            sender, encode.records(encode.omnipower(2 + n / 100, 0, 0.25, 0)), key, counter=n, access=n & 0xFF
+        )
+        for n in range(count)
+    ]
+
+
 def rate(configured: Sequence[str], frames: Sequence[bytes], expected: int) -> float:
     """Telegrams a second: the best of some runs, each with a new table of meters."""
     best = 0.0
@@ -79,12 +90,14 @@ def main() -> None:
     one_of_many = rate(NUMBERS, of_one, count)
     many = rate(NUMBERS, of_all, count)
     foreign = rate(NUMBERS, telegrams(FOREIGN, count), 0)
+    own_keys = rate(NUMBERS[:1], derived(NUMBERS[0], count), count)
     for name, figure in (
         ("plain AES-CTR and CRCs", plain),
         ("one meter configured, one sends", one),
         ("1000 meters configured, one sends", one_of_many),
         ("1000 meters configured, 1000 send", many),
         ("1000 meters configured, 1000 others send", foreign),
+        ("one meter in mode 7, new keys each time", own_keys),
     ):
         print(f"{name:42} {figure:10,.0f} telegrams/s {1e6 / figure:8.1f} µs")
     print(f"a telegram costs {plain / one:.1f} times the plain AES and CRCs")

@@ -51,10 +51,10 @@ class Formats:
 
     def __init__(self, learned: Mapping[str, Iterable[str]] | None = None) -> None:
         """Start with the known formats and with `learned`, as `to_dict` gave it; what is malformed is left out."""
-        self._formats: dict[int, tuple[tuple[bytes, ...], ...]] = {}
+        self._formats = dict(_KNOWN)
         self.revision = 0
         """Grows with each format learned: when to save."""
-        for text in (*KNOWN_FORMATS, *(text for texts in (learned or {}).values() for text in texts)):
+        for text in (text for texts in (learned or {}).values() for text in texts):
             try:
                 self.learn(bytes.fromhex(text))
             except ValueError:
@@ -78,7 +78,7 @@ class Formats:
         if not headers:
             return
         if len(self._formats) >= MOST_FORMATS and signature not in self._formats:
-            del self._formats[next(islice(self._formats, len(KNOWN_FORMATS), None))]
+            del self._formats[next(islice(self._formats, len(_KNOWN), None))]
         self._formats[signature] = (headers, *known)[:_ALIKE]
         self.revision += 1
 
@@ -121,6 +121,12 @@ def _split(format_: bytes) -> Iterable[bytes]:
                 raise TelegramError(Refusal.FORMAT, "A format of compact frames ends inside a header.") from None
         yield format_[at:end]
         at = end
+
+
+_KNOWN: Final[Mapping[int, tuple[tuple[bytes, ...], ...]]] = {
+    crc(format_): (tuple(_split(format_)),) for format_ in map(bytes.fromhex, KNOWN_FORMATS)
+}
+"""By signature, as `Formats` keeps them."""
 
 
 def _rebuilt(headers: tuple[bytes, ...], content: bytes) -> bytes | None:

@@ -17,6 +17,7 @@ INTEGERS: Final = frozenset((1, 2, 3, 4, 6, 7))
 SIZES: Final = (0, 1, 2, 3, 4, 4, 6, 8, 0, 1, 2, 3, 4, None, 6, None)
 """Bytes of data for each data type; None: variable length, and the special functions."""
 _INTEGER: Final = 0x4
+_BCD: Final = 0xC
 _FLOAT: Final = 0x5
 _DECIMAL: Final = frozenset((0x9, 0xA, 0xB, 0xC, 0xE))
 _DECIMALS: Final = 6
@@ -108,6 +109,7 @@ def _text(data: bytes) -> Value:
 
 
 _EVERY_YEAR: Final = 127
+_LAST_YEAR: Final = 99
 _LATEST_OF_2000S: Final = 80
 
 
@@ -120,6 +122,8 @@ def _day(low: int, high: int, century: int = 0) -> str | None:
     every_year = year == _EVERY_YEAR
     if every_year:
         full_year = 2000
+    elif year > _LAST_YEAR:
+        return None
     elif century:
         full_year = 1900 + 100 * century + year
     else:
@@ -198,6 +202,8 @@ def converter(kind: int, size: int, content: Content, factor: Fraction, offset: 
 _TEXT_LENGTHS: Final = range(0xC0)
 _POSITIVE_DECIMAL: Final = range(0xC0, 0xCA)
 _NEGATIVE_DECIMAL: Final = range(0xD0, 0xDA)
+_MINUS: Final = b"\xf0"
+"""In front of decimals, which are sent last byte first."""
 _BINARY: Final = range(0xE0, 0xF0)
 _LONG_BINARY: Final = {**{code: 4 * (code - 0xEC) for code in range(0xF0, 0xF5)}, 0xF5: 48, 0xF6: 64}
 
@@ -214,7 +220,6 @@ def variable_size(length: int) -> int | None:
 
 def variable(content: Content, factor: Fraction, offset: Fraction) -> Convert:
     """Choose how data whose first byte is the LVAR becomes a value of the given content."""
-    scale = _scaled(factor, offset)
 
     def convert(data: bytes) -> Value:
         length, body = data[0], data[1:]
@@ -226,10 +231,8 @@ def variable(content: Content, factor: Fraction, offset: Fraction) -> Convert:
             return converter(_INTEGER, len(body), content, factor, offset)(body)
         if length in _BINARY or length in _LONG_BINARY:
             return pattern(body)
-        number = _decimal(body)
-        if number is None:
-            return None
-        return scale(number if length in _POSITIVE_DECIMAL else -number)
+        digits = body if length in _POSITIVE_DECIMAL else body + _MINUS
+        return converter(_BCD, len(digits), content, factor, offset)(digits)
 
     return convert
 

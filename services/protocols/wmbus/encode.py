@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from services.protocols.wmbus.crc import crc
-from services.protocols.wmbus.security import BLOCK, Schedule, chained_encrypt, cmac, counter_mode, derive, schedule
+from services.protocols.wmbus.security import BLOCK, chained_encrypt, cmac, counter_mode, derive, encrypting
 
 FIRST_BLOCK: Final = 10
 _SECOND_BLOCK: Final = 126
@@ -101,7 +101,7 @@ def chained(
     """Return a telegram in mode 5; with a `meter` of its own (behind a radio adapter) `ci` is of a long header."""
     plain = _padded(contents)
     start = (meter or sender) + bytes((access,)) * 8
-    sealed = chained_encrypt(schedule(key), start, plain)
+    sealed = chained_encrypt(encrypting(key), start, plain)
     configuration = 5 << 8 | len(plain) // BLOCK << 4
     identity = b"" if meter is None else meter[2:6] + meter[:2] + meter[6:]
     header = bytes((ci,)) + identity + bytes((access, status)) + configuration.to_bytes(2, "little")
@@ -115,7 +115,7 @@ def derived(sender: bytes, contents: bytes, key: bytes, *, counter: int, access:
     encryption, authentication = derive(key, number, sender[2:6])
     configuration = 7 << 8 | len(plain) // BLOCK << 4
     message = bytes((_SHORT, access, status)) + configuration.to_bytes(2, "little") + b"\x10"
-    message += chained_encrypt(Schedule(encryption), bytes(BLOCK), plain)
+    message += chained_encrypt(encrypting(encryption), bytes(BLOCK), plain)
     control = b"\x25"
     code = cmac(authentication, control + number + message)[:8]
     layer = (0x2C00).to_bytes(2, "little") + control + number + code

@@ -88,7 +88,8 @@ def _interpret(vib: bytes) -> _Vib:
         end = 2 + vib[1]
         text = vib[2:end][::-1].decode("latin-1").strip()
         slug = _slug(text)
-        meaning, at = Meaning(f"custom_{slug}" if slug else "custom", "value", text), end
+        unit = text if text.isprintable() else ""
+        meaning, at = Meaning(f"custom_{slug}" if slug else "custom", "value", unit), end
     elif first == _MANUFACTURER_VIF | EXTENDED:
         meaning, at = Meaning(_manufacturer(vib[1:]), "value"), len(vib)
     else:
@@ -131,6 +132,8 @@ def _interpret(vib: bytes) -> _Vib:
         offset += qualifier.offset
         if qualifier.becomes is not None:
             becomes = qualifier.becomes
+        if qualifier.content is not None and meaning.content == "number":
+            meaning = meaning._replace(content=qualifier.content)
     if becomes is not None:
         if meaning.name != becomes.name:
             words.append(meaning.name)

@@ -197,14 +197,15 @@ _CODE_LENGTHS: Final = {3: 2, 4: 4, 5: 8, 6: 12, 7: 16}
 """Bytes of the code by authentication type (OMS volume 2, table 19)."""
 
 
+def _short_authentication() -> TelegramError:
+    return TelegramError(Refusal.FRAME, "The telegram ends inside its authentication layer.")
+
+
 def authentication(telegram: bytes, at: int) -> Authentication:
     """Read the authentication and fragmentation layer (EN 13757-7, 6) whose CI stands at byte `at`."""
-    short = TelegramError(Refusal.FRAME, "The telegram ends inside its authentication layer.")
-    if len(telegram) < at + 4:
-        raise short
-    end = at + 2 + telegram[at + 1]
-    if len(telegram) < end or end < at + 4:
-        raise short
+    end = at + 2 + telegram[at + 1] if len(telegram) >= at + 4 else at
+    if not at + 4 <= end <= len(telegram):
+        raise _short_authentication()
     flags = int.from_bytes(telegram[at + 2 : at + 4], "little")
     if flags & _MORE_FRAGMENTS or flags & _FRAGMENT > 1:
         sentence = f"This is fragment {flags & _FRAGMENT} of a longer message; fragments are not put together."
@@ -217,7 +218,7 @@ def authentication(telegram: bytes, at: int) -> Authentication:
             return b""
         place += size
         if place > end:
-            raise short
+            raise _short_authentication()
         return telegram[place - size : place]
 
     control = take(0x2000, 1)

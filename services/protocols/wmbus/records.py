@@ -67,7 +67,8 @@ class Layout(NamedTuple):
     mask: int
     headers: int
     parts: tuple[_Part, ...]
-    profiled: bool
+    profiles: tuple[_Part, ...]
+    """Compact profiles, in the order of their headers, because what they add must not depend on that of the telegram."""
     profile: Profile | None
     format: bytes
     """All headers one after the other, as the format signature of compact frames counts them."""
@@ -150,7 +151,9 @@ def _walk(data: bytes, profile: Profile | None) -> Layout:
         mask=bits,
         headers=bits & int.from_bytes(data, "big"),
         parts=tuple(_distinguished(parts)),
-        profiled=any(part.definition.profile is not None for part in parts),
+        profiles=tuple(
+            sorted((part for part in parts if part.definition.profile is not None), key=lambda p: p.definition.header)
+        ),
         profile=profile,
         format=joined,
         signature=crc(joined),
@@ -206,11 +209,10 @@ def layout_of(data: bytes, profile: Profile | None = None) -> Layout:
 def read(data: bytes, layout: Layout) -> list[Record]:
     """Return the values of records that have this layout."""
     records = [_record(definition, definition.convert(data[start:end])) for definition, start, end in layout.parts]
-    if layout.profiled:
+    if layout.profiles:
         names = {record.name for record in records}
-        for part in layout.parts:
-            if part.definition.profile is not None:
-                records += [_unlike(record, names) for record in _history(data, part, layout)]
+        for part in layout.profiles:
+            records += [_unlike(record, names) for record in _history(data, part, layout)]
     if layout.manufacturer_data < len(data):
         own = pattern(data[layout.manufacturer_data :])
         records.append(Record("manufacturer_data", "text", "", own, "instantaneous", 0, 0, 0))
@@ -276,11 +278,12 @@ def _history(data: bytes, part: _Part, layout: Layout) -> Iterator[Record]:
     counted = mode in (_INCREMENT, _DECREMENT) and kind in INTEGERS
     for n, at in enumerate(range(_PROFILE_START, len(content) - size + 1, size), start=1):
         definition = _element(own, own.profile, own.storage + n, kind, layout.profile)
-        change = _change(definition, content[at : at + size], counted=counted)
+        element = content[at : at + size]
         if mode == _ABSOLUTE:
-            total = change
-        elif isinstance(total, int | float) and isinstance(change, int | float):
-            total = round(total + sign * change, 9)
+            total = definition.convert(element)
+        elif isinstance(total, int | float):
+            change = _change(definition, element, counted=counted)
+            total = round(total + sign * change, 9) if isinstance(change, int | float) else None
         else:
             total = None
         yield _record(definition, total)

@@ -16,25 +16,41 @@ KEYS_KEPT: Final = 4096
 _COUNTERS: Final = tuple(bytes((count,)) for count in range(256))
 
 
-class _Blocks(Protocol):
-    def update(self, data: bytes) -> bytes: ...
+_SINGLE: Final = modes.ECB()  # noqa: S305 - single blocks; the modes are built here
+
+
+class Blocks(Protocol):
+    """Encrypts or decrypts whole blocks, each for itself."""
+
+    def update(self, data: bytes) -> bytes:
+        """Return as many bytes as are given."""
+
+
+def encrypting(key: bytes) -> Blocks:
+    """Expand `key`, 16 bytes, to encrypt blocks."""
+    return Cipher(algorithms.AES(key), _SINGLE).encryptor()
+
+
+def decrypting(key: bytes) -> Blocks:
+    """Expand `key`, 16 bytes, to decrypt blocks."""
+    return Cipher(algorithms.AES(key), _SINGLE).decryptor()
 
 
 class Schedule:
     """One expanded AES-128 key; each direction is made when it is first needed."""
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - single blocks; the modes are built here
+        self._key = key
 
     @cached_property
-    def forwards(self) -> _Blocks:
-        """Encrypts whole blocks."""
-        return self._cipher.encryptor()
+    def forwards(self) -> Blocks:
+        """Encrypts blocks."""
+        return encrypting(self._key)
 
     @cached_property
-    def backwards(self) -> _Blocks:
-        """Decrypts whole blocks."""
-        return self._cipher.decryptor()
+    def backwards(self) -> Blocks:
+        """Decrypts blocks."""
+        return decrypting(self._key)
 
     @cached_property
     def subkey(self) -> int:
@@ -61,16 +77,16 @@ def counter_mode(key: bytes, start: bytes, data: bytes) -> bytes:
     return _xor(stream[: len(data)], data)
 
 
-def chained_decrypt(key: Schedule, start: bytes, data: bytes) -> bytes:
-    """Decrypt whole blocks of AES-CBC from the initialisation vector `start`."""
-    return _xor(key.backwards.update(data), (start + data)[: len(data)])
+def chained_decrypt(key: Blocks, start: bytes, data: bytes) -> bytes:
+    """Decrypt whole blocks of AES-CBC, with a key that decrypts, from the initialisation vector `start`."""
+    return _xor(key.update(data), (start + data)[: len(data)])
 
 
-def chained_encrypt(key: Schedule, start: bytes, data: bytes) -> bytes:
-    """Encrypt whole blocks with AES-CBC from the initialisation vector `start`."""
+def chained_encrypt(key: Blocks, start: bytes, data: bytes) -> bytes:
+    """Encrypt whole blocks with AES-CBC, with a key that encrypts, from the initialisation vector `start`."""
     blocks = [start]
     for at in range(0, len(data), BLOCK):
-        blocks.append(key.forwards.update(_xor(data[at : at + BLOCK], blocks[-1])))
+        blocks.append(key.update(_xor(data[at : at + BLOCK], blocks[-1])))
     return b"".join(blocks[1:])
 
 

@@ -268,7 +268,8 @@ def decode(
     if transport.mode:
         security = f"TPL-{transport.mode}"
     plain = opened(transport, layer, message, key)
-    records, note = _contents(transport, plain, formats if formats is not None else _KNOWN)
+    whole = plain.decrypted or (extended is not None and extended.session is not None)
+    records, note = _contents(transport, plain, formats if formats is not None else _KNOWN, whole=whole)
     proprietary = plain.doubtful and note is not None
     return _telegram(
         diehl_order(transport.meter) if proprietary else transport.meter,
@@ -333,8 +334,11 @@ def _unread(message: bytes) -> str:
     raise TelegramError(Refusal.UNSUPPORTED, f"CI {ci:02X} is no contents that a meter sends.")
 
 
-def _contents(transport: Transport, plain: Opened, formats: Formats) -> tuple[list[Record], str | None]:
-    """Read the contents of the transport layer: records, and a note where there are none."""
+def _contents(transport: Transport, plain: Opened, formats: Formats, *, whole: bool) -> tuple[list[Record], str | None]:
+    """Read the contents of the transport layer: records, and a note where there are none.
+
+    `whole`: the layers below have shown that no block CRC is left at the end.
+    """
     contents, meter = plain.contents, transport.meter
     match transport.kind:
         case "nothing":
@@ -363,7 +367,7 @@ def _contents(transport: Transport, plain: Opened, formats: Formats) -> tuple[li
     ):
         return [], _OWN_SECURITY.format(transport.mode)
     if layout.trouble is not None:
-        if layout.rest <= _CRC and not plain.decrypted:
+        if layout.rest <= _CRC and not whole:
             sentence = f"{layout.trouble} Or a block CRC of format B ends the frame, and does not match."
             raise TelegramError(Refusal.CHECKSUM, sentence)
         return records, f"The last {layout.rest} bytes are not read. {layout.trouble}"

@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 
 from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.link import Address, Authentication, address
-from services.protocols.wmbus.security import BLOCK, Schedule, chained_decrypt, cmac, derive, schedule
+from services.protocols.wmbus.security import BLOCK, chained_decrypt, cmac, decrypting, derive, schedule
 
 FILL: Final = b"\x2f\x2f"
 
@@ -50,6 +50,8 @@ _STATUS: Final = tuple(
 _UNENCRYPTED: Final = 0
 _CHAINED: Final = 5
 _DERIVED: Final = 7
+_DERIVATION: Final = 1
+"""KDF-A, from the message counter; 0 uses the meter's key itself."""
 _EXTENDED_CONFIGURATION: Final = (7, 13)
 _LARGEST_MODE: Final = 15
 """Beyond it the configuration field is the manufacturer's own."""
@@ -133,7 +135,7 @@ def _chained(transport: Transport, key: bytes | None) -> Opened:
     if key is not None:
         size = _sealed_size(transport)
         start = transport.meter.raw + bytes((transport.access or 0,)) * 8
-        plain = chained_decrypt(schedule(key), start, contents[:size]) + contents[size:]
+        plain = chained_decrypt(schedule(key).backwards, start, contents[:size]) + contents[size:]
         if size and plain.startswith(FILL):
             return Opened(plain, decrypted=True)
     if contents.startswith(FILL):
@@ -151,23 +153,24 @@ def _derived(transport: Transport, layer: Authentication | None, message: bytes,
             return Opened(contents)
         raise no_key(None, "")
     if not transport.derivation:
-        authenticating, cipher = key, schedule(key)
+        encryption = authentication = key
+    elif transport.derivation != _DERIVATION:
+        raise TelegramError(Refusal.UNSUPPORTED, f"Key derivation {transport.derivation} of mode 7 is not supported.")
     elif layer is None or layer.counter is None:
         raise TelegramError(
             Refusal.UNSUPPORTED, "Mode 7 derives its keys from a message counter; this telegram has none."
         )
     else:
-        encryption, authenticating = derive(key, layer.counter, transport.meter.raw[2:6])
-        cipher = Schedule(encryption)
+        encryption, authentication = derive(key, layer.counter, transport.meter.raw[2:6])
     if layer is None or not layer.code:
         raise TelegramError(
             Refusal.MAC, "Mode 7 without an authentication code: anybody could have changed the message."
         )
-    if cmac(authenticating, layer.covered + message)[: len(layer.code)] != layer.code:
+    if cmac(authentication, layer.covered + message)[: len(layer.code)] != layer.code:
         sentence = "The message authentication code does not match: another key, or a message that was changed."
         raise TelegramError(Refusal.MAC, sentence)
     size = _sealed_size(transport)
-    plain = chained_decrypt(cipher, bytes(BLOCK), contents[:size]) + contents[size:]
+    plain = chained_decrypt(decrypting(encryption), bytes(BLOCK), contents[:size]) + contents[size:]
     if size and not plain.startswith(FILL):
         raise no_key(key, "the decrypted contents do not start with 2F2F")
     return Opened(plain, decrypted=True, authenticated=True)

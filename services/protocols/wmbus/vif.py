@@ -217,6 +217,8 @@ class Qualifier(NamedTuple):
     factor: Fraction = Fraction(1)
     offset: Fraction = Fraction(0)
     """Added to the value, in code units."""
+    content: Content | None = None
+    """How the data of a number is presented instead."""
 
 
 def _limits() -> dict[int, Qualifier]:
@@ -308,7 +310,7 @@ QUALIFIERS_FC: Final[dict[int, Qualifier]] = {
     0x0B: Qualifier(before="quadrant_4"),
     0x0C: Qualifier(before="import_less_export"),
     0x10: Qualifier(before="absolute"),
-    0x11: Qualifier(before="unsigned"),
-    0x12: Qualifier(before="flags"),
+    0x11: Qualifier(content="unsigned"),
+    0x12: Qualifier(content="flags"),
 }
 """Combinable codes after VIFE FC (EN 13757-3, table 16)."""
