@@ -9,6 +9,7 @@ import hmac
 import os
 import re
 import secrets
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -123,7 +124,7 @@ class Broker:
 
     def subscribe_line(self, pattern: str = "home/#") -> str:
         """Return a line that shows what the broker carries, to be pasted into a shell."""
-        return f"XDG_CONFIG_HOME={self.operator} mosquitto_sub -v -t '{pattern}'"
+        return f"XDG_CONFIG_HOME={shlex.quote(str(self.operator))} mosquitto_sub -v -t {shlex.quote(pattern)}"
 
 
 def users(registry: Registry) -> Iterator[str]:

@@ -227,9 +227,9 @@ class Bus:
         self._on_pre_connect(_client, _data)
         was, self.online = self.online, False
         if was:
-            said = str(code).lower()
+            said = str(code).lower().replace("unspecified error", "the connection was lost")  # paho's word for it
             if getattr(code, "is_failure", False):
-                self._complain(f"the connection to the broker is gone: {said}; trying on")
+                self._complain(f"the broker at {self.broker.host}:{self.port} is gone: {said}; trying on")
             self._post(Disconnected(said))
 
     def _complain(self, sentence: str) -> None:

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     from bootstrap_lib.catalog import NoService  # noqa: PLC0415 (as late as it can be)
-    from bootstrap_lib.document import DocumentError  # noqa: PLC0415
+    from bootstrap_lib.document import DocumentError, reason  # noqa: PLC0415
     from bootstrap_lib.secrets import SecretError  # noqa: PLC0415
     from bootstrap_lib.service import StartError  # noqa: PLC0415
 
@@ -67,6 +67,10 @@ def _run(parsed: argparse.Namespace) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        advice = ": run this with sudo" if isinstance(error, PermissionError) and os.geteuid() else ""
+        print(f"constellation {parsed.verb}: {reason(error)}{advice}", file=sys.stderr)
+        return os.EX_IOERR
     except KeyboardInterrupt:
         return 130
 

@@ -4,6 +4,7 @@ It is the user `operator` at the broker; its password lies beside the others as 
 """
 
 import contextlib
+import logging
 import os
 import queue
 import time
@@ -21,6 +22,11 @@ from bootstrap_lib.service import StartError
 PATIENCE = 5.0
 """Seconds to wait for the broker."""
 
+ADVICE = "; `constellation doctor` looks for the cause"
+"""What to do where there is no broker."""
+
+log = logging.getLogger(Bus.__module__)
+
 
 class Client:
     """Context in which there is a connection; StartError says why there is none."""
@@ -29,21 +35,25 @@ class Client:
         """Prepare it; the connection is made on entering."""
         self.registry = registry
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._patterns: dict[str, None] = {}
         name = f"operator_{os.getpid()}"
         self._bus = Bus(registry.broker, "operator", self._events.put, session_expiry=0, client_id=name)
 
     def __enter__(self) -> Self:
         """Connect."""
+        log.disabled = True  # until there is a connection, what it has to say is in the error
         try:
             self._bus.start()
+            deadline = time.monotonic() + PATIENCE
+            while not isinstance(self._next(deadline), Connected):
+                if time.monotonic() >= deadline:
+                    self._bus.stop(0.1)
+                    silent = f"the broker at {self.registry.broker.host}:{self._bus.port} does not answer"
+                    raise StartError((self._bus.trouble or silent).removesuffix("; trying on") + ADVICE)
         except OSError as error:
             raise StartError(str(error)) from None
-        deadline = time.monotonic() + PATIENCE
-        while not isinstance(self._next(deadline), Connected):
-            if time.monotonic() >= deadline:
-                self._bus.stop(0.1)
-                broker = self.registry.broker
-                raise StartError(self._bus.trouble or f"the broker at {broker.host}:{self._bus.port} does not answer")
+        finally:
+            log.disabled = False
         return self
 
     def __exit__(
@@ -54,13 +64,24 @@ class Client:
 
     def _next(self, deadline: float) -> Event | None:
         try:
-            return self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return None
+        if isinstance(event, Connected):  # again, perhaps: the broker has forgotten us
+            for pattern in self._patterns:
+                self._bus.subscribe(pattern, qos=1)
+        return event
 
     def subscribe(self, pattern: str) -> None:
-        """Listen to topics below the root."""
-        self._bus.subscribe(f"{self.registry.root}/{pattern}", qos=1)
+        """Listen to topics below the root, also after a lost connection; StartError where MQTT has no such pattern."""
+        pattern = f"{self.registry.root}/{pattern}"
+        try:
+            self._bus.subscribe(pattern, qos=1)
+        except ValueError:
+            raise StartError(
+                f"'{pattern}' is no pattern of MQTT: + stands for a level, # for the rest of them"
+            ) from None
+        self._patterns[pattern] = None
 
     def messages(self, seconds: float) -> Iterator[Message]:
         """Messages as they come, for that long."""
@@ -76,12 +97,13 @@ class Client:
         self.subscribe(pattern)
         found: dict[str, bytes] = {}
         deadline = time.monotonic() + quiet
-        while (event := self._next(deadline)) is not None:
+        while pattern not in found and (event := self._next(deadline)) is not None:
             if isinstance(event, Message) and event.retained:
                 self._bus.acknowledge(event)
                 found[event.topic.removeprefix(f"{self.registry.root}/")] = event.payload
                 deadline = time.monotonic() + quiet
         self._bus.unsubscribe(f"{self.registry.root}/{pattern}")
+        self._patterns.pop(f"{self.registry.root}/{pattern}")
         return found
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -100,6 +122,9 @@ class Client:
 
         `progress` is called with what a service tells of a long work before it answers.
         """
+        status = f"service/{instance}/status"
+        if self.retained(status).get(status) != b"online":
+            raise StartError(f"{instance} does not run, or has no connection to the broker: see `constellation status`")
         identity = f"operator-{os.getpid()}-{time.monotonic_ns()}"
         self.subscribe(f"service/{instance}/response/{verb}")
         request = as_json((arguments or {}) | {"id": identity})
@@ -122,5 +147,5 @@ def load_json(payload: bytes) -> Any:
     """JSON of a payload, or None where it is none."""
     try:
         return msgspec.json.decode(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

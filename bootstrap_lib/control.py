@@ -16,8 +16,8 @@ from bootstrap_lib.reading import as_json
 
 log = logging.getLogger(__name__)
 
-LONGEST = 65536
-"""Bytes of the longest request that is read."""
+LONGEST = 1 << 20
+"""Bytes of the longest request that is read: what the broker takes at most (systemd/mosquitto); a thousand meters are an eighth."""
 
 
 class RequestError(ValueError):

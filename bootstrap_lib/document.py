@@ -68,6 +68,10 @@ for _tag, (_pattern, _first) in _TYPES.items():
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern.pattern})$"), list(_first))
 
 
+DEEPEST: Final = 32
+"""Levels of a file: an anchor that holds itself has no end."""
+
+
 class Document:
     """The merged content of one or more YAML files, with the place of every key."""
 
@@ -88,8 +92,15 @@ class Document:
             line = mark.line + 1 if mark else 1
             said = " ".join(part for part in (error.context, error.problem) if part)
             raise DocumentError([Problem(str(path), line, "", f"not valid YAML: {said}")]) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DocumentError([Problem(str(path), 1, "", f"cannot be read: {reason(error)}")]) from None
+        except FileNotFoundError:
+            raise DocumentError(
+                [Problem(str(path), 1, "", "there is no such file: put it there, or name another with --config")]
+            ) from None
+        except UnicodeDecodeError as error:
+            raise DocumentError([Problem(str(path), 1, "", f"no text in UTF-8 (byte {error.start + 1})")]) from None
+        except (OSError, yaml.YAMLError) as error:
+            said = (isinstance(error, OSError) and error.strerror) or reason(error)
+            raise DocumentError([Problem(str(path), 1, "", f"cannot be read: {said}")]) from None
         if node is None:
             return
         if not isinstance(node, yaml.MappingNode):
@@ -97,6 +108,11 @@ class Document:
         self._merge(self.content, self._construct(node, (), str(path)))
 
     def _construct(self, node: yaml.Node, path: KeyPath, file: str) -> Any:
+        if len(path) > DEEPEST:
+            line = node.start_mark.line + 1
+            raise DocumentError(
+                [Problem(file, line, dotted(path[:2]), f"more than {DEEPEST} levels deep: make it flat")]
+            )
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             for key_node, value_node in node.value:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bootstrap_lib.document import reason
+
 SHIPPED: Final = next(
     folder
     for folder in (Path(__file__).parent / "share" / "systemd", Path(__file__).parents[1] / "systemd")
@@ -61,8 +63,8 @@ class Installation:
             same = False
         if same:
             return
-        self._note(path, f"written {target}")
         if self.dry_run:
+            self._note(path, f"written {target}")
             return
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,15 +81,15 @@ class Installation:
             beside.replace(target)
         except (OSError, LookupError) as error:
             raise InstallError(
-                f"{target} cannot be written ({error}): run this as root, for example with sudo"
+                f"{target} cannot be written ({reason(error)}): run this as root, for example with sudo"
             ) from None
+        self._note(path, f"written {target}")
 
     def link(self, path: str | Path, destination: str | Path) -> None:
         """Make a symbolic link as `systemctl enable` does."""
         target = self.path(path)
         if target.is_symlink() and target.readlink() == Path(destination):
             return
-        self._note(path, f"enabled {Path(path).name}")
         if not self.dry_run:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,17 +97,18 @@ class Installation:
                 target.symlink_to(destination)
             except OSError as error:
                 raise InstallError(
-                    f"{target} cannot be made ({error}): run this as root, for example with sudo"
+                    f"{target} cannot be made ({reason(error)}): run this as root, for example with sudo"
                 ) from None
+        self._note(path, f"enabled {Path(path).name}")
 
     def remove(self, path: str | Path, sentence: str) -> None:
         """Remove a file or a link, and the folder that it leaves empty if it is one of drop-ins."""
         target = self.path(path)
-        self._note(path, sentence)
         if not self.dry_run:
             target.unlink()
             if target.parent.name.endswith(".d") and not any(target.parent.iterdir()):
                 target.parent.rmdir()
+        self._note(path, sentence)
 
     def run(self, *command: str) -> None:
         """Run a command of the live system; InstallError with what it said."""

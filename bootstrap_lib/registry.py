@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
 from bootstrap_lib.duration import Duration
-from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity, quantity_of
+from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -33,6 +33,11 @@ MACHINE_FILE: Final = "topics.machine.yaml"
 
 WORD: Final = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 """What each level of a topic and each instance's name must look like."""
+
+MOST_NAMES: Final = 1000
+"""Topics that one line may make."""
+
+_BRACES: Final = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 T = TypeVar("T")
 OptionsT_co = TypeVar("OptionsT_co", covariant=True)
@@ -236,6 +241,9 @@ class Registry:
             if line is None:
                 continue
             options = {k: v for k, v in raw.items() if k not in _COMMON_KEYS}
+            if not 0 < (size := _size(key)) <= MOST_NAMES or _size(line.was or "") > MOST_NAMES:
+                self._note(path, f"its braces stand for {size} names: a line makes 1 to {MOST_NAMES}")
+                continue
             names, before = expand(key), expand(line.was) if line.was else []
             if before and len(before) != len(names):
                 self._note((*path, "was"), f"it stands for {len(before)} names, the line for {len(names)}")
@@ -346,6 +354,11 @@ class Registry:
         section = self.document.section("topics")
         return name if name in section else next((key for key in section if "{" in key and name in expand(key)), name)
 
+    def no_instance(self, name: str) -> str:
+        """Say that nothing has a name, and what is there."""
+        hint = nearest(name, self.instances) or f": there are {', '.join(self.instances) or 'none'}"
+        return f"no source or subscriber is named '{name}'{hint}"
+
     def find(self, service: str) -> list[Instance]:
         """Instances of a service."""
         return [instance for instance in self.instances.values() if instance.service == service]
@@ -353,12 +366,19 @@ class Registry:
 
 def expand(key: str) -> list[str]:
     """Names that a key with braces stands for: `cell_{1..8}_voltage`, `{north,south}/…`."""
-    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", key)
+    match = _BRACES.search(key)
     if match is None:
         return [key]
     first, last, words = match.groups()
-    parts = words.split(",") if words else [str(n) for n in range(int(first), min(int(last), int(first) + 999) + 1)]
+    parts = words.split(",") if words else [str(n) for n in range(int(first), int(last) + 1)]
     return [name for part in parts for name in expand(key[: match.start()] + part.strip() + key[match.end() :])]
+
+
+def _size(key: str) -> int:
+    braces = (match.groups() for match in _BRACES.finditer(key))
+    return math.prod(
+        words.count(",") + 1 if words else max(0, int(last) - int(first) + 1) for first, last, words in braces
+    )
 
 
 def find_registry(given: str | None = None) -> Path:
@@ -367,17 +387,3 @@ def find_registry(given: str | None = None) -> Path:
         return Path(given)
     here = Path("topics.yaml")
     return here if here.exists() else Path("/etc/constellation/topics.yaml")
-
-
-__all__ = [
-    "MACHINE_FILE",
-    "Broker",
-    "Instance",
-    "InstanceOptions",
-    "Registry",
-    "Topic",
-    "TopicLine",
-    "expand",
-    "find_registry",
-    "quantity_of",
-]

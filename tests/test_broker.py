@@ -86,7 +86,7 @@ def close(*clients: mqtt.Client) -> None:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
-    broker = Shipped(tmp_path_factory.mktemp("broker"))
+    broker = Shipped(tmp_path_factory.mktemp("the broker's"))
     broker.start()
     yield broker
     said = broker.stop() + broker.log()

@@ -1,9 +1,11 @@
 """The command: help everywhere, and a sentence instead of a traceback for whatever a user gets wrong."""
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def test_a_wrong_config_says_which_file_and_what_to_do(tmp_path: Path) -> None:
     assert result.returncode == 78
     assert (
         result.stderr.strip()
-        == f"{tmp_path}/nothing.yaml:1: cannot be read: No such file or directory: {tmp_path}/nothing.yaml"
+        == f"{tmp_path}/nothing.yaml:1: there is no such file: put it there, or name another with --config"
     )
 
 
@@ -38,13 +40,16 @@ def test_an_unknown_instance_is_named_with_those_there_are(tmp_path: Path) -> No
     path.write_text("sources: {onewire: {}}\n")
     result = command("--config", path, "run", "onewyre")
     assert result.returncode == 78
-    assert result.stderr.strip().endswith("no source or subscriber is named 'onewyre': there are onewire")
+    assert result.stderr.strip().endswith("no source or subscriber is named 'onewyre', did you mean 'onewire'?")
 
 
 @pytest.mark.parametrize(
     ("broker", "sentence"),
     [
-        ("{port: 1}", "no connection to the broker at localhost:1: Connection refused; trying on"),
+        (
+            "{port: 1}",
+            "no connection to the broker at localhost:1: Connection refused; `constellation doctor` looks for the cause",
+        ),
         ("{host: no.such.host.invalid}", "its name is not known"),
         (
             "{password: 'secret:mqtt.{instance}'}",
@@ -58,8 +63,9 @@ def test_a_broker_that_cannot_be_reached_is_a_sentence(tmp_path: Path, broker: s
     path.write_text(f"broker: {broker}\nsources: {{onewire: {{}}}}\n")
     result = command("--config", path, "status")
     assert result.returncode == 69
+    assert result.stderr.startswith("constellation status: ")
     assert sentence in result.stderr
-    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_status_says_who_is_alive_by_exit_code(house: House, ear: Ear, broker: Broker, tmp_path: Path) -> None:
@@ -164,3 +170,118 @@ def test_a_rename_that_would_be_wrong_changes_nothing(tmp_path: Path) -> None:
     assert "did you mean 'a/b/temperature'?" in result.stderr
     assert path.read_text() == text
     assert [file.name for file in tmp_path.iterdir()] == ["topics.yaml"]
+
+
+HOUSE = """broker: {port: 1}
+sources: {onewire: {}, adc: {bus: "i2c:77"}}
+subscribers: {archive: {}, rrd: {}, phase: {stale: 15m}}
+topics:
+  a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("status nobody", "constellation status: no source or subscriber is named 'nobody': there are onewire, adc"),
+        ("once adc", "constellation once: topics.yaml has no line with `from: adc`: there is nothing to measure"),
+        ("scan http", "constellation scan: 'http' cannot look without url: write `http: {url: …}` below sources:"),
+        ("scan button", "constellation scan: 'button' cannot look without stops: write `button: {stops: …}`"),
+        ("scan adc", "constellation scan: There is no /dev/i2c-77"),
+        ("decode jbd FOLDER", "constellation decode: FOLDER cannot be read: Is a directory"),
+        ("units --install --root BINARY", "constellation units: Not a directory: BINARY/"),
+        ("export", "constellation export: FOLDER/archive.sqlite cannot be read: file is not a database"),
+        (
+            "backup FOLDER/archive.sqlite",
+            "constellation backup: FOLDER/archive.sqlite is the archive itself: name another",
+        ),
+        ("graph a/b/temperature --output FOLDER", "constellation graph: FOLDER is a folder: name a file with --output"),
+        ("restore missing", "constellation restore: missing is not there"),
+        ("backup FOLDER/missing/copy", "constellation backup: FOLDER/archive.sqlite cannot be copied to"),
+        ("graph a/b/temperature", "constellation graph: 'a/b/temperature' has no file in FOLDER/rrd yet"),
+        ("graph a/b/temperatur", "topics.yaml has no topic 'a/b/temperatur', did you mean 'a/b/temperature'?"),
+        ("dump onewire x.tar", "constellation dump: 'onewire' keeps nothing that moves by `dump`"),
+        ("load rrd BINARY", "constellation load: BINARY cannot be read: it is no whole tar file"),
+        ("load rrd missing.tar", "constellation load: No such file or directory: missing.tar"),
+        ("rename a/b/temperature x", "topics.yaml:5: topics.x: a topic is place/thing/name"),
+        (
+            "replay phase",
+            "constellation replay: FOLDER/topics.yaml has no rules to apply: it says nothing below phases:",
+        ),
+        ("--config BINARY check", "BINARY:1: no text in UTF-8 (byte 1)"),
+        ("--config FOLDER check", "FOLDER:1: cannot be read: Is a directory"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence(tmp_path: Path, words: str, sentence: str) -> None:
+    (tmp_path / "topics.yaml").write_text(HOUSE)
+    for name in ("binary", "archive.sqlite"):
+        (tmp_path / name).write_bytes(bytes(range(255, 127, -1)) * 10)
+    places = {"FOLDER": str(tmp_path), "BINARY": str(tmp_path / "binary")}
+    for word, place in places.items():
+        words, sentence = words.replace(word, place), sentence.replace(word, place)
+    result = command("--config", tmp_path / "topics.yaml", *words.split(), STATE_DIRECTORY=str(tmp_path))
+    assert result.returncode != 0
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_replay_of_nothing_says_that_nothing_was_read(tmp_path: Path) -> None:
+    readings = tmp_path / "readings.jsonl"
+    readings.write_text("")
+    result = command("--config", PROJECT / "topics.yaml", "replay", "phase", readings)
+    assert (result.returncode, result.stdout) == (69, "")
+    assert result.stderr.startswith(f"constellation replay: nothing was read: {readings} is empty")
+    readings.write_text('{"topic":"a/b/temperature","value":1,"time":"2026-11-20T15:01:53Z"}\n')
+    result = command("--config", PROJECT / "topics.yaml", "replay", "phase", readings)
+    assert (result.returncode, result.stdout) == (69, "")
+    assert result.stderr == f"constellation replay: no line of {readings} is a reading of an input of phases:\n"
+
+
+def test_a_scan_tells_two_chips_apart_and_knows_an_address_in_either_base(tmp_path: Path) -> None:
+    (tmp_path / "chips.json").write_text(json.dumps({"0x48": {}, "0x49": {}}))
+    path = tmp_path / "topics.yaml"
+    path.write_text(
+        f"sources: {{adc: {{bus: 'sim:{tmp_path}/chips.json'}}, other: {{service: adc}}}}\ntopics:\n"
+        "  a/first/current:  {from: adc, input: A0-A3, amperes_per_volt: 30}\n"
+        "  a/second/current: {from: adc, address: 73, input: A0-A3, amperes_per_volt: 30}\n"
+        "  a/third/current:  {from: adc, address: 0x49, input: A1-A3, amperes_per_volt: 30}\n"
+        "  a/elsewhere/current: {from: other, input: A1-A3, amperes_per_volt: 30}\n"
+    )
+    result = command("--config", path, "scan", "adc")
+    shown = {line.partition("  ")[0]: line.rpartition("   ")[2] for line in result.stdout.splitlines()}
+    assert shown == {
+        "0x48 A0-A3": "-> a/first/current",
+        "0x48 A1-A3": "(not yet named)",
+        "0x48 A2-A3": "(not yet named)",
+        "0x48 A3": "(not yet named)",
+        "0x49 A0-A3": "-> a/second/current",
+        "0x49 A1-A3": "-> a/third/current",
+        "0x49 A2-A3": "(not yet named)",
+        "0x49 A3": "(not yet named)",
+    }, result.stderr
+
+
+def test_watch_hears_on_after_the_broker_began_anew(house: House, ear: Ear, broker: Broker) -> None:
+    house.write("sources: {onewire: {}}\ntopics: {a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}}\n")
+    words = [sys.executable, "-m", "bootstrap_lib.cli", "--config", house.config, "watch", "--for", "30"]
+    with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        ear.say("home/data/a/b/temperature", '{"value":1}', retain=True)
+        assert " 1 " in watch.stdout.readline()
+        broker.kill()
+        assert watch.stderr.readline().endswith("is gone: the connection was lost; trying on\n")
+        broker.start()
+        deadline = time.monotonic() + 10
+        while not ear._client.is_connected() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ear.say("home/data/a/b/temperature", '{"value":2}', retain=True)
+        assert " 2 " in watch.stdout.readline()
+        watch.terminate()
+
+
+def test_a_request_to_a_service_that_does_not_run_is_not_waited_for(house: House, ear: Ear) -> None:
+    house.write("subscribers: {phase: {stale: 15m}}\n")
+    begun = time.monotonic()
+    result = command("--config", house.config, "rework", "--from", "2026-11-20")
+    assert result.returncode == 69
+    assert result.stderr.startswith("constellation rework: phase does not run, or has no connection to the broker")
+    assert time.monotonic() - begun < 8

@@ -113,6 +113,15 @@ def test_it_detaches_measures_reloads_on_sighup_and_says_offline_on_sigterm(daem
     assert not daemon.pidfile.exists()
 
 
+def test_its_files_may_be_named_relative_to_where_it_is_started(daemon: Daemon) -> None:
+    program = Path(sys.executable).with_name("constellation")
+    command = [program, "--config", "topics.yaml", "run", "onewire", "--daemon", "--pidfile", "run/pid"]
+    assert subprocess.run(command, env=daemon.environment, cwd=daemon.folder, timeout=20).returncode == 0
+    wait_for(lambda: daemon.pidfile.exists() and daemon.pidfile.read_text().strip(), what="the pidfile")
+    daemon.started.add(daemon.pid)
+    wait_for(lambda: daemon.retained("home/service/onewire/status", 1) == "online", what="online")
+
+
 def test_a_second_start_is_refused_and_the_first_goes_on(daemon: Daemon) -> None:
     daemon.start()
     pid = daemon.pid

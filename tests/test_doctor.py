@@ -15,8 +15,8 @@ topics: {}
 """
 
 
-def doctor(root: Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("constellation"), "doctor", "--root", root]
+def doctor(root: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("constellation"), *options, "doctor", "--root", root]
     return subprocess.run(command, capture_output=True, text=True, timeout=30)
 
 
@@ -75,6 +75,15 @@ def test_units_and_credentials_are_compared_with_topics_yaml(root: Path) -> None
     assert "ok    units: 3 enabled" in after
     assert "mqtt.adc can be read by others" in after
     assert "mqtt.meters is empty" in after
+
+
+def test_a_missing_topics_yaml_and_a_missing_root_are_said_with_what_to_do(root: Path) -> None:
+    (root / "etc" / "constellation" / "topics.yaml").unlink()
+    said = doctor(root, "--config", root / "etc" / "constellation" / "topics.yaml")
+    assert "topics.yaml:1: there is no such file" in said.stdout
+    assert f"sudo cp topics.yaml {root}/etc/constellation/topics.yaml" in said.stdout
+    said = doctor(root / "nowhere")
+    assert said.stderr == f"constellation doctor: {root}/nowhere is no folder: --root names one that stands for /\n"
 
 
 def test_a_broken_topics_yaml_is_shown_with_its_line(root: Path) -> None:

@@ -175,7 +175,7 @@ def test_a_read_on_request_answers_with_the_values(lit: House, ear: Ear, tmp_pat
         ("log_level", '{"value":"loud"}', "payload: Invalid enum value 'loud' - at `value`"),
         ("pause", '{"for":5}', "5 is no duration"),
         ("pause", '{"fro":"5m"}', "Object contains unknown field `fro`"),
-        ("read", " " * 100_000 + "1", "too long for a request"),
+        ("read", " " * (1 << 20) + "1", "too long for a request"),
     ],
 )
 def test_a_bad_request_gets_a_sentence(lit: House, ear: Ear, verb: str, payload: str, sentence: str) -> None:
@@ -237,6 +237,19 @@ def test_rubbish_on_a_data_topic_is_put_aside_with_a_sentence(
     wait_for(lambda: [row[2] for row in rows(lit)] == [20.0], what="the good reading behind it")
     letter = json.loads((lit.state("archive") / "dead_letters.jsonl").read_text().splitlines()[0])
     assert sentence in letter["reason"]
+
+
+def test_a_topics_yaml_that_is_deleted_is_missed_aloud_and_all_goes_on(lit: House, ear: Ear, tmp_path: Path) -> None:
+    lit.start("onewire")
+    ear.wait("home/service/onewire/health", lambda health: health["state"] == "running")
+    lit.config.unlink()
+    error = ear.wait("home/service/onewire/health", lambda health: health["last_error"])["last_error"]
+    assert "topics.yaml:1: there is no such file" in error["text"]
+    assert "topics.yaml is refused, the old one goes on" in lit.log("onewire")
+    known = len(ear.all(WATER_TOPIC))
+    wait_for(lambda: len(ear.all(WATER_TOPIC)) > known + 2, what="readings")
+    lit.write(topics(tmp_path, decimals="0"))
+    wait_for(lambda: "topics.yaml is taken over" in lit.log("onewire"), what="the new one")
 
 
 def test_measuring_goes_on_without_a_broker_and_nothing_is_lost(lit: House, ear: Ear, broker: Broker) -> None:

@@ -84,6 +84,9 @@ def test_the_machine_s_own_file_adds_and_overrides(tmp_path: Path) -> None:
         ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff, idd: 3}", "unknown key 'idd', did you mean 'id'?"),
         ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/b/temperature: {from: onewire}", "topics.yaml:5: topics.a/b/temperature: stands here again; the first is on line 4"),
         ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/c/temperature: {from: onewire, id: 28-0316a4f1c9ff}", "topics.yaml:5: topics.a/c/temperature.id: the same sensor measures a/b/temperature already"),
+        ("a/b/cell_{1..1001}_voltage: {from: onewire}", "its braces stand for 1001 names: a line makes 1 to 1000"),
+        ("a/{1..999}/{1..999}_voltage: {from: onewire}", "its braces stand for 998001 names"),
+        ("a/b/cell_{8..1}_voltage: {from: onewire}", "its braces stand for 0 names"),
         ("a/{b,c}/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/b/temperature: {from: onewire}", "a/b/temperature is made by 'a/{b,c}/temperature' already"),
     ],
 )  # fmt: skip
@@ -107,6 +110,8 @@ def test_each_wrong_line_gets_a_sentence_with_its_place(tmp_path: Path, line: st
         ("sources: {onewire: {}}\nsubscribers: {onewire: {}}", "stands below sources too"),
         ("sources: {onewire: {evry: 1s}}", "sources.onewire.evry: unknown key 'evry', did you mean 'every'?"),
         ("- a list", "expected sections"),
+        ("phases: &all {all: *all}", "topics.yaml:1: phases.all: more than 32 levels deep"),
+        ("phases: " + "[" * 5000 + "]" * 5000, "topics.yaml:1: phases[0]: more than 32 levels deep"),
     ],
 )
 def test_each_wrong_section_gets_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:

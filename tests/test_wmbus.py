@@ -107,6 +107,12 @@ def test_two_bytes_that_are_no_record_at_the_end_are_taken_for_a_bad_checksum() 
     assert refusal(bytes((telegram[0] + 2,)) + telegram[1:] + b"\x04\x13").kind is Refusal.CHECKSUM
 
 
+def test_the_end_of_a_telegram_whose_checksum_was_right_is_no_bad_checksum() -> None:
+    answer = decode(encode.extended(KAMSTRUP, encode.full(ENTRIES) + b"\x04\x13", 77, key=KEY), KEY)
+    assert len(answer.records) == 4
+    assert "2 bytes" in str(answer.note)
+
+
 def test_what_follows_the_last_record_is_said_not_to_be_read() -> None:
     telegram = plain(*ENTRIES)
     answer = decode(bytes((telegram[0] + 4,)) + telegram[1:] + b"\x04\x13\x01\x02")
@@ -227,6 +233,14 @@ def test_what_follows_the_encrypted_blocks_is_plain_text() -> None:
     tail = bytes.fromhex("0C7978563412")
     frame = bytes((frame[0] + len(tail),)) + frame[1:] + tail
     assert values(decode(frame, KEY))["enhanced_identification"] == "12345678"
+
+
+def test_another_derivation_of_keys_is_named() -> None:
+    frame = bytearray(SEALED["derived"])
+    at = frame.index(b"\x7a") + 5
+    assert frame[at] == 0x10
+    frame[at] = 0x20
+    assert "Key derivation 2" in str(refusal(bytes(frame), KEY))
 
 
 @pytest.mark.parametrize("mode", [2, 8, 13])
@@ -370,6 +384,7 @@ def test_a_record_that_reports_an_error_has_no_value() -> None:
         ("026C", "5E22", None),
         ("026C", "E1F1", "--01-01"),
         ("026C", "61C1", "1999-01-01"),
+        ("026C", "81C1", None),
         ("046D", "3B375F31", "2026-01-31T23:59"),
         ("046D", "BB375F31", None),
         ("046D", "2DAB5934", "2026-04-25T11:45"),
@@ -412,6 +427,21 @@ def test_a_reserved_length_is_refused(length: str) -> None:
     assert "reserved length" in str(refusal(plain(encode.entry("0D13", bytes.fromhex(length + "00" * 90)))))
 
 
+@pytest.mark.parametrize(
+    ("header", "data", "value"),
+    [
+        ("0D6D", "C411223344", None),
+        ("0D6D", "D411223344", None),
+        ("0D6D", "E43B375F31", "2026-01-31T23:59"),
+        ("0D78", "C478560000", "00005678"),
+        ("0D78", "D478560000", None),
+        ("0D13", "D278F6", None),
+    ],
+)
+def test_data_of_variable_length_means_what_fixed_data_of_its_kind_mean(header: str, data: str, value: Any) -> None:
+    assert read(header, data).value == value
+
+
 def test_records_after_one_of_variable_length_are_read() -> None:
     entries = (encode.entry("0D7F", b"\xeb" + bytes(11)), encode.entry("0413", encode.integer(5, 4)))
     assert values(decode(plain(*entries)))["volume"] == 0.005
@@ -420,6 +450,17 @@ def test_records_after_one_of_variable_length_are_read() -> None:
 def test_a_unit_in_plain_text_is_read_backwards() -> None:
     record = read("017C03495523", "07")
     assert (record.name, record.value, record.unit) == ("custom_ui", 7, "#UI")
+
+
+def test_a_unit_that_does_not_print_is_none() -> None:
+    record = read("017C03004955", "07")
+    assert (record.name, record.unit) == ("custom_ui", "")
+
+
+@pytest.mark.parametrize(("vife", "value"), [("10", -0.002), ("11", 65.534), ("12", 65534)])
+def test_integers_are_presented_as_their_header_says(vife: str, value: float) -> None:
+    record = read(f"0293FC{vife}", "FEFF")
+    assert (record.name, record.value) == ("absolute_volume" if vife == "10" else "volume", value)
 
 
 def test_names_do_not_depend_on_the_order_of_records() -> None:
@@ -460,6 +501,28 @@ def test_a_compact_profile_gives_the_storages_after_its_own(
     telegram = decode(plain(*entries))
     assert [values(telegram)[f"storage_{9 + n}_energy"] for n in range(len(history))] == history
     assert [record.storage for record in telegram.records[2:]] == [9 + n for n in range(len(history))]
+
+
+def test_what_two_profiles_add_does_not_depend_on_their_order() -> None:
+    first = encode.entry("8D04861E", bytes.fromhex("0331FE01"))
+    second = encode.entry("8D04861F", bytes.fromhex("0431FE0203"))
+    expected = values(decode(plain(first, second)))
+    assert (expected["storage_9_energy"], expected["repeated_1_storage_9_energy"]) == (1, 2)
+    assert values(decode(plain(second, first))) == expected
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("mode", [0x40, 0x80, 0xC0])
+def test_changes_of_dates_are_no_dates(mode: int, kind: int) -> None:
+    profile = bytes((mode | kind, 0)) + bytes(3 * 8)
+    size = (0, 1, 2, 3, 4, 4, 6, 8)[kind]
+    entries = (
+        encode.entry(f"0{kind}6D", bytes.fromhex("3B375F31".ljust(16, "0"))[:size]),
+        encode.entry("0DED1E", bytes((len(profile),)) + profile),
+    )
+    records = decode(plain(*entries)).records
+    assert len(records) == 2 + 24 // size
+    assert [record.value for record in records[2:]] == [None] * (24 // size)
 
 
 def test_data_of_the_manufacturer_at_the_end_is_kept_as_it_is() -> None:
@@ -561,7 +624,7 @@ def test_a_compact_frame_after_the_full_one_is_read_from_lines() -> None:
 # --- anything ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["wmbus", "wmbus_guarded", "wmbus_lines"])
+@pytest.mark.parametrize("name", ["wmbus", "wmbus_guarded", "wmbus_sealed", "wmbus_lines"])
 def test_damaged_telegrams_do_no_harm(name: str) -> None:
     check, seeds = TARGETS[name]
     chance = random.Random(11)

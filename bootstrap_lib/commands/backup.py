@@ -7,24 +7,24 @@ import argparse
 from pathlib import Path
 
 from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `backup` takes."""
-    parser.add_argument("file", type=Path, help="where to write the copy; it is replaced when it is whole")
+    """Say what `backup` and `restore` take."""
+    parser.add_argument(
+        "file", type=Path, help="the copy; `backup` replaces one that is there when the new one is whole"
+    )
     parser.add_argument("--archive", metavar="INSTANCE", help="which one, where there are several")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Copy, and say how much."""
-    from services.stores.access import path_of_archive  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.backup import BackupError, back_up  # noqa: PLC0415
+    """Copy, or take a copy in if that verb was called, and say how much."""
+    from services.stores import backup  # noqa: PLC0415 (SQLAlchemy is only needed here)
+    from services.stores.access import path_of_archive  # noqa: PLC0415
 
     database = path_of_archive(Registry(find_registry(arguments.config).resolve()), arguments.archive)
-    try:
-        size = back_up(database, arguments.file)
-    except BackupError as error:
-        raise StartError(str(error)) from None
-    print(f"{arguments.file}: {size / 1e6:.1f} MB")
+    if arguments.verb == "backup":
+        print(f"{arguments.file}: {backup.back_up(database, arguments.file) / 1e6:.1f} MB")
+    else:
+        print(f"{arguments.file}: {backup.take_in(database, arguments.file)} readings that the archive did not have")
     return 0

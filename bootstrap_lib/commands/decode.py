@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
 _PROTOCOLS: Final = {
     "wmbus": "Telegrams of meters by wireless M-Bus; a second word on a line is that telegram's key.",
@@ -55,12 +55,12 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.protocol == "wmbus":
         decode = partial(decode, key=arguments.key)
     try:
-        source = sys.stdin.fileno() if arguments.file is None else os.open(arguments.file, os.O_RDONLY)
-        size = os.fstat(source).st_size if arguments.file is not None and sys.stderr.isatty() else 0
+        source: BinaryIO = sys.stdin.buffer if arguments.file is None else arguments.file.open("rb", 0)
+        size = os.fstat(source.fileno()).st_size if arguments.file is not None and sys.stderr.isatty() else 0
     except OSError as error:
         print(f"constellation decode: {arguments.file} cannot be read: {error.strerror}", file=sys.stderr)
         return os.EX_NOINPUT
-    lines = _Lines(source, sys.stdout, size)
+    lines = _Lines(source.fileno(), sys.stdout, size)
     for answer in decode(lines):
         lines.answers.append(answer)
     lines.finish()

@@ -6,7 +6,6 @@ nothing is wrong, and 1 if something is.
 
 import argparse
 import grp
-import logging
 import os
 import pwd
 import re
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import broker, catalog, clock
-from bootstrap_lib.client import Client
+from bootstrap_lib.client import ADVICE, Client
 from bootstrap_lib.commands.units import CONFIG, given_to, here, is_enabled, missing_secrets, put_line, unit
 from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.installation import CREDENTIALS, SHIPPED, Installation
@@ -69,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Look at everything; returns 1 if something is wrong."""
-    logging.getLogger().addHandler(logging.NullHandler())  # what the bus has to say is in the finding
+    if not arguments.root.is_dir():
+        raise StartError(f"{arguments.root} is no folder: --root names one that stands for /")
     wrong = 0
     for finding in examine(arguments.config, Installation(arguments.root)):
         wrong += finding.mend is not None
@@ -89,9 +89,12 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
         registry = Registry(path)
     except DocumentError as error:
         for problem in error.problems:
-            yield Finding(
-                "topics.yaml", str(problem), f"edit {problem.file}, line {problem.line}; then: constellation check"
-            )
+            mend = f"edit {problem.file}, line {problem.line}; then: constellation check"
+            if not path.exists():
+                mend = f"sudo mkdir -p {path.parent} && sudo cp topics.yaml {path}   (the shipped one, to begin with)"
+            elif not os.access(path, os.R_OK):
+                mend = "sudo constellation doctor"
+            yield Finding("topics.yaml", str(problem), mend)
         return
     yield Finding("topics.yaml", f"{path} is readable, {len(registry.topics)} topics")
     instances = here(registry)
@@ -243,4 +246,4 @@ def _broker(registry: Registry) -> Iterator[Finding]:
         yield Finding("broker", str(error), "sudo constellation units --install; and run this as root")
     except StartError as error:
         mend = "systemctl status mosquitto; sudo constellation units --install"
-        yield Finding("broker", str(error).removesuffix("; trying on"), mend)
+        yield Finding("broker", str(error).removesuffix(ADVICE), mend)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tarfile import TarError
 
 from bootstrap_lib.commands.run import make
+from bootstrap_lib.document import reason
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +28,12 @@ def main(arguments: argparse.Namespace) -> int:
     service = make(arguments.config, arguments.store)
     work = getattr(service, f"{verb}_files", None)
     if work is None:
-        print(f"'{arguments.store}' keeps nothing that moves by `{verb}`", file=sys.stderr)
+        print(f"constellation {verb}: '{arguments.store}' keeps nothing that moves by `{verb}`", file=sys.stderr)
         return os.EX_USAGE
     try:
         count = work(arguments.file, _progress)
     except (OSError, TarError) as error:
-        print(f"{verb}: {error}", file=sys.stderr)
+        print(f"constellation {verb}: {reason(error)}", file=sys.stderr)
         return os.EX_IOERR
     print(f"{verb}: {count} files")
     return 0

@@ -52,6 +52,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise StartError(str(error)) from None
     patterns = arguments.topic or ["#"]
     names = [name for name in export.topics(engine) if any(topic_matches_sub(pattern, name) for pattern in patterns)]
+    if arguments.topic and not names:
+        raise StartError(
+            f"the archive has nothing of {' or '.join(arguments.topic)}: topics are named as in topics.yaml"
+        )
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(export.header(arguments.table))
     count = 0

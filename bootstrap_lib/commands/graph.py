@@ -13,6 +13,10 @@ from pathlib import Path
 
 from bootstrap_lib.commands.run import make
 from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.service import StartError
+
+LEAST, MOST = 10, 10_000
+"""Pixels of a graph: what rrdtool can draw."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", default="4h", help="so long ago, or a time (default: 4h)")
     parser.add_argument("--to", dest="end", help="so long ago, or a time (default: now)")
     parser.add_argument("--output", type=Path, default=Path("graph.png"), help="file to write (default: graph.png)")
-    parser.add_argument("--width", type=int, default=960, help="pixels (default: 960)")
-    parser.add_argument("--height", type=int, default=400, help="pixels (default: 400)")
+    parser.add_argument("--width", type=_pixels, default=960, help="pixels (default: 960)")
+    parser.add_argument("--height", type=_pixels, default=400, help="pixels (default: 400)")
     parser.add_argument("--folder", type=Path, help="where the round-robin files are (default: the service's folder)")
+
+
+def _pixels(text: str) -> int:
+    if text.isdecimal() and text.isascii() and LEAST <= int(text) <= MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a graph has {LEAST} to {MOST} pixels")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -31,13 +41,14 @@ def main(arguments: argparse.Namespace) -> int:
     from services.rrd import RoundRobin  # noqa: PLC0415 (a command is light until it is used)
     from services.stores import graph  # noqa: PLC0415
 
+    if arguments.output.is_dir():
+        raise StartError(f"{arguments.output} is a folder: name a file with --output")
     registry = Registry(find_registry(arguments.config).resolve())
     folder = arguments.folder
     if folder is None:
         names = [instance.name for instance in registry.find("rrd")]
         if not names:
-            print("topics.yaml names no rrd: add `rrd: {}` below subscribers:, or give --folder", file=sys.stderr)
-            return os.EX_UNAVAILABLE
+            raise StartError("topics.yaml names no rrd: add `rrd: {}` below subscribers:, or give --folder")
         service = make(arguments.config, names[0])
         folder = service.folder if isinstance(service, RoundRobin) else Path()
     os.environ["TZ"] = registry.timezone.key
@@ -47,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
         span = graph.Span.parse(arguments.start, arguments.end, time.time())
         graph.draw(topics, folder, arguments.output, span, width=arguments.width, height=arguments.height)
     except graph.GraphError as error:
-        print(error, file=sys.stderr)
+        print(f"constellation graph: {error}", file=sys.stderr)
         return os.EX_DATAERR
     print(arguments.output)
     return 0

@@ -5,13 +5,18 @@ and nothing is published.
 """
 
 import argparse
+import contextlib
 import fcntl
 import logging
+import traceback
+from collections.abc import Iterator
 
 from bootstrap_lib import log
 from bootstrap_lib.client import Client
 from bootstrap_lib.commands.run import make
+from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.service import Service, StartError
 from bootstrap_lib.source import Failure, Source
 
@@ -35,14 +40,30 @@ def main(arguments: argparse.Namespace) -> int:
             print(f"{name:44} {body.get('value', body.get('error'))} {body.get('unit', '')}".rstrip())
         return 0 if found and all("value" in body for body in found.values()) else 1
     log.set_up(arguments.instance, level=logging.ERROR)
+    if not any(topic.source == arguments.instance for topic in service.registry.topics.values()):
+        raise StartError(f"topics.yaml has no line with `from: {arguments.instance}`: there is nothing to measure")
     good = True
-    for topic, value in service.measure_once(arguments.timeout):
-        shown = "has no value now" if value is None else f"{value} {topic.unit}".rstrip()
-        if isinstance(value, Failure):
-            shown = value.reason
-        good = good and not isinstance(value, Failure)
-        print(f"{topic.name:44} {shown}")
+    with failures_as_sentences():
+        for topic, value in service.measure_once(arguments.timeout):
+            shown = "has no value now" if value is None else f"{value} {topic.unit}".rstrip()
+            if isinstance(value, Failure):
+                shown = value.reason
+            good = good and not isinstance(value, Failure)
+            print(f"{topic.name:44} {shown}")
     return 0 if good else 1
+
+
+@contextlib.contextmanager
+def failures_as_sentences() -> Iterator[None]:
+    """Turn whatever a device's library raises into a StartError that says where, as a source's loop does into its log."""
+    try:
+        yield
+    except (StartError, DocumentError, SecretError, OSError):
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        at = f"{place.filename}, line {place.lineno}"
+        raise StartError(f"{type(error).__name__}: {reason(error)} ({at})") from error
 
 
 def _runs(service: Service) -> bool:

@@ -5,8 +5,9 @@ when all stores have reloaded. A time-series database keeps the old name's serie
 """
 
 import argparse
+import contextlib
+import os
 import re
-from pathlib import Path
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError, nearest
@@ -31,7 +32,7 @@ def renamed(text: str, old: str, new: str) -> str:
 
 def main(arguments: argparse.Namespace) -> int:
     """Rewrite the line; a file that would be wrong is left as it is."""
-    path = find_registry(arguments.config)
+    path = find_registry(arguments.config).resolve()
     registry = Registry(path)
     keys = registry.document.section("topics")
     if arguments.old not in keys:
@@ -44,14 +45,15 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         if problems := problems_of(Registry(beside)):
             raise DocumentError(problems)
-    except DocumentError:
+    except DocumentError as error:
         beside.unlink()
-        raise
-    _keep_rights(path, beside)
+        raise DocumentError(
+            problem._replace(file=str(path)) if problem.file == str(beside) else problem for problem in error.problems
+        ) from None
+    before = path.stat()
+    with contextlib.suppress(PermissionError):  # only root may give a file to its owner
+        os.chown(beside, before.st_uid, before.st_gid)
+    beside.chmod(before.st_mode & 0o777)
     beside.replace(path)
     print(f"{path}: {arguments.old} is now {arguments.new}; services that run take it over by themselves")
     return 0
-
-
-def _keep_rights(path: Path, beside: Path) -> None:
-    beside.chmod(path.stat().st_mode & 0o777)

@@ -10,6 +10,7 @@ Rules of alerts on what phase concludes are judged too: phase is replayed first 
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections import deque
@@ -20,12 +21,13 @@ from typing import Any
 import msgspec
 
 from bootstrap_lib import catalog
-from bootstrap_lib.document import DocumentError, reason
+from bootstrap_lib.document import DocumentError
 from bootstrap_lib.reading import ReadingError, format_time, parse_time
 from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.service import StartError
 
-SERVICES = ("alerts", "phase")
+SERVICES = {"alerts": "alerts", "phase": "phases"}
+"""The services that can be replayed, with the section that holds their rules."""
 
 REPEATED = 60_000
 """Milliseconds after which a phase that stands is said again to the rules."""
@@ -40,18 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print line by line, as the readings come."""
     registry = Registry(find_registry(arguments.config))
+    section = SERVICES[arguments.service]
+    if not registry.document.section(section):
+        raise StartError(f"{registry.path} has no rules to apply: it says nothing below {section}:")
     service: Any = catalog.find(arguments.service)
-    lines = _lines(arguments.file)
+    read = _Lines(arguments.file)
+    lines: Iterable[bytes] = read
     if arguments.service == "alerts" and registry.document.section("phases"):
         lines = _with_phases(registry, lines)
+    said = 0
     try:
         for line in service.replay(registry, lines):
             sys.stdout.write(f"{line}\n")
+            said += 1
     except ValueError as error:
         if isinstance(error, DocumentError):
             raise
         raise StartError(str(error)) from None
     sys.stdout.flush()
+    source = arguments.file or "the standard input"
+    if not read.count:
+        raise StartError(f"nothing was read: {source} is empty; give it readings as JSON lines")
+    if arguments.service == "phase" and not said:  # of any reading it says at least that the phase is unknown
+        raise StartError(f"no line of {source} is a reading of an input of phases:")
     return 0
 
 
@@ -102,12 +115,17 @@ def _as_reading(line: str) -> dict[str, Any]:
     return reading
 
 
-def _lines(file: Path | None) -> Iterator[bytes]:
-    if file is None:
-        yield from sys.stdin.buffer
-        return
-    try:
-        with file.open("rb") as stream:
-            yield from stream
-    except OSError as error:
-        raise StartError(f"{file} cannot be read: {reason(error)}") from None
+class _Lines:
+    """Lines of a file or the standard input, counted as they are read."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self.count = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            with self._file.open("rb") if self._file else contextlib.nullcontext(sys.stdin.buffer) as stream:
+                for self.count, line in enumerate(stream, 1):
+                    yield line
+        except OSError as error:
+            raise StartError(f"{self._file or 'the standard input'} cannot be read: {error.strerror}") from None

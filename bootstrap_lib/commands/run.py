@@ -8,9 +8,10 @@ import logging
 from pathlib import Path
 
 from bootstrap_lib import catalog, log
+from bootstrap_lib.catalog import NoService
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import Service
+from bootstrap_lib.service import Service, StartError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,7 @@ def make(config: str | None, instance: str) -> Service:
     path = find_registry(config).resolve()
     registry = Registry(path)
     if instance not in registry.instances:
-        names = ", ".join(registry.instances) or "none"
-        raise DocumentError(
-            [Problem(str(path), 1, "", f"no source or subscriber is named '{instance}': there are {names}")]
-        )
+        raise DocumentError([Problem(str(path), 1, "", registry.no_instance(instance))])
     return catalog.find(registry.instances[instance].service)(registry, instance)
 
 
@@ -46,5 +44,10 @@ def main(arguments: argparse.Namespace) -> int:
 
     refuse_under_systemd()
     keep = log.set_up(arguments.instance, daemon=True, level=level)
-    with Daemon(arguments.pidfile or service.runtime_folder / "pid", service.state_folder, keep):
-        return make(arguments.config, arguments.instance).run()
+    pidfile = (arguments.pidfile or service.runtime_folder / "pid").absolute()
+    with Daemon(pidfile, service.state_folder, keep):
+        try:
+            return make(str(service.registry.path), arguments.instance).run()
+        except (DocumentError, NoService, StartError) as error:  # nobody reads what it would print
+            logging.getLogger(__name__).critical("%s", error)
+            raise

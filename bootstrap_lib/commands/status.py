@@ -9,6 +9,7 @@ from typing import Any
 
 from bootstrap_lib.client import Client, load_json
 from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.service import StartError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,8 @@ def judge(status: bytes | None, health: Any) -> tuple[int, str]:
 def main(arguments: argparse.Namespace) -> int:
     """Ask the broker what stands there, and print it."""
     registry = Registry(find_registry(arguments.config))
+    if unknown := [name for name in arguments.instance if name not in registry.instances]:
+        raise StartError(registry.no_instance(unknown[0]))
     with Client(registry) as client:
         found = client.retained("service/+/status") | client.retained("service/+/health")
     worst = 0

@@ -263,7 +263,7 @@ def _program() -> Path:
     program = Path(sys.executable).parent / "constellation"
     if not program.exists():
         raise InstallError(
-            f"{program} is not there: install the distribution into this Python (pip install constellation)"
+            f"{program} is not there: install the project into this Python, in its folder: {sys.executable} -m pip install '.[all]'"
         )
     return program
 
