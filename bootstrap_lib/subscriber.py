@@ -129,6 +129,7 @@ class Subscriber(Service):
             self._away = 0
             self.health.enter("running", self.clock.now())
         done, self._unacknowledged, self._flush_at = self._unacknowledged, [], None
+        self._plausible = 0  # the clock may have been set back
         for message in done:
             self.bus.acknowledge(message)
         self.health.counters["stored"] += len(done)
