@@ -208,7 +208,7 @@ class Source(Service):
         self.error(sentence)
         if sentence != self._trouble:
             self._trouble = sentence
-            log.error("%s; trying on", sentence, exc_info=log.isEnabledFor(logging.DEBUG))
+            log.error("%s; trying on", sentence.rstrip("."), exc_info=log.isEnabledFor(logging.DEBUG))
         self.health.enter("degraded", self.clock.now())
         for request in self._read_now:
             request.refuse(sentence)

@@ -90,7 +90,7 @@ class Bms(Source):
             news.append((time.monotonic(), name, what))
             os.eventfd_write(self._wake, 1)
 
-        batteries, silent = self.options.batteries, set[str]()
+        batteries, said = self.options.batteries, set[tuple[str, str]]()
         only = next(iter(batteries), "")
         self._recall()
         try:
@@ -114,13 +114,13 @@ class Bms(Source):
                 while news:
                     moment, name, what = news.popleft()
                     if isinstance(what, dict):
-                        silent.discard(name)
+                        said = {told for told in said if told[0] != name}
                         measured = what | self._derive(moment, name, what)
                         for topic in self.topics:
                             if (topic.options.battery or only) == name:
                                 yield topic, value_of(topic, measured)
-                    elif name not in silent:
-                        silent.add(name)
+                    elif (name, what) not in said:  # a cause is said once until the battery answers again
+                        said.add((name, what))
                         log.warning("battery %s: %s", name, what)
         finally:
             self._links = None

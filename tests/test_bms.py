@@ -723,6 +723,7 @@ def assert_healed(world: World, reason: str) -> None:
         assert_whole_samples(told, 4)
         assert reason in told.reasons
         assert len(told.changed()) >= 2
+    assert reason in world.log
 
 
 def test_an_adapter_switched_off_and_on(worlds: dict[str, World]) -> None:
