@@ -262,7 +262,7 @@ class Service:
 
     def _deal(self) -> bool:
         news = False
-        while self._inbox and not self.stopping:
+        while self._inbox and not (news or self.stopping):
             event = self._inbox.popleft()
             match event:
                 case Message():

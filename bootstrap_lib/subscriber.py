@@ -103,7 +103,7 @@ class Subscriber(Service):
         tick_at = time.monotonic()
         while not self.stopping:
             now = time.monotonic()
-            if self._flush_at is not None and (now >= self._flush_at or len(self._unacknowledged) >= self.BATCH):
+            if self._flush_at is not None and (now >= self._flush_at or self._batch_is_full):
                 self._flush()
             if self._gap is not None and now >= self._gap_at:
                 since, self._gap, self._gap_at = self._gap, None, now + GAP_PAUSE
@@ -170,7 +170,11 @@ class Subscriber(Service):
             self.bury(message, str(error))
         except Exception as error:  # noqa: BLE001 (one message never stops the rest)
             self.bury(message, f"{type(error).__name__}: {reason_of(error)}")
-        return len(self._unacknowledged) >= self.BATCH
+        return self._batch_is_full
+
+    @property
+    def _batch_is_full(self) -> bool:
+        return not self._away and len(self._unacknowledged) >= self.BATCH
 
     def _reading(self, name: str, message: Message) -> None:
         try:

@@ -293,6 +293,7 @@ class Strict(http.server.ThreadingHTTPServer):
         self.behind, self.poison = behind, poison
         self.answer = 422
         self.tokens: set[str | None] = set()
+        self.requests = 0
 
 
 class Gate(http.server.BaseHTTPRequestHandler):
@@ -304,6 +305,7 @@ class Gate(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.tokens.add(self.headers["Authorization"])
+        self.server.requests += 1
         if self.server.answer != 422:
             self._answer(self.server.answer, b'{"message":"no"}')
         elif self.server.poison in body:
@@ -370,6 +372,24 @@ def test_a_refused_token_is_said_with_what_to_do_and_nothing_is_put_aside(
     strict.answer = 422
     wait_for(lambda: len(water(metrics)) == 1, what="the sample")
     assert not (house.state("influx") / "dead_letters.jsonl").exists()
+
+
+def test_a_server_that_refuses_is_left_alone_for_longer_and_longer_however_much_waits(
+    house: House, strict: Strict, voice: Voice, metrics: Metrics, ear: Ear
+) -> None:
+    house.write(topics(strict.server_address[1], archive=False))
+    strict.answer = 503
+    house.start("influx")
+    ear.wait("home/service/influx/status")
+    start = now() - 100_000
+    for number in range(1, 1801):  # a full batch, and most of another
+        voice.say(WATER, 20.0, start + number, number)
+    waits = "home/service/influx/health"
+    ear.wait(waits, lambda health: health["last_error"] is not None)
+    time.sleep(3.0)
+    assert 1 <= strict.requests <= 12
+    strict.answer = 422
+    wait_for(lambda: len(water(metrics)) == 1800, what="all samples")
 
 
 @pytest.mark.parametrize(
