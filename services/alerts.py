@@ -14,7 +14,7 @@ from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import DocumentError, nearest, reason
 from bootstrap_lib.health import BEATS
 from bootstrap_lib.reading import as_json, format_time
-from services.links.messages import Messages
+from services.links.notifier.messages import Messages
 from services.protocols.notices import PRIORITIES, trials
 from services.protocols.rules import (
     Announcement,

@@ -14,13 +14,13 @@ from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import as_json, format_time
 from bootstrap_lib.secrets import secret
 from services.links import notifier
-from services.links.deadman import Switch
 from services.links.notifier import Delivered, Notifier, Outcome, Queued
+from services.links.notifier.deadman import Switch
 from services.protocols.emergencies import Emergencies, Emergency
 from services.protocols.notices import Notice
 
 if TYPE_CHECKING:
-    from services.links.pushover import Account
+    from services.links.notifier.pushover import Account
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Pushover(Notifier):
     # -- one message, in the courier's thread -------------------------------------------------------------------
 
     def _open(self) -> "Account":
-        from services.links.pushover import Account  # noqa: PLC0415 (8 MB, only once there is a message)
+        from services.links.notifier.pushover import Account  # noqa: PLC0415 (8 MB, only once there is a message)
 
         if self._account is None:
             options = self.options

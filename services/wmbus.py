@@ -12,14 +12,13 @@ from bootstrap_lib import Duration, Failure, InstanceOptions, Problem, Registry,
 from bootstrap_lib.bus import Message
 from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import reason
-from services.links import meterlines, meterscan
-from services.links.master import Master
-from services.links.meterlines import Field, Wanted
-from services.links.meterlist import MeterList
-from services.links.metermemory import Memory
-from services.links.meters import Meters
-from services.links.metertopics import PLACE, values_of
-from services.links.wmbus import open_receiver
+from services.links.wmbus import lines, open_receiver, scan
+from services.links.wmbus.lines import Field, Wanted
+from services.links.wmbus.listed import MeterList
+from services.links.wmbus.master import Master
+from services.links.wmbus.memory import Memory
+from services.links.wmbus.meters import Meters
+from services.links.wmbus.topics import PLACE, values_of
 from services.protocols import gateway
 from services.protocols.wmbus import Formats
 
@@ -123,8 +122,8 @@ class WMBus(Source):
 
     def _want(self) -> None:
         """Ask for the meters of all topics, and for the listed ones."""
-        self._wanted = meterlines.wanted(self.topics, self.options.meters)
-        self.meters.want(meterlines.keys(self._wanted, self._list.secrets))
+        self._wanted = lines.wanted(self.topics, self.options.meters)
+        self.meters.want(lines.keys(self._wanted, self._list.secrets))
 
     def request_meters(self, _request: Request, arguments: list[Any] | Change) -> list[dict[str, str]]:
         """Replace the listed meters, or add to them; the answer says for each where its topics are, or what is wrong."""
@@ -209,10 +208,10 @@ class WMBus(Source):
     @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find a meter with two keys."""
-        return super().check(registry, name) or list(meterlines.problems(registry, name))
+        return super().check(registry, name) or list(lines.problems(registry, name))
 
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:
         """Listen for two minutes; a line for each meter that is heard, with its values where they can be read."""
         with open_receiver(options.device, options.mode, options.silence) as receiver:
-            yield from meterscan.heard(receiver)
+            yield from scan.heard(receiver)

@@ -18,10 +18,10 @@ from harness import Broker, Ear, House, wait_for
 from bootstrap_lib.bus import Message
 from bootstrap_lib.health import Health
 from bootstrap_lib.registry import Registry
-from services.links import courier, notifier
-from services.links.courier import Courier
-from services.links.deadman import Switch
-from services.links.notifier import Notifier, Queued
+from services.links import notifier
+from services.links.notifier import Notifier, Queued, courier
+from services.links.notifier.courier import Courier
+from services.links.notifier.deadman import Switch
 from services.protocols.notices import Notice
 from services.simulators.pushover import Pushover
 

@@ -18,12 +18,13 @@ from harness import PROJECT, Broker, Ear, House, wait_for
 
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.registry import MACHINE_FILE, Registry
-from services.links import meterlist, metertopics
-from services.links.im871a import Dongle as Receiver
-from services.links.meterlines import settle
-from services.links.meters import NEW_BEGINNING, Meters, Place
-from services.links.receiver import ReceiverError
-from services.links.rtlwmbus import Lines
+from services.links.wmbus import listed as listing
+from services.links.wmbus import topics as meter_topics
+from services.links.wmbus.im871a import Dongle as Receiver
+from services.links.wmbus.lines import settle
+from services.links.wmbus.meters import NEW_BEGINNING, Meters, Place
+from services.links.wmbus.receiver import ReceiverError
+from services.links.wmbus.rtlwmbus import Lines
 from services.protocols import gateway, rtlwmbus
 from services.protocols.wmbus import Formats, decode, encode
 from services.simulators.im871a import Dongle, Electricity, Heat, Shown, Water
@@ -266,8 +267,8 @@ class TestDongles:
             pass
 
     def test_a_silent_dongle_is_pinged_and_stays(self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("services.links.im871a.PING_EVERY", 0.05)
-        monkeypatch.setattr("services.links.im871a.ANSWER", 0.2)
+        monkeypatch.setattr("services.links.wmbus.im871a.PING_EVERY", 0.05)
+        monkeypatch.setattr("services.links.wmbus.im871a.ANSWER", 0.2)
 
         def listen(seconds: float) -> None:
             until = time.monotonic() + seconds
@@ -423,14 +424,14 @@ class TestList:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where topics.yaml is wrong in another place, it is refused: once, not with every telegram."""
-        monkeypatch.setattr("services.links.meterlist.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.links.wmbus.listed.LEARN_EVERY", -1.0)
         (tmp_path / "topics.yaml").write_text("sources: {wmbus: {}}\ntopics: {}\n")
         reloads: list[int] = []
         registry = Registry(tmp_path / "topics.yaml")
         service = SimpleNamespace(
             registry=registry, name="wmbus", state_folder=tmp_path, reload=lambda: reloads.append(1)
         )
-        listed = meterlist.MeterList(service)  # type: ignore[arg-type]
+        listed = listing.MeterList(service)  # type: ignore[arg-type]
         telegram = decode(omnipower(1.0, 1), KEY)
         for _ in range(3):
             listed.learn(NUMBER, "KAM", telegram)
@@ -440,19 +441,19 @@ class TestList:
     def test_a_stranger_with_the_number_of_a_meter_without_key_makes_no_topics_without_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("services.links.meterlist.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.links.wmbus.listed.LEARN_EVERY", -1.0)
         path = tmp_path / "topics.yaml"
         path.write_text("sources: {wmbus: {}}\ntopics: {}\n")
         service = SimpleNamespace(registry=Registry(path), name="wmbus", state_folder=tmp_path)
         service.reload = lambda: setattr(service, "registry", Registry(path))
-        listed = meterlist.MeterList(service)  # type: ignore[arg-type]
+        listed = listing.MeterList(service)  # type: ignore[arg-type]
         sender = encode.address("KAM", NUMBER, 0x30, 7)
         for first in ("81", "C1"):
             records = [encode.entry(f"{first}{place:02X}13", b"\x01") for place in range(50)]
             telegram = decode(encode.telegram(sender, bytes((0x7A, 1, 0, 0, 0)) + encode.records(records)))
             assert len({record.name for record in telegram.records}) == 50
             listed.learn(NUMBER, "KAM", telegram)
-        assert len(service.registry.topics) == metertopics.MOST_RECORDS
+        assert len(service.registry.topics) == meter_topics.MOST_RECORDS
 
     def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(self, tmp_path: Path) -> None:
         path = tmp_path / "topics.yaml"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from services.links.im871a import Dongle
-from services.links.receiver import Receiver
-from services.links.rtlwmbus import Lines
+from services.links.wmbus.im871a import Dongle
+from services.links.wmbus.receiver import Receiver
+from services.links.wmbus.rtlwmbus import Lines
 
 
 def open_receiver(device: str, mode: str, silence: float) -> Receiver:

@@ -11,7 +11,7 @@ from bootstrap_lib import Source, machine
 from bootstrap_lib.control import RequestError
 from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.secrets import keep
-from services.links import metertopics
+from services.links.wmbus import topics
 from services.protocols.gateway import Listed, Rejected
 from services.protocols.wmbus import Telegram
 
@@ -58,7 +58,7 @@ class MeterList:
             listed.update(options.get("meters", {}) if add else {})
             listed.update({meter.id: {"name": meter.manufacturer} for meter in meters})
             options["meters"] = listed
-            things = {metertopics.thing_of(number, meter["name"]) for number, meter in listed.items()}
+            things = {topics.thing_of(number, meter["name"]) for number, meter in listed.items()}
             content["topics"] = {
                 name: line
                 for name, line in content.get("topics", {}).items()
@@ -73,13 +73,13 @@ class MeterList:
     def learn(self, number: str, name: str, telegram: Telegram) -> None:
         """Write topics for the records of a listed meter that have none, and take them over."""
         registry, now = self._service.registry, time.monotonic()
-        made = metertopics.lines(telegram.records, registry.instances[self._service.name], number, name)
+        made = topics.lines(telegram.records, registry.instances[self._service.name], number, name)
         made = {topic: line for topic, line in made.items() if topic not in registry.topics}
         if not made or now - self._learned_at < LEARN_EVERY:
             return
         self._learned_at = now
-        place = f"{metertopics.thing_of(number, name)}/"
-        room = metertopics.MOST_RECORDS - sum(topic.startswith(place) for topic in registry.topics)
+        place = f"{topics.thing_of(number, name)}/"
+        room = topics.MOST_RECORDS - sum(topic.startswith(place) for topic in registry.topics)
         made = dict(itertools.islice(made.items(), max(0, room)))
         if not made:
             return
@@ -89,5 +89,5 @@ class MeterList:
             self._service.error(f"topics of meter {number} cannot be written beside topics.yaml: {reason(error)}")
             return
         if news:  # else topics.yaml is wrong in another place, and would be refused again and again
-            log.info("meter %s has %d new topics below %s", number, len(made), metertopics.PLACE)
+            log.info("meter %s has %d new topics below %s", number, len(made), topics.PLACE)
             self._service.reload()
