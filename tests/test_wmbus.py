@@ -221,6 +221,13 @@ def test_mode_7_verifies_the_message() -> None:
         assert refusal(bytes(damaged), KEY).kind is Refusal.MAC
 
 
+def test_a_sealed_telegram_that_damage_made_a_plain_one_is_not_called_decrypted() -> None:
+    frame = SEALED["derived"]
+    telegram = decode(frame[:10] + b"\x78\x0f" + frame[12:], KEY)
+    assert telegram.records
+    assert (telegram.decrypted, telegram.authenticated, telegram.security) == (False, False, "none")
+
+
 def test_mode_7_without_its_code_is_refused() -> None:
     frame = bytearray(SEALED["derived"])
     assert frame[10] == 0x90
