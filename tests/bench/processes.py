@@ -59,6 +59,17 @@ def first_reading(demo: Demo) -> str:
     return " ".join(f"{figure:.0f}" for figure in figures)
 
 
+def live(demo: Demo, seconds: float) -> None:
+    """Let the house live; end with the log of a process that ends."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(5.0, left))
+        for child in demo.supervisor.children:
+            if child.process.poll() is not None:
+                log = demo.logs / f"{child.name}.log"
+                sys.exit(f"{child.name} ended: {log.read_text()[-1000:] if log.exists() else 'it has no log'}")
+
+
 def main() -> None:
     """Run the demo house and print a table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
@@ -75,7 +86,7 @@ def main() -> None:
             before = {
                 child.name: (cpu(child.process.pid), written(child.process.pid)) for child in demo.supervisor.children
             }
-            time.sleep(seconds)
+            live(demo, seconds)
             floor = memory(bare.process.pid)[0]
             print(f"{'process':24} {'private':>8} {'over bare':>9} {'PSS':>7}   {'CPU':>7} {'written/h':>10}")
             for child in demo.supervisor.children:
