@@ -81,19 +81,21 @@ class Cuts(House):
         (self.disk.folder / "run").symlink_to(runtime)
         super().__init__(self.disk.folder, seed, mutant, device=folder / "device")
         os.sync()
-        self.cuts: list[float] = []
+        self.cuts: list[tuple[float, float]] = []
+        """When the power was cut, and when nobody was left who asks the device (monotonic)."""
 
     def cut(self) -> None:
         """Everything stops at one instant; later it starts again in a random order."""
         for victim in self.victims.values():
             victim.send(signal.SIGSTOP)
-        self.cuts.append(time.monotonic())
+        instant = time.monotonic()
         self.disk.cut()
         for victim in self.victims.values():
             victim.send(signal.SIGKILL)
         for victim in self.victims.values():
             if victim.process:
                 victim.process.wait()
+        self.cuts.append((instant, time.monotonic()))
         self.disk.unmount()
         for child in self.runtime.iterdir():
             shutil.rmtree(child)
@@ -116,7 +118,7 @@ class Cuts(House):
     def before(self, found: dict[str, set[int]]) -> list[float]:
         """For each missing number, how many seconds before the next cut it was taken."""
         return [
-            min((cut - moment for cut in self.cuts if cut >= moment), default=float("inf"))
+            next((max(0.0, cut - moment) for cut, gone in self.cuts if moment <= gone), float("inf"))
             for name in SOURCES
             for number, moment in self.device.taken[name].items()
             if number not in found[name]
