@@ -9,9 +9,10 @@ import logging
 import random
 import socket
 import ssl
+import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -69,6 +70,14 @@ class Published(NamedTuple):
 Event = Connected | Disconnected | Message | Published
 
 
+class _Client(mqtt.Client):
+    def acknowledge(self, mids: list[int]) -> None:
+        """Send all acknowledgements at once: one by one each is a call of the system, at which the threads take turns."""
+        if mids:
+            packets = b"".join(struct.pack("!BBH", PacketTypes.PUBACK << 4, 2, mid) for mid in mids)
+            self._packet_queue(PacketTypes.PUBACK << 4, packets, 0, 1)
+
+
 class Bus:
     """One connection to the broker under the instance's name. Events go to `post`, from the network thread."""
 
@@ -92,7 +101,7 @@ class Bus:
         self._session_expiry, self._receive_maximum = session_expiry, receive_maximum
         self.online = False
         self._latest: mqtt.MQTTMessageInfo | None = None
-        self._client = client = mqtt.Client(
+        self._client = client = _Client(
             CallbackAPIVersion.VERSION2, client_id=client_id or name, protocol=mqtt.MQTTv5, manual_ack=True
         )
         client.suppress_exceptions = True
@@ -194,11 +203,10 @@ class Bus:
         """Take a subscription back."""
         self._client.unsubscribe(pattern)
 
-    def acknowledge(self, message: Message) -> None:
-        """Tell the broker that a QoS 1 message is dealt with, unless its connection is gone: the broker sends it again."""
+    def acknowledge(self, messages: Iterable[Message]) -> None:
+        """Tell the broker that QoS 1 messages are dealt with, but for those of a connection that is gone: it sends them again."""
         with self._lock:
-            if message.connection == self._connection and message.mid:
-                self._client.ack(message.mid, 1)
+            self._client.acknowledge([m.mid for m in messages if m.mid and m.connection == self._connection])
 
     # -- paho's callbacks, in the network thread -------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class Client:
         while time.monotonic() < deadline:
             event = self._next(deadline)
             if isinstance(event, Message):
-                self._bus.acknowledge(event)
+                self._bus.acknowledge([event])
                 yield event
 
     def retained(self, pattern: str, quiet: float = 0.5) -> dict[str, bytes]:
@@ -99,7 +99,7 @@ class Client:
         deadline = time.monotonic() + quiet
         while pattern not in found and (event := self._next(deadline)) is not None:
             if isinstance(event, Message) and event.retained:
-                self._bus.acknowledge(event)
+                self._bus.acknowledge([event])
                 found[event.topic.removeprefix(f"{self.registry.root}/")] = event.payload
                 deadline = time.monotonic() + quiet
         self._bus.unsubscribe(f"{self.registry.root}/{pattern}")

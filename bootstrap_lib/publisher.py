@@ -153,6 +153,8 @@ class Publisher:
         return found[0].name if found else None
 
     def _append(self, name: str, head: str | None, at: int, boot: str | None) -> None:
+        if not self.spool.last:
+            self._mark_moved = time.monotonic()  # nothing waited, so the mark had no reason to move
         try:
             row, sequence = self.spool.append(name, head, at, boot)
         except SpoolError as error:

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import signal
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -34,9 +35,16 @@ from bootstrap_lib.spool import SpoolError
 
 log = logging.getLogger(__name__)
 
-BREATH: Final = 2
-"""Milliseconds that a woken loop waits for company: without it the network thread and the loop hand Python's lock to each other
-for every single message, at twice the cost (tests/bench/stores.py)."""
+BREATHS: Final = (2, 8, 32, 128)
+"""Milliseconds that a woken loop waits for company, the next ones only in a rush of more than a thousand messages a second: else
+the network thread and the loop wake each other for Python's lock at every message, at twice the cost (tests/bench/stores.py)."""
+
+CROWD: Final = 1000
+"""Messages in the inbox at which the network thread rests, so that the loop need not fight for Python's lock; a broker does not
+always keep to our receive maximum (mosquitto 2.0.11)."""
+
+PATIENCE: Final = 0.25
+"""Seconds for which it rests at most: a loop that is held up by its store must not cost the connection."""
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -75,6 +83,7 @@ class Service:
         self.stopping: str | None = None
         self._inbox: deque[Event | Literal["reload", "file", "stop", "round"]] = deque()
         self._asleep = False
+        self._turn_of_network = threading.Event()
         self._wake_read, self._wake_write = os.pipe()
         self._next_beat = 0.0
         self._reload_at: float | None = None
@@ -225,6 +234,10 @@ class Service:
         if self._asleep:
             self._asleep = False
             os.write(self._wake_write, b"\0")
+        if len(self._inbox) == CROWD and isinstance(event, Message):
+            os.write(self._wake_write, b"\0")
+            self._turn_of_network.clear()
+            self._turn_of_network.wait(PATIENCE)
 
     def turn(self, seconds: float, file: int | None = None) -> bool:
         """Let the loop turn for at most `seconds`; True as soon as the file descriptor can be read.
@@ -249,16 +262,27 @@ class Service:
         poll.register(self._wake_read, select.POLLIN)
         if file is not None:
             poll.register(file, select.POLLIN)
+        self._turn_of_network.set()
         self._asleep = True
-        if self._inbox:
-            self._asleep = False
-            return False
-        ready = dict(poll.poll(max(0.0, seconds) * 1000 + 0.5))
+        ready = {} if self._inbox else dict(poll.poll(max(0.0, seconds) * 1000 + 0.5))
         self._asleep = False
         if self._wake_read in ready:
-            select.poll().poll(BREATH)
             os.read(self._wake_read, 4096)
+        if self._inbox:
+            self._gather()
         return file in ready
+
+    def _gather(self) -> None:
+        """Let messages come in company, for longer while they rush in."""
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        for breath in BREATHS:
+            before = len(self._inbox)
+            if poll.poll(breath):
+                os.read(self._wake_read, 4096)
+                return
+            if len(self._inbox) - before < breath:
+                return
 
     def _deal(self) -> bool:
         news = False

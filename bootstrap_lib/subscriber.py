@@ -89,7 +89,7 @@ class Subscriber(Service):
             self.post,
             will=f"{self.prefix}/status",
             session_expiry=SESSION,
-            receive_maximum=min(65535, 2 * self.BATCH),
+            receive_maximum=self.BATCH,
         )
 
     def begin(self) -> None:
@@ -130,8 +130,7 @@ class Subscriber(Service):
             self.health.enter("running", self.clock.now())
         done, self._unacknowledged, self._flush_at = self._unacknowledged, [], None
         self._plausible = 0  # the clock may have been set back
-        for message in done:
-            self.bus.acknowledge(message)
+        self.bus.acknowledge(done)
         self.health.counters["stored"] += len(done)
         self.on_flushed()
 

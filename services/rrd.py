@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 Write = Callable[[RoundRobinFile, list[Any]], int]
 """A way of a file to take points, or means; returns how many came late."""
 
+UNCLEAN: Final = "unclean"
+"""A file in the state folder: while it is there, files may lack what the archive has."""
+
 HELD: Final = 50_000
 """Readings kept in memory for files that are being filled; more than that are left to the archive, which is asked anew."""
 
@@ -63,7 +66,7 @@ class RoundRobin(Subscriber):
         self._files: dict[str, RoundRobinFile] = {}
         self._points: dict[str, list[Point]] = {}
         self._drawing = Drawing(self.state_folder / "graphs")
-        self._unclean = self.state_folder / "unclean"
+        self._unclean = self.state_folder / UNCLEAN
         self._owing = self._unclean.exists()
         save(self._unclean, "the service runs, or did not end as it should: its files are filled from the archive")
         self._filling = Filling(self, ARCHIVES, self._draw)
@@ -218,7 +221,21 @@ class RoundRobin(Subscriber):
         return moving.dump(self.folder, file, progress)
 
     def load_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
-        """Make files again from what `dump_files` wrote; those that exist are replaced. OSError says what is wrong."""
+        """Make files again from what `dump_files` wrote; those that exist are replaced. OSError says what is wrong.
+
+        What came since the dump is filled from the archive at the next start. Run by root, it leaves all to the owner
+        of the state folder. StartError while the service runs.
+        """
         from services.stores import moving  # noqa: PLC0415
 
-        return moving.load(self.folder, file, progress)
+        for folder in (self.state_folder, self.folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._hold_lock()
+        save(self.state_folder / UNCLEAN, "files were loaded: what is newer than they are is filled from the archive")
+        owner = self.state_folder.stat()
+        try:
+            return moving.load(self.folder, file, progress)
+        finally:
+            if os.geteuid() == 0:
+                for path in (self.folder, *self.folder.rglob("*"), *self.state_folder.rglob("*")):
+                    os.chown(path, owner.st_uid, owner.st_gid)

@@ -229,7 +229,7 @@ def _redelivered_after_a_late_acknowledgement(folder: Path) -> bool:
         wait_for(lambda: any(message.payload == b"second" for message in messages()), what="the second message")
         first, second = (next(m for m in messages() if m.payload == payload) for payload in (b"first", b"second"))
         assert first.mid == second.mid
-        bus.acknowledge(first)
+        bus.acknowledge([first])
         time.sleep(0.5)
         bus._client.socket().shutdown(2)
         wait_for(lambda: connections() == 3, 15, "the third connection")

@@ -79,6 +79,7 @@ def test_values_are_found_by_their_paths_and_an_unchanged_answer_keeps_them_aliv
         ("hang", "127.0.0.1 did not answer completely within 0.5 s"),
         ("redirect_to_file", "it sends us to a file: address, which is not followed"),
         ("malformed", "its answer is no JSON"),
+        ("latin_1", "its answer is no JSON"),
         ("error", "it answers 503 Service Unavailable"),
         ("missing", "it answers 404 Not Found"),
         ("gone", "127.0.0.1 ended the connection without an answer"),

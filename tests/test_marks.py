@@ -1,11 +1,18 @@
 """The mark: everything up to it is on disk, it never passes a gap, and what is missing is asked for."""
 
 import random
+import time
+from collections import Counter
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from harness import Broker, Ear, House
 from voices import Voice, ask_database, now
 
+from bootstrap_lib.bus import Message, Published
+from bootstrap_lib.publisher import RESEND_AFTER, Publisher
+from bootstrap_lib.registry import Registry
 from services.protocols.marks import Mark
 
 WATER = "boiler/water/temperature"
@@ -34,6 +41,36 @@ def test_in_whatever_order_readings_come_the_mark_ends_at_the_last_and_never_pas
             assert mark.number == ([0, *numbers][complete])
         assert not mark.gap
         assert not any(mark.take(previous, number) for previous, number in links)
+
+
+def test_a_reading_after_a_long_rest_is_sent_once_and_again_only_when_no_mark_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "topics.yaml").write_text(TOPICS)
+    registry, sent = Registry(tmp_path / "topics.yaml"), MagicMock(side_effect=range(1, 100))
+    service = MagicMock(registry=registry, state_folder=tmp_path / "state", runtime_folder=tmp_path / "run")
+    service.name, service.bus.publish, service.health.counters = "onewire", sent, Counter()
+    service.clock.stamp = lambda: (now(), None)
+    service.remembered.known = 0
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    publisher = Publisher(service, MagicMock())
+    publisher.on_message(Message("home/service/archive/status", b"online", True, 1, 1))
+    for rounds in (1, 2, 3):
+        publisher.publish(registry.topics[WATER], 60.0 + rounds)
+        publisher.on_published(Published(sent.call_count, None))
+        clock += 0.5
+        publisher.housekeep(clock)
+        assert sent.call_count == rounds
+        mark = b'{"stream":"%s","after":%d}' % (publisher.spool.stream.encode(), publisher.spool.last)
+        publisher.on_message(Message(MARK, mark, False, 1, 1))
+        clock += 4 * RESEND_AFTER
+    publisher.publish(registry.topics[WATER], 64.0)
+    publisher.on_published(Published(sent.call_count, None))
+    clock += RESEND_AFTER + 0.5
+    publisher.housekeep(clock)
+    assert (sent.call_count, service.health.counters["resent"]) == (5, 1)
+    publisher.close()
 
 
 @pytest.fixture

@@ -314,6 +314,18 @@ def test_what_the_service_missed_is_filled_from_the_archive(house: House, ear: E
     assert len(archive.asked) == asked
 
 
+def test_answers_to_what_people_ask_the_archive_are_not_put_aside(house: House, ear: Ear) -> None:
+    house.write(topics(archive=True))
+    house.start("rrd")
+    ear.wait("home/service/rrd/status")
+    ear.say("home/service/archive/response/replay", json.dumps({"status": "ok", "data": {}, "id": 7}))
+    end = {"end": True, "from": "x", "to": "y", "count": 0, "next": None, "id": 7}
+    ear.say("home/service/archive/replay/rrd", json.dumps(end))
+    ear.say("home/service/archive/replay/rrd", "no page")
+    wait_for(lambda: "put aside" in house.log("rrd"), what="what is put aside")
+    assert house.log("rrd").count("put aside") == 1
+
+
 def test_an_archive_that_refuses_is_not_waited_for(house: House, ear: Ear) -> None:
     house.write(topics(archive=True))
     house.start("rrd")
@@ -465,6 +477,35 @@ def test_a_dump_loads_into_files_with_the_same_content(tmp_path: Path) -> None:
     assert done.returncode == os.EX_IOERR
     assert "no.tar cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_load_beside_the_running_service_is_refused_and_after_one_the_files_are_filled(lit: House, ear: Ear) -> None:
+    say(ear, WATER, 25.0, NOW)
+    wait_for(lambda: last(file_of(lit, WATER)) == NOW, what="the reading")
+    state, tar = lit.state("rrd"), lit.folder / "house.tar"
+    constellation(lit.config, "dump", "rrd", tar, STATE_DIRECTORY=str(state))
+    done = constellation(lit.config, "load", "rrd", tar, STATE_DIRECTORY=str(state))
+    assert done.returncode != 0
+    assert "'rrd' runs already" in done.stderr
+    assert lit.stop("rrd") == 0
+    assert not (state / "unclean").exists()
+    done = constellation(lit.config, "load", "rrd", tar, STATE_DIRECTORY=str(state))
+    assert done.returncode == 0, done.stderr
+    assert (state / "unclean").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files to another user")
+def test_a_load_by_root_leaves_the_files_to_the_service(tmp_path: Path) -> None:
+    house = registry(tmp_path, topics())
+    before, after = tmp_path / "before", tmp_path / "after"
+    fill(before / "rrd", house)
+    after.mkdir()
+    os.chown(after, 65534, 65534)
+    constellation(house.path, "dump", "rrd", tmp_path / "house.tar", STATE_DIRECTORY=str(before))
+    done = constellation(house.path, "load", "rrd", tmp_path / "house.tar", STATE_DIRECTORY=str(after))
+    assert done.returncode == 0, done.stderr
+    owners = {path.stat().st_uid for path in after.rglob("*")}
+    assert owners == {65534}
 
 
 def test_the_graph_command_draws_from_the_files(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def _document(response: HTTPResponse) -> Any:
         raise WebError(f"its answer was cut off, {response.length} bytes are missing")
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WebError(f"its answer is no JSON: {error}") from None
 
 

@@ -27,7 +27,19 @@ STANDS = {
 class Web(Server):
     """The service; `document` is what it says, and each change of it has a new ETag and time of change."""
 
-    faults = ("endless", "huge", "drip", "hang", "redirect_to_file", "malformed", "list", "error", "missing", "gone")
+    faults = (
+        "endless",
+        "huge",
+        "drip",
+        "hang",
+        "redirect_to_file",
+        "malformed",
+        "latin_1",
+        "list",
+        "error",
+        "missing",
+        "gone",
+    )
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(Request, port)
@@ -77,6 +89,8 @@ class Request(Handler):
                 self.answer(302, b"", {"Location": "file:///etc/passwd"})
             case "malformed":
                 self.answer(200, server.raw[:-3])
+            case "latin_1":
+                self.answer(200, server.raw.decode().encode("latin-1"))
             case "list":
                 self.answer(200, [])
             case "error":

@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -57,16 +57,16 @@ class End(msgspec.Struct, frozen=True):
 
     end: bool
     count: int
-    id: str | None = None
+    id: Any = None
     following: str | None = msgspec.field(name="next", default=None)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The archive's answer to the request itself."""
+    """The archive's answer to the request itself; people ask it too, with an `id` of their own kind."""
 
     status: str
     error: str = ""
-    id: str | None = None
+    id: Any = None
 
 
 _page = msgspec.json.Decoder(list[Entry] | End)

@@ -34,7 +34,7 @@ def acknowledge_before_commit() -> None:
 
     def hold(self: Any, message: Any) -> None:
         plain(self, message)
-        self.bus.acknowledge(message)
+        self.bus.acknowledge([message])
 
     subscriber.Subscriber.hold = hold
 
@@ -42,8 +42,8 @@ def acknowledge_before_commit() -> None:
 def acknowledge_on_a_later_connection() -> None:
     """An acknowledgement is sent on whatever connection there is, where its number may be another message's."""
 
-    def acknowledge(self: Any, message: Any) -> None:
-        self._client.ack(message.mid, 1)
+    def acknowledge(self: Any, messages: Any) -> None:
+        self._client.acknowledge([message.mid for message in messages if message.mid])
 
     bus.Bus.acknowledge = acknowledge
 
