@@ -196,7 +196,8 @@ def test_a_backup_is_made_while_it_runs_and_a_lost_archive_is_restored_from_it(
 
 
 def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, ear: Ear, tmp_path: Path) -> None:
-    minute = parse_time("2026-11-19T23:10:00Z")
+    day = datetime.now(PARIS).date() - timedelta(2)  # before anything that the archive has seen
+    minute = round(datetime(day.year, day.month, day.day, 0, 10, tzinfo=PARIS).timestamp() * 1000)
     for number in range(1, 4):
         voice.say(WATER, 20.0 + number, minute + number * 1000, number)
     voice.say(PHASE, "off", minute + 9000, 4, unit="")
@@ -209,12 +210,14 @@ def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, e
         {"name": WATER, "time": format_time(minute + n * 1000), "value": str(20.0 + n), "unit": "°C"} for n in (1, 2, 3)
     ]
     (row,) = csv.DictReader(
-        command(archive, "export", "--topic", "+/burner/phase", "--from", "2026-11-19").stdout.splitlines()
+        command(archive, "export", "--topic", "+/burner/phase", "--from", f"{day}").stdout.splitlines()
     )
     assert (row["name"], row["count"], row["word"], row["mean"]) == (PHASE, "1", "off", "")
-    (row, *_) = csv.DictReader(command(archive, "export", "--days", "--topic", WATER).stdout.splitlines())
-    assert (row["day"], row["count"], row["mean"]) == ("2026-11-20", "3", "22.0")  # the local day
-    assert command(archive, "export", "--to", "2026-11-20", "--raw").stdout.count("\n") == 1
+    (row, *_) = csv.DictReader(
+        command(archive, "export", "--days", "--topic", WATER, "--from", f"{day}").stdout.splitlines()
+    )
+    assert (row["day"], row["count"], row["mean"]) == (f"{day}", "3", "22.0")  # the local day
+    assert command(archive, "export", "--to", f"{day}", "--raw").stdout.count("\n") == 1
     assert "is not of the form" in command(archive, "export", "--from", "gestern").stderr
     assert command(archive, "backup", str(tmp_path / "copy.sqlite")).returncode == 0
     with sqlite3.connect(tmp_path / "copy.sqlite") as copy:

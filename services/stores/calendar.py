@@ -13,6 +13,9 @@ from services.stores.schema import CALENDAR, SETTINGS
 AHEAD: Final = 40
 """Days that stand in the table before they come."""
 
+BEHIND: Final = 40
+"""Days that stand in it before the first that something is stored of: what waited in a spool may be older."""
+
 
 class Day(NamedTuple):
     """A local day; `begin` and `end` in milliseconds since 1970 UTC."""
@@ -47,7 +50,7 @@ def fill(connection: sql.Connection, zone: ZoneInfo, now: int) -> None:
         "SELECT min(first) FROM (SELECT min(time) AS first FROM readings"
         " UNION ALL SELECT (SELECT min(time) FROM minutes WHERE topic = topics.id) FROM topics)"
     ).scalar_one()
-    first = _local_date(min(now, oldest if oldest is not None else now), zone)
+    first = _local_date(min(now, oldest if oldest is not None else now), zone) - timedelta(BEHIND)
     last = _local_date(now, zone) + timedelta(AHEAD)
     there = connection.execute(sql.select(sql.func.min(CALENDAR.c.day), sql.func.max(CALENDAR.c.day))).one()
     if there[0] is None or there[0] > first.isoformat() or there[1] < (last - timedelta(AHEAD // 2)).isoformat():
