@@ -35,8 +35,8 @@ from bootstrap_lib.spool import SpoolError
 
 log = logging.getLogger(__name__)
 
-BREATHS: Final = (2, 8, 32, 128)
-"""Milliseconds that a woken loop waits for company, the next ones only in a rush of more than a thousand messages a second: else
+BREATHS: Final = (4, 64)
+"""Milliseconds that a woken loop waits for company, the second only in a rush of more than a thousand messages a second: else
 the network thread and the loop wake each other for Python's lock at every message, at twice the cost (tests/bench/stores.py)."""
 
 CROWD: Final = 1000
