@@ -16,20 +16,9 @@ from bootstrap_lib.health import BEATS
 from bootstrap_lib.reading import as_json, format_time
 from services.links.notifier.messages import Messages
 from services.protocols.notices import PRIORITIES, trials
-from services.protocols.rules import (
-    Announcement,
-    Engine,
-    Memory,
-    Outgoing,
-    Rule,
-    compile_lines,
-    heartbeat,
-    house_of,
-    listed,
-    notifiers_of,
-    replay,
-    unknown_notifiers,
-)
+from services.alerting import Announcement, Engine, Memory, Outgoing, Rule, compile_lines, house_of, listed, notifiers_of, unknown_notifiers
+from services.alerting import heartbeat
+from services.alerting import replay
 
 log = logging.getLogger(__name__)
 

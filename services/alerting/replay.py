@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from services.protocols.rules.engine import Engine
-from services.protocols.rules.rule import House, Rule, Topic, Value, compile_rules
+from services.alerting.engine import Engine
+from services.alerting.rule import House, Rule, Topic, Value, compile_rules
 
 UNSEEN: Final = 300_000
 """A topic that skips more than this (ms), and more than its `stale`, was not looked at by anybody meanwhile."""

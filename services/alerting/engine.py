@@ -18,8 +18,8 @@ import msgspec
 
 from bootstrap_lib.duration import describe
 from services.protocols.notices import Notice
-from services.protocols.rules.rule import COMPARE, Value, Watch, listed
-from services.protocols.rules.window import Window
+from services.alerting.rule import COMPARE, Value, Watch, listed
+from services.alerting.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

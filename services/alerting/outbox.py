@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from services.protocols.notices import Answer, Notice
-from services.protocols.rules.engine import Announcement
+from services.alerting.engine import Announcement
 
 
 class Outgoing(msgspec.Struct):

@@ -8,7 +8,7 @@ from typing import Final
 
 from bootstrap_lib.document import Problem, nearest
 from bootstrap_lib.registry import Registry
-from services.protocols.rules.rule import House, Rule, Watch, compile_rules
+from services.alerting.rule import House, Rule, Watch, compile_rules
 
 NOTIFIERS: Final = ("pushover", "apprise")
 """Services that bring messages to people, in the order in which they are tried."""

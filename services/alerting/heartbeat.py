@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from services.protocols.rules.rule import Value
+from services.alerting.rule import Value
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
