@@ -13,13 +13,13 @@ from bootstrap_lib.control import LATER, Request, RequestError
 from bootstrap_lib.document import DocumentError, nearest, reason
 from bootstrap_lib.publisher import Mark, Publisher, proper
 from bootstrap_lib.reading import ReadingError, format_time, parse_time
-from services.protocols.phase.backlog import SETTLE, Backlog, Waiting
-from services.protocols.phase.boiler import Boiler, Entry, Memory
-from services.protocols.phase.lines import compile_entries
-from services.protocols.phase.replay import replay_house
-from services.protocols.phase.state import Event
+from services.boiler.backlog import SETTLE, Backlog, Waiting
+from services.boiler.boiler import Boiler, Entry, Memory
+from services.boiler.check import compile_entries
+from services.boiler.replay import replay_house
+from services.boiler.state import Event
 from services.stores.filling import Filling
-from services.stores.rework import Rework, Reworking
+from services.boiler.rework import Rework, Reworking
 
 log = logging.getLogger(__name__)
 

@@ -10,23 +10,13 @@ import msgspec
 import pytest
 
 from bootstrap_lib.simulate import AUGER_KG_H, Boiler
-from services.protocols.phase import (
-    FAULTS,
-    PHASES,
-    ROLES,
-    UNITS,
-    Event,
-    Machine,
-    Rules,
-    State,
-    replay,
-    replay_legacy,
-)
-from services.protocols.phase.cycles import day_of
-from services.protocols.phase.legacy import Legacy, LegacyRules
-from services.protocols.phase.replay import line
-from services.protocols.phase.rules import MOTORS
-from services.protocols.phase.signals import Motor, Temperature
+from services.boiler import FAULTS, PHASES, ROLES, UNITS, Event, Machine, Rules, State, replay_legacy
+from services.boiler import replay
+from services.boiler.books import day_of
+from services.boiler.legacy import Legacy, LegacyRules
+from services.boiler.replay import line
+from services.boiler.rules import MOTORS
+from services.boiler.evidence import Motor, Temperature
 
 START = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
 SECOND = 1000

@@ -2,7 +2,7 @@
 
 import random
 
-from services.protocols.phase.backlog import HELD, PATIENCE, QUIET, SETTLE, Backlog, Waiting
+from services.boiler.backlog import HELD, PATIENCE, QUIET, SETTLE, Backlog, Waiting
 
 INPUTS = {"water", "flue"}
 WALL = 1_795_000_000_000

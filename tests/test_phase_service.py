@@ -20,7 +20,7 @@ from bootstrap_lib.registry import Registry
 from bootstrap_lib.simulate import AUGER_KG_H
 from bootstrap_lib.simulate import Boiler as SimulatedBoiler
 from services.phase import Phase
-from services.protocols.phase.boiler import Boiler, Entry
+from services.boiler.boiler import Boiler, Entry
 
 ROLES = ("water", "flue", "return", "igniter", "fan", "auger")
 Row = tuple[int, str, float]

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootstrap_lib.document import from_text
-from services.protocols import phase
+from services import boiler as phase
 from services.protocols.notices import Answer, Notice
 from services.alerting import Announcement, Engine, House, Memory, Outbox, Outgoing, Rule, compile_rules
 from services.alerting import replay

@@ -6,10 +6,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from services.protocols.phase.cycles import HOUR_MS, Cycle, Outcome, day_of
-from services.protocols.phase.rules import MOTORS, Fault, MotorRules, Phase, Role, Rules, TemperatureRules
-from services.protocols.phase.signals import Motor, Temperature
-from services.protocols.phase.state import Event, State, timestamp
+from services.boiler.books import HOUR_MS, Cycle, Outcome, day_of
+from services.boiler.rules import MOTORS, Fault, MotorRules, Phase, Role, Rules, TemperatureRules
+from services.boiler.evidence import Motor, Temperature
+from services.boiler.state import Event, State, timestamp
 
 Signal = TypeVar("Signal", Temperature, Motor)
 

@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from services.protocols.phase.cycles import Cycle, Day, Silo
-from services.protocols.phase.rules import FAULTS, Fault, Phase
-from services.protocols.phase.signals import Motor, Temperature
+from services.boiler.books import Cycle, Day, Silo
+from services.boiler.rules import FAULTS, Fault, Phase
+from services.boiler.evidence import Motor, Temperature
 
 UNITS: Final[dict[str, str]] = {
     "phase": "",

@@ -5,10 +5,10 @@ from typing import Annotated, Final, Literal, Protocol, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from services.protocols.phase.legacy import MINUTE_MS, NUMBERS, Legacy, LegacyPhase, LegacyRules, LegacyState, Minute
-from services.protocols.phase.machine import Machine
-from services.protocols.phase.rules import PHASES, Role, Rules
-from services.protocols.phase.state import UNITS, Event, State, timestamp
+from services.boiler.legacy import MINUTE_MS, NUMBERS, Legacy, LegacyPhase, LegacyRules, LegacyState, Minute
+from services.boiler.phases import Machine
+from services.boiler.rules import PHASES, Role, Rules
+from services.boiler.state import UNITS, Event, State, timestamp
 
 Value = bool | int | float | str
 Profile = Literal["modern", "legacy"]

@@ -9,9 +9,9 @@ from bootstrap_lib.control import Request
 from bootstrap_lib.publisher import WINDOW, Publisher, proper
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Topic
-from services.protocols.phase.boiler import Boiler
-from services.protocols.phase.cycles import day_of
-from services.protocols.phase.state import Event
+from services.boiler.boiler import Boiler
+from services.boiler.books import day_of
+from services.boiler.state import Event
 from services.stores.filling import Filling
 
 log = logging.getLogger(__name__)

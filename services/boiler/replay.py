@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.protocols.phase.boiler import Boiler
-from services.protocols.phase.legacy import Legacy, LegacyRules
-from services.protocols.phase.machine import Machine
-from services.protocols.phase.state import Event, timestamp
+from services.boiler.boiler import Boiler
+from services.boiler.legacy import Legacy, LegacyRules
+from services.boiler.phases import Machine
+from services.boiler.state import Event, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from services.protocols.phase.boiler import Entry
-    from services.protocols.phase.rules import Role, Rules
+    from services.boiler.boiler import Entry
+    from services.boiler.rules import Role, Rules
 
 LATE_MS: Final = 2 * 3_600_000
 """Readings that are late by up to this are put in order first, as the archive would have them."""

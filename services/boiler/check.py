@@ -9,8 +9,8 @@ from typing import Any
 from bootstrap_lib.control import Nothing
 from bootstrap_lib.document import Problem, nearest
 from bootstrap_lib.registry import Registry, Topic
-from services.protocols.phase.boiler import OUTPUTS, WORDS, Entry
-from services.protocols.phase.state import UNITS
+from services.boiler.boiler import OUTPUTS, WORDS, Entry
+from services.boiler.state import UNITS
 
 
 def compile_entries(registry: Registry, name: str) -> tuple[dict[str, Entry], dict[str, Topic[Any]], list[Problem]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from services.protocols.phase.rules import MotorRules, Rules, TemperatureRules
+    from services.boiler.rules import MotorRules, Rules, TemperatureRules
 
 POINTS = 15
 """A slope is fitted through at most so many means of equal spans."""
