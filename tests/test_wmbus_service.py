@@ -18,14 +18,15 @@ from harness import PROJECT, Broker, Ear, House, wait_for
 
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.registry import MACHINE_FILE, Registry
-from services.links.wmbus import listed as listing
-from services.links.wmbus import topics as meter_topics
-from services.links.wmbus.im871a import Dongle as Receiver
-from services.links.wmbus.lines import settle
-from services.links.wmbus.meters import NEW_BEGINNING, Meters, Place
-from services.links.wmbus.receiver import ReceiverError
-from services.links.wmbus.rtlwmbus import Lines
-from services.protocols import gateway, rtlwmbus
+from services.meters import listed as listing
+from services.meters import topics as meter_topics
+from services.meters.dongle import Dongle as Receiver
+from services.meters.wanted import settle
+from services.meters.meters import NEW_BEGINNING, Meters, Place
+from services.meters.receiver import ReceiverError
+from services.meters.rtlwmbus import Lines
+from services.protocols import rtlwmbus
+from services.meters import gateway
 from services.protocols.wmbus import Formats, decode, encode
 from services.simulators.im871a import Dongle, Electricity, Heat, Shown, Water
 from services.wmbus import WMBus
@@ -267,8 +268,8 @@ class TestDongles:
             pass
 
     def test_a_silent_dongle_is_pinged_and_stays(self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("services.links.wmbus.im871a.PING_EVERY", 0.05)
-        monkeypatch.setattr("services.links.wmbus.im871a.ANSWER", 0.2)
+        monkeypatch.setattr("services.meters.dongle.PING_EVERY", 0.05)
+        monkeypatch.setattr("services.meters.dongle.ANSWER", 0.2)
 
         def listen(seconds: float) -> None:
             until = time.monotonic() + seconds
@@ -424,7 +425,7 @@ class TestList:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where topics.yaml is wrong in another place, it is refused: once, not with every telegram."""
-        monkeypatch.setattr("services.links.wmbus.listed.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", -1.0)
         (tmp_path / "topics.yaml").write_text("sources: {wmbus: {}}\ntopics: {}\n")
         reloads: list[int] = []
         registry = Registry(tmp_path / "topics.yaml")
@@ -441,7 +442,7 @@ class TestList:
     def test_a_stranger_with_the_number_of_a_meter_without_key_makes_no_topics_without_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("services.links.wmbus.listed.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", -1.0)
         path = tmp_path / "topics.yaml"
         path.write_text("sources: {wmbus: {}}\ntopics: {}\n")
         service = SimpleNamespace(registry=Registry(path), name="wmbus", state_folder=tmp_path)

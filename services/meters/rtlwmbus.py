@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from services.links.wmbus.receiver import Received, ReceiverError
+from services.meters.receiver import Received, ReceiverError
 from services.protocols import rtlwmbus
 
 log = logging.getLogger(__name__)

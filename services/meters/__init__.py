@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from services.links.wmbus.im871a import Dongle
-from services.links.wmbus.receiver import Receiver
-from services.links.wmbus.rtlwmbus import Lines
+from services.meters.dongle import Dongle
+from services.meters.receiver import Receiver
+from services.meters.rtlwmbus import Lines
 
 
 def open_receiver(device: str, mode: str, silence: float) -> Receiver:

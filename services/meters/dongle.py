@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from services.links.wmbus.receiver import Received, ReceiverError
+from services.meters.receiver import Received, ReceiverError
 from services.protocols import im871a
 from services.protocols.im871a import LinkMode, Message
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from bootstrap_lib.secrets import SecretError, secret
-from services.links.wmbus.receiver import Receiver
+from services.meters.receiver import Receiver
 from services.protocols.wmbus import Formats, Refusal, TelegramError, decode, link_address
 
 SECONDS: Final = 130.0

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from bootstrap_lib import state
-from services.links.wmbus.meters import Counted, Meters
+from services.meters.meters import Counted, Meters
 
 SAVE_EVERY: Final = 3600.0
 """Seconds after which counters go to the SD card, for a power cut; for a kill they lie in the runtime folder."""

@@ -11,8 +11,8 @@ from bootstrap_lib import Source, machine
 from bootstrap_lib.control import RequestError
 from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.secrets import keep
-from services.links.wmbus import topics
-from services.protocols.gateway import Listed, Rejected
+from services.meters import topics
+from services.meters.gateway import Listed, Rejected
 from services.protocols.wmbus import Telegram
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib import Problem, Registry, Topic
 from bootstrap_lib.secrets import MissingSecretError, SecretError, secret
-from services.links.wmbus.meters import Place
+from services.meters.meters import Place
 from services.protocols.wmbus.security import BLOCK
 
 

@@ -10,8 +10,8 @@ import msgspec
 from bootstrap_lib.bus import Bus, Message
 from bootstrap_lib.control import LONGEST, RequestError
 from bootstrap_lib.reading import as_json
-from services.protocols import gateway
-from services.protocols.gateway import Listed, Rejected
+from services.meters import gateway
+from services.meters.gateway import Listed, Rejected
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from bootstrap_lib import Failure, Topic, Value
 from bootstrap_lib.quantities import QUANTITIES, quantity_of
 from bootstrap_lib.registry import WORD, Instance
-from services.protocols.gateway import thing
+from services.meters.gateway import thing
 from services.protocols.wmbus import Record, Telegram
 
 PLACE: Final = "meters"
