@@ -14,12 +14,13 @@ from msgspec import Meta, Struct
 from bootstrap_lib import DeviceError, Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
 from bootstrap_lib import state as stored
 from bootstrap_lib.document import nearest, reason
-from services.links.bluetooth import Battery, Deadlines, LinkError, battery_links, discover
+from services.bluetooth import Battery, Deadlines, LinkError, discover
+from services.bluetooth import battery_links
 from services.protocols.battery import BatteryProtocol, Value
-from services.protocols.battery_estimates import Energy, Estimates
+from services.bluetooth.estimates import Energy, Estimates
 
 if TYPE_CHECKING:
-    from services.links.bluetooth.battery_links import BatteryLinks
+    from services.bluetooth.battery_links import BatteryLinks
 
 SAVE_AFTER = 60.0
 """Seconds between two writings of the energy; a killed process loses no more of it."""

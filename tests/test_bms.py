@@ -40,12 +40,12 @@ import msgspec
 import services.bms
 from bootstrap_lib.quantities import QUANTITIES
 from bootstrap_lib.registry import Registry
-from services.links.bluetooth import Deadlines
-from services.links.bluetooth import adapter as bluetooth_adapter
-from services.links.bluetooth.loop import Loop
+from services.bluetooth import Deadlines
+from services.bluetooth import adapter as bluetooth_adapter
+from services.bluetooth.loop import Loop
 from services.protocols import daly, jbd
 from services.protocols.battery import BatteryProtocol, Frame, Pack, Value
-from services.protocols.battery_estimates import Energy, Estimates
+from services.bluetooth.estimates import Energy, Estimates
 from services.simulators.bluetooth.bus import ADDRESS_VARIABLE, connect
 from services.simulators.bluetooth.faults import FAULTS
 from services.simulators.bluez import Remote, believable_pack
@@ -893,7 +893,7 @@ def test_a_loop_that_stands_still_ends_the_process_with_a_sentence(
 ) -> None:
     house.write("sources:\n  bms: {heartbeat: 200ms, batteries: {shed: {address: 'A4:C1:38:00:00:01'}}}\n")
     program = (
-        "import sys; from services import bms; from services.links.bluetooth import loop; from bootstrap_lib import cli;"
+        "import sys; from services import bms; from services.bluetooth import loop; from bootstrap_lib import cli;"
         "bms.HUNG = 1.0; loop.Loop._answer = lambda self: None; sys.exit(cli.main(sys.argv[1:]))"
     )
     result = subprocess.run(

@@ -22,7 +22,7 @@ from msgspec import Meta, Struct
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from services.links.bluetooth.battery_links import BatteryLinks
+    from services.bluetooth.battery_links import BatteryLinks
     from services.protocols.battery import BatteryProtocol, Value
 
 Seconds = Annotated[float, Meta(gt=0)]

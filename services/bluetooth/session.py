@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import gatt
 
-from services.links.bluetooth.bluez import CHARACTERISTIC, DEVICE, OBJECTS, PROPERTIES, nothing
+from services.bluetooth.bluez import CHARACTERISTIC, DEVICE, OBJECTS, PROPERTIES, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.links.bluetooth.bluez import Bluez
-    from services.links.bluetooth.link import Link
+    from services.bluetooth.bluez import Bluez
+    from services.bluetooth.link import Link
 
 
 class Manager(gatt.DeviceManager):  # type: ignore[misc] # gatt has no types

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import dbus
 
-from services.links.bluetooth import Heard, LinkError
-from services.links.bluetooth.bluez import ADAPTER, BLUEZ, DEVICE, OBJECTS, DBusError, sentence
+from services.bluetooth import Heard, LinkError
+from services.bluetooth.bluez import ADAPTER, BLUEZ, DEVICE, OBJECTS, DBusError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ import dbus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.links.bluetooth import Deadlines
-    from services.links.bluetooth.battery_links import BatteryLinks
-    from services.links.bluetooth.loop import Loop
+    from services.bluetooth import Deadlines
+    from services.bluetooth.battery_links import BatteryLinks
+    from services.bluetooth.loop import Loop
 
 BLUEZ: Final = "org.bluez"
 ADAPTER: Final = "org.bluez.Adapter1"

@@ -7,12 +7,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from services.links.bluetooth.bluez import ADAPTER, DEVICE, PROPERTIES, DBusError, sentence
-from services.links.bluetooth.session import Manager, Session
+from services.bluetooth.bluez import ADAPTER, DEVICE, PROPERTIES, DBusError, sentence
+from services.bluetooth.session import Manager, Session
 
 if TYPE_CHECKING:
-    from services.links.bluetooth.battery_links import BatteryLinks
-    from services.links.bluetooth.link import Link
+    from services.bluetooth.battery_links import BatteryLinks
+    from services.bluetooth.link import Link
 
 POWER_PAUSE = 1.0
 """Seconds between switching an adapter off and on, and between two attempts to switch it on."""

@@ -6,15 +6,15 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from services.links.bluetooth.adapter import Adapter
-from services.links.bluetooth.bluez import ADAPTER, DEVICE, Bluez
-from services.links.bluetooth.link import Link
-from services.links.bluetooth.loop import Loop
+from services.bluetooth.adapter import Adapter
+from services.bluetooth.bluez import ADAPTER, DEVICE, Bluez
+from services.bluetooth.link import Link
+from services.bluetooth.loop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from services.links.bluetooth import Battery, Deadlines, Statistics
+    from services.bluetooth import Battery, Deadlines, Statistics
     from services.protocols.battery import Value
 
 FAREWELL = 0.5
@@ -22,7 +22,7 @@ FAREWELL = 0.5
 
 
 class BatteryLinks:
-    """Links to all batteries; `services.links.bluetooth.battery_links` makes them."""
+    """Links to all batteries; `services.bluetooth.battery_links` makes them."""
 
     def __init__(
         self,

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import gatt
 
-from services.links.bluetooth import Statistics
-from services.links.bluetooth.bluez import nothing, sentence
-from services.links.bluetooth.dialogue import Dialogue
+from services.bluetooth import Statistics
+from services.bluetooth.bluez import nothing, sentence
+from services.bluetooth.dialogue import Dialogue
 from services.protocols.battery import BatteryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.links.bluetooth import Battery
-    from services.links.bluetooth.adapter import Adapter
-    from services.links.bluetooth.battery_links import BatteryLinks
+    from services.bluetooth import Battery
+    from services.bluetooth.adapter import Adapter
+    from services.bluetooth.battery_links import BatteryLinks
 
 P = ParamSpec("P")
 NOTIFY_AGAIN = 0.5

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from services.protocols.battery import BatteryError, Rejection
 
 if TYPE_CHECKING:
-    from services.links.bluetooth import Statistics
+    from services.bluetooth import Statistics
     from services.protocols.battery import BatteryProtocol, Request, Value
 
 
