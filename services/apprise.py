@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from bootstrap_lib.document import reason
 from bootstrap_lib.secrets import secret
-from services.links import notifier
-from services.links.notifier import Delivered, Notifier, Outcome, Queued, Refused, Unanswered
+from services.notices import notifier
+from services.notices.notifier import Delivered, Notifier, Outcome, Queued, Refused, Unanswered
 
 log = logging.getLogger(__name__)
 

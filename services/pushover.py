@@ -13,14 +13,14 @@ from bootstrap_lib.bus import Message
 from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import as_json, format_time
 from bootstrap_lib.secrets import secret
-from services.links import notifier
-from services.links.notifier import Delivered, Notifier, Outcome, Queued
-from services.links.notifier.deadman import Switch
-from services.protocols.emergencies import Emergencies, Emergency
-from services.protocols.notices import Notice
+from services.notices import notifier
+from services.notices.notifier import Delivered, Notifier, Outcome, Queued
+from services.notices.deadman import Switch
+from services.notices.emergencies import Emergencies, Emergency
+from services.notices.notice import Notice
 
 if TYPE_CHECKING:
-    from services.links.notifier.pushover import Account
+    from services.notices.accounts import Account
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Pushover(Notifier):
     # -- one message, in the courier's thread -------------------------------------------------------------------
 
     def _open(self) -> "Account":
-        from services.links.notifier.pushover import Account  # noqa: PLC0415 (8 MB, only once there is a message)
+        from services.notices.accounts import Account  # noqa: PLC0415 (8 MB, only once there is a message)
 
         if self._account is None:
             options = self.options

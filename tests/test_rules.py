@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bootstrap_lib.document import from_text
 from services import boiler as phase
-from services.protocols.notices import Answer, Notice
+from services.notices.notice import Answer, Notice
 from services.alerting import Announcement, Engine, House, Memory, Outbox, Outgoing, Rule, compile_rules
 from services.alerting import replay
 

@@ -18,7 +18,7 @@ from bootstrap_lib import log as logs
 from bootstrap_lib.bus import Bus, Connected, Event, Published
 from bootstrap_lib.reading import as_json, format_time
 from bootstrap_lib.registry import Registry, find_registry
-from services.protocols.notices import Notice
+from services.notices.notice import Notice
 
 HOLD_OFF: Final = 3600.0
 """Seconds between two messages about one instance."""

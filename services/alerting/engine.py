@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from bootstrap_lib.duration import describe
-from services.protocols.notices import Notice
+from services.notices.notice import Notice
 from services.alerting.rule import COMPARE, Value, Watch, listed
 from services.alerting.window import Window
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.protocols.notices import Answer, Notice
+from services.notices.notice import Answer, Notice
 from services.alerting.engine import Announcement
 
 

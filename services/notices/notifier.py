@@ -16,9 +16,9 @@ from bootstrap_lib.bus import Message
 from bootstrap_lib.document import reason
 from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import as_json, parse_time
-from services.links.notifier.courier import DEADLINE, Courier
-from services.links.notifier.pictures import Pictures
-from services.protocols.notices import Answer, Notice
+from services.notices.calls import DEADLINE, Courier
+from services.notices.pictures import Pictures
+from services.notices.notice import Answer, Notice
 
 log = logging.getLogger(__name__)
 

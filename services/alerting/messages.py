@@ -8,7 +8,7 @@ import msgspec
 
 from bootstrap_lib.reading import as_json
 from bootstrap_lib.service import Service
-from services.protocols.notices import Answer
+from services.notices.notice import Answer
 from services.alerting import Announcement, Lost, Outbox, Outgoing
 
 log = logging.getLogger(__name__)
