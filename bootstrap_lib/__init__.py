@@ -1,6 +1,6 @@
 """The base that every process of the constellation stands on, and all that a service needs to import from it."""
 
-from bootstrap_lib import lean as _lean  # noqa: F401 (before anything that imports the same)
+from bootstrap_lib import light_imports as _lean  # noqa: F401 (before anything that imports the same)
 from bootstrap_lib.document import Problem
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.reading import Reading, Sequence, Value

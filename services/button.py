@@ -12,7 +12,7 @@ from bootstrap_lib import Duration, Failure, InstanceOptions, Problem, Registry,
 from bootstrap_lib.bus import Message
 from bootstrap_lib.control import Nothing
 from bootstrap_lib.document import nearest
-from services.links.contact import TAKEN, Contact, taken
+from services.links.gpio import TAKEN, Contact, taken
 
 log = logging.getLogger(__name__)
 

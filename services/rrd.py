@@ -15,7 +15,7 @@ from bootstrap_lib.document import reason
 from bootstrap_lib.reading import parse_time
 from bootstrap_lib.state import save
 from services.stores.drawing import Drawing, Order
-from services.stores.filling import Entry, Filling
+from services.stores.backfill import Entry, Filling
 from services.stores.roundrobin import (
     ARCHIVES,
     Damaged,
@@ -216,7 +216,7 @@ class RoundRobin(Subscriber):
 
     def dump_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
         """Write all files into a tar of XML; returns how many. OSError says what is wrong."""
-        from services.stores import moving  # noqa: PLC0415 (nothing that the service needs)
+        from services.stores import rrd_dump as moving  # noqa: PLC0415 (nothing that the service needs)
 
         return moving.dump(self.folder, file, progress)
 
@@ -226,7 +226,7 @@ class RoundRobin(Subscriber):
         What came since the dump is filled from the archive at the next start. Run by root, it leaves all to the owner
         of the state folder. StartError while the service runs.
         """
-        from services.stores import moving  # noqa: PLC0415
+        from services.stores import rrd_dump as moving  # noqa: PLC0415
 
         for folder in (self.state_folder, self.folder):
             folder.mkdir(parents=True, exist_ok=True)

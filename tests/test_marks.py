@@ -13,7 +13,7 @@ from voices import Voice, ask_database, now
 from bootstrap_lib.bus import Message, Published
 from bootstrap_lib.publisher import RESEND_AFTER, Publisher
 from bootstrap_lib.registry import Registry
-from services.protocols.marks import Mark
+from services.stores.marks import Mark
 
 WATER = "boiler/water/temperature"
 MARK = "home/service/archive/stored/onewire"

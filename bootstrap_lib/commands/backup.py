@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Copy, or take a copy in if that verb was called, and say how much."""
     from services.stores import backup  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.access import path_of_archive  # noqa: PLC0415
+    from services.stores.archive_file import path_of_archive  # noqa: PLC0415
 
     database = path_of_archive(Registry(find_registry(arguments.config).resolve()), arguments.archive)
     if arguments.verb == "backup":

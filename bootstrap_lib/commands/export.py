@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Write CSV to the standard output, and progress to a terminal."""
     from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.access import open_archive  # noqa: PLC0415
+    from services.stores.archive_file import open_archive  # noqa: PLC0415
 
     registry = Registry(find_registry(arguments.config).resolve())
     engine = open_archive(registry, arguments.archive)
@@ -68,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _moment(text: str, zone: "ZoneInfo") -> int:
-    from services.stores.calendar import midnight  # noqa: PLC0415
+    from services.stores.days import midnight  # noqa: PLC0415
 
     try:
         return midnight(date.fromisoformat(text), zone)

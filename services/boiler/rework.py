@@ -12,7 +12,7 @@ from bootstrap_lib.registry import Topic
 from services.boiler.boiler import Boiler
 from services.boiler.books import day_of
 from services.boiler.state import Event
-from services.stores.filling import Filling
+from services.stores.backfill import Filling
 
 log = logging.getLogger(__name__)
 

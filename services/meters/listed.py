@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bootstrap_lib import Source, machine
+from bootstrap_lib import Source
+from bootstrap_lib import machine_file as machine
 from bootstrap_lib.control import RequestError
 from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.secrets import keep

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import bus, cli, publisher, spool, subscriber
-from services.protocols import marks
+from services.stores import marks
 from services.stores import schema
 
 

@@ -17,7 +17,7 @@ from bootstrap_lib.bus import Message
 from bootstrap_lib.document import reason
 from bootstrap_lib.reading import Value
 from bootstrap_lib.service import Service
-from services.stores.filling import Filling
+from services.stores.backfill import Filling
 
 log = logging.getLogger(__name__)
 
