@@ -5,20 +5,22 @@ import importlib
 import os
 import pkgutil
 import sys
-from types import ModuleType
-
-from bootstrap_lib import commands
 
 _ORDER = ("demo", "run", "check", "scan", "doctor", "watch", "status", "once")
 
 
-def _verbs() -> list[str]:
-    found = {module.name for module in pkgutil.iter_modules(commands.__path__)}
-    return [*(verb for verb in _ORDER if verb in found), *sorted(found - set(_ORDER))]
+_ROOMS = ("bootstrap_lib.commands", "services.commands")
+"""Packages whose modules are the verbs: those that know no service, and those that do."""
 
 
-def _command(verb: str) -> ModuleType:
-    return importlib.import_module(f"bootstrap_lib.commands.{verb}")
+def _verbs() -> dict[str, str]:
+    """Module of each verb by its name, in the order of the help."""
+    found = {
+        module.name: f"{room}.{module.name}"
+        for room in _ROOMS
+        for module in pkgutil.iter_modules(importlib.import_module(room).__path__)
+    }
+    return {verb: found[verb] for verb in (*(verb for verb in _ORDER if verb in found), *sorted(found.keys() - _ORDER))}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
         if chosen is None or verb == chosen:
-            module = _command(verb)
+            module = importlib.import_module(verbs[verb])
             summary = (module.__doc__ or "").strip().splitlines()[0]
             sub = subparsers.add_parser(
                 verb, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

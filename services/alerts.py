@@ -14,11 +14,22 @@ from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import DocumentError, nearest, reason
 from bootstrap_lib.health import BEATS
 from bootstrap_lib.reading import as_json, format_time
+from services.alerting import (
+    Announcement,
+    Engine,
+    Memory,
+    Outgoing,
+    Rule,
+    compile_lines,
+    heartbeat,
+    house_of,
+    listed,
+    notifiers_of,
+    replay,
+    unknown_notifiers,
+)
 from services.alerting.messages import Messages
 from services.notices.notice import PRIORITIES, trials
-from services.alerting import Announcement, Engine, Memory, Outgoing, Rule, compile_lines, house_of, listed, notifiers_of, unknown_notifiers
-from services.alerting import heartbeat
-from services.alerting import replay
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from bootstrap_lib.bus import Published
 from bootstrap_lib.control import Nothing, Request, RequestError
 from bootstrap_lib.reading import ReadingError, as_json, format_time, parse_time
 from bootstrap_lib.service import StartError
-from services.stores.marks import Mark
 from services.stores import backup
+from services.stores.marks import Mark
 from services.stores.record import Record, RecordError, Stream, sentence
 from services.stores.replay import Replays, Wanted
 from services.stores.upkeep import Upkeep

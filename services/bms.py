@@ -14,10 +14,9 @@ from msgspec import Meta, Struct
 from bootstrap_lib import DeviceError, Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
 from bootstrap_lib import state as stored
 from bootstrap_lib.document import nearest, reason
-from services.bluetooth import Battery, Deadlines, LinkError, discover
-from services.bluetooth import battery_links
-from services.protocols.battery import BatteryProtocol, Value
+from services.bluetooth import Battery, Deadlines, LinkError, battery_links, discover
 from services.bluetooth.estimates import Energy, Estimates
+from services.protocols.battery import BatteryProtocol, Value
 
 if TYPE_CHECKING:
     from services.bluetooth.battery_links import BatteryLinks

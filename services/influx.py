@@ -11,8 +11,8 @@ from bootstrap_lib.bus import Message
 from bootstrap_lib.reading import encode
 from bootstrap_lib.secrets import SecretError, secret
 from bootstrap_lib.service import StartError
-from services.stores.lost_tail import Lapse, LapseFilling
 from services.stores.line_protocol import Writer
+from services.stores.lost_tail import Lapse, LapseFilling
 
 log = logging.getLogger(__name__)
 

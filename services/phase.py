@@ -17,9 +17,9 @@ from services.boiler.backlog import SETTLE, Backlog, Waiting
 from services.boiler.boiler import Boiler, Entry, Memory
 from services.boiler.check import compile_entries
 from services.boiler.replay import replay_house
+from services.boiler.rework import Rework, Reworking
 from services.boiler.state import Event
 from services.stores.backfill import Filling
-from services.boiler.rework import Rework, Reworking
 
 log = logging.getLogger(__name__)
 

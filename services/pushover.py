@@ -14,10 +14,10 @@ from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import as_json, format_time
 from bootstrap_lib.secrets import secret
 from services.notices import notifier
-from services.notices.notifier import Delivered, Notifier, Outcome, Queued
 from services.notices.deadman import Switch
 from services.notices.emergencies import Emergencies, Emergency
 from services.notices.notice import Notice
+from services.notices.notifier import Delivered, Notifier, Outcome, Queued
 
 if TYPE_CHECKING:
     from services.notices.accounts import Account

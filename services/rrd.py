@@ -14,8 +14,8 @@ from bootstrap_lib.control import LATER, Request
 from bootstrap_lib.document import reason
 from bootstrap_lib.reading import parse_time
 from bootstrap_lib.state import save
-from services.stores.drawing import Drawing, Order
 from services.stores.backfill import Entry, Filling
+from services.stores.drawing import Drawing, Order
 from services.stores.roundrobin import (
     ARCHIVES,
     Damaged,

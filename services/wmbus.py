@@ -12,16 +12,14 @@ from bootstrap_lib import Duration, Failure, InstanceOptions, Problem, Registry,
 from bootstrap_lib.bus import Message
 from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import reason
-from services.meters import open_receiver
+from services.meters import gateway, open_receiver, scan
 from services.meters import wanted as lines
-from services.meters import scan
-from services.meters.wanted import Field, Wanted
 from services.meters.listed import MeterList
 from services.meters.master import Master
 from services.meters.memory import Memory
 from services.meters.meters import Meters
 from services.meters.topics import PLACE, values_of
-from services.meters import gateway
+from services.meters.wanted import Field, Wanted
 from services.protocols.wmbus import Formats
 
 log = logging.getLogger(__name__)

@@ -42,10 +42,10 @@ from bootstrap_lib.quantities import QUANTITIES
 from bootstrap_lib.registry import Registry
 from services.bluetooth import Deadlines
 from services.bluetooth import adapter as bluetooth_adapter
+from services.bluetooth.estimates import Energy, Estimates
 from services.bluetooth.loop import Loop
 from services.protocols import daly, jbd
 from services.protocols.battery import BatteryProtocol, Frame, Pack, Value
-from services.bluetooth.estimates import Energy, Estimates
 from services.simulators.bluetooth.bus import ADDRESS_VARIABLE, connect
 from services.simulators.bluetooth.faults import FAULTS
 from services.simulators.bluez import Remote, believable_pack

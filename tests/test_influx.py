@@ -20,8 +20,8 @@ from voices import Voice, now
 
 from bootstrap_lib import Reading
 from bootstrap_lib.registry import Registry
-from services.stores.lost_tail import Lapse
 from services.stores.line_protocol import Writer, escape
+from services.stores.lost_tail import Lapse
 
 WATER, PUMP, PHASE = "boiler/water/temperature", "boiler/pump/active", "boiler/burner/phase"
 MARK = "home/service/archive/stored/onewire"

@@ -13,8 +13,8 @@ import sqlalchemy as sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.stores import retention, schema
 from services.stores import days as calendar
+from services.stores import retention, schema
 from services.stores.minutes import Point, compute, difference, step, switch_minutes
 from services.stores.schema import MINUTE
 

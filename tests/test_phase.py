@@ -10,13 +10,12 @@ import msgspec
 import pytest
 
 from bootstrap_lib.simulate import AUGER_KG_H, Boiler
-from services.boiler import FAULTS, PHASES, ROLES, UNITS, Event, Machine, Rules, State, replay_legacy
-from services.boiler import replay
+from services.boiler import FAULTS, PHASES, ROLES, UNITS, Event, Machine, Rules, State, replay, replay_legacy
 from services.boiler.books import day_of
+from services.boiler.evidence import Motor, Temperature
 from services.boiler.legacy import Legacy, LegacyRules
 from services.boiler.replay import line
 from services.boiler.rules import MOTORS
-from services.boiler.evidence import Motor, Temperature
 
 START = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
 SECOND = 1000

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.boiler import Machine, Rules, replay_legacy
-from services.boiler import replay
+from services.boiler import Machine, Rules, replay, replay_legacy
 from services.boiler.legacy import Legacy, LegacyRules
 
 RECORDING = Path(__file__).parents[2] / "shared" / "vectors" / "boiler_open.csv"

@@ -18,12 +18,12 @@ from harness import Broker, Ear, House, wait_for
 from bootstrap_lib.bus import Message
 from bootstrap_lib.health import Health
 from bootstrap_lib.registry import Registry
-from services.notices import notifier
-from services.notices.notifier import Notifier, Queued
 from services.notices import calls as courier
+from services.notices import notifier
 from services.notices.calls import Courier
 from services.notices.deadman import Switch
 from services.notices.notice import Notice
+from services.notices.notifier import Notifier, Queued
 from services.simulators.pushover import Pushover
 
 TOKEN, USER = "a" * 30, "u" * 30

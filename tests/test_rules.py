@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from bootstrap_lib.document import from_text
 from services import boiler as phase
+from services.alerting import Announcement, Engine, House, Memory, Outbox, Outgoing, Rule, compile_rules, replay
 from services.notices.notice import Answer, Notice
-from services.alerting import Announcement, Engine, House, Memory, Outbox, Outgoing, Rule, compile_rules
-from services.alerting import replay
 
 START = 1_795_000_000_000
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000

@@ -18,15 +18,15 @@ from harness import PROJECT, Broker, Ear, House, wait_for
 
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.registry import MACHINE_FILE, Registry
+from services.meters import gateway
 from services.meters import listed as listing
 from services.meters import topics as meter_topics
 from services.meters.dongle import Dongle as Receiver
-from services.meters.wanted import settle
 from services.meters.meters import NEW_BEGINNING, Meters, Place
 from services.meters.receiver import ReceiverError
 from services.meters.rtlwmbus import Lines
+from services.meters.wanted import settle
 from services.protocols import rtlwmbus
-from services.meters import gateway
 from services.protocols.wmbus import Formats, decode, encode
 from services.simulators.im871a import Dongle, Electricity, Heat, Shown, Water
 from services.wmbus import WMBus

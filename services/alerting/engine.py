@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from bootstrap_lib.duration import describe
-from services.notices.notice import Notice
 from services.alerting.rule import COMPARE, Value, Watch, listed
 from services.alerting.window import Window
+from services.notices.notice import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,8 +8,8 @@ import msgspec
 
 from bootstrap_lib.reading import as_json
 from bootstrap_lib.service import Service
-from services.notices.notice import Answer
 from services.alerting import Announcement, Lost, Outbox, Outgoing
+from services.notices.notice import Answer
 
 log = logging.getLogger(__name__)
 

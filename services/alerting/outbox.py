@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.notices.notice import Answer, Notice
 from services.alerting.engine import Announcement
+from services.notices.notice import Answer, Notice
 
 
 class Outgoing(msgspec.Struct):

@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from services.boiler.books import HOUR_MS, Cycle, Outcome, day_of
-from services.boiler.rules import MOTORS, Fault, MotorRules, Phase, Role, Rules, TemperatureRules
 from services.boiler.evidence import Motor, Temperature
+from services.boiler.rules import MOTORS, Fault, MotorRules, Phase, Role, Rules, TemperatureRules
 from services.boiler.state import Event, State, timestamp
 
 Signal = TypeVar("Signal", Temperature, Motor)

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from services.boiler.books import Cycle, Day, Silo
-from services.boiler.rules import FAULTS, Fault, Phase
 from services.boiler.evidence import Motor, Temperature
+from services.boiler.rules import FAULTS, Fault, Phase
 
 UNITS: Final[dict[str, str]] = {
     "phase": "",

@@ -13,8 +13,8 @@ from urllib3.exceptions import NewConnectionError
 
 from bootstrap_lib.document import reason
 from bootstrap_lib.secrets import Secret
-from services.notices.notifier import Delivered, Outcome, Queued, Refused, Unanswered
 from services.notices.notice import EMERGENCY, shortened
+from services.notices.notifier import Delivered, Outcome, Queued, Refused, Unanswered
 
 ADDRESS: Final = "https://api.pushover.net/1/"
 """What pushover-complete calls, whatever it is told."""

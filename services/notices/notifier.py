@@ -17,8 +17,8 @@ from bootstrap_lib.document import reason
 from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import as_json, parse_time
 from services.notices.calls import DEADLINE, Courier
-from services.notices.pictures import Pictures
 from services.notices.notice import Answer, Notice
+from services.notices.pictures import Pictures
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sql
 
 from bootstrap_lib.clock import BORN
-from services.stores import retention
 from services.stores import days as calendar
+from services.stores import retention
 from services.stores.minutes import compute
 from services.stores.record import Record
 from services.stores.retention import LEAST, Usage

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bootstrap_lib.commands.demo import Demo
+from services.commands.demo import Demo
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")

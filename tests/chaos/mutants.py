@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import bus, cli, publisher, spool, subscriber
-from services.stores import marks
-from services.stores import schema
+from services.stores import marks, schema
 
 
 def mark_before_commit() -> None:

@@ -3,6 +3,6 @@
 After the loss of the archive, start it (it makes an empty one), then restore.
 """
 
-from bootstrap_lib.commands.backup import add_arguments, main
+from services.commands.backup import add_arguments, main
 
 __all__ = ["add_arguments", "main"]

@@ -26,7 +26,7 @@ from bootstrap_lib.document import DocumentError, reason
 from bootstrap_lib.installation import InstallError
 from bootstrap_lib.registry import MACHINE_FILE, Registry, find_registry
 from bootstrap_lib.service import StartError
-from bootstrap_lib.supervisor import Supervisor
+from services.simulators.supervisor import Supervisor
 
 MARK: Final = ".constellation-demo"
 """A file that says that a folder is a demo's, and may be emptied; locked while the demo runs."""

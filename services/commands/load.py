@@ -3,6 +3,6 @@
 Stop the service before: `systemctl stop constellation@rrd`.
 """
 
-from bootstrap_lib.commands.dump import add_arguments, main
+from services.commands.dump import add_arguments, main
 
 __all__ = ["add_arguments", "main"]
