@@ -9,13 +9,13 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from bootstrap_lib.simulate import AUGER_KG_H, Boiler
 from services.boiler import FAULTS, PHASES, ROLES, UNITS, Event, Machine, Rules, State, replay, replay_legacy
 from services.boiler.books import day_of
 from services.boiler.evidence import Motor, Temperature
 from services.boiler.legacy import Legacy, LegacyRules
 from services.boiler.replay import line
 from services.boiler.rules import MOTORS
+from services.simulators.models.boiler import AUGER_KG_H, SimulatedBoiler
 
 START = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
 SECOND = 1000
@@ -28,7 +28,7 @@ TOPICS = {f"home/data/boiler/{role}/{'current' if role in MOTORS else 'temperatu
 
 def readings(hours, seed=1, step=10, change=None):
     """Simulate: (role, value, time) of all inputs, and the true phase at each time."""
-    boiler = Boiler(seed)
+    boiler = SimulatedBoiler(seed)
     found, truth = [], []
     for n in range(int(hours * 3600 / step)):
         if change:

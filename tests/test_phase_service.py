@@ -17,10 +17,9 @@ from bootstrap_lib.document import DocumentError
 from bootstrap_lib.publisher import proper
 from bootstrap_lib.reading import Reading, encode, format_time, parse_time
 from bootstrap_lib.registry import Registry
-from bootstrap_lib.simulate import AUGER_KG_H
-from bootstrap_lib.simulate import Boiler as SimulatedBoiler
 from services.boiler.boiler import Boiler, Entry
 from services.phase import Phase
+from services.simulators.models.boiler import AUGER_KG_H, SimulatedBoiler
 
 ROLES = ("water", "flue", "return", "igniter", "fan", "auger")
 Row = tuple[int, str, float]

@@ -14,8 +14,11 @@ from typing import Any, Final
 import msgspec
 
 from bootstrap_lib.registry import Registry
-from bootstrap_lib.simulate import Battery, BatterySample, Boiler, BoilerSample, Meter, curve, electricity, heat, water
 from services.simulators import ads1115
+from services.simulators.models.battery import BatterySample, SimulatedBattery
+from services.simulators.models.boiler import BoilerSample, SimulatedBoiler
+from services.simulators.models.curve import curve
+from services.simulators.models.meter import SimulatedMeter, electricity, heat, water
 from services.simulators.onewire import Tree
 
 SPEED: Final = 30.0
@@ -47,9 +50,9 @@ class House:
         """`folder` holds the files, `bus` is the 1-wire tree."""
         self._registry, self._folder, self._bus = registry, folder, bus
         start = 9.5 * 3600
-        self._boiler = Boiler(1, speed=SPEED, time=start)
-        self._battery = Battery(2, speed=SPEED, time=start)
-        self._meters: dict[str, Meter] = {
+        self._boiler = SimulatedBoiler(1, speed=SPEED, time=start)
+        self._battery = SimulatedBattery(2, speed=SPEED, time=start)
+        self._meters: dict[str, SimulatedMeter] = {
             "electricity": electricity(3, speed=SPEED, time=start),
             "water": water(4, speed=SPEED, time=start),
             "heat": heat(5, speed=SPEED, time=start),

@@ -5,19 +5,11 @@ import itertools
 import pytest
 
 from bootstrap_lib.quantities import QUANTITIES
-from bootstrap_lib.simulate import (
-    AUGER_KG_H,
-    DAY,
-    SHAPES,
-    Battery,
-    Boiler,
-    cell_voltage,
-    curve,
-    electricity,
-    heat,
-    sunlight,
-    water,
-)
+from services.simulators.models.battery import SimulatedBattery, cell_voltage, sunlight
+from services.simulators.models.boiler import AUGER_KG_H, SimulatedBoiler
+from services.simulators.models.chance import DAY
+from services.simulators.models.curve import SHAPES, curve
+from services.simulators.models.meter import electricity, heat, water
 
 
 def run(boiler, hours, step=10.0):
@@ -25,7 +17,7 @@ def run(boiler, hours, step=10.0):
 
 
 def test_a_boiler_goes_through_its_phases_in_order():
-    boiler = Boiler(seed=1)
+    boiler = SimulatedBoiler(seed=1)
     seen = []
     for _ in range(800):
         if not seen or seen[-1] != boiler.phase:
@@ -35,7 +27,7 @@ def test_a_boiler_goes_through_its_phases_in_order():
 
 
 def test_a_burning_flue_is_hotter_than_the_water_and_an_idle_one_cooler():
-    samples = run(Boiler(seed=2), 12)
+    samples = run(SimulatedBoiler(seed=2), 12)
     burning = [s.flue - s.water for phase, s in samples if phase == "combustion"]
     assert 25 < max(burning) < 75
     assert -11 < min(s.flue - s.water for _, s in samples) < -7
@@ -44,7 +36,7 @@ def test_a_burning_flue_is_hotter_than_the_water_and_an_idle_one_cooler():
 
 
 def test_motors_draw_what_was_measured():
-    samples = run(Boiler(seed=3), 4, step=2.0)
+    samples = run(SimulatedBoiler(seed=3), 4, step=2.0)
     lighting = [s.igniter for phase, s in samples if phase == "ignition"]
     assert 3.5 < max(lighting) < 4.0
     burning = [s.auger > 0.2 for phase, s in samples if phase == "combustion"]
@@ -53,7 +45,7 @@ def test_motors_draw_what_was_measured():
 
 
 def test_what_the_auger_moved_is_what_the_silo_lost():
-    boiler = Boiler(seed=4)
+    boiler = SimulatedBoiler(seed=4)
     before = boiler.silo_kg
     on = sum(10.0 for _, s in run(boiler, 6) if s.auger > 0.2)
     assert boiler.burned_kg == pytest.approx(before - boiler.silo_kg)
@@ -61,7 +53,7 @@ def test_what_the_auger_moved_is_what_the_silo_lost():
 
 
 def test_without_its_igniter_the_boiler_locks_out_and_cools():
-    boiler = Boiler(seed=5)
+    boiler = SimulatedBoiler(seed=5)
     boiler.igniter_works = False
     samples = run(boiler, 6)
     assert not boiler.enabled
@@ -72,7 +64,7 @@ def test_without_its_igniter_the_boiler_locks_out_and_cools():
 
 
 def test_an_empty_silo_ends_the_fire():
-    boiler = Boiler(seed=6)
+    boiler = SimulatedBoiler(seed=6)
     run(boiler, 1)
     boiler.silo_kg = 0.0
     run(boiler, 5)
@@ -81,12 +73,12 @@ def test_an_empty_silo_ends_the_fire():
 
 
 def test_the_same_seed_gives_the_same_house_and_another_does_not():
-    assert run(Boiler(seed=7), 1) == run(Boiler(seed=7), 1)
-    assert run(Boiler(seed=7), 1) != run(Boiler(seed=8), 1)
+    assert run(SimulatedBoiler(seed=7), 1) == run(SimulatedBoiler(seed=7), 1)
+    assert run(SimulatedBoiler(seed=7), 1) != run(SimulatedBoiler(seed=8), 1)
 
 
 def test_speed_lets_a_burn_pass_within_a_minute():
-    boiler = Boiler(seed=9, speed=120)
+    boiler = SimulatedBoiler(seed=9, speed=120)
     phases = set()
     for _ in range(60):
         boiler.step(1)
@@ -96,7 +88,7 @@ def test_speed_lets_a_burn_pass_within_a_minute():
 
 
 def test_a_battery_charges_by_day_and_discharges_by_night():
-    battery = Battery(seed=1, time=0.0, soc=0.5)
+    battery = SimulatedBattery(seed=1, time=0.0, soc=0.5)
     samples = [battery.step(300) for _ in range(288)]
     assert min(s.current for s in samples[:60]) < 0 < max(s.current for s in samples[120:170])
     assert all(len(s.cells) == 8 for s in samples)
@@ -106,9 +98,9 @@ def test_a_battery_charges_by_day_and_discharges_by_night():
 
 
 def test_a_full_battery_takes_no_more_and_an_empty_one_gives_none():
-    battery = Battery(seed=2, time=12 * 3600, soc=1.0)
+    battery = SimulatedBattery(seed=2, time=12 * 3600, soc=1.0)
     assert battery.step(60).current < 1
-    empty = Battery(seed=2, time=0.0, soc=0.0)
+    empty = SimulatedBattery(seed=2, time=0.0, soc=0.0)
     assert empty.step(600).soc == 0.0
 
 
