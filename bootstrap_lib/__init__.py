@@ -1,29 +1,71 @@
-"""The base that every process of the constellation stands on, and all that a service needs to import from it."""
+"""The base that every process of the constellation stands on: these names are all that a service imports from it.
 
-from bootstrap_lib import light_imports as _lean  # noqa: F401 (before anything that imports the same)
-from bootstrap_lib.document import Problem
-from bootstrap_lib.duration import Duration
-from bootstrap_lib.reading import Reading, Sequence, Value
-from bootstrap_lib.registry import InstanceOptions, Registry, Topic
+Modules are named where a word alone would say too little: `state.save`, `secrets.resolve`, `clock.since_boot`.
+"""
+
+from bootstrap_lib import broker, catalog, clock, health, log, machine_file, quantities, secrets, state
+from bootstrap_lib import light_imports as _light_imports  # noqa: F401 (before anything that imports the same)
+from bootstrap_lib.bus import Bus, Message, Published
+from bootstrap_lib.client import Client
+from bootstrap_lib.control import LATER, Nothing, Request, RequestError
+from bootstrap_lib.document import DocumentError, Problem, StartError, nearest, reason
+from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.notify import notify
+from bootstrap_lib.publisher import Mark, Publisher, proper
+from bootstrap_lib.reading import Reading, ReadingError, Sequence, Value, as_json, encode, format_time, parse_time
+from bootstrap_lib.registry import Instance, InstanceOptions, Registry, Topic, find_registry
 from bootstrap_lib.service import Service
 from bootstrap_lib.source import DeviceError, Failure, Sample, Source
 from bootstrap_lib.subscriber import Away, Poison, Subscriber
 
 __all__ = [
+    "LATER",
     "Away",
+    "Bus",
+    "Client",
     "DeviceError",
+    "DocumentError",
     "Duration",
     "Failure",
+    "Instance",
     "InstanceOptions",
+    "Mark",
+    "Message",
+    "Nothing",
     "Poison",
     "Problem",
+    "Published",
+    "Publisher",
     "Reading",
+    "ReadingError",
     "Registry",
+    "Request",
+    "RequestError",
     "Sample",
     "Sequence",
     "Service",
     "Source",
+    "StartError",
     "Subscriber",
     "Topic",
     "Value",
+    "as_json",
+    "broker",
+    "catalog",
+    "clock",
+    "describe",
+    "encode",
+    "find_registry",
+    "format_time",
+    "health",
+    "log",
+    "machine_file",
+    "nearest",
+    "notify",
+    "parse_time",
+    "proper",
+    "quantities",
+    "reason",
+    "secrets",
+    "state",
 ]

@@ -109,7 +109,7 @@ PEOPLE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class PreparedBroker:
     """A broker that `prepare_broker` made ready; all paths are real ones."""
 
     config: Path
@@ -184,7 +184,7 @@ def install(installation: Installation, registry: Registry, *, port: int | None 
     _operator(installation, registry, port)
 
 
-def prepare_broker(folder: Path, registry: Registry, port: int) -> Broker:
+def prepare_broker(folder: Path, registry: Registry, port: int) -> PreparedBroker:
     """Make a broker of its own ready in a folder: the shipped configuration over Debian's, on a port of loopback."""
     installation = Installation(folder, quiet=True)
     install(installation, registry, port=port)
@@ -194,7 +194,7 @@ def prepare_broker(folder: Path, registry: Registry, port: int) -> Broker:
     if os.geteuid() == 0:
         stock += "\n# In a folder of root's own, where the user mosquitto could not go.\nuser root\n"
     installation.write("/etc/mosquitto/mosquitto.conf", stock)
-    return Broker(
+    return PreparedBroker(
         config=installation.path("/etc/mosquitto/mosquitto.conf"),
         settings={"host": "localhost", "port": port, **SETTINGS, "ca": str(installation.path(CA))},
         credentials=installation.path(CREDENTIALS),

@@ -21,9 +21,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from bootstrap_lib import secrets
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.registry import Broker
-from bootstrap_lib.secrets import secret
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Bus:
         """Connect in the background, now or whenever the broker is there. SecretError, OSError for wrong credentials files."""
         broker, client = self.broker, self._client
         if broker.password:
-            client.username_pw_set(self._named(broker.user), secret(self._named(broker.password)))
+            client.username_pw_set(self._named(broker.user), secrets.resolve(self._named(broker.password)))
         if broker.ca:
             try:
                 context = ssl.create_default_context(cafile=broker.ca)

@@ -6,8 +6,8 @@ There is no list to add it to: the file's one public class that derives from Sou
 import importlib
 from pathlib import Path
 
-import services
-from bootstrap_lib.document import nearest, reason
+from bootstrap_lib.document import DocumentError, Problem, nearest, reason
+from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.service import Service
 
 
@@ -17,7 +17,9 @@ class NoService(LookupError):
 
 def names() -> list[str]:
     """Names of all services there are, the user's own included."""
-    found = {file.stem for folder in services.__path__ for file in Path(folder).glob("[a-z]*.py")}
+    found = {
+        file.stem for folder in importlib.import_module("services").__path__ for file in Path(folder).glob("[a-z]*.py")
+    }
     return sorted(found)
 
 
@@ -35,3 +37,12 @@ def find(name: str) -> type[Service]:
         if isinstance(candidate, type) and issubclass(candidate, Service) and candidate.__module__ == module.__name__:
             return candidate
     raise NoService(f"services/{name}.py holds no service: write a class that derives from Source or Subscriber")
+
+
+def make(config: str | None, instance: str) -> Service:
+    """Build the service of an instance; DocumentError or NoService where it cannot be."""
+    path = find_registry(config).resolve()
+    registry = Registry(path)
+    if instance not in registry.instances:
+        raise DocumentError([Problem(str(path), 1, "", registry.no_instance(instance))])
+    return find(registry.instances[instance].service)(registry, instance)

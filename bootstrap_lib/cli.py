@@ -54,9 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     from bootstrap_lib.catalog import NoService  # noqa: PLC0415 (as late as it can be)
-    from bootstrap_lib.document import DocumentError, reason  # noqa: PLC0415
+    from bootstrap_lib.document import DocumentError, StartError, reason  # noqa: PLC0415
     from bootstrap_lib.secrets import SecretError  # noqa: PLC0415
-    from bootstrap_lib.service import StartError  # noqa: PLC0415
 
     try:
         return int(parsed.run(parsed) or 0)

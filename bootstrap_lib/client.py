@@ -10,20 +10,17 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 
-from bootstrap_lib.bus import Bus, Connected, Event, Message
+from bootstrap_lib.bus import Bus, Connected, Event, Message, Published
+from bootstrap_lib.document import StartError
 from bootstrap_lib.reading import as_json
 from bootstrap_lib.registry import Registry
-from bootstrap_lib.service import StartError
 
 PATIENCE = 5.0
 """Seconds to wait for the broker."""
-
-ADVICE = "; `constellation doctor` looks for the cause"
-"""What to do where there is no broker."""
 
 log = logging.getLogger(Bus.__module__)
 
@@ -31,25 +28,27 @@ log = logging.getLogger(Bus.__module__)
 class Client:
     """Context in which there is a connection; StartError says why there is none."""
 
-    def __init__(self, registry: Registry) -> None:
-        """Prepare it; the connection is made on entering."""
-        self.registry = registry
+    ADVICE: ClassVar = "; `constellation doctor` looks for the cause"
+    """What to do where there is no broker."""
+
+    def __init__(self, registry: Registry, user: str = "operator", patience: float = PATIENCE) -> None:
+        """Prepare it for a user of the broker that waits `patience` seconds for it; the connection is made on entering."""
+        self.registry, self._patience = registry, patience
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._patterns: dict[str, None] = {}
-        name = f"operator_{os.getpid()}"
-        self._bus = Bus(registry.broker, "operator", self._events.put, session_expiry=0, client_id=name)
+        self._bus = Bus(registry.broker, user, self._events.put, session_expiry=0, client_id=f"{user}_{os.getpid()}")
 
     def __enter__(self) -> Self:
         """Connect."""
         log.disabled = True  # until there is a connection, what it has to say is in the error
         try:
             self._bus.start()
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + self._patience
             while not isinstance(self._next(deadline), Connected):
                 if time.monotonic() >= deadline:
                     self._bus.stop(0.1)
                     silent = f"the broker at {self.registry.broker.host}:{self._bus.port} does not answer"
-                    raise StartError((self._bus.trouble or silent).removesuffix("; trying on") + ADVICE)
+                    raise StartError((self._bus.trouble or silent).removesuffix("; trying on") + self.ADVICE)
         except OSError as error:
             raise StartError(str(error)) from None
         finally:
@@ -106,6 +105,15 @@ class Client:
         self._patterns.pop(f"{self.registry.root}/{pattern}")
         return found
 
+    def deliver(self, topic: str, payload: bytes, patience: float) -> bool:
+        """Publish below the root, and wait for the broker's word; whether it has taken the message."""
+        mid = self._bus.publish(f"{self.registry.root}/{topic}", payload, qos=1)
+        deadline = time.monotonic() + patience
+        while (event := self._next(deadline)) is not None:
+            if isinstance(event, Published) and event.mid == mid:
+                return event.refusal is None
+        return False
+
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish below the root."""
         self._bus.publish(f"{self.registry.root}/{topic}", payload, qos=1, retain=retain)
@@ -142,10 +150,10 @@ class Client:
                     raise StartError(f"{instance}: {answer.get('error')}")
         raise StartError(f"{instance} does not answer within {timeout:g} s: see `constellation status`")
 
-
-def load_json(payload: bytes) -> Any:
-    """JSON of a payload, or None where it is none."""
-    try:
-        return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    @staticmethod
+    def json(payload: bytes) -> Any:
+        """JSON of a payload, or None where it is none."""
+        try:
+            return msgspec.json.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None

@@ -16,9 +16,6 @@ from bootstrap_lib.reading import as_json
 
 log = logging.getLogger(__name__)
 
-LONGEST = 1 << 20
-"""Bytes of the longest request that is read: what the broker takes at most (systemd/mosquitto); a thousand meters are an eighth."""
-
 
 class RequestError(ValueError):
     """A request that cannot be granted; the message is the answer."""
@@ -30,6 +27,9 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 class Request:
     """A request that is being worked on; `reply` may also come later, when the work is done."""
+
+    LONGEST: ClassVar = 1 << 20
+    """Bytes of the longest request that is read: what the broker takes at most (systemd/mosquitto); a thousand meters are an eighth."""
 
     def __init__(self, bus: Bus, response: str, message: Message, verb: str, identity: Any) -> None:
         """Keep what the answer needs."""
@@ -113,8 +113,8 @@ class Control:
 
     @staticmethod
     def _read(payload: bytes) -> tuple[Any, Any, str | None]:
-        if len(payload) > LONGEST:
-            return None, {}, f"{len(payload)} bytes are too long for a request (at most {LONGEST})"
+        if len(payload) > Request.LONGEST:
+            return None, {}, f"{len(payload)} bytes are too long for a request (at most {Request.LONGEST})"
         if not payload.strip():
             return None, {}, None
         try:

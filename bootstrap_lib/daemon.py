@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bootstrap_lib.service import StartError
+from bootstrap_lib.document import StartError
 
 
 def refuse_under_systemd() -> None:

@@ -43,6 +43,10 @@ class DocumentError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+class StartError(RuntimeError):
+    """What was asked for cannot begin, or not go on; the message says why and what to do."""
+
+
 _TYPES: Final = {
     "tag:yaml.org,2002:bool": (re.compile(r"true|false"), "tf"),
     "tag:yaml.org,2002:null": (re.compile(r"~|null|"), ["~", "n", ""]),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib.document import reason
+from bootstrap_lib.document import StartError, reason
 
 SHIPPED: Final = next(
     folder
@@ -27,7 +27,7 @@ def shipped(name: str) -> str:
     return (SHIPPED / name).read_text("utf-8")
 
 
-class InstallError(RuntimeError):
+class InstallError(StartError):
     """The installation cannot go on; the message says why and what to do."""
 
 

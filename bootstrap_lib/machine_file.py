@@ -11,6 +11,8 @@ import yaml
 from bootstrap_lib.document import Document
 from bootstrap_lib.registry import MACHINE_FILE
 
+NAME: Final = MACHINE_FILE
+
 _HEAD: Final = (
     "# Written by Constellation: what was configured over MQTT. What you write yourself belongs into topics.yaml.\n"
 )
@@ -22,7 +24,7 @@ def change(registry: Path, edit: Callable[[dict[str, Any]], None]) -> bool:
     At any moment the file is there whole, and two processes never change it at once. DocumentError where it cannot be
     read, OSError where it cannot be written.
     """
-    path = registry.with_name(MACHINE_FILE)
+    path = registry.with_name(NAME)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -7,7 +7,7 @@ numbers, the archive's mark, readings sent again, refused ones put aside, topics
 import logging
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -22,9 +22,6 @@ from bootstrap_lib.spool import Row, Spool, SpoolError
 from bootstrap_lib.state import DeadLetters
 
 log = logging.getLogger(__name__)
-
-WINDOW = 100
-"""Readings on their way to the broker at any time."""
 
 CROWDED = 1000
 """Milliseconds within which an older time is a crowd of readings, not a clock that was set back."""
@@ -63,6 +60,9 @@ def _out_of_range(topic: Topic[Any], value: Value) -> str | None:
 
 class Publisher:
     """What a service publishes on data topics. The service hands on what its loop hears, and calls `housekeep`."""
+
+    WINDOW: ClassVar = 100
+    """Readings on their way to the broker at any time."""
 
     def __init__(self, service: Service, dead: DeadLetters) -> None:
         """Open the spool and take up what earlier starts left: unconfirmed readings, and topics that were published."""
@@ -167,7 +167,7 @@ class Publisher:
         self._losing = False
         self._settle_at = min(self._settle_at, time.monotonic() + LOOK)
         online = self._service.bus.online
-        if online and boot is None and self._cursor >= sequence.previous and len(self._in_flight) < WINDOW:
+        if online and boot is None and self._cursor >= sequence.previous and len(self._in_flight) < self.WINDOW:
             self._send(row, sequence)
 
     def _send(self, row: Row, sequence: Sequence) -> None:
@@ -180,7 +180,7 @@ class Publisher:
 
     def _pump(self) -> None:
         """Send what waits, in order, as far as the window allows."""
-        room = WINDOW - len(self._in_flight)
+        room = self.WINDOW - len(self._in_flight)
         if not self._service.bus.online or room <= 0 or self._cursor >= self.spool.last:
             return
         for row, sequence in self.spool.after(self._cursor, room):
@@ -268,7 +268,7 @@ class Publisher:
             self._bury(number, published.refusal)
         elif number is not None and self._archive is None:  # the weaker promise: in the broker's memory
             self.spool.confirm(self.spool.stream, min(self._in_flight.values(), default=number + 1) - 1)
-        if len(self._in_flight) < WINDOW // 2:
+        if len(self._in_flight) < self.WINDOW // 2:
             self._pump()
 
     def _bury(self, number: int, refusal: str) -> None:

@@ -6,7 +6,11 @@ sensor that works; topics.yaml narrows them per topic. Units are written as peop
 (ucum.org) are for export. Home Assistant classes are those of its sensor and binary_sensor platforms.
 """
 
+import re
 from typing import Final, Literal, NamedTuple
+
+WORD: Final = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+"""What each level of a topic and each instance's name must look like; the last word of a topic names its quantity."""
 
 Kind = Literal["gauge", "counter", "switch", "state", "text"]
 """gauge: a number that comes and goes; counter: a number that only grows; switch: true or false;

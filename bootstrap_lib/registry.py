@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
 from bootstrap_lib.duration import Duration
-from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity
+from bootstrap_lib.quantities import QUANTITIES, WORD, Kind, Quantity
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -30,9 +30,6 @@ ZONES: Final = Path("/usr/share/zoneinfo")
 
 MACHINE_FILE: Final = "topics.machine.yaml"
 """Beside topics.yaml: what was configured over MQTT, in the same form; written by the machine only."""
-
-WORD: Final = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
-"""What each level of a topic and each instance's name must look like."""
 
 MOST_NAMES: Final = 1000
 """Topics that one line may make."""

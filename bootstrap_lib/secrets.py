@@ -37,7 +37,7 @@ def folders() -> list[Path]:
     return [*(Path(folder) for folder in named if folder), FOLDER]
 
 
-def secret(reference: str, *own: Path) -> Secret:
+def resolve(reference: str, *own: Path) -> Secret:
     """Resolve `secret:NAME`, first in folders of the service's `own`; SecretError says which file is missing or too open."""
     name = reference.removeprefix("secret:")
     if not name or "/" in name or name.startswith("."):

@@ -23,7 +23,7 @@ from bootstrap_lib import state
 from bootstrap_lib.bus import Bus, Connected, Disconnected, Event, Message, Published
 from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import Control, Nothing, Request, RequestError
-from bootstrap_lib.document import DocumentError, Problem
+from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
 from bootstrap_lib.health import BEATS, Health
@@ -47,10 +47,6 @@ PATIENCE: Final = 0.25
 """Seconds for which it rests at most: a loop that is held up by its store must not cost the connection."""
 
 Level = Literal["debug", "info", "warning", "error"]
-
-
-class StartError(RuntimeError):
-    """The process cannot start; the message says why and what to do."""
 
 
 class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,8 +73,8 @@ class Service:
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance `name` of a registry; nothing is opened, sent or started yet."""
         self.registry, self.name = registry, name
-        self.state_folder = state_folder_of(name)
-        self.runtime_folder = _folder("RUNTIME_DIRECTORY", "/run/constellation", name)
+        self.state_folder = state.folder_of(name)
+        self.runtime_folder = state.runtime_folder_of(name)
         self.prefix = f"{registry.root}/service/{name}"
         self.stopping: str | None = None
         self._inbox: deque[Event | Literal["reload", "file", "stop", "round"]] = deque()
@@ -475,16 +471,6 @@ class _LogTopic(logging.Handler):
             if topic := getattr(record, "topic", None):
                 entry["topic"] = topic
             self._service.bus.publish(f"{self._service.prefix}/log", as_json(entry))
-
-
-def state_folder_of(name: str) -> Path:
-    """Where an instance keeps its state: $STATE_DIRECTORY, or its folder below /var/lib/constellation."""
-    return _folder("STATE_DIRECTORY", "/var/lib/constellation", name)
-
-
-def _folder(variable: str, default: str, name: str) -> Path:
-    given = os.environ.get(variable)
-    return Path(given.split(":")[0]) if given else Path(default) / name
 
 
 def option_type(service: type[Service]) -> type[InstanceOptions]:

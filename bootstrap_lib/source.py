@@ -26,13 +26,13 @@ import msgspec
 
 from bootstrap_lib.bus import Message, Published
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
-from bootstrap_lib.document import DocumentError, Problem
+from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
 from bootstrap_lib.publisher import Mark, Publisher, proper
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Registry, Topic
-from bootstrap_lib.service import Service, StartError, topic_option_type
+from bootstrap_lib.service import Service, topic_option_type
 from bootstrap_lib.spool import SpoolError
 from bootstrap_lib.state import DeadLetters
 

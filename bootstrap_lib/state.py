@@ -40,6 +40,21 @@ def save(path: Path, value: object) -> None:
         os.close(folder)
 
 
+def folder_of(name: str) -> Path:
+    """Where an instance keeps its state: $STATE_DIRECTORY, or its folder below /var/lib/constellation."""
+    return _folder("STATE_DIRECTORY", "/var/lib/constellation", name)
+
+
+def runtime_folder_of(name: str) -> Path:
+    """Where an instance keeps what need not outlast a power cut: $RUNTIME_DIRECTORY, or its folder below /run/constellation."""
+    return _folder("RUNTIME_DIRECTORY", "/run/constellation", name)
+
+
+def _folder(variable: str, default: str, name: str) -> Path:
+    given = os.environ.get(variable)
+    return Path(given.split(":")[0]) if given else Path(default) / name
+
+
 class DeadLetters:
     """What could not be delivered or stored, with the reason, so that nothing vanishes without a word.
 

@@ -6,8 +6,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, state
-from bootstrap_lib.control import Request, RequestError
+from bootstrap_lib import (
+    Failure,
+    InstanceOptions,
+    Problem,
+    Registry,
+    Request,
+    RequestError,
+    Sample,
+    Source,
+    Topic,
+    state,
+)
 from services.links.ads1115 import Chip, ChipError
 from services.links.channel import ADDRESSES, Channel
 from services.links.i2c import open_bus

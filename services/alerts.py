@@ -8,12 +8,26 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Duration, InstanceOptions, Problem, Reading, Registry, Sequence, Subscriber, Topic, state
-from bootstrap_lib.bus import Message
-from bootstrap_lib.control import Request, RequestError
-from bootstrap_lib.document import DocumentError, nearest, reason
-from bootstrap_lib.health import BEATS
-from bootstrap_lib.reading import as_json, format_time
+from bootstrap_lib import (
+    DocumentError,
+    Duration,
+    InstanceOptions,
+    Message,
+    Problem,
+    Reading,
+    Registry,
+    Request,
+    RequestError,
+    Sequence,
+    Subscriber,
+    Topic,
+    as_json,
+    format_time,
+    nearest,
+    reason,
+    state,
+)
+from bootstrap_lib import health as heartbeats
 from services.alerting import (
     Announcement,
     Engine,
@@ -186,7 +200,7 @@ class Alerts(Subscriber):
     def _take_health(self, service: str, payload: bytes) -> None:
         health = heartbeat.read(payload, self._parts.get(service, ()))
         at, wall = self._moment()
-        self.engine.beat(f"service {service}", BEATS * health.beat)
+        self.engine.beat(f"service {service}", heartbeats.BEATS * health.beat)
         self.engine.pause(service, health.state == "paused", at)
         self.engine.feed(f"service {service}", health.state, wall, at)
         for part, value in health.parts.items():

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from bootstrap_lib.document import reason
-from bootstrap_lib.secrets import secret
+from bootstrap_lib import reason, secrets
 from services.notices import notifier
 from services.notices.notifier import Delivered, Notifier, Outcome, Queued, Refused, Unanswered
 
@@ -32,7 +31,7 @@ class Apprise(Notifier):
     def begin(self) -> None:
         """Take up what waits, and the addresses; SecretError where they are missing."""
         super().begin()
-        self._urls = [secret(reference) for reference in self.options.urls]
+        self._urls = [secrets.resolve(reference) for reference in self.options.urls]
         self._apprise: Any = None
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its messages hold addresses, with passwords
 

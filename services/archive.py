@@ -6,11 +6,24 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct, field
 
-from bootstrap_lib import Away, Duration, InstanceOptions, Reading, Sequence, Subscriber, Topic
-from bootstrap_lib.bus import Published
-from bootstrap_lib.control import Nothing, Request, RequestError
-from bootstrap_lib.reading import ReadingError, as_json, format_time, parse_time
-from bootstrap_lib.service import StartError
+from bootstrap_lib import (
+    Away,
+    Duration,
+    InstanceOptions,
+    Nothing,
+    Published,
+    Reading,
+    ReadingError,
+    Request,
+    RequestError,
+    Sequence,
+    StartError,
+    Subscriber,
+    Topic,
+    as_json,
+    format_time,
+    parse_time,
+)
 from services.stores import backup
 from services.stores.marks import Mark
 from services.stores.record import Record, RecordError, Stream, sentence

@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Annotated, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import DeviceError, Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
+from bootstrap_lib import (
+    DeviceError,
+    Duration,
+    Failure,
+    InstanceOptions,
+    Problem,
+    Registry,
+    Sample,
+    Source,
+    Topic,
+    nearest,
+    reason,
+)
 from bootstrap_lib import state as stored
-from bootstrap_lib.document import nearest, reason
 from services.bluetooth import Battery, Deadlines, LinkError, battery_links, discover
 from services.bluetooth.estimates import Energy, Estimates
 from services.protocols.battery import BatteryProtocol, Value

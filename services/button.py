@@ -8,10 +8,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from bootstrap_lib import Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
-from bootstrap_lib.bus import Message
-from bootstrap_lib.control import Nothing
-from bootstrap_lib.document import nearest
+from bootstrap_lib import (
+    Duration,
+    Failure,
+    InstanceOptions,
+    Message,
+    Nothing,
+    Problem,
+    Registry,
+    Sample,
+    Source,
+    Topic,
+    nearest,
+)
 from services.links.gpio import TAKEN, Contact, taken
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, Value
-from bootstrap_lib.clock import is_synchronised, since_boot
-from bootstrap_lib.document import nearest
+from bootstrap_lib import Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, Value, clock, nearest
 
 PROCESSORS: Final = ("cpu-thermal", "cpu_thermal", "soc-thermal", "x86_pkg_temp", "coretemp", "k10temp")
 """Names under which kernels show a processor's temperature, as a thermal zone or by hwmon."""
@@ -85,8 +83,8 @@ KEYS: Final[dict[str, Callable[[Machine, Path], Value]]] = {
     "memory_available_size": lambda machine, _: machine.memory.available / BYTES_A_MB,
     "disk_usage": lambda machine, path: machine.psutil.disk_usage(str(path)).percent,
     "disk_free_size": lambda machine, path: machine.psutil.disk_usage(str(path)).free / BYTES_A_MB,
-    "uptime_duration": lambda _machine, _: since_boot() / 1000,
-    "clock_fault": lambda _machine, _: not is_synchronised(),
+    "uptime_duration": lambda _machine, _: clock.since_boot() / 1000,
+    "clock_fault": lambda _machine, _: not clock.is_synchronised(),
     **{f"{name}_fault": _bit(bit) for name, bit in THROTTLING.items()},
     **{f"{name}_since_boot_fault": _bit(bit + 16) for name, bit in THROTTLING.items()},
 }

@@ -18,9 +18,9 @@ from bootstrap_lib import (
     Source,
     Topic,
     Value,
+    describe,
+    secrets,
 )
-from bootstrap_lib.duration import describe
-from bootstrap_lib.secrets import SecretError, secret
 from services.links.web import Page, WebError
 from services.protocols import path
 
@@ -102,7 +102,7 @@ def page_of(options: Options) -> Page:
     """Page of the options with its secrets; DeviceError names one that is not there."""
     try:
         query, headers = revealed(options.parameters), revealed(options.headers)
-    except SecretError as error:
+    except secrets.SecretError as error:
         raise DeviceError(str(error)) from None
     joint = "&" if "?" in options.url else "?"
     return Page(options.url + (joint + urlencode(query) if query else ""), headers, options.timeout)
@@ -110,7 +110,7 @@ def page_of(options: Options) -> Page:
 
 def revealed(texts: Mapping[str, str]) -> dict[str, str]:
     """Texts with their secrets in place of the references."""
-    return {name: secret(text) if text.startswith("secret:") else text for name, text in texts.items()}
+    return {name: secrets.resolve(text) if text.startswith("secret:") else text for name, text in texts.items()}
 
 
 def value_of(topic: Topic[Field], document: Any) -> Value | Failure:

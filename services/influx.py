@@ -6,11 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from bootstrap_lib import Duration, InstanceOptions, Reading, Subscriber, Topic
-from bootstrap_lib.bus import Message
-from bootstrap_lib.reading import encode
-from bootstrap_lib.secrets import SecretError, secret
-from bootstrap_lib.service import StartError
+from bootstrap_lib import Duration, InstanceOptions, Message, Reading, StartError, Subscriber, Topic, encode, secrets
 from services.stores.line_protocol import Writer
 from services.stores.lost_tail import Lapse, LapseFilling
 
@@ -47,8 +43,8 @@ class Influx(Subscriber):
 
         options = self.options
         try:
-            token = str(secret(options.token)) if options.token else ""
-        except SecretError as error:
+            token = str(secrets.resolve(options.token)) if options.token else ""
+        except secrets.SecretError as error:
             raise StartError(str(error)) from None
         self._server = Server(options.url, options.bucket, options.org, token, options.timeout)
         self._writer = Writer(self.registry.root)

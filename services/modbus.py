@@ -7,8 +7,7 @@ from typing import Annotated, cast
 
 from msgspec import Meta, Struct
 
-from bootstrap_lib import DeviceError, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
-from bootstrap_lib.document import nearest
+from bootstrap_lib import DeviceError, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, nearest
 from services.links.modbus import Device, Table
 
 PORTS = Path("/dev/serial/by-id")

@@ -7,12 +7,32 @@ from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct, field
 
-from bootstrap_lib import Away, Duration, InstanceOptions, Problem, Reading, Registry, Subscriber, Topic, Value, state
-from bootstrap_lib.bus import Message, Published
-from bootstrap_lib.control import LATER, Request, RequestError
-from bootstrap_lib.document import DocumentError, nearest, reason
-from bootstrap_lib.publisher import Mark, Publisher, proper
-from bootstrap_lib.reading import ReadingError, format_time, parse_time
+from bootstrap_lib import (
+    LATER,
+    Away,
+    DocumentError,
+    Duration,
+    InstanceOptions,
+    Mark,
+    Message,
+    Problem,
+    Published,
+    Publisher,
+    Reading,
+    ReadingError,
+    Registry,
+    Request,
+    RequestError,
+    Subscriber,
+    Topic,
+    Value,
+    format_time,
+    nearest,
+    parse_time,
+    proper,
+    reason,
+    state,
+)
 from services.boiler.backlog import SETTLE, Backlog, Waiting
 from services.boiler.boiler import Boiler, Entry, Memory
 from services.boiler.check import compile_entries

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Duration, Problem, Registry, state
-from bootstrap_lib.bus import Message
-from bootstrap_lib.duration import describe
-from bootstrap_lib.reading import as_json, format_time
-from bootstrap_lib.secrets import secret
+from bootstrap_lib import Duration, Message, Problem, Registry, as_json, describe, format_time, secrets, state
 from services.notices import notifier
 from services.notices.deadman import Switch
 from services.notices.emergencies import Emergencies, Emergency
@@ -88,9 +84,9 @@ class Pushover(Notifier):
     def begin(self) -> None:
         """Take up what waits, and the account; SecretError where its secrets are missing."""
         super().begin()
-        self._token, self._user = secret(self.options.token), secret(self.options.user)
+        self._token, self._user = secrets.resolve(self.options.token), secrets.resolve(self.options.user)
         options, ping = self.options, self.options.ping
-        address = secret(ping) if ping and ping.startswith("secret:") else ping
+        address = secrets.resolve(ping) if ping and ping.startswith("secret:") else ping
         self._switch = Switch(address, options.ping_every, options.timeout) if address else None
         self._own_file = self.state_folder / "pushover.json"
         self.own = state.load(self._own_file, Kept, Kept())

@@ -8,12 +8,20 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from bootstrap_lib import Away, Duration, InstanceOptions, Reading, Subscriber, Topic
-from bootstrap_lib.bus import Message
-from bootstrap_lib.control import LATER, Request
-from bootstrap_lib.document import reason
-from bootstrap_lib.reading import parse_time
-from bootstrap_lib.state import save
+from bootstrap_lib import (
+    LATER,
+    Away,
+    Duration,
+    InstanceOptions,
+    Message,
+    Reading,
+    Request,
+    Subscriber,
+    Topic,
+    parse_time,
+    reason,
+    state,
+)
 from services.stores.backfill import Entry, Filling
 from services.stores.drawing import Drawing, Order
 from services.stores.roundrobin import (
@@ -68,7 +76,9 @@ class RoundRobin(Subscriber):
         self._drawing = Drawing(self.state_folder / "graphs")
         self._unclean = self.state_folder / UNCLEAN
         self._owing = self._unclean.exists()
-        save(self._unclean, "the service runs, or did not end as it should: its files are filled from the archive")
+        state.save(
+            self._unclean, "the service runs, or did not end as it should: its files are filled from the archive"
+        )
         self._filling = Filling(self, ARCHIVES, self._draw)
 
     @property
@@ -231,7 +241,9 @@ class RoundRobin(Subscriber):
         for folder in (self.state_folder, self.folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._hold_lock()
-        save(self.state_folder / UNCLEAN, "files were loaded: what is newer than they are is filled from the archive")
+        state.save(
+            self.state_folder / UNCLEAN, "files were loaded: what is newer than they are is filled from the archive"
+        )
         owner = self.state_folder.stat()
         try:
             return moving.load(self.folder, file, progress)

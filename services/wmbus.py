@@ -8,10 +8,20 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Duration, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
-from bootstrap_lib.bus import Message
-from bootstrap_lib.control import Request, RequestError
-from bootstrap_lib.document import reason
+from bootstrap_lib import (
+    Duration,
+    Failure,
+    InstanceOptions,
+    Message,
+    Problem,
+    Registry,
+    Request,
+    RequestError,
+    Sample,
+    Source,
+    Topic,
+    reason,
+)
 from services.meters import gateway, open_receiver, scan
 from services.meters import wanted as lines
 from services.meters.listed import MeterList

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import broker, catalog, clock
-from bootstrap_lib.client import ADVICE, Client
+from bootstrap_lib.client import Client
 from bootstrap_lib.commands.units import CONFIG, given_to, here, is_enabled, missing_secrets, put_line, unit
-from bootstrap_lib.document import DocumentError, reason
+from bootstrap_lib.document import DocumentError, StartError, reason
 from bootstrap_lib.installation import CREDENTIALS, SHIPPED, Installation
 from bootstrap_lib.registry import Instance, Registry, find_registry
 from bootstrap_lib.secrets import SecretError
-from bootstrap_lib.service import StartError, option_type
+from bootstrap_lib.service import option_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,4 +246,4 @@ def _broker(registry: Registry) -> Iterator[Finding]:
         yield Finding("broker", str(error), "sudo constellation units --install; and run this as root")
     except StartError as error:
         mend = "systemctl status mosquitto; sudo constellation units --install"
-        yield Finding("broker", str(error).removesuffix(ADVICE), mend)
+        yield Finding("broker", str(error).removesuffix(Client.ADVICE), mend)

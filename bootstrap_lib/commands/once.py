@@ -11,13 +11,12 @@ import logging
 import traceback
 from collections.abc import Iterator
 
-from bootstrap_lib import log
+from bootstrap_lib import catalog, log
 from bootstrap_lib.client import Client
-from bootstrap_lib.commands.run import make
-from bootstrap_lib.document import DocumentError, reason
+from bootstrap_lib.document import DocumentError, StartError, reason
 from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.secrets import SecretError
-from bootstrap_lib.service import Service, StartError
+from bootstrap_lib.service import Service
 from bootstrap_lib.source import Failure, Source
 
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, or have it measured."""
-    service = make(arguments.config, arguments.instance)
+    service = catalog.make(arguments.config, arguments.instance)
     if not isinstance(service, Source):
         raise StartError(f"'{arguments.instance}' is no source: it measures nothing")
     if _runs(service):

@@ -10,9 +10,8 @@ import os
 import re
 
 from bootstrap_lib.commands.check import problems_of
-from bootstrap_lib.document import DocumentError, nearest
+from bootstrap_lib.document import DocumentError, StartError, nearest
 from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

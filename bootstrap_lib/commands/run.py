@@ -9,9 +9,7 @@ from pathlib import Path
 
 from bootstrap_lib import catalog, log
 from bootstrap_lib.catalog import NoService
-from bootstrap_lib.document import DocumentError, Problem
-from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import Service, StartError
+from bootstrap_lib.document import DocumentError, StartError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,19 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="log debug messages too")
 
 
-def make(config: str | None, instance: str) -> Service:
-    """Build the service of an instance; DocumentError or NoService where it cannot be."""
-    path = find_registry(config).resolve()
-    registry = Registry(path)
-    if instance not in registry.instances:
-        raise DocumentError([Problem(str(path), 1, "", registry.no_instance(instance))])
-    return catalog.find(registry.instances[instance].service)(registry, instance)
-
-
 def main(arguments: argparse.Namespace) -> int:
     """Run until stopped."""
     level = logging.DEBUG if arguments.verbose else logging.INFO
-    service = make(arguments.config, arguments.instance)
+    service = catalog.make(arguments.config, arguments.instance)
     if not arguments.daemon:
         log.set_up(arguments.instance, level=level)
         return service.run()
@@ -47,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     pidfile = (arguments.pidfile or service.runtime_folder / "pid").absolute()
     with Daemon(pidfile, service.state_folder, keep):
         try:
-            return make(str(service.registry.path), arguments.instance).run()
+            return catalog.make(str(service.registry.path), arguments.instance).run()
         except (DocumentError, NoService, StartError) as error:  # nobody reads what it would print
             logging.getLogger(__name__).critical("%s", error)
             raise

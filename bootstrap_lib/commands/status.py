@@ -7,9 +7,9 @@ fit for a health check (`constellation status --quiet NAME`).
 import argparse
 from typing import Any
 
-from bootstrap_lib.client import Client, load_json
+from bootstrap_lib.client import Client
+from bootstrap_lib.document import StartError
 from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
         found = client.retained("service/+/status") | client.retained("service/+/health")
     worst = 0
     for name in arguments.instance or registry.instances:
-        health = load_json(found.get(f"service/{name}/health", b""))
+        health = Client.json(found.get(f"service/{name}/health", b""))
         code, words = judge(found.get(f"service/{name}/status"), health)
         worst = 1 if 1 in (worst, code) else max(worst, code)
         if not arguments.quiet:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from bootstrap_lib.client import Client, load_json
+from bootstrap_lib.client import Client
 from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import ReadingError, parse_time
 from bootstrap_lib.registry import Registry, find_registry
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
         while time.monotonic() < until:
             for message in client.messages(min(1.0, until - time.monotonic())):
                 name = message.topic.removeprefix(f"{registry.root}/data/")
-                values[name] = load_json(message.payload) if message.payload else None
+                values[name] = Client.json(message.payload) if message.payload else None
                 if not terminal:
                     print(_line(registry, name, values[name]), flush=True)
             if terminal:

@@ -6,8 +6,7 @@ Nothing here does I/O.
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from bootstrap_lib.document import Problem, nearest
-from bootstrap_lib.registry import Registry
+from bootstrap_lib import Problem, Registry, nearest
 from services.alerting.rule import House, Rule, Watch, compile_rules
 
 NOTIFIERS: Final = ("pushover", "apprise")

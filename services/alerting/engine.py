@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from bootstrap_lib.duration import describe
+from bootstrap_lib import describe
 from services.alerting.rule import COMPARE, Value, Watch, listed
 from services.alerting.window import Window
 from services.notices.notice import Notice

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from bootstrap_lib.reading import as_json
-from bootstrap_lib.service import Service
+from bootstrap_lib import Service, as_json
 from services.alerting import Announcement, Lost, Outbox, Outgoing
 from services.notices.notice import Answer
 

@@ -12,8 +12,7 @@ from typing import Annotated, Final, Protocol
 
 from msgspec import Meta, Struct, field
 
-from bootstrap_lib.document import nearest
-from bootstrap_lib.duration import Duration
+from bootstrap_lib import Duration, nearest
 
 Value = bool | int | float | str
 

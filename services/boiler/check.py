@@ -6,9 +6,7 @@ Like the registry this uses its "did you mean"; nothing here does I/O.
 from collections.abc import Iterator
 from typing import Any
 
-from bootstrap_lib.control import Nothing
-from bootstrap_lib.document import Problem, nearest
-from bootstrap_lib.registry import Registry, Topic
+from bootstrap_lib import Nothing, Problem, Registry, Topic, nearest
 from services.boiler.boiler import OUTPUTS, WORDS, Entry
 from services.boiler.state import UNITS
 

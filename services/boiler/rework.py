@@ -5,10 +5,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from bootstrap_lib.control import Request
-from bootstrap_lib.publisher import WINDOW, Publisher, proper
-from bootstrap_lib.reading import ReadingError, Value
-from bootstrap_lib.registry import Topic
+from bootstrap_lib import Publisher, ReadingError, Request, Topic, Value, proper
 from services.boiler.boiler import Boiler
 from services.boiler.books import day_of
 from services.boiler.state import Event
@@ -162,6 +159,9 @@ class Reworking:
             self._send()
 
     def _send(self) -> None:
-        while len(self._flying) < WINDOW and (correction := next(self._corrections or iter(()), None)) is not None:
+        while (
+            len(self._flying) < Publisher.WINDOW
+            and (correction := next(self._corrections or iter(()), None)) is not None
+        ):
             self._flying.add(self._publisher.correct(*correction))
             self._count += 1

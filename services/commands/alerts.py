@@ -5,9 +5,7 @@
 
 import argparse
 
-from bootstrap_lib.client import Client, load_json
-from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
+from bootstrap_lib import Client, Registry, StartError, find_registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +46,7 @@ def _show(client: Client, *, only_firing: bool) -> int:
     alerts = {
         topic.rpartition("/")[2]: shown
         for topic, payload in client.retained("alert/+").items()
-        if isinstance(shown := load_json(payload), dict)
+        if isinstance(shown := Client.json(payload), dict)
     }
     firing = 0
     for name, shown in sorted(alerts.items(), key=lambda item: (item[1].get("state") != "firing", item[0])):

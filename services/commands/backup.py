@@ -6,7 +6,7 @@ The copy is complete and consistent; `constellation restore FILE` takes it in ag
 import argparse
 from pathlib import Path
 
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib import Registry, find_registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,12 +20,7 @@ from typing import Any, Final
 
 import yaml
 
-from bootstrap_lib import catalog
-from bootstrap_lib.broker import Broker, prepare_broker
-from bootstrap_lib.document import DocumentError, reason
-from bootstrap_lib.installation import InstallError
-from bootstrap_lib.registry import MACHINE_FILE, Registry, find_registry
-from bootstrap_lib.service import StartError
+from bootstrap_lib import DocumentError, Registry, StartError, broker, catalog, find_registry, machine_file, reason
 from services.simulators.supervisor import Supervisor
 
 MARK: Final = ".constellation-demo"
@@ -62,7 +57,7 @@ class Demo:
         shutil.copy(source, self.config)
         self.supervisor = Supervisor()
         self.ports = {name: _free_port() for name in ("broker", "web", "pushover", "victoria")}
-        self.broker: Broker
+        self.broker: broker.PreparedBroker
 
     def _services(self) -> set[str]:
         return {instance.service for instance in self.registry.instances.values()}
@@ -91,7 +86,7 @@ class Demo:
         memory = Path("/dev/shm")  # noqa: S108 (what /run is to the real services)
         (self.folder / "run").symlink_to(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=memory if memory.is_dir() else None))
         say("broker: mosquitto with TLS, passwords and access lists")
-        self.broker = prepare_broker(self.folder / "broker", self.registry, self.ports["broker"])
+        self.broker = broker.prepare_broker(self.folder / "broker", self.registry, self.ports["broker"])
         self.supervisor.start("broker", ["mosquitto", "-c", self.broker.config], self.logs / "broker.log")
         _wait_for(lambda: _answers(self.ports["broker"]), "the broker")
         self._write_machine_file()
@@ -119,7 +114,7 @@ class Demo:
         for instance in self.registry.instances.values():
             content[instance.section][instance.name] = overrides.get(instance.service, {}) | {"heartbeat": "10s"}
         content["phases"] = {name: {"rules": QUICK_RULES} for name in self.registry.document.section("phases")}
-        self.config.with_name(MACHINE_FILE).write_text(yaml.safe_dump(content, sort_keys=False))
+        self.config.with_name(machine_file.NAME).write_text(yaml.safe_dump(content, sort_keys=False))
 
     def _write_secrets(self) -> None:
         """Give the house the secrets that a person would have put there, with values of the demo's own."""
@@ -329,8 +324,6 @@ def main(arguments: argparse.Namespace) -> int:
         demo.run(arguments.seconds)
     except KeyboardInterrupt:
         print()
-    except InstallError as error:
-        raise StartError(str(error)) from None
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

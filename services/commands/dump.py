@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 from tarfile import TarError
 
-from bootstrap_lib.commands.run import make
-from bootstrap_lib.document import reason
+from bootstrap_lib import catalog, reason
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Dump, or do the verb that was called: both have the same form."""
     verb: str = arguments.verb
-    service = make(arguments.config, arguments.store)
+    service = catalog.make(arguments.config, arguments.store)
     work = getattr(service, f"{verb}_files", None)
     if work is None:
         print(f"constellation {verb}: '{arguments.store}' keeps nothing that moves by `{verb}`", file=sys.stderr)

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING
 
 from paho.mqtt.client import topic_matches_sub
 
-from bootstrap_lib.reading import ReadingError, parse_time
-from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
+from bootstrap_lib import ReadingError, Registry, StartError, find_registry, parse_time
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -9,15 +9,12 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Final
 
+from bootstrap_lib import Client, Registry, StartError, as_json, find_registry, format_time
 from bootstrap_lib import log as logs
-from bootstrap_lib.bus import Bus, Connected, Event, Published
-from bootstrap_lib.reading import as_json, format_time
-from bootstrap_lib.registry import Registry, find_registry
 from services.notices.notice import Notice
 
 HOLD_OFF: Final = 3600.0
@@ -55,27 +52,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _publish(registry: Registry, name: str, text: str) -> bool:
-    connected, answered = threading.Event(), threading.Event()
-    refusals: list[str] = []
-
-    def post(event: Event) -> None:
-        match event:
-            case Connected():
-                connected.set()
-            case Published(refusal=refusal):
-                refusals.extend([refusal] if refusal else [])
-                answered.set()
-            case _:
-                pass
-
-    bus = Bus(registry.broker, "failure", post, session_expiry=0)
-    bus.start()
+    now = time.time_ns() // 1_000_000
+    notice = Notice(text=text, title=f"{name} has failed", time=format_time(now), priority=1)
     try:
-        if not connected.wait(PATIENCE):
-            return False
-        now = time.time_ns() // 1_000_000
-        notice = Notice(text=text, title=f"{name} has failed", time=format_time(now), priority=1)
-        bus.publish(f"{registry.root}/notify/unit_failed_{name}_{now}", as_json(notice), qos=1)
-        return answered.wait(PATIENCE) and not refusals
-    finally:
-        bus.stop()
+        with Client(registry, user="failure", patience=PATIENCE) as client:
+            return client.deliver(f"notify/unit_failed_{name}_{now}", as_json(notice), PATIENCE)
+    except StartError:
+        return False

@@ -11,9 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from bootstrap_lib.commands.run import make
-from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
+from bootstrap_lib import Registry, StartError, catalog, find_registry
 
 LEAST, MOST = 10, 10_000
 """Pixels of a graph: what rrdtool can draw."""
@@ -49,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
         names = [instance.name for instance in registry.find("rrd")]
         if not names:
             raise StartError("topics.yaml names no rrd: add `rrd: {}` below subscribers:, or give --folder")
-        service = make(arguments.config, names[0])
+        service = catalog.make(arguments.config, names[0])
         folder = service.folder if isinstance(service, RoundRobin) else Path()
     os.environ["TZ"] = registry.timezone.key
     time.tzset()

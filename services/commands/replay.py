@@ -20,11 +20,16 @@ from typing import Any
 
 import msgspec
 
-from bootstrap_lib import catalog
-from bootstrap_lib.document import DocumentError
-from bootstrap_lib.reading import ReadingError, format_time, parse_time
-from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
+from bootstrap_lib import (
+    DocumentError,
+    ReadingError,
+    Registry,
+    StartError,
+    catalog,
+    find_registry,
+    format_time,
+    parse_time,
+)
 
 SERVICES = {"alerts": "alerts", "phase": "phases"}
 """The services that can be replayed, with the section that holds their rules."""

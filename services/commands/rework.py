@@ -12,10 +12,7 @@ from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bootstrap_lib.client import Client
-from bootstrap_lib.reading import ReadingError, format_time, parse_time
-from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import StartError
+from bootstrap_lib import Client, ReadingError, Registry, StartError, find_registry, format_time, parse_time
 
 PATIENCE = 3600.0
 """Seconds after which a rework is not waited for any more."""

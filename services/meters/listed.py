@@ -7,11 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bootstrap_lib import Source
+from bootstrap_lib import DocumentError, RequestError, Source, reason, secrets
 from bootstrap_lib import machine_file as machine
-from bootstrap_lib.control import RequestError
-from bootstrap_lib.document import DocumentError, reason
-from bootstrap_lib.secrets import keep
 from services.meters import topics
 from services.meters.gateway import Listed, Rejected
 from services.protocols.wmbus import Telegram
@@ -47,7 +44,7 @@ class MeterList:
 
     def _write(self, meters: Sequence[Listed], *, add: bool) -> None:
         instance = self._service.registry.instances[self._service.name]
-        keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in meters if meter.key})
+        secrets.keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in meters if meter.key})
         for meter in meters:
             if not meter.key:
                 (self.secrets / f"wmbus.{meter.id}").unlink(missing_ok=True)

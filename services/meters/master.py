@@ -7,9 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bootstrap_lib.bus import Bus, Message
-from bootstrap_lib.control import LONGEST, RequestError
-from bootstrap_lib.reading import as_json
+from bootstrap_lib import Bus, Message, Request, RequestError, as_json
 from services.meters import gateway
 from services.meters.gateway import Listed, Rejected
 
@@ -36,8 +34,8 @@ class Master:
     @staticmethod
     def read(message: Message) -> list[Listed | Rejected]:
         """Read a list; RequestError where it is none."""
-        if len(message.payload) > LONGEST:
-            raise RequestError(f"{len(message.payload)} bytes are too long for a list (at most {LONGEST})")
+        if len(message.payload) > Request.LONGEST:
+            raise RequestError(f"{len(message.payload)} bytes are too long for a list (at most {Request.LONGEST})")
         try:
             return list(gateway.read(msgspec.json.decode(message.payload, type=list[Any])))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from bootstrap_lib.secrets import SecretError, secret
+from bootstrap_lib import secrets
 from services.meters.receiver import Receiver
 from services.protocols.wmbus import Formats, Refusal, TelegramError, decode, link_address
 
@@ -23,8 +23,8 @@ def heard(receiver: Receiver) -> Iterator[str]:
             sender, key = link_address(frame), None
             if sender is None or sender.id in shown:
                 continue
-            with suppress(SecretError, ValueError):
-                key = bytes.fromhex(secret(f"secret:wmbus.{sender.id}"))
+            with suppress(secrets.SecretError, ValueError):
+                key = bytes.fromhex(secrets.resolve(f"secret:wmbus.{sender.id}"))
             if line := describe(frame, key, formats):
                 shown.add(sender.id)
                 yield line if signal is None else f"{line}  ({signal:g} dBm)"

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from bootstrap_lib import Failure, Topic, Value
-from bootstrap_lib.quantities import QUANTITIES, quantity_of
-from bootstrap_lib.registry import WORD, Instance
+from bootstrap_lib import Failure, Instance, Topic, Value, quantities
 from services.meters.gateway import thing
 from services.protocols.wmbus import Record, Telegram
 
@@ -28,11 +26,11 @@ def lines(records: Iterable[Record], instance: Instance, number: str, name: str)
     """Return a line of topics for each number that a meter says, by the name of its topic."""
     made: dict[str, dict[str, Any]] = {}
     for record in records:
-        row = QUANTITIES.get(record.quantity)
-        if row is None or not WORD.fullmatch(record.name) or not isinstance(record.value, (int, float)):
+        row = quantities.QUANTITIES.get(record.quantity)
+        if row is None or not quantities.WORD.fullmatch(record.name) or not isinstance(record.value, (int, float)):
             continue
         line = made[f"{thing_of(number, name)}/{record.name}"] = {"from": instance.name, "meter": number}
-        if quantity_of(record.name) is not row:
+        if quantities.quantity_of(record.name) is not row:
             line["quantity"] = record.quantity
         if record.unit != row.unit and (record.unit, row.unit) not in FACTORS:
             line["unit"] = record.unit

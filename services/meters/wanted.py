@@ -6,8 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Problem, Registry, Topic
-from bootstrap_lib.secrets import MissingSecretError, SecretError, secret
+from bootstrap_lib import Problem, Registry, Topic, secrets
 from services.meters.meters import Place
 from services.protocols.wmbus.security import BLOCK
 
@@ -69,10 +68,10 @@ def keys(meters: Wanted, folder: Path) -> dict[Place, bytes | str | None]:
 
 def _key(number: str, reference: str | None, folder: Path) -> bytes | str | None:
     try:
-        key = bytes.fromhex(secret(reference or f"secret:wmbus.{number}", folder))
-    except MissingSecretError as error:
+        key = bytes.fromhex(secrets.resolve(reference or f"secret:wmbus.{number}", folder))
+    except secrets.MissingSecretError as error:
         return str(error) if reference else None
-    except SecretError as error:
+    except secrets.SecretError as error:
         return str(error)
     except ValueError:
         key = b""

@@ -11,8 +11,7 @@ import requests
 from pushover_complete import PushoverAPI
 from urllib3.exceptions import NewConnectionError
 
-from bootstrap_lib.document import reason
-from bootstrap_lib.secrets import Secret
+from bootstrap_lib import reason, secrets
 from services.notices.notice import EMERGENCY, shortened
 from services.notices.notifier import Delivered, Outcome, Queued, Refused, Unanswered
 
@@ -80,7 +79,9 @@ class Session(requests.Session):
 class Account:
     """What one application says to one user or group. Every call may take long, and raises nothing."""
 
-    def __init__(self, address: str, timeout: float, token: Secret, user: Secret, device: str | None) -> None:
+    def __init__(
+        self, address: str, timeout: float, token: secrets.Secret, user: secrets.Secret, device: str | None
+    ) -> None:
         """`timeout` in seconds; `device` names some of the user's devices, all without it."""
         self._token, self._user, self._device = token, user, device
         self._address, self._timeout = address, timeout

@@ -11,11 +11,18 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Away, Duration, InstanceOptions, Subscriber, state
-from bootstrap_lib.bus import Message
-from bootstrap_lib.document import reason
-from bootstrap_lib.duration import describe
-from bootstrap_lib.reading import as_json, parse_time
+from bootstrap_lib import (
+    Away,
+    Duration,
+    InstanceOptions,
+    Message,
+    Subscriber,
+    as_json,
+    describe,
+    parse_time,
+    reason,
+    state,
+)
 from services.notices.calls import DEADLINE, Courier
 from services.notices.notice import Answer, Notice
 from services.notices.pictures import Pictures

@@ -6,10 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bootstrap_lib.bus import Message
-from bootstrap_lib.duration import Duration, describe
-from bootstrap_lib.reading import as_json
-from bootstrap_lib.service import Service
+from bootstrap_lib import Duration, Message, Service, as_json, describe
 
 log = logging.getLogger(__name__)
 

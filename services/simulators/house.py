@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bootstrap_lib.registry import Registry
+from bootstrap_lib import Registry
 from services.simulators import ads1115
 from services.simulators.models.battery import BatterySample, SimulatedBattery
 from services.simulators.models.boiler import BoilerSample, SimulatedBoiler

@@ -22,8 +22,7 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
-from bootstrap_lib.registry import Registry
-from bootstrap_lib.secrets import MissingSecretError, secret
+from bootstrap_lib import Registry, secrets
 from services.protocols import im871a
 from services.protocols.im871a import Endpoint, LinkMode, Management, Message
 from services.protocols.wmbus import encode
@@ -309,8 +308,8 @@ def meters_of(registry: Registry) -> list[Meter]:
     for number, known in names.items():
         kind = next((kind for kind, signs in _SIGNS if any(name.startswith(signs) for name in known)), Water)
         try:
-            key = bytes.fromhex(secret(references.get(number, f"secret:wmbus.{number}")))
-        except MissingSecretError:
+            key = bytes.fromhex(secrets.resolve(references.get(number, f"secret:wmbus.{number}")))
+        except secrets.MissingSecretError:
             if number in references:
                 raise
             key = None

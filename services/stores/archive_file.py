@@ -4,8 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sql
 
-from bootstrap_lib.registry import Instance, Registry
-from bootstrap_lib.service import StartError, state_folder_of
+from bootstrap_lib import Instance, Registry, StartError, state
 from services.archive import Options
 from services.stores import schema
 
@@ -21,7 +20,7 @@ def archive_of(registry: Registry, name: str | None = None) -> Instance:
 def path_of_archive(registry: Registry, name: str | None = None) -> Path:
     """File of the archive's database; StartError where it is not there."""
     instance = archive_of(registry, name)
-    path = schema.path_of(registry.options_of(instance.name, Options).url, state_folder_of(instance.name))
+    path = schema.path_of(registry.options_of(instance.name, Options).url, state.folder_of(instance.name))
     if not path.exists():
         raise StartError(f"{path} is not there: start the archive once, or set STATE_DIRECTORY to its folder")
     return path

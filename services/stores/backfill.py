@@ -12,10 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bootstrap_lib.bus import Message
-from bootstrap_lib.clock import OFF
-from bootstrap_lib.reading import Value, as_json, format_time, parse_time
-from bootstrap_lib.service import Service
+from bootstrap_lib import Message, Service, Value, as_json, clock, format_time, parse_time
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +136,9 @@ class Filling:
             self.give_up("the archive does not answer")
             return
         if self._id is None:
-            clock = self._service.clock
-            self._since, self._now = self._groups[0][0], clock.now()
-            self._until = self._limit or self._now + (0 if clock.certain else OFF)
+            ours = self._service.clock
+            self._since, self._now = self._groups[0][0], ours.now()
+            self._until = self._limit or self._now + (0 if ours.certain else clock.OFF)
         self._tries += 1
         self._request()
 

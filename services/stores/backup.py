@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib.control import LATER, Request, RequestError
+from bootstrap_lib import LATER, Request, RequestError
 from services.stores.schema import FORMAT, MINUTE, MINUTES
 
 SLICE: Final = 5000

@@ -10,9 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from bootstrap_lib.control import Request, RequestError
-from bootstrap_lib.document import reason
-from bootstrap_lib.registry import Registry
+from bootstrap_lib import Registry, Request, RequestError, reason
 from services.stores.graph import HEIGHT, WIDTH, GraphError, Span, select
 
 SMALL: Final = 200_000

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sql
 
-from bootstrap_lib.reading import format_time
+from bootstrap_lib import format_time
 from services.stores import replay
 
 Table = Literal["raw", "minutes", "days", "months"]

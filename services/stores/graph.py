@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib.document import nearest
-from bootstrap_lib.duration import Duration
-from bootstrap_lib.reading import ReadingError, parse_time
-from bootstrap_lib.registry import Registry, Topic
+from bootstrap_lib import Duration, ReadingError, Registry, Topic, nearest, parse_time
 from services.stores.roundrobin import DAY, path_of
 
 WIDTH, HEIGHT = 960, 400

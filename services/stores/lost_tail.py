@@ -12,11 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bootstrap_lib import state
-from bootstrap_lib.bus import Message
-from bootstrap_lib.document import reason
-from bootstrap_lib.reading import Value
-from bootstrap_lib.service import Service
+from bootstrap_lib import Message, Service, Value, reason, state
 from services.stores.backfill import Filling
 
 log = logging.getLogger(__name__)

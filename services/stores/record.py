@@ -9,8 +9,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.dialects.sqlite import insert
 
-from bootstrap_lib import Topic, Value
-from bootstrap_lib.document import reason
+from bootstrap_lib import Topic, Value, reason
 from services.stores import schema
 from services.stores.schema import CLEARINGS, MARKS, MINUTE, PENDING, READINGS, TOPICS
 

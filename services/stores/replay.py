@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sql
 
-from bootstrap_lib.reading import Value, as_json, format_time
+from bootstrap_lib import Value, as_json, format_time
 from services.stores.schema import MINUTE, TOPICS
 
 BATCH: Final = 500

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple, Self
 
-from bootstrap_lib.reading import Value
-from bootstrap_lib.registry import Topic
+from bootstrap_lib import Topic, Value
 
 Point = tuple[int, float]
 """Time in milliseconds since 1970, and the value."""

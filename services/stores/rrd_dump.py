@@ -8,13 +8,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib.registry import WORD
+from bootstrap_lib import quantities
 from services.stores.roundrobin import path_of
 
 Progress = Callable[[int, int, str], None]
 """Told after each file: how many are done, of how many, and its name."""
 
-_ENTRY: Final = re.compile(rf"({WORD.pattern}/{WORD.pattern}/{WORD.pattern})\.xml")
+_ENTRY: Final = re.compile(rf"({quantities.WORD.pattern}/{quantities.WORD.pattern}/{quantities.WORD.pattern})\.xml")
 
 
 def dump(folder: Path, file: Path, progress: Progress) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sql
 
-from bootstrap_lib.notify import notify
+from bootstrap_lib import notify
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
-from bootstrap_lib import Away
-from bootstrap_lib.document import reason
+from bootstrap_lib import Away, reason
 
 NEVER: Final = (400, 413, 422)
 """Status of a request with a line that the server will never take, or with too many of them."""

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sql
 
-from bootstrap_lib.clock import BORN
+from bootstrap_lib import clock
 from services.stores import days as calendar
 from services.stores import retention
 from services.stores.minutes import compute
@@ -83,7 +83,7 @@ class Upkeep:
                 known = connection.scalar(_REACHED)
             self._reached = int(known) if known else min(now, self._newest() or now)
         passed = round((self._turned_at - before) * 1000) * (PACE if certain else 1)
-        self._reached = max(BORN, self._reached, min(now, self._reached + passed))
+        self._reached = max(clock.BORN, self._reached, min(now, self._reached + passed))
         return self._reached
 
     def _newest(self) -> int | None:

@@ -7,8 +7,7 @@ from typing import Final
 
 import msgspec
 
-from bootstrap_lib.quantities import QUANTITIES
-from bootstrap_lib.reading import Value
+from bootstrap_lib import Value, quantities
 from services.simulators.models.chance import DAY, Wander, clamp
 
 
@@ -70,7 +69,7 @@ def curve(quantity: str, seed: int = 0, states: Sequence[str] = ("off", "on")) -
     It depends on nothing but seed and time. Counters only grow; switches and states change every quarter of an hour
     or so; KeyError where the table of quantities has no such word.
     """
-    row = QUANTITIES[quantity]
+    row = quantities.QUANTITIES[quantity]
     random = Random(f"{quantity} {seed}")
     slow = Wander(random, 4 * 3600.0)
     if row.kind == "text":
