@@ -10,6 +10,7 @@ from bootstrap_lib.client import Client
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError, nearest, reason
 from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.needs import Needs, needs_of
 from bootstrap_lib.notify import notify
 from bootstrap_lib.publisher import Mark, Publisher, proper
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, Value, as_json, encode, format_time, parse_time
@@ -31,6 +32,7 @@ __all__ = [
     "InstanceOptions",
     "Mark",
     "Message",
+    "Needs",
     "Nothing",
     "Poison",
     "Problem",
@@ -61,6 +63,7 @@ __all__ = [
     "log",
     "machine_file",
     "nearest",
+    "needs_of",
     "notify",
     "parse_time",
     "proper",

@@ -19,8 +19,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
-from bootstrap_lib.registry import Registry
+from bootstrap_lib.needs import needs_of
+from bootstrap_lib.registry import Broker, Registry
 
 FOLDER: Final = Path("/etc/mosquitto/constellation")
 """Where the broker's own files lie: passwords, rights, its certificate and key."""
@@ -43,34 +46,7 @@ OWN: Final = ("readwrite {root}/service/%u/#", "read {root}/service/+/stored/%u"
 
 INSTANCE: Final = ("read {root}/service/all/request/#", "read {root}/service/+/status", "read {root}/service/+/health")
 SECTIONS: Final = {"sources": (*INSTANCE, "write {root}/data/#"), "subscribers": (*INSTANCE, "read {root}/data/#")}
-"""Rights of an instance that follow from standing below `sources:` or `subscribers:`."""
-
-_FILLED: Final = ("write {root}/service/+/request/replay", "read {root}/service/+/response/replay")
-_NOTIFIER: Final = (
-    "readwrite {root}/notify/#",
-    "write {root}/service/+/request/graph",
-    "read {root}/service/+/response/graph",
-)
-SERVICES: Final = {
-    "archive": ("write {root}/service/+/request/resend",),
-    "rrd": _FILLED,
-    "influx": _FILLED,
-    "phase": (*_FILLED, "write {root}/data/#"),
-    "alerts": ("readwrite {root}/alert/#", "readwrite {root}/notify/#"),
-    "pushover": (*_NOTIFIER, "read {root}/alert/#", "write {root}/service/+/request/acknowledge"),
-    "apprise": _NOTIFIER,
-    "exporter": ("read {root}/alert/#",),
-    "discovery": ("read {root}/alert/#", "readwrite homeassistant/#"),
-    "web": (
-        "read {root}/alert/#",
-        "read {root}/service/+/log",
-        "write {root}/service/+/request/#",
-        "read {root}/service/+/response/#",
-    ),
-    "wmbus": ("readwrite v2/#",),
-    "button": ("write {root}/service/+/request/pause", "write {root}/service/+/request/resume"),
-}
-"""Rights of services that do more than their section; a service of the user's own gets its in acl.local."""
+"""Rights of an instance that follow from standing below `sources:` or `subscribers:`; what its service needs beyond, it says itself."""
 
 PEOPLE: Final = {
     "operator": (
@@ -142,7 +118,7 @@ def rights(registry: Registry, local: str = "") -> str:
     lines += [f"pattern {right.format(root=registry.root)}" for right in OWN]
     for name in users(registry):
         if instance := registry.instances.get(name):
-            granted = SECTIONS[instance.section] + SERVICES.get(instance.service, ())
+            granted = SECTIONS[instance.section] + needs_of(instance.service).all_rights
         else:
             granted = PEOPLE[name]
         lines += ["", f"user {name}", *(f"topic {right.format(root=registry.root)}" for right in granted)]
@@ -196,7 +172,10 @@ def prepare_broker(folder: Path, registry: Registry, port: int) -> PreparedBroke
     installation.write("/etc/mosquitto/mosquitto.conf", stock)
     return PreparedBroker(
         config=installation.path("/etc/mosquitto/mosquitto.conf"),
-        settings={"host": "localhost", "port": port, **SETTINGS, "ca": str(installation.path(CA))},
+        settings=msgspec.to_builtins(
+            Broker(host="localhost", port=port, ca=installation.path(CA), password=SETTINGS["password"]),
+            enc_hook=str,
+        ),
         credentials=installation.path(CREDENTIALS),
         operator=installation.path(OPERATOR),
         log=installation.path("/var/log/mosquitto/mosquitto.log"),

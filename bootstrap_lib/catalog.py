@@ -4,9 +4,9 @@ There is no list to add it to: the file's one public class that derives from Sou
 """
 
 import importlib
-from pathlib import Path
 
 from bootstrap_lib.document import DocumentError, Problem, nearest, reason
+from bootstrap_lib.needs import Needs, needs_of, service_files
 from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.service import Service
 
@@ -17,10 +17,7 @@ class NoService(LookupError):
 
 def names() -> list[str]:
     """Names of all services there are, the user's own included."""
-    found = {
-        file.stem for folder in importlib.import_module("services").__path__ for file in Path(folder).glob("[a-z]*.py")
-    }
-    return sorted(found)
+    return sorted(service_files())
 
 
 def find(name: str) -> type[Service]:
@@ -31,12 +28,26 @@ def find(name: str) -> type[Service]:
         raise NoService(f"no service is named '{name}'{hint} (a service is a file services/{name}.py)")
     try:
         module = importlib.import_module(f"services.{name}")
+    except ImportError as error:
+        raise NoService(f"services/{name}.py cannot be imported: {missing(error, name)}") from error
     except Exception as error:
         raise NoService(f"services/{name}.py cannot be imported: {type(error).__name__}: {reason(error)}") from error
     for candidate in vars(module).values():
         if isinstance(candidate, type) and issubclass(candidate, Service) and candidate.__module__ == module.__name__:
             return candidate
     raise NoService(f"services/{name}.py holds no service: write a class that derives from Source or Subscriber")
+
+
+def missing(error: ImportError, service: str | None = None) -> str:
+    """Say which library is missing and what to install; of an import within our own code, what it says."""
+    library = (error.name or "").partition(".")[0]
+    wanted = [needs_of(name) for name in ([service] if service else names())]
+    needs = next((one for one in wanted if library in one.libraries), Needs())
+    if not isinstance(error, ModuleNotFoundError) or not (needs.extra or service):
+        return reason(error)
+    install = [f"pip install 'constellation[{needs.extra}]'"] if needs.extra else [f"pip install {library}"]
+    install += [f"apt install {' '.join(needs.packages)}"] if needs.packages else []
+    return f"the library {library} is not installed: {' or '.join(install)}"
 
 
 def make(config: str | None, instance: str) -> Service:

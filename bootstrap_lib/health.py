@@ -3,7 +3,7 @@
 import os
 import socket
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bootstrap_lib.reading import as_json, format_time
 from bootstrap_lib.version import VERSION
@@ -12,6 +12,14 @@ State = Literal["starting", "running", "paused", "degraded", "stopping"]
 
 BEATS: int = 3
 """Beats after which a health that was not renewed expires at the broker."""
+
+
+class _Process(NamedTuple):
+    """What stays the same as long as the process lives."""
+
+    version: str
+    host: str
+    pid: int
 
 
 class Health:
@@ -27,7 +35,7 @@ class Health:
         self.stale: set[str] = set()
         self.last_error: dict[str, str] | None = None
         self.extra: dict[str, Any] = {}
-        self._fixed = {"version": VERSION, "host": socket.gethostname(), "pid": os.getpid()}
+        self._process = _Process(VERSION, socket.gethostname(), os.getpid())
 
     def enter(self, state: State, now: int) -> bool:
         """Change the state; True if that is news."""
@@ -48,7 +56,7 @@ class Health:
                 "state": self.state,
                 "since": format_time(self.since),
                 "start": self.start,
-                **self._fixed,
+                **self._process._asdict(),
                 "beat": self.beat,
                 "counters": dict(self.counters),
                 **self.extra,

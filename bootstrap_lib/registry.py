@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
 from bootstrap_lib.duration import Duration
+from bootstrap_lib.needs import needs_of, service_files
 from bootstrap_lib.quantities import QUANTITIES, WORD, Kind, Quantity
 
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ class TopicLine(Struct, frozen=True, kw_only=True):
     was: Annotated[str, Meta(description="Its name before: the stores give its history to the new one.")] | None = None
 
 
+_JUDGED: Final = tuple(
+    field.encode_name for field in msgspec.structs.fields(InstanceOptions) if field.name != "heartbeat"
+)
+"""Options of every instance that the registry itself goes by; the others are its service's to judge."""
+
 _COMMON_KEYS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TopicLine))
 
 
@@ -165,7 +171,8 @@ class Instance(Struct, frozen=True):
 class Registry:
     """topics.yaml, read and checked. It is never changed: a reload makes a new one."""
 
-    SECTIONS: Final = ("root", "timezone", "broker", "sources", "subscribers", "topics", "alerts", "phases")
+    SECTIONS: Final = ("root", "timezone", "broker", "sources", "subscribers", "topics")
+    """Sections that every house has; the others belong to services, which name them in NEEDS."""
 
     def __init__(self, path: Path) -> None:
         """Read the file and the machine's own beside it; DocumentError lists all problems found."""
@@ -186,9 +193,10 @@ class Registry:
     def _read_settings(self) -> None:
         content, problem = self.document.content, self.document.problem
         problems = self.document.problems
-        for section in content:
-            if section not in self.SECTIONS:
-                hint = nearest(section, self.SECTIONS) or f": there are {', '.join(self.SECTIONS)}"
+        for section in [section for section in content if section not in self.SECTIONS]:
+            known = (*self.SECTIONS, *(name for service in service_files() for name in needs_of(service).sections))
+            if section not in known:
+                hint = nearest(section, known) or f": there are {', '.join(known)}"
                 problems.append(problem((section,), f"unknown section '{section}'{hint}"))
         root = content.get("root", "home")
         if not isinstance(root, str) or not WORD.fullmatch(root):
@@ -222,7 +230,7 @@ class Registry:
                     self._note(path, f"stands below {seen[name]} too: an instance is one process, give it one name")
                 else:
                     seen[name] = section
-                    common = {key: options[key] for key in ("service", "host", "every", "stale") if key in options}
+                    common = {key: options[key] for key in _JUDGED if key in options}
                     if checked := self.document.convert(common, InstanceOptions, path):
                         yield name, Instance(name, checked.service or name, checked.host, section, options)
 

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
@@ -27,6 +28,7 @@ from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
 from bootstrap_lib.health import BEATS, Health
+from bootstrap_lib.needs import Needs
 from bootstrap_lib.notify import notify, reloading, watchdog_seconds
 from bootstrap_lib.reading import as_json
 from bootstrap_lib.registry import InstanceOptions, Registry
@@ -68,7 +70,7 @@ class Service:
     """What sources and subscribers have in common. Subclasses say what they do in `work` and the `on_…` methods."""
 
     options: InstanceOptions
-    summary: ClassVar[str] = ""
+    NEEDS: ClassVar[Needs] = Needs()
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance `name` of a registry; nothing is opened, sent or started yet."""
@@ -108,6 +110,16 @@ class Service:
         except DocumentError as error:
             return list(error.problems)
         return []
+
+    @classmethod
+    def cost(cls, registry: Registry, name: str) -> Iterable[str]:  # noqa: ARG003 (for subclasses)
+        """Say what the settings of an instance cost the SD card in a day, a line for each thing."""
+        return ()
+
+    @classmethod
+    def owns(cls, registry: Registry, topic: str) -> bool:  # noqa: ARG003 (for subclasses)
+        """Whether a retained topic (below the root) that NEEDS.keeps speaks of still has an owner."""
+        return True
 
     def make_bus(self) -> Bus:
         """Build the connection to the broker."""

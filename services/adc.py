@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
 from bootstrap_lib import (
     Failure,
     InstanceOptions,
+    Needs,
     Problem,
     Registry,
     Request,
@@ -48,6 +49,16 @@ class LearnZero(Struct, forbid_unknown_fields=True):
 
 class Adc(Source):
     """Currents and voltages."""
+
+    NEEDS: ClassVar = Needs(
+        extra="adc",
+        libraries=("adafruit_ads1x15", "Adafruit_PureIO"),
+        path="/dev/i2c-1",
+        overlay="dtparam=i2c_arm=on",
+        mend="sudo modprobe i2c-dev",
+        devices=("i2c",),
+        simulator="services.simulators.staging:adc",
+    )
 
     options: Options
     topics: tuple[Topic[Channel], ...]

@@ -13,6 +13,7 @@ from bootstrap_lib import (
     Duration,
     InstanceOptions,
     Message,
+    Needs,
     Problem,
     Reading,
     Registry,
@@ -103,6 +104,12 @@ class Test(Struct, forbid_unknown_fields=True):
 class Alerts(Subscriber):
     """Watches readings and services by the rules of `alerts:`, and tells people once what is wrong."""
 
+    NEEDS: ClassVar = Needs(
+        rights=("readwrite {root}/alert/#", "readwrite {root}/notify/#"),
+        keeps=("alert/+",),
+        sections=("alerts",),
+    )
+
     options: Options
     SECTIONS: ClassVar[dict[str, type]] = {"alerts": Rule}
 
@@ -125,6 +132,12 @@ class Alerts(Subscriber):
             return problems + compile_lines(registry)[1]
         except DocumentError as error:
             return problems + list(error.problems)
+
+    @classmethod
+    def owns(cls, registry: Registry, topic: str) -> bool:
+        """Whether a rule has made an alert; one with a pattern makes one for each topic."""
+        made = tuple(f"{rule}_" for rule in registry.document.section("alerts"))
+        return f"{topic.rpartition('/')[2]}_".startswith(made)
 
     @staticmethod
     def replay(registry: Registry, lines: Iterable[bytes]) -> Iterator[str]:

@@ -3,11 +3,11 @@
 import logging
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from bootstrap_lib import reason, secrets
+from bootstrap_lib import Needs, reason, secrets
 from services.notices import notifier
 from services.notices.notifier import Delivered, Notifier, Outcome, Queued, Refused, Unanswered
 
@@ -25,6 +25,8 @@ class Options(notifier.Options, frozen=True, forbid_unknown_fields=True, kw_only
 
 class Apprise(Notifier):
     """Messages by e-mail, SMS and the rest."""
+
+    NEEDS: ClassVar = Needs(extra="apprise", libraries=("apprise",), network="internet", notifies=True)
 
     options: Options
 

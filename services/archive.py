@@ -2,7 +2,8 @@
 
 import logging
 import time
-from typing import Annotated, Any, Final
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct, field
 
@@ -10,10 +11,12 @@ from bootstrap_lib import (
     Away,
     Duration,
     InstanceOptions,
+    Needs,
     Nothing,
     Published,
     Reading,
     ReadingError,
+    Registry,
     Request,
     RequestError,
     Sequence,
@@ -54,6 +57,9 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 4000
 
 
+PAGE: Final = 4096
+"""Bytes that one small synchronised change costs at least on flash, twice: journal and place (facts of ext4)."""
+
 OWED: Final = 20.0
 """Seconds for which a replay waits until sources have sent what the archive misses itself."""
 
@@ -77,8 +83,29 @@ class Replay(Struct, forbid_unknown_fields=True):
 class Archive(Subscriber):
     """The record of all readings."""
 
+    NEEDS: ClassVar = Needs(
+        extra="archive",
+        libraries=("sqlalchemy",),
+        records=True,
+        unit=("# A night's backlog and the compaction of years want some room.", "MemoryMax=384M"),
+    )
+
     options: Options
     BATCH = 1000
+
+    @classmethod
+    def cost(cls, registry: Registry, name: str) -> Iterator[str]:
+        """Say what its commits write."""
+        raw = registry.instances[name].raw.get("commit", "1s")
+        rate = sum(1 / topic.every for topic in registry.topics.values() if topic.stored_by(name))
+
+        def megabytes(commits: float) -> str:
+            return f"{(min(rate, commits) * 2 * PAGE + rate * 60) * 86400 / 1e6:,.0f} MB"
+
+        yield (
+            f"a commit every {raw} (what a power cut may cost) writes about {megabytes(1 / Duration.parse(raw))} a day; "
+            f"commit: 5s would write {megabytes(0.2)}"
+        )
 
     def begin(self) -> None:
         """Open the database and take up the marks; StartError where it cannot be used."""

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -16,6 +16,7 @@ from bootstrap_lib import (
     Duration,
     Failure,
     InstanceOptions,
+    Needs,
     Problem,
     Registry,
     Sample,
@@ -79,6 +80,24 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Bms(Source):
     """Batteries over Bluetooth."""
+
+    NEEDS: ClassVar = Needs(
+        extra="bms",
+        libraries=("gatt",),
+        packages=("python3-dbus", "python3-gi"),
+        path="/sys/class/bluetooth",
+        mend="sudo apt install bluez && sudo systemctl enable --now bluetooth",
+        groups=("bluetooth",),
+        unit=(
+            "# BlueZ over the system D-Bus knows users by their true numbers; GObject makes its callbacks at run time.",
+            "PrivateUsers=no",
+            "MemoryDenyWriteExecute=no",
+            "# A connection may take its time.",
+            "WatchdogSec=180",
+        ),
+        decodes={"jbd": "Notified fragments of a JBD (Xiaoxiang) battery."},
+        simulator="services.simulators.staging:bluez",
+    )
 
     options: Options
     topics: tuple[Topic[Field], ...]

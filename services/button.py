@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from bootstrap_lib import (
     Failure,
     InstanceOptions,
     Message,
+    Needs,
     Nothing,
     Problem,
     Registry,
@@ -48,6 +49,16 @@ class State(msgspec.Struct):
 
 class Button(Source):
     """A button."""
+
+    NEEDS: ClassVar = Needs(
+        extra="button",
+        libraries=("gpiozero",),
+        path="/dev/gpiochip0",
+        mend="check that the kernel has GPIO: ls /dev/gpiochip*",
+        devices=("gpio",),
+        rights=("write {root}/service/+/request/pause", "write {root}/service/+/request/resume"),
+        simulator="services.simulators.staging:button",
+    )
 
     options: Options
     topics: tuple[Topic[Nothing], ...]

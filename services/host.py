@@ -5,11 +5,23 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, Value, clock, nearest
+from bootstrap_lib import (
+    Failure,
+    InstanceOptions,
+    Needs,
+    Problem,
+    Registry,
+    Sample,
+    Source,
+    Topic,
+    Value,
+    clock,
+    nearest,
+)
 
 PROCESSORS: Final = ("cpu-thermal", "cpu_thermal", "soc-thermal", "x86_pkg_temp", "coretemp", "k10temp")
 """Names under which kernels show a processor's temperature, as a thermal zone or by hwmon."""
@@ -93,6 +105,14 @@ KEYS: Final[dict[str, Callable[[Machine, Path], Value]]] = {
 
 class Host(Source):
     """The machine."""
+
+    NEEDS: ClassVar = Needs(
+        extra="host",
+        libraries=("psutil",),
+        devices=("firmware",),
+        unit=("# Memory, load and uptime of the whole machine stand in /proc.", "ProcSubset=all"),
+        simulator="services.simulators.staging:host",
+    )
 
     options: Options
     topics: tuple[Topic[Field], ...]

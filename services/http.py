@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlencode
 
 from msgspec import Meta, Struct, field
@@ -12,6 +12,7 @@ from bootstrap_lib import (
     Duration,
     Failure,
     InstanceOptions,
+    Needs,
     Problem,
     Registry,
     Sample,
@@ -51,6 +52,13 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Http(Source):
     """Values of a web service."""
+
+    NEEDS: ClassVar = Needs(
+        extra="http",
+        libraries=("requests",),
+        network="internet",
+        simulator="services.simulators.staging:web",
+    )
 
     options: Options
     topics: tuple[Topic[Field], ...]

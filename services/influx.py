@@ -2,11 +2,22 @@
 
 import logging
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from bootstrap_lib import Duration, InstanceOptions, Message, Reading, StartError, Subscriber, Topic, encode, secrets
+from bootstrap_lib import (
+    Duration,
+    InstanceOptions,
+    Message,
+    Needs,
+    Reading,
+    StartError,
+    Subscriber,
+    Topic,
+    encode,
+    secrets,
+)
 from services.stores.line_protocol import Writer
 from services.stores.lost_tail import Lapse, LapseFilling
 
@@ -32,6 +43,14 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 
 class Influx(Subscriber):
     """The time-series database."""
+
+    NEEDS: ClassVar = Needs(
+        extra="influx",
+        libraries=("influxdb_client",),
+        network="house",
+        fills=True,
+        simulator="services.simulators.staging:victoria",
+    )
 
     options: Options
     BATCH = 1000

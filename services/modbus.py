@@ -3,11 +3,22 @@
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 from msgspec import Meta, Struct
 
-from bootstrap_lib import DeviceError, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic, nearest
+from bootstrap_lib import (
+    DeviceError,
+    Failure,
+    InstanceOptions,
+    Needs,
+    Problem,
+    Registry,
+    Sample,
+    Source,
+    Topic,
+    nearest,
+)
 from services.links.modbus import Device, Table
 
 PORTS = Path("/dev/serial/by-id")
@@ -31,6 +42,13 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Modbus(Source):
     """Fields of a Modbus device."""
+
+    NEEDS: ClassVar = Needs(
+        extra="modbus",
+        libraries=("minimalmodbus", "serial"),
+        devices=("serial",),
+        simulator="services.simulators.staging:renogy",
+    )
 
     options: Options
     topics: tuple[Topic[Field], ...]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from bootstrap_lib import DeviceError, Failure, InstanceOptions, Problem, Registry, Sample, Source, Topic
+from bootstrap_lib import DeviceError, Failure, InstanceOptions, Needs, Problem, Registry, Sample, Source, Topic
 from services.protocols import ds18b20
 
 ID = "(10|22|28|3b|42)-[0-9a-f]{12}"
@@ -30,6 +30,19 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class OneWire(Source):
     """DS18B20 temperatures."""
+
+    NEEDS: ClassVar = Needs(
+        extra="onewire",
+        libraries=("w1thermsensor",),
+        path="/sys/bus/w1/devices",
+        overlay="dtoverlay=w1-gpio",
+        mend="sudo modprobe w1-gpio w1-therm",
+        unit=(
+            "# One conversion for all sensors: its trigger is the only thing below /sys that may be written.",
+            "ReadWritePaths=-/sys/bus/w1/devices/w1_bus_master1 -/sys/bus/w1/devices/w1_bus_master2",
+        ),
+        simulator="services.simulators.staging:onewire",
+    )
 
     options: Options
     topics: tuple[Topic[Sensor], ...]

@@ -15,6 +15,7 @@ from bootstrap_lib import (
     InstanceOptions,
     Mark,
     Message,
+    Needs,
     Problem,
     Published,
     Publisher,
@@ -85,6 +86,10 @@ class Span(Struct, forbid_unknown_fields=True):
 
 class Phase(Subscriber):
     """Tells what each boiler of `phases:` is doing."""
+
+    NEEDS: ClassVar = Needs(
+        publishes=True, fills=True, sections=("phases",), simulator="services.simulators.staging:boiler"
+    )
 
     options: Options
     WANTS_DATA = False

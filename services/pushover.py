@@ -3,12 +3,12 @@
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Duration, Message, Problem, Registry, as_json, describe, format_time, secrets, state
+from bootstrap_lib import Duration, Message, Needs, Problem, Registry, as_json, describe, format_time, secrets, state
 from services.notices import notifier
 from services.notices.deadman import Switch
 from services.notices.emergencies import Emergencies, Emergency
@@ -65,6 +65,15 @@ class Kept(Struct):
 
 class Pushover(Notifier):
     """Messages to a phone."""
+
+    NEEDS: ClassVar = Needs(
+        extra="pushover",
+        libraries=("pushover_complete", "requests"),
+        network="internet",
+        notifies=True,
+        rights=("read {root}/alert/#", "write {root}/service/+/request/acknowledge"),
+        simulator="services.simulators.staging:pushover",
+    )
 
     options: Options
 

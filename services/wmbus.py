@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,6 +13,7 @@ from bootstrap_lib import (
     Failure,
     InstanceOptions,
     Message,
+    Needs,
     Problem,
     Registry,
     Request,
@@ -79,6 +80,19 @@ class Change(Struct, frozen=True, forbid_unknown_fields=True):
 
 class WMBus(Source):
     """Values of meters by radio."""
+
+    NEEDS: ClassVar = Needs(
+        extra="wmbus",
+        libraries=("serial", "cryptography"),
+        devices=("serial",),
+        unit=(
+            "# Meters that were configured over MQTT are written to topics.machine.yaml, beside topics.yaml.",
+            "ReadWritePaths=/etc/constellation",
+        ),
+        rights=("readwrite v2/#",),
+        decodes={"wmbus": "Telegrams of meters by wireless M-Bus; a second word on a line is that telegram's key."},
+        simulator="services.simulators.staging:dongle",
+    )
 
     options: Options
     topics: tuple[Topic[Field], ...]

@@ -14,7 +14,7 @@ import pytest
 from harness import PROJECT, wait_for
 
 from bootstrap_lib.commands import units
-from bootstrap_lib.installation import SHIPPED
+from bootstrap_lib.needs import needs_of, service_files
 
 CONTAINER = PROJECT / "tests" / "lab" / "container.sh"
 CONSTELLATION = Path(sys.executable).with_name("constellation")
@@ -23,9 +23,7 @@ NOT_HERE = 77
 PATIENCE = 90.0
 """Seconds for what happens at once, but on a busy machine."""
 
-DROP_INS = sorted(
-    re.findall(r"@(\w+)\.", " ".join(folder.name for folder in SHIPPED.glob("constellation@*.service.d")))
-)
+DROP_INS = [name for name in service_files() if needs_of(name).drop_in()]
 THRESHOLD = 20
 """systemd-analyze security counts in tenths: 2.0."""
 

@@ -4,16 +4,13 @@ Exit code 0 if it can be used, 78 if not. Every problem stands on a line of its 
 """
 
 import argparse
+import contextlib
 import sys
 
 from bootstrap_lib import catalog
 from bootstrap_lib.catalog import NoService
 from bootstrap_lib.document import DocumentError, Problem
-from bootstrap_lib.duration import Duration
 from bootstrap_lib.registry import Registry, find_registry
-
-PAGE = 4096
-"""Bytes that one small synchronised change costs at least on flash, twice: journal and place (facts of ext4)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,34 +19,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
 
 
-def problems_of(registry: Registry) -> list[Problem]:
-    """Return what the services find wrong in a registry that can be read."""
+def problems_of(registry: Registry) -> tuple[list[Problem], list[str]]:
+    """Return what the services find wrong, and the instances of other hosts that could not be judged here, each with the reason."""
     found: list[Problem] = []
+    not_judged: list[str] = []
     for instance in registry.instances.values():
         try:
             found += catalog.find(instance.service).check(registry, instance.name)
         except NoService as error:
-            found.append(registry.document.problem((instance.section, instance.name), str(error)))
-    return list(dict.fromkeys(found))
+            if instance.here or instance.service not in catalog.names():
+                found.append(registry.document.problem((instance.section, instance.name), str(error)))
+            else:
+                not_judged.append(f"{instance.name} (it runs on {instance.host}; here {error})")
+    return list(dict.fromkeys(found)), not_judged
 
 
 def cost(registry: Registry) -> list[str]:
     """Lines that say what the settings cost the SD card in a day."""
-    rate = sum(1 / topic.every for topic in registry.topics.values() if topic.stored_by("archive"))
-    day = 86400
-    lines = [f"{len(registry.topics)} topics, {rate:.2f} readings a second at most, {rate * day:,.0f} a day"]
-    for instance in registry.find("archive"):
-        raw = instance.raw.get("commit", "1s")
-        commits = min(rate, 1 / Duration.parse(raw)) * day
-        bytes_a_day = commits * 2 * PAGE + rate * day * 60
-        lines.append(
-            f"{instance.name}: a commit every {raw} (what a power cut may cost) writes about "
-            f"{bytes_a_day / 1e6:,.0f} MB a day; commit: 5s would write {(min(rate, 0.2) * day * 2 * PAGE + rate * day * 60) / 1e6:,.0f} MB"
-        )
-    updates = len(registry.topics) * 24 * 120 * PAGE / 1e6
-    lines += [
-        f"{instance.name}: about {updates:,.0f} MB a day at one update in 30 s" for instance in registry.find("rrd")
-    ]
+    kept = [topic for topic in registry.topics.values() if topic.kind != "text" and topic.store is not False]
+    rate = sum(1 / topic.every for topic in kept)
+    lines = [f"{len(registry.topics)} topics, {rate:.2f} readings a second at most, {rate * 86400:,.0f} a day"]
+    for instance in registry.instances.values():
+        with contextlib.suppress(NoService):
+            lines += [
+                f"{instance.name}: {line}" for line in catalog.find(instance.service).cost(registry, instance.name)
+            ]
     return lines
 
 
@@ -57,12 +51,15 @@ def main(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     path = find_registry(arguments.file or arguments.config)
     registry = Registry(path)
-    if problems := problems_of(registry):
+    problems, not_judged = problems_of(registry)
+    if problems:
         raise DocumentError(problems)
     if not arguments.quiet:
         here = [instance.name for instance in registry.instances.values() if instance.here]
         print(f"{path}: good. On this machine: {', '.join(here) or 'nothing'}.")
         for line in cost(registry):
             print(f"  {line}")
+        for line in not_judged:
+            print(f"  not judged: {line}")
     sys.stdout.flush()
     return 0

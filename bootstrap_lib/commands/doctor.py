@@ -8,7 +8,6 @@ import argparse
 import grp
 import os
 import pwd
-import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from bootstrap_lib import broker, catalog, clock
 from bootstrap_lib.client import Client
 from bootstrap_lib.commands.units import CONFIG, given_to, here, is_enabled, missing_secrets, put_line, unit
 from bootstrap_lib.document import DocumentError, StartError, reason
-from bootstrap_lib.installation import CREDENTIALS, SHIPPED, Installation
+from bootstrap_lib.installation import CREDENTIALS, Installation
+from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Instance, Registry, find_registry
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.service import option_type
@@ -34,23 +34,6 @@ class Finding:
     text: str
     mend: str | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """What a service needs of the machine: a path, the line of config.txt that makes it appear, and how to mend it else."""
-
-    path: str
-    overlay: str | None
-    mend: str
-
-
-HARDWARE: Final = {
-    "onewire": Hardware("/sys/bus/w1/devices", "dtoverlay=w1-gpio", "sudo modprobe w1-gpio w1-therm"),
-    "adc": Hardware("/dev/i2c-1", "dtparam=i2c_arm=on", "sudo modprobe i2c-dev"),
-    "bms": Hardware("/sys/class/bluetooth", None, "sudo apt install bluez && sudo systemctl enable --now bluetooth"),
-    "button": Hardware("/dev/gpiochip0", None, "check that the kernel has GPIO: ls /dev/gpiochip*"),
-}
-"""By service; a path among an instance's own options wins."""
 
 CONFIG_TXT: Final = ("/boot/firmware/config.txt", "/boot/config.txt")
 FREE_BYTES: Final = 500_000_000
@@ -119,30 +102,28 @@ def _user(system: Installation, instances: list[Instance]) -> Iterator[Finding]:
     yield Finding("user", "constellation is there")
     known = {group.gr_name for group in grp.getgrall()}
     for instance in instances:
-        rights = SHIPPED / f"constellation@{instance.service}.service.d" / "rights.conf"
-        wanted = re.findall(r"(?m)^SupplementaryGroups=(.+)$", rights.read_text("utf-8") if rights.exists() else "")
-        for group in set(" ".join(wanted).split()) - known:
+        for group in set(needs_of(instance.service).all_groups) - known:
             yield Finding("group", f"{instance.name} needs the group {group}", f"sudo groupadd --system {group}")
 
 
 def _hardware(system: Installation, registry: Registry, instance: Instance) -> Iterator[Finding]:
     """Look for what the instance's options name, or for what its service needs where they name nothing."""
-    needs = HARDWARE.get(instance.service)
+    needs = needs_of(instance.service)
     options = list(_options(registry, instance))
     named = [
         str(value)
         for value in options
-        if str(value).startswith(("/dev/", "/sys/")) or (needs and isinstance(value, Path))
+        if str(value).startswith(("/dev/", "/sys/")) or (needs.path and isinstance(value, Path))
     ]
-    for path in named or ([needs.path] if needs else []):
+    for path in named or ([needs.path] if needs.path else []):
         if system.path(path).exists():
             yield Finding("device", f"{instance.name} finds {path}")
             continue
         boot = next((file for file in map(system.path, CONFIG_TXT) if file.exists()), None)
-        if needs and needs.overlay and boot and not _has_line(boot, needs.overlay):
+        if needs.overlay and boot and not _has_line(boot, needs.overlay):
             line = f"echo {needs.overlay} | sudo tee -a {boot} && sudo reboot"
             yield Finding("overlay", f"{path} is missing and {boot} has no line {needs.overlay}", line)
-        elif needs and path == needs.path:
+        elif needs.mend and path == needs.path:
             yield Finding("device", f"{instance.name} needs {path}, which is missing", needs.mend)
         else:
             mend = f"plug it in, look at ls -l {Path(path).parent}, and set it in {registry.path} (constellation scan {instance.service})"

@@ -2,7 +2,9 @@
 
 import argparse
 
+from bootstrap_lib import catalog
 from bootstrap_lib.client import Client
+from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry, find_registry
 
 
@@ -18,13 +20,13 @@ def main(arguments: argparse.Namespace) -> int:
         data = client.retained("data/#")
         services = client.retained("service/+/status") | client.retained("service/+/health")
         stored = client.retained("service/+/stored/+")
-        alerts = client.retained("alert/+")
         orphans = [topic for topic in data if topic.removeprefix("data/") not in registry.topics]
         orphans += [topic for topic in services if topic.split("/")[1] not in registry.instances]
         orphans += [topic for topic in stored if topic.rpartition("/")[2] not in registry.instances]
-        rules = registry.document.section("alerts")
-        made = tuple(f"{rule}_" for rule in rules)  # a rule with a pattern makes one for each topic
-        orphans += [topic for topic in alerts if not f"{topic.rpartition('/')[2]}_".startswith(made)]
+        for service in dict.fromkeys(instance.service for instance in registry.instances.values()):
+            for pattern in needs_of(service).keeps:
+                owns = catalog.find(service).owns
+                orphans += [topic for topic in client.retained(pattern) if not owns(registry, topic)]
         for topic in sorted(orphans):
             print(f"{'would clear' if arguments.dry_run else 'cleared'} {registry.root}/{topic}")
             if not arguments.dry_run:

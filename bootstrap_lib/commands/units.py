@@ -20,7 +20,8 @@ import msgspec
 import bootstrap_lib
 from bootstrap_lib import broker, catalog
 from bootstrap_lib.document import DocumentError
-from bootstrap_lib.installation import CREDENTIALS, SHIPPED, Installation, InstallError, shipped
+from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
+from bootstrap_lib.needs import HOUSE_NETWORKS, needs_of
 from bootstrap_lib.registry import Instance, Registry, find_registry
 from bootstrap_lib.service import option_type
 
@@ -33,8 +34,6 @@ TMPFILES: Final = Path("/usr/local/lib/tmpfiles.d/constellation.conf")
 UDEV: Final = Path("/etc/udev/rules.d/60-constellation.rules")
 HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 """What ProtectHome= hides."""
-HOUSE_NETWORKS: Final = "link-local 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7 multicast"
-"""Where a broker that is known by its name may be found (multicast: a name that ends in .local)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -246,9 +245,8 @@ def _units(installation: Installation, registry: Registry) -> None:
         if address := _network(registry):
             wanted[f"{name}.d/broker.conf"] = f"[Service]\nIPAddressAllow={address}\n"
     for instance in here(registry):
-        rights = SHIPPED / f"constellation@{instance.service}.service.d" / "rights.conf"
-        if rights.exists():
-            wanted[f"{unit(instance.name)}.d/rights.conf"] = rights.read_text("utf-8")
+        if rights := needs_of(instance.service).drop_in():
+            wanted[f"{unit(instance.name)}.d/rights.conf"] = rights
         if more := given_to(installation, registry, instance):
             lines = "".join(f"LoadCredential={name}:{CREDENTIALS / name}\n" for name in more)
             wanted[f"{unit(instance.name)}.d/secrets.conf"] = f"[Service]\n{lines}"
@@ -281,7 +279,7 @@ def _network(registry: Registry) -> str | None:
     try:
         return str(ip_address(registry.broker.host))
     except ValueError:
-        return HOUSE_NETWORKS
+        return f"{HOUSE_NETWORKS} multicast"  # a name that ends in .local is asked for by multicast
 
 
 def _enable(installation: Installation, registry: Registry) -> None:

@@ -16,10 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
-_PROTOCOLS: Final = {
-    "wmbus": "Telegrams of meters by wireless M-Bus; a second word on a line is that telegram's key.",
-    "jbd": "Notified fragments of a JBD (Xiaoxiang) battery.",
-}
+from bootstrap_lib import catalog, needs_of
+
 _KEY_SIZE: Final = 16
 _BLOCK: Final = 1 << 16
 """Bytes that are read and written at once where there is plenty."""
@@ -32,9 +30,10 @@ _REPORT: Final = 0.5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `decode` takes."""
     protocols = parser.add_subparsers(dest="protocol", metavar="PROTOCOL", required=True)
-    for name, what in _PROTOCOLS.items():
+    known = {name: what for service in catalog.names() for name, what in needs_of(service).decodes.items()}
+    for name, what in known.items():
         protocol = protocols.add_parser(name, help=what, description=what)
-        if name == "wmbus":
+        if "key" in what:
             protocol.add_argument("--key", metavar="HEX", type=_key, help="key of the meter, 32 hexadecimal digits")
         protocol.add_argument("file", nargs="?", type=Path, help="where the lines are (default: standard input)")
 
@@ -52,7 +51,7 @@ def _key(text: str) -> bytes:
 def main(arguments: argparse.Namespace) -> int:
     """Decode line by line; what comes slowly is answered at once, what comes fast in blocks."""
     decode = importlib.import_module(f"services.protocols.{arguments.protocol}").decode_lines
-    if arguments.protocol == "wmbus":
+    if "key" in arguments:
         decode = partial(decode, key=arguments.key)
     try:
         source: BinaryIO = sys.stdin.buffer if arguments.file is None else arguments.file.open("rb", 0)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from services.commands.demo import Demo
+from services.simulators.demo import DemoHouse
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -40,7 +40,7 @@ def written(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
 
 
-def first_reading(demo: Demo) -> str:
+def first_reading(demo: DemoHouse) -> str:
     """Milliseconds from the start of a source's process to its first reading at the broker, three starts."""
     figures = []
     for _ in range(3):
@@ -59,14 +59,14 @@ def first_reading(demo: Demo) -> str:
     return " ".join(f"{figure:.0f}" for figure in figures)
 
 
-def live(demo: Demo, seconds: float) -> None:
+def live(demo: DemoHouse, seconds: float) -> None:
     """Let the house live; end with the log of a process that ends."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(5.0, left))
         for child in demo.supervisor.children:
             if child.process.poll() is not None:
-                log = demo.logs / f"{child.name}.log"
+                log = demo.log(child.name)
                 sys.exit(f"{child.name} ended: {log.read_text()[-1000:] if log.exists() else 'it has no log'}")
 
 
@@ -76,11 +76,11 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PATH"] += ":/usr/sbin"
     with tempfile.TemporaryDirectory(dir=PROJECT / ".venv") as folder:
-        demo = Demo(PROJECT / "topics.yaml", Path(folder) / "demo")
+        demo = DemoHouse(PROJECT / "topics.yaml", Path(folder) / "demo")
         try:
             demo.start()
             bare = demo.supervisor.start(
-                "bare interpreter", [sys.executable, "-c", "import time; time.sleep(1e6)"], demo.logs / "bare.log"
+                "bare interpreter", [sys.executable, "-c", "import time; time.sleep(1e6)"], demo.log("bare")
             )
             time.sleep(10)
             before = {
