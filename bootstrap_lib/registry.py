@@ -22,6 +22,7 @@ from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, fr
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.needs import needs_of, service_files
 from bootstrap_lib.quantities import QUANTITIES, WORD, Kind, Quantity
+from bootstrap_lib.reading import ReadingError, Value
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -133,7 +134,7 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
             return False
         return self.store if isinstance(self.store, bool) else store in self.store
 
-    def improper(self, value: bool | float | str) -> str | None:
+    def improper(self, value: Value) -> str | None:
         """Say why a value cannot be one of this topic, or None: the same rule for all who send or take readings."""
         if self.kind in ("gauge", "counter"):
             if isinstance(value, (bool, str)) or not math.isfinite(value):
@@ -145,6 +146,22 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
             return f"{value!r} is no text"
         elif self.kind == "state" and value not in self.states:
             return f"{value!r} is none of its states {', '.join(self.states)}"
+        return None
+
+    def proper(self, value: Value) -> Value:
+        """Round a value to what is worth keeping; ReadingError says why it can be none of this topic."""
+        if problem := self.improper(value) or self._out_of_range(value):
+            raise ReadingError(problem)
+        if isinstance(value, float):
+            return round(value, self.decimals) if self.decimals else round(value)
+        return value
+
+    def _out_of_range(self, value: Value) -> str | None:
+        if self.kind in ("gauge", "counter") and not isinstance(value, str):
+            if self.low is not None and value < self.low:
+                return f"{value} {self.unit} is below its range, which begins at {self.low:g}"
+            if self.high is not None and value > self.high:
+                return f"{value} {self.unit} is above its range, which ends at {self.high:g}"
         return None
 
     @property
@@ -187,6 +204,8 @@ class Registry:
         self._read_settings()
         self.instances = dict(self._read_instances())
         self.topics = {topic.name: topic for topic in self._read_topics()}
+        self.record = next((name for name, one in self.instances.items() if needs_of(one.service).records), None)
+        """The instance whose marks confirm what is on disk, or None in a house that keeps no record."""
         if self.document.problems:
             raise DocumentError(self.document.problems)
 

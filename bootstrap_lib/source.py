@@ -19,17 +19,17 @@ import math
 import random
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
-from bootstrap_lib.bus import Message, Published
+from bootstrap_lib.bus import Message
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
-from bootstrap_lib.publisher import Mark, Publisher, proper
+from bootstrap_lib.publisher import Publisher
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Registry, Topic
 from bootstrap_lib.service import Service, topic_option_type
@@ -73,6 +73,7 @@ class Source(Service):
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; the device is opened by `samples`."""
         super().__init__(registry, name)
+        self.topics = ()
         self._due_at = 0.0
         self._read_now: list[Request] = []
         self._round: dict[str, Any] = {}
@@ -111,7 +112,7 @@ class Source(Service):
     def load(self, registry: Registry) -> bool:
         """Take options and topics of a registry."""
         topics: tuple[AnyTopic, ...] = registry.topics_of(self.name, topic_option_type(type(self)))
-        changed = super().load(registry) or getattr(self, "topics", None) != topics
+        changed = super().load(registry) or topics != self.topics
         self.topics = topics
         return changed
 
@@ -228,7 +229,7 @@ class Source(Service):
             self._take_nothing(topic)
             return
         try:
-            value = proper(topic, value)
+            value = topic.proper(value)
         except ReadingError as error:
             self._fail(topic, str(error))
             return
@@ -317,7 +318,7 @@ class Source(Service):
             extra={"topic": self.topic_of(name)},
         )
         self.health.enter("degraded", self.clock.now())
-        self.publish_health()
+        self.process.publish_health()
 
     def topic_of(self, name: str) -> str:
         """Topic as the broker knows it."""
@@ -335,8 +336,11 @@ class Source(Service):
 
     def end(self) -> None:
         """Close the spool; unconfirmed readings are sent at the next start."""
-        if hasattr(self, "publisher"):
-            self.publisher.close()
+        self.publisher.close()
+
+    def request_owners(self) -> Iterable[object]:
+        """Return the source, and what publishes for it."""
+        return self, self.publisher
 
     def on_connected(self, session: bool) -> None:
         """Hear of marks; send the unconfirmed tail again when the broker lost our session."""
@@ -347,9 +351,9 @@ class Source(Service):
         self.publisher.on_message(message)
         return False
 
-    def on_published(self, published: Published) -> None:
+    def on_published(self, mid: int, refusal: str | None) -> None:
         """Learn what became of a reading."""
-        self.publisher.on_published(published)
+        self.publisher.on_published(mid, refusal)
 
     # -- topics that are no longer ours, beats, requests --------------------------------------------------------
 
@@ -391,17 +395,17 @@ class Source(Service):
             self._resume("its time is over")
         if self.remembered.paused:
             if self.health.enter("paused", self.clock.now()):
-                self.publish_health()
+                self.process.publish_health()
             return True
         return False
 
     def _resume(self, why: str) -> None:
         self.remembered.paused = 0
-        self.remember()
+        self.process.remember()
         log.info("measuring again: %s", why)
         self.health.enter("running", self.clock.now())
         self._due_at = 0.0
-        self._next_beat = 0.0
+        self.process.beat_soon()
 
     def request_read(self, request: Request, _arguments: Nothing) -> object:
         """Measure now; the answer holds what was read."""
@@ -413,7 +417,7 @@ class Source(Service):
     def request_pause(self, _request: Request, arguments: Pause) -> dict[str, Any]:
         """Stop measuring, for a time or until resumed."""
         self.remembered.paused = round(self.clock.now() + arguments.span * 1000) if arguments.span else -1
-        self.remember()
+        self.process.remember()
         log.info("paused %s", f"for {describe(arguments.span)}" if arguments.span else "until resumed")
         return {"paused": True}
 
@@ -422,7 +426,3 @@ class Source(Service):
         if self.remembered.paused:
             self._resume("request")
         return {"paused": False}
-
-    def request_resend(self, _request: Request, arguments: Mark) -> dict[str, Any]:
-        """Send again what the archive misses."""
-        return {"waiting": self.publisher.resend(arguments)}

@@ -1,11 +1,14 @@
 """Small state on disk that a power cut leaves whole: written beside, synchronised, renamed."""
 
+import fcntl
 import logging
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import msgspec
+
+from bootstrap_lib.document import StartError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -53,6 +56,17 @@ def runtime_folder_of(name: str) -> Path:
 def _folder(variable: str, default: str, name: str) -> Path:
     given = os.environ.get(variable)
     return Path(given.split(":")[0]) if given else Path(default) / name
+
+
+def hold(folder: Path, name: str) -> IO[str]:
+    """Take the lock of the instance `name`, whose state lies in a folder, until the file is closed; StartError while it runs."""
+    lock = (folder / "lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StartError(f"'{name}' runs already (it holds {folder}/lock): stop it first") from None
+    return lock
 
 
 class DeadLetters:

@@ -8,10 +8,11 @@ the dead letters and never stops the rest.
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.bus import Bus, Event, Message
 from bootstrap_lib.clock import AHEAD
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
@@ -81,12 +82,12 @@ class Subscriber(Service):
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def make_bus(self) -> Bus:
+    def make_bus(self, post: Callable[[Event], None]) -> Bus:
         """Build a connection with a session that outlasts a week of absence."""
         return Bus(
             self.registry.broker,
             self.name,
-            self.post,
+            post,
             will=f"{self.prefix}/status",
             session_expiry=SESSION,
             receive_maximum=self.BATCH,

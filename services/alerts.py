@@ -271,8 +271,7 @@ class Alerts(Subscriber):
 
     def end(self) -> None:
         """Keep everything, what has only begun included."""
-        if hasattr(self, "engine"):
-            self._save()
+        self._save()
 
     # -- requests -----------------------------------------------------------------------------------------------
 

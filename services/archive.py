@@ -13,7 +13,6 @@ from bootstrap_lib import (
     InstanceOptions,
     Needs,
     Nothing,
-    Published,
     Reading,
     ReadingError,
     Registry,
@@ -268,10 +267,10 @@ class Archive(Subscriber):
     def _send(self, store: str, payload: bytes) -> int:
         return self.bus.publish(f"{self.prefix}/replay/{store}", payload, qos=1)
 
-    def on_published(self, published: Published) -> None:
+    def on_published(self, mid: int, refusal: str | None) -> None:  # noqa: ARG002 (a replay goes on either way)
         """Go on with a replay."""
         try:
-            self._replays.on_published(published.mid)
+            self._replays.on_published(mid)
         except RecordError as error:
             self.error(sentence("a replay breaks off", error))
 
@@ -285,6 +284,5 @@ class Archive(Subscriber):
 
     def end(self) -> None:
         """Close the database."""
-        if hasattr(self, "_beside"):
-            self._beside.close()
-            self._record.close()
+        self._beside.close()
+        self._record.close()

@@ -177,7 +177,6 @@ class Influx(Subscriber):
 
     def end(self) -> None:
         """Close the connection, and note a clean end where everything is written."""
-        if hasattr(self, "_lapse"):
-            if not self._entries:
-                self._lapse.close()
-            self._server.close()
+        if not self._entries:
+            self._lapse.close()
+        self._server.close()

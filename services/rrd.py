@@ -255,7 +255,7 @@ class RoundRobin(Subscriber):
 
         for folder in (self.state_folder, self.folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._hold_lock()
+        lock = state.hold(self.state_folder, self.name)
         state.save(
             self.state_folder / UNCLEAN, "files were loaded: what is newer than they are is filled from the archive"
         )
@@ -263,6 +263,7 @@ class RoundRobin(Subscriber):
         try:
             return moving.load(self.folder, file, progress)
         finally:
+            lock.close()
             if os.geteuid() == 0:
                 for path in (self.folder, *self.folder.rglob("*"), *self.state_folder.rglob("*")):
                     os.chown(path, owner.st_uid, owner.st_gid)

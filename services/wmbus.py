@@ -193,8 +193,7 @@ class WMBus(Source):
 
     def end(self) -> None:
         """Remember formats, and how far the meters have counted; nothing where they were not recalled."""
-        if hasattr(self, "publisher"):
-            self._remember(self._memory.save)
+        self._remember(self._memory.save)
         super().end()
 
     def _remember(self, write: Callable[[Meters], None]) -> None:

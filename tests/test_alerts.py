@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness import PROJECT, Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, stand_in, wait_for
 
 from bootstrap_lib.registry import Registry
 from services.alerts import Alerts
@@ -261,13 +261,12 @@ def alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alerts:
     service = Alerts(Registry(tmp_path / "topics.yaml"), "alerts")
     clock = SimpleNamespace(trusted=False, wall=1_795_000_000_000)
     clock.now = lambda: clock.wall
-    service.clock = clock
+    stand_in(service, clock=clock, bus=SimpleNamespace(online=True, publish=lambda *_, **__: 0))
     service.begin()
     return service
 
 
 def test_an_alert_that_changes_while_its_rule_is_taken_away_ends_nobody(alerts: Alerts, tmp_path: Path) -> None:
-    alerts.bus = SimpleNamespace(online=True, publish=lambda *_, **__: 0)
     alerts.engine.resume(0)
     alerts.engine.changed.add("dropping")
     (tmp_path / "topics.yaml").write_text(SERVICES.replace("  dropping:", "  lost:"))

@@ -14,7 +14,6 @@ from harness import Broker, Ear, House, wait_for
 from bootstrap_lib.cli import main
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
-from bootstrap_lib.publisher import proper
 from bootstrap_lib.reading import Reading, encode, format_time, parse_time
 from bootstrap_lib.registry import Registry
 from services.boiler.boiler import Boiler, Entry
@@ -104,7 +103,7 @@ def oracle(house: House, rows: list[Row]) -> dict[tuple[str, int], object]:
         ]
         for event in events + boiler.advance(rows[-1][0] + 60_000):
             if topic := registry.topics.get(f"{entry.thing}/{event.name}"):
-                told[topic.name, event.time] = proper(topic, event.value)
+                told[topic.name, event.time] = topic.proper(event.value)
     return told
 
 
@@ -308,6 +307,7 @@ def test_a_wrong_line_is_named_with_what_was_meant(house: House, wrong: str, rig
 def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(house: House) -> None:
     house.write(topics())
     service = Phase(Registry(house.config), "phase")
+    service.load(service.registry)
     before = service.registry, service.options, service.topics
     house.write(
         topics().replace("settle: 1s", "settle: 2s").replace("boiler/flue/temperature\n", "boiler/flux/temperature\n")

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness import Broker, Ear, House, wait_for
+from harness import Broker, Ear, House, stand_in, wait_for
 
 from bootstrap_lib.bus import Message
 from bootstrap_lib.health import Health
@@ -378,12 +378,9 @@ def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Silent:
     service = Silent(registry, "pushover")
     clock = SimpleNamespace(trusted=False, wall=1_795_000_000_000)
     clock.now = lambda: clock.wall
-    service.clock = clock
-    service.health = Health(0, 1, 10)
-    service.bus = SimpleNamespace(
-        online=True, published=[], publish=lambda *said, **_: service.bus.published.append(said)
-    )
-    return service
+    published: list[Any] = []
+    bus = SimpleNamespace(online=True, published=published, publish=lambda *said, **_: published.append(said))
+    return stand_in(service, clock=clock, health=Health(0, 1, 10), bus=bus)
 
 
 def test_a_clock_that_is_set_by_days_gives_no_message_up(silent: Silent) -> None:
