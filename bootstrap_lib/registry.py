@@ -201,7 +201,8 @@ class Registry:
                 self.document.read(file)
                 digest.update(file.read_bytes())
         self.digest = digest.hexdigest()[:12]
-        self._read_settings()
+        self._look_for_strangers()
+        self.root, self.broker, self.zone = self._root(), self._broker(), self._zone()
         self.instances = dict(self._read_instances())
         self.topics = {topic.name: topic for topic in self._read_topics()}
         self.record = next((name for name, one in self.instances.items() if needs_of(one.service).records), None)
@@ -209,24 +210,29 @@ class Registry:
         if self.document.problems:
             raise DocumentError(self.document.problems)
 
-    def _read_settings(self) -> None:
-        content, problem = self.document.content, self.document.problem
-        problems = self.document.problems
-        for section in [section for section in content if section not in self.SECTIONS]:
+    def _look_for_strangers(self) -> None:
+        for section in [section for section in self.document.content if section not in self.SECTIONS]:
             known = (*self.SECTIONS, *(name for service in service_files() for name in needs_of(service).sections))
             if section not in known:
                 hint = nearest(section, known) or f": there are {', '.join(known)}"
-                problems.append(problem((section,), f"unknown section '{section}'{hint}"))
-        root = content.get("root", "home")
-        if not isinstance(root, str) or not WORD.fullmatch(root):
-            problems.append(problem(("root",), f"{root!r} is no topic word: use small letters, digits and _"))
-            root = "home"
-        self.root: str = root
-        self.broker = self.document.convert(content.get("broker", {}), Broker, ("broker",)) or Broker()
-        zone = content.get("timezone", "UTC")
-        if not isinstance(zone, str) or not (ZONES / zone).is_file():
-            problems.append(problem(("timezone",), f"{zone!r} is no time zone: write one such as Europe/Paris"))
-        self.zone: str = zone
+                self._note((section,), f"unknown section '{section}'{hint}")
+
+    def _root(self) -> str:
+        root = self.document.content.get("root", "home")
+        if isinstance(root, str) and WORD.fullmatch(root):
+            return root
+        self._note(("root",), f"{root!r} is no topic word: use small letters, digits and _")
+        return "home"
+
+    def _broker(self) -> Broker:
+        return self.document.convert(self.document.content.get("broker", {}), Broker, ("broker",)) or Broker()
+
+    def _zone(self) -> str:
+        zone = self.document.content.get("timezone", "UTC")
+        if isinstance(zone, str) and (ZONES / zone).is_file():
+            return zone
+        self._note(("timezone",), f"{zone!r} is no time zone: write one such as Europe/Paris")
+        return "UTC"
 
     @property
     def timezone(self) -> "ZoneInfo":

@@ -48,6 +48,8 @@ class Subscriber(Service):
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; nothing is opened yet."""
         super().__init__(registry, name)
+        self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
+        self._data = f"{registry.root}/data/"
         self._unacknowledged: list[Message] = []
         self._flush_at: float | None = None
         self._away = 0
@@ -94,9 +96,7 @@ class Subscriber(Service):
         )
 
     def begin(self) -> None:
-        """Open the dead letters; take up how far each source was heard."""
-        self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
-        self._data = f"{self.registry.root}/data/"
+        """Take up how far each source was heard."""
         self._heard = state.load(self.state_folder / "heard.json", dict[str, tuple[int, int]], {})
 
     def work(self) -> None:
