@@ -221,6 +221,30 @@ class TestAValue:
         scene.measure(WATER, [90] * 70)
         assert scene.titles == ["Hot", "Over: Hot", "Hot"]
 
+    @pytest.mark.parametrize(("pause", "told"), [(59, False), (60, True), (61, True)])
+    def test_hold_off_counts_from_the_moment_people_were_told_that_it_was_over(self, pause: int, told: bool) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85", "hold_off": "1m"}})
+        scene.measure(WATER, [90, 80], every=1)
+        assert scene.titles == ["Hot", "Over: Hot"]
+        scene.wait(pause - 1)
+        scene.feed(WATER, 90)
+        scene.tick()
+        assert scene.titles[2:] == ["Hot"] * told
+        scene.measure(WATER, [90] * 70, every=1)
+        assert scene.titles[2:] == ["Hot"]
+
+    def test_hold_off_outlives_a_restart_and_is_each_alerts_own(self) -> None:
+        rules = {"hot": {"when": f"{WATER} > 85", "hold_off": "1m"}, "flue": {"when": f"{FLUE} > 85", "hold_off": "1m"}}
+        scene = Scene(rules)
+        scene.measure(WATER, [90, 80], every=1)
+        scene.restart()
+        scene.measure(WATER, [90] * 30, every=1)
+        assert scene.titles == ["Hot", "Over: Hot"]
+        scene.measure(FLUE, [90], every=1)
+        assert scene.titles[2:] == ["Flue"]
+        scene.measure(WATER, [90] * 40, every=1)
+        assert scene.titles[2:] == ["Flue", "Hot"]
+
     def test_words_and_switches(self) -> None:
         scene = Scene(
             {"lit": {"when": f"{PHASE} == ignition"}, "fault": {"when": "boiler/auger/fault == true", "group": "g"}}

@@ -5,14 +5,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harness import PROJECT
 
-from bootstrap_lib.clock import Clock, _battery_clock_agrees
 from bootstrap_lib.spool import RESERVED, Spool, SpoolError
 
 
@@ -168,7 +165,6 @@ def test_kill_9_at_any_moment_loses_nothing_that_append_returned(folders: tuple[
     code = """
 import sys, time
 from pathlib import Path
-from bootstrap_lib.clock import Clock, _battery_clock_agrees
 from bootstrap_lib.spool import Spool
 spool = Spool(Path(sys.argv[1]), Path(sys.argv[2]))
 last = time.monotonic()
@@ -212,73 +208,3 @@ def test_a_disk_without_room_is_no_damage(folders: tuple[Path, Path], monkeypatc
         with pytest.raises(SpoolError, match="room"):
             Spool(*folders)
     assert waiting(Spool(*folders)) == numbers
-
-
-def test_a_clock_that_is_a_guess_and_behind_goes_on_from_what_is_known() -> None:
-    clock = Clock(patience=0.0, known=time.time_ns() // 1_000_000 + 3_600_000)
-    clock.trusted = clock.estimated = True
-    begin, first = time.monotonic(), clock.now()
-    while time.monotonic() < begin + 0.05:
-        pass
-    assert 40 <= clock.now() - first <= (time.monotonic() - begin) * 1000 + 2
-
-
-def test_a_clock_that_is_a_guess_and_set_back_gives_no_time_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(patience=0.0)
-    clock.trusted = clock.estimated = True
-    true = time.time_ns
-    ahead = 3600 * 10**9
-    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", lambda: true() + ahead)
-    later = clock.now()
-    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", true)
-    assert clock.now() >= later
-
-
-def test_after_a_kill_a_clock_that_was_set_back_meanwhile_gives_no_time_twice() -> None:
-    now = time.time_ns() // 1_000_000
-    behind = Clock(patience=0.0, known=now + 60_000, unknown=10_000)
-    good = Clock(patience=0.0, known=now - 5_000, unknown=10_000)
-    for clock in (behind, good):
-        clock.trusted = clock.estimated = True
-    assert behind.now() >= now + 70_000
-    assert good.now() < now + 1_000
-
-
-def test_how_far_ahead_a_reading_may_be_depends_on_what_the_clock_knows() -> None:
-    clock, minute, day = Clock(patience=0.0), 60_000, 86_400_000
-    now = clock.now()
-    clock.trusted, clock.estimated = True, False
-    assert not clock.ahead(now + minute - 100)
-    assert clock.ahead(now + 2 * minute)
-    clock.estimated = True
-    assert not clock.ahead(now + 30 * day), "it may have been off for a month"
-    assert clock.ahead(now + 70 * 365 * day)
-    clock.trusted = clock.estimated = False
-    assert not clock.ahead(now + 70 * 365 * day), "nobody knows yet"
-
-
-def test_a_guess_of_1970_judges_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.time_ns() // 1_000_000
-    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", lambda: 86_400 * 10**9)
-    clock = Clock(patience=0.0)
-    clock.trusted = clock.estimated = True
-    assert not clock.ahead(now)
-
-
-@pytest.mark.parametrize(
-    ("says", "synchronised"), [(time.time, True), (lambda: time.time() - 3600, False), (lambda: 300.0, False)]
-)
-def test_a_battery_clock_without_its_battery_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: Callable[[], float], synchronised: bool
-) -> None:
-    file = tmp_path / "since_epoch"
-    file.write_text(f"{says():.0f}\n")
-    monkeypatch.setattr("bootstrap_lib.clock._BATTERY_CLOCK", file)
-    assert _battery_clock_agrees() == synchronised
-
-
-def test_a_machine_without_a_battery_clock_has_none_that_agrees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bootstrap_lib.clock._BATTERY_CLOCK", tmp_path / "none")
-    assert not _battery_clock_agrees()
