@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap_lib import secrets
-from bootstrap_lib.secrets import MissingSecretError, Secret, SecretError, keep, secret
+from bootstrap_lib.secrets import MissingSecretError, Secret, SecretError, keep, resolve
 
 Put = Callable[..., Path]
 
@@ -35,18 +35,18 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
 
 def test_a_reference_is_resolved_and_the_end_of_the_line_is_none_of_it(put: Put) -> None:
     put("  swordfish\n")
-    assert secret("secret:token") == "swordfish"
-    assert secret("token") == "swordfish"
+    assert resolve("secret:token") == "swordfish"
+    assert resolve("token") == "swordfish"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601, 0o610, 0o602, 0o620])
 def test_a_secret_that_others_may_read_or_change_is_refused(put: Put, mode: int) -> None:
     path = put("swordfish", mode)
     with pytest.raises(SecretError, match=re.escape(f"{path} can be read by others: chmod 600 {path}")) as refused:
-        secret("secret:token")
+        resolve("secret:token")
     assert "swordfish" not in str(refused.value)
     path.chmod(0o600)
-    assert secret("secret:token") == "swordfish"
+    assert resolve("secret:token") == "swordfish"
 
 
 def test_a_credential_that_systemd_hands_over_may_have_its_own_rights(
@@ -54,38 +54,38 @@ def test_a_credential_that_systemd_hands_over_may_have_its_own_rights(
 ) -> None:
     handed = put("from systemd", 0o440, into=tmp_path / "handed").parent
     put("from the file")
-    assert secret("secret:token") == "from the file"
+    assert resolve("secret:token") == "from the file"
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
-    assert secret("secret:token") == "from systemd"
+    assert resolve("secret:token") == "from systemd"
 
 
 def test_folders_of_the_services_own_come_first_and_etc_last(put: Put, tmp_path: Path) -> None:
     put("of /etc", into=tmp_path / "etc")
-    assert secret("secret:token") == "of /etc"
+    assert resolve("secret:token") == "of /etc"
     put("of the environment")
-    assert secret("secret:token") == "of the environment"
+    assert resolve("secret:token") == "of the environment"
     own = put("of the service", into=tmp_path / "own").parent
-    assert secret("secret:token", own) == "of the service"
+    assert resolve("secret:token", own) == "of the service"
 
 
 @pytest.mark.parametrize("reference", ["secret:", "secret:../token", "secret:a/b", "secret:.hidden", "", "/etc/shadow"])
 def test_a_reference_that_leads_elsewhere_names_no_secret(put: Put, reference: str) -> None:
     put("swordfish")
     with pytest.raises(SecretError, match="names no secret: write secret:NAME"):
-        secret(reference)
+        resolve(reference)
 
 
 def test_a_secret_that_is_missing_or_empty_is_said_with_its_place(put: Put, tmp_path: Path) -> None:
     with pytest.raises(MissingSecretError, match=f"put it into a file token .mode 0600. in {tmp_path}"):
-        secret("secret:token")
+        resolve("secret:token")
     path = put("\n")
     with pytest.raises(SecretError, match=f"{path} is empty"):
-        secret("secret:token")
+        resolve("secret:token")
 
 
 def test_a_secret_is_not_shown_by_accident(put: Put, caplog: pytest.LogCaptureFixture) -> None:
     put("swordfish")
-    found = secret("secret:token")
+    found = resolve("secret:token")
     assert isinstance(found, Secret)
     logging.getLogger("test").warning("%r and %s", found, [found])
     assert "swordfish" not in repr(found) + caplog.text
@@ -105,7 +105,7 @@ def test_secrets_that_are_kept_are_whole_and_their_owners_alone(tmp_path: Path) 
         "meter.1": ("c3\n", 0o600),
         "meter.2": ("b2\n", 0o600),
     }
-    assert secret("secret:meter.1", folder) == "c3"
+    assert resolve("secret:meter.1", folder) == "c3"
 
 
 def test_a_link_that_somebody_laid_beside_is_not_followed(tmp_path: Path) -> None:
