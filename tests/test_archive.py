@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -221,10 +222,9 @@ def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, e
     assert command(archive, "export", "--to", f"{day}", "--raw").stdout.count("\n") == 1
     assert "is not of the form" in command(archive, "export", "--from", "gestern").stderr
     assert command(archive, "backup", str(tmp_path / "copy.sqlite")).returncode == 0
-    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+    with closing(sqlite3.connect(tmp_path / "copy.sqlite")) as copy, copy:
         assert copy.execute("SELECT count(*) FROM readings").fetchone() == (4,)
         copy.execute("INSERT INTO readings SELECT time + 1, topic, value, word FROM readings")
-    copy.close()
     assert "4 readings" in command(archive, "restore", str(tmp_path / "copy.sqlite")).stdout
     assert query(archive, "SELECT count(*) FROM readings") == [(8,)]
     assert "is not there" in command(archive, "restore", str(tmp_path / "none.sqlite")).stderr
@@ -245,10 +245,9 @@ def test_over_budget_the_oldest_goes_and_health_says_so(house: House, ear: Ear) 
     house.start("archive")
     house.stop("archive")
     old = now() - 40 * 86_400_000
-    with sqlite3.connect(database(house)) as archive:
+    with closing(sqlite3.connect(database(house))) as archive, archive:
         rows = [(old + i * 60_000, 1, float(i), None) for i in range(40 * 1440)]
         archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
-    archive.close()
     house.start("archive")
     ear.wait("home/service/archive/health", lambda health: health.get("disk", {}).get("shortened", 0) > 5_000)
     disk = ear.wait("home/service/archive/health", lambda health: health["disk"]["archive"] <= 1_000_000)["disk"]
@@ -326,7 +325,7 @@ def test_an_archive_whose_clock_is_wrong_stores_computes_and_keeps_what_it_shoul
     ear.wait(MARK, lambda mark: mark["after"] == 1)
     wait_for(lambda: query(house, "SELECT value FROM settings WHERE name = 'reached'"), what="a round of retention")
     house.stop("archive")
-    with sqlite3.connect(database(house)) as archive:
+    with closing(sqlite3.connect(database(house))) as archive, archive:
         old = [(now() - days * 86_400_000, 1, float(days), None) for days in (7, 20)]
         archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", old)
         years = [
@@ -335,7 +334,6 @@ def test_an_archive_whose_clock_is_wrong_stores_computes_and_keeps_what_it_shoul
         archive.executemany(
             "INSERT INTO minutes (topic, time, count, mean, low, high) VALUES (?, ?, ?, ?, ?, ?)", years
         )
-    archive.close()
     (house.state("archive") / "instance.json").unlink()
     shutil.rmtree(house.folder / "run" / "archive")
 

@@ -5,12 +5,29 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import PROJECT
 
 from bootstrap_lib.spool import RESERVED, Spool, SpoolError
+
+
+@pytest.fixture(autouse=True)
+def _closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave no spool open that a test left open to stand for a kill."""
+    begin, made = Spool.__init__, []
+
+    def remember(self: Spool, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(Spool, "__init__", remember)
+    yield
+    for spool in made:
+        spool.close()
 
 
 @pytest.fixture
