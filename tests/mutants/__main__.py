@@ -19,6 +19,9 @@ COPIED: Final = (*PRODUCT, "tests", "docs", "systemd", "scripts", "pyproject.tom
 LEAST: Final = 60.0
 """Seconds that tests of a mutant have at least: one that hangs is noticed too."""
 
+WITHOUT: Final = ("-p", "no:xdist", "-p", "no:rerunfailures")
+"""What tests of a mutant do not need: neighbours, and a second try."""
+
 FAILED: Final = 1
 """pytest's exit code where tests failed."""
 
@@ -80,18 +83,7 @@ class Tree:
 
     def _run(self, mutant: Mutant, limit: float) -> tuple[int | None, str, float]:
         """Run tests; the exit code (None when its time was over), the first test that failed, and the seconds."""
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-            *mutant.tests,
-        ]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *WITHOUT, *mutant.tests]
         chosen = ["-k", mutant.chosen] if mutant.chosen else []
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         begin = time.monotonic()
