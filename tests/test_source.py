@@ -1,11 +1,12 @@
 """What every source promises, shown on a small one of the test's own that measures what a file says."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Ear, House, wait_for
+from harness import Broker, Ear, House, wait_for
 
 PRECISE, CALM, COARSE = "a/b/temperature", "a/c/temperature", "a/d/temperature"
 DATA = "home/data/"
@@ -216,3 +217,23 @@ def test_a_pause_for_a_time_ends_by_itself_and_outlives_a_restart(device: Device
     heard = len(values(ear, PRECISE))
     wait_for(lambda: "measuring again: its time is over" in device.house.log("scale"), what="the end of the pause")
     wait_for(lambda: len(values(ear, PRECISE)) > heard, what="readings again")
+
+
+def test_what_no_archive_has_marked_is_sent_again_to_a_broker_that_forgot_it(
+    device: Device, ear: Ear, broker: Broker
+) -> None:
+    device.house.write(device.house.config.read_text().partition("\n")[2] + "subscribers: {archive: {}}\n")
+    process = device.house.start("scale")
+    for value in (20.0, 21.0, 22.0):
+        device.says(b=value)
+        ear.wait(DATA + PRECISE, lambda reading, value=value: reading["value"] == value)
+    device.says()
+    process.send_signal(signal.SIGSTOP)  # it comes back once somebody listens
+    broker.kill()
+    broker.start()
+    late = Ear(broker.port, DATA + "#")
+    late.say(DATA + "x/y/text", "listening")
+    wait_for(lambda: late.say(DATA + "x/y/text", "listening") or late.heard, what="somebody who listens")
+    process.send_signal(signal.SIGCONT)
+    wait_for(lambda: {20.0, 21.0, 22.0} <= set(values(late, PRECISE)), 12, "all that waits, well before it is stuck")
+    late.close()
