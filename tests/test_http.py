@@ -124,8 +124,11 @@ def test_a_service_in_trouble_is_asked_less_and_less_often(street: House, ear: E
     web.fail("error")
     street.start("http")
     wait_for(lambda: web.requests >= 2, what="the second try")
-    time.sleep(2.5)
-    assert web.requests <= 5, "twelve rounds have passed"
+    topics = len(street.config.read_text().partition("topics:")[2].strip().splitlines())
+    health = "home/service/http/health"
+    rounds = ear.wait(health)["counters"].get("errors", 0) // topics
+    ear.wait(health, lambda health: health["counters"]["errors"] // topics > rounds + 12)
+    assert web.requests <= 6, "twelve more rounds have passed"
     assert street.log("http").count("503") <= 6, "once for each topic, and when it is cleared"
 
 

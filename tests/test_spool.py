@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,41 @@ def test_a_damaged_file_is_set_aside_said_and_started_anew(
     assert "is set aside as spool.sqlite.damaged-" in caplog.text
     assert len(waiting(spool)) == 301
     assert (spool.stream == stream) == (which == 0), "a lost record of numbers begins a new stream"
+
+
+def test_a_page_that_is_damaged_deep_in_a_file_is_found_when_it_is_opened(
+    folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(*folders)
+    fill(spool, 5000)
+    spool.settle(age=-1)
+    spool.close()
+    path = folders[1] / "spool.sqlite"
+    data = bytearray(path.read_bytes())
+    page = len(data) // 4096 // 2 * 4096
+    data[page : page + 4096] = bytes(4096)
+    path.write_bytes(data)
+    spool = Spool(*folders)
+    assert "was damaged" in caplog.text
+    assert waiting(spool) == []
+    assert (folders[1]).joinpath(path.name).stat().st_size < len(data)
+
+
+def test_what_the_archive_did_not_mark_goes_to_disk_after_a_second_and_a_half_in_synchronised_steps(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, begin = Spool(*folders), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: begin)
+    numbers = fill(spool, 3)
+
+    def on_disk(seconds: float) -> list[int]:
+        monkeypatch.setattr(time, "monotonic", lambda: begin + seconds)
+        spool.settle()
+        return [number for (number,) in spool._kept.execute("SELECT number FROM tail ORDER BY number")]
+
+    assert on_disk(1.3) == []
+    assert on_disk(1.5) == numbers
+    assert spool._kept.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL: sqlite.org/pragma.html
 
 
 def test_a_full_disk_keeps_readings_in_the_tmpfs_and_says_so(folders: tuple[Path, Path]) -> None:

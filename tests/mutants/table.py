@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,11 +35,14 @@ class Mutant:
         """The text, however its lines are broken and indented."""
         return re.compile(r"\s+".join(map(re.escape, self.text.split())))
 
-    def find(self, root: Path) -> tuple[Path, str]:
-        """Return the file below `root` that holds the text, and that file's content when it is broken; MutantError if not one does."""
+    def find(self, root: Path, product: Mapping[Path, str] | None = None) -> tuple[Path, str]:
+        """Return the file that holds the text, and its content when it is broken; MutantError where not just one does.
+
+        `product` is what `sources` returned for `root`, read already.
+        """
         found = [
             (path, content, place)
-            for path, content in sources(root).items()
+            for path, content in (product or sources(root)).items()
             for place in self.pattern.finditer(content)
         ]
         if len(found) != 1:
