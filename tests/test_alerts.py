@@ -183,8 +183,8 @@ def test_a_broker_and_a_service_that_restart_alarm_nobody(
     ear.heard.clear()
     ear.wait("home/data/boiler/water/temperature")
     ear.wait("home/service/alerts/health")
-    tree.unplug(FLUE)  # what is silent now is told, and nothing before it
-    is_told(phone, SILENT, f"Over: {SILENT}", SILENT)
+    tree.unplug(WATER)  # what is silent now is told, and nothing before it
+    is_told(phone, SILENT, f"Over: {SILENT}", "Silent boiler water temperature")
 
 
 def test_requests_changed_rules_and_wrong_ones(home: House, ear: Ear, tree: Tree, phone: Pushover) -> None:

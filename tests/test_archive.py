@@ -19,6 +19,7 @@ from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time, parse_time
 from bootstrap_lib.registry import Registry
+from services.stores import schema
 from services.stores.record import Record
 from services.stores.upkeep import Upkeep
 
@@ -238,6 +239,21 @@ def test_a_changed_unit_begins_a_new_row_of_topics_and_never_mixes(archive: Hous
     voice.say(WATER, 333.0, now(), 2, unit="K")
     ear.wait(MARK, lambda mark: mark["after"] == 2)
     assert query(archive, "SELECT value, unit FROM readings_by_name ORDER BY ms") == [(60.0, "°C"), (333.0, "K")]
+
+
+def test_each_commit_is_synchronised_to_the_disk(tmp_path: Path) -> None:
+    engine = schema.open_database("sqlite:///{state}/archive.sqlite", tmp_path)
+    with engine.connect() as connection:
+        asked = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    engine.dispose()
+    assert asked == ["wal", 2]  # FULL: sqlite.org/pragma.html
+
+
+def test_days_begin_in_the_time_zone_of_the_house(house: House, ear: Ear) -> None:
+    house.write("timezone: Asia/Tokyo\nsubscribers: {archive: {heartbeat: 1s}}\ntopics: {}\n")
+    house.start("archive")
+    begins = wait_for(lambda: query(house, "SELECT begin FROM calendar"), what="days")
+    assert {begin // 3_600_000 % 24 for (begin,) in begins} == {15}
 
 
 def test_over_budget_the_oldest_goes_and_health_says_so(house: House, ear: Ear) -> None:
