@@ -74,21 +74,23 @@ class Spool:
         self.trouble: str | None = None
         self._confirmed = 0
         self._paths = state / "spool.sqlite", runtime / "spool.sqlite"
-        self._kept = _open(self._paths[0], synchronous="FULL")
-        self._fresh = _open(self._paths[1], synchronous="OFF")
-        self.stream = str(self._meta(self._kept, "stream") or secrets.token_hex(4))
-        self._reserved = int(self._meta(self._kept, "reserved") or 0)
-        known = self._meta(self._fresh, "stream") == self.stream
-        used = "SELECT max(seq) FROM sqlite_sequence"  # survives the deletion of what is confirmed
-        newest = max(database.execute(used).fetchone()[0] or 0 for database in (self._kept, self._fresh))
-        self._next = newest + 1 if known else self._reserved + 1
-        try:
-            self._reserve()
-            self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
-        except sqlite3.Error as error:
-            raise SpoolError(f"the spool cannot be written: {error}") from None
-        last = [c.execute("SELECT max(number) FROM tail").fetchone()[0] for c in (self._kept, self._fresh)]
-        self._last = max((n for n in last if n is not None), default=0)
+        with contextlib.ExitStack() as opened:
+            self._kept = opened.enter_context(contextlib.closing(_open(self._paths[0], synchronous="FULL")))
+            self._fresh = opened.enter_context(contextlib.closing(_open(self._paths[1], synchronous="OFF")))
+            self.stream = str(self._meta(self._kept, "stream") or secrets.token_hex(4))
+            self._reserved = int(self._meta(self._kept, "reserved") or 0)
+            known = self._meta(self._fresh, "stream") == self.stream
+            used = "SELECT max(seq) FROM sqlite_sequence"  # survives the deletion of what is confirmed
+            newest = max(database.execute(used).fetchone()[0] or 0 for database in (self._kept, self._fresh))
+            self._next = newest + 1 if known else self._reserved + 1
+            try:
+                self._reserve()
+                self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
+            except sqlite3.Error as error:
+                raise SpoolError(f"the spool cannot be written: {error}") from None
+            last = [c.execute("SELECT max(number) FROM tail").fetchone()[0] for c in (self._kept, self._fresh)]
+            self._last = max((n for n in last if n is not None), default=0)
+            opened.pop_all()  # both stay open
 
     def _reserve(self) -> None:
         if self._next + RESERVED // 2 > self._reserved:
@@ -314,16 +316,22 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
 def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, isolation_level=None, timeout=5)
+    try:
+        _bring_up(database, synchronous)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _bring_up(database: sqlite3.Connection, synchronous: str) -> None:
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, FORMAT):
-        database.close()
         raise sqlite3.DatabaseError(f"format {version} is not known to this version")
     if version == FORMAT and database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        database.close()
         raise sqlite3.DatabaseError("its pages do not agree")
     database.executescript(
         f"PRAGMA cache_size=-256; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous};"
         f"PRAGMA wal_autocheckpoint={LOG[synchronous]}; {_TABLES}"
     )
     database.execute(f"PRAGMA user_version={FORMAT}")
-    return database

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_a_renamed_topic_keeps_its_history_in_archive_and_round_robin_file(
     ear.wait("home/data/a/b/temperature", lambda value: value == b"")
     wait_for((files / "cellar/air/temperature.rrd").exists, what="the renamed file")
     assert not (files / "a/b/temperature.rrd").exists()
-    with sqlite3.connect(house.state("archive") / "archive.sqlite") as database:
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite")) as database:
         wait_for(
             lambda: [row[0] for row in database.execute("SELECT name FROM topics")] == ["cellar/air/temperature"],
             what="one name",

@@ -98,6 +98,50 @@ def test_each_fault_of_the_server_is_a_sentence_and_heals(web: Web, fault: str, 
     assert page.fetch() is None
 
 
+class Sends(BaseHTTPRequestHandler):
+    """Answers with a status and headers that its server names, and counts."""
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        self.send_response(self.server.status)
+        for name, value in self.server.said.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def sends() -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sends) as server:
+        server.asked, server.status, server.said = 0, 302, {}
+        server.url = f"http://127.0.0.1:{server.server_address[1]}/"
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_it_is_sent_on_five_times_at_most_and_only_over_http(sends: Any) -> None:
+    sends.said = {"Location": "/again"}
+    with pytest.raises(WebError, match="it sends us on more than 5 times"):
+        Page(sends.url, {}, 5).fetch()
+    assert sends.asked == 6
+    sends.said = {"Location": sends.url.replace("http:", "ftp:")}
+    with pytest.raises(WebError, match="it sends us to a ftp: address, which is not followed"):
+        Page(sends.url, {}, 5).fetch()
+    assert sends.asked == 7
+
+
+def test_a_service_that_wants_to_be_left_alone_is(street: House, ear: Ear, web: Web, sends: Any) -> None:
+    street.config.write_text(street.config.read_text().replace(f"{web.url}/stands.json", sends.url))
+    sends.status, sends.said = 429, {"Retry-After": "3600"}
+    street.start("http")
+    ear.wait(HEALTH, lambda health: health["counters"].get("errors", 0) > 3 * 12)  # twelve rounds have passed
+    assert sends.asked == 1
+
+
 def test_a_bad_day_is_in_health_clears_the_topics_and_passes_with_bounded_memory(
     street: House, ear: Ear, web: Web
 ) -> None:
@@ -124,8 +168,11 @@ def test_a_service_in_trouble_is_asked_less_and_less_often(street: House, ear: E
     web.fail("error")
     street.start("http")
     wait_for(lambda: web.requests >= 2, what="the second try")
-    time.sleep(2.5)
-    assert web.requests <= 5, "twelve rounds have passed"
+    topics = len(street.config.read_text().partition("topics:")[2].strip().splitlines())
+    health = "home/service/http/health"
+    rounds = ear.wait(health)["counters"].get("errors", 0) // topics
+    ear.wait(health, lambda health: health["counters"]["errors"] // topics > rounds + 12)
+    assert web.requests <= 6, "twelve more rounds have passed"
     assert street.log("http").count("503") <= 6, "once for each topic, and when it is cleared"
 
 
@@ -242,11 +289,16 @@ class TestPath:
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
-        [("a.z", "a has no z"), ("a.b[9]", r"a\.b has no \[9\]"), ("a.d[id=1].e", "has no elements with id=1")],
+        [
+            ("a.z", "a has no z"),
+            ("a.b[9]", r"a\.b has no \[9\]"),
+            ("a.d[id=1].e", "has no elements with id=1"),
+            ("a.d[id=3].e", "has 2 elements with id=3"),
+        ],
     )
     def test_a_path_that_leads_nowhere_says_where_it_ends(self, text: str, sentence: str) -> None:
         with pytest.raises(path.PathError, match=sentence):
-            path.follow({"a": {"b": [], "d": [{"id": 2}]}}, path.parse(text))
+            path.follow({"a": {"b": [], "d": [{"id": 2}, {"id": 3, "e": 1}, {"id": 3, "e": 2}]}}, path.parse(text))
 
     @pytest.mark.parametrize("text", ["a..b", ".a", "a[", "a[x]", "a[-1]", "a]b", "a.", "[=1]"])
     def test_other_words_are_refused(self, text: str) -> None:

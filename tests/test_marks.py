@@ -70,6 +70,15 @@ def test_a_reading_after_a_long_rest_is_sent_once_and_again_only_when_no_mark_fo
     clock += RESEND_AFTER + 0.5
     publisher.housekeep(clock)
     assert (sent.call_count, service.health.counters["resent"]) == (5, 1)
+    for pause in (2, 4, 8):  # less and less often, while nobody answers
+        publisher.on_published(sent.call_count, None)
+        before = sent.call_count
+        clock += pause * RESEND_AFTER - 0.5
+        publisher.housekeep(clock)
+        assert sent.call_count == before
+        clock += 1.0
+        publisher.housekeep(clock)
+        assert sent.call_count == before + 1
     publisher.close()
 
 

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -205,7 +206,7 @@ def stored(house: House, name: str) -> int:
 def archive(house: House, name: str) -> list[tuple[int, str | float]]:
     query = """SELECT time, coalesce(word, value) FROM readings JOIN topics ON topics.id = readings.topic
                WHERE name = ? ORDER BY time"""
-    with sqlite3.connect(house.state("archive") / "archive.sqlite") as database:
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite")) as database:
         try:
             return database.execute(query, (name,)).fetchall()
         except sqlite3.OperationalError:

@@ -225,6 +225,24 @@ def test_killed_between_request_and_answer_it_tells_again_and_says_so(
     assert [("Sent again" in fields["message"]) for fields in phone.taken] == [False, True]
 
 
+def test_a_message_that_waits_behind_trouble_survives_a_kill(
+    house: House, ear: Ear, phone: Pushover, secrets: Path
+) -> None:
+    house.write(subscribers(pushover=options(phone)) + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    phone.fail("500", count=1)
+    notify(ear, "m1")
+    wait_for(lambda: "trying on, nothing is lost" in house.log("pushover"), what="the pause of five seconds")
+    notify(ear, "m2")
+    file = house.state("pushover") / "messages.json"
+    wait_for(lambda: "text of m2" in file.read_text(), 4, "the second message on disk, before it is tried")
+    house.kill("pushover")
+    house.start("pushover")
+    for identity in ("m1", "m2"):
+        assert answer(ear, identity)["state"] == "delivered"
+
+
 def test_a_message_that_came_while_it_was_dead_is_delivered(
     house: House, ear: Ear, phone: Pushover, secrets: Path
 ) -> None:
@@ -406,6 +424,19 @@ def test_a_flood_of_messages_is_refused_so_that_another_notifier_is_asked(silent
     topic, payload = silent.bus.published[-1]
     assert topic == "home/notify/more/answer"
     assert json.loads(payload)["state"] == "failed"
+
+
+def test_what_is_urgent_goes_first_and_else_the_oldest(silent: Silent) -> None:
+    silent.begin()
+    for identity, priority in (("m1", 0), ("m2", -1), ("m3", 1), ("m4", 1)):
+        silent.enqueue(identity, Notice(text="x", priority=priority))
+        silent.clock.wall += 1000
+    told = []
+    while silent.kept.queue:
+        entry = silent._next()
+        told.append(entry.id)
+        silent.kept.queue.remove(entry)
+    assert told == ["m3", "m4", "m1", "m2"]
 
 
 def test_the_text_of_a_repeat_says_that_it_is_one() -> None:

@@ -221,6 +221,30 @@ class TestAValue:
         scene.measure(WATER, [90] * 70)
         assert scene.titles == ["Hot", "Over: Hot", "Hot"]
 
+    @pytest.mark.parametrize(("pause", "told"), [(59, False), (60, True), (61, True)])
+    def test_hold_off_counts_from_the_moment_people_were_told_that_it_was_over(self, pause: int, told: bool) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85", "hold_off": "1m"}})
+        scene.measure(WATER, [90, 80], every=1)
+        assert scene.titles == ["Hot", "Over: Hot"]
+        scene.wait(pause - 1)
+        scene.feed(WATER, 90)
+        scene.tick()
+        assert scene.titles[2:] == ["Hot"] * told
+        scene.measure(WATER, [90] * 70, every=1)
+        assert scene.titles[2:] == ["Hot"]
+
+    def test_hold_off_outlives_a_restart_and_is_each_alerts_own(self) -> None:
+        rules = {"hot": {"when": f"{WATER} > 85", "hold_off": "1m"}, "flue": {"when": f"{FLUE} > 85", "hold_off": "1m"}}
+        scene = Scene(rules)
+        scene.measure(WATER, [90, 80], every=1)
+        scene.restart()
+        scene.measure(WATER, [90] * 30, every=1)
+        assert scene.titles == ["Hot", "Over: Hot"]
+        scene.measure(FLUE, [90], every=1)
+        assert scene.titles[2:] == ["Flue"]
+        scene.measure(WATER, [90] * 40, every=1)
+        assert scene.titles[2:] == ["Flue", "Hot"]
+
     def test_words_and_switches(self) -> None:
         scene = Scene(
             {"lit": {"when": f"{PHASE} == ignition"}, "fault": {"when": "boiler/auger/fault == true", "group": "g"}}
@@ -249,6 +273,20 @@ class TestAValue:
         scene.measure(WATER, [90] * 10)
         assert scene.titles == ["Hot", "Still: Hot"]
 
+    def test_what_begins_while_it_is_snoozed_is_said_afterwards_and_nothing_is_repeated_meanwhile(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85", "repeat": "1m"}})
+        scene.measure(WATER, [70])
+        scene.engine.snooze(["hot"], scene.wall + 5 * MINUTE)
+        scene.measure(WATER, [90] * 29)
+        assert not scene.told
+        scene.measure(WATER, [90] * 2)
+        assert scene.titles == ["Hot"]
+        scene.engine.snooze(["hot"], scene.wall + 5 * MINUTE)
+        scene.measure(WATER, [90] * 29)
+        assert scene.titles == ["Hot"]
+        scene.measure(WATER, [90] * 10)
+        assert scene.titles[:2] == ["Hot", "Still: Hot"]
+
     def test_maintenance_says_nothing_of_what_comes_and_goes_and_afterwards_what_stays(self) -> None:
         scene = Scene({"hot": {"when": f"{WATER} > 85"}, "cold": {"when": f"{FLUE} < 5"}})
         scene.memory.maintenance = scene.wall + 10 * MINUTE
@@ -268,6 +306,18 @@ class TestRates:
         assert not slow.told
         assert fast.titles == ["Falls"]
         assert "-15 °C per 30m" in fast.told[0].notice.text
+
+    def test_a_rate_is_told_once_three_readings_cover_half_of_its_span(self) -> None:
+        scene = Scene({"rises": {"when": f"rate of {WATER} > 10 per 10m"}})
+        scene.measure(WATER, [20, 60], every=360)  # two readings, six of ten minutes
+        assert not scene.told
+        scene.measure(WATER, [60], every=1)
+        assert scene.titles == ["Rises"]
+        quick = Scene({"rises": {"when": f"rate of {WATER} > 10 per 10m"}})
+        quick.measure(WATER, [20 + n for n in range(30)], every=10)  # many readings, less than five of ten minutes
+        assert not quick.told
+        quick.measure(WATER, [50], every=10)
+        assert quick.titles == ["Rises"]
 
     def test_a_leak_and_a_meter_that_stands_still(self) -> None:
         rules = {
