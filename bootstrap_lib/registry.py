@@ -128,6 +128,13 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     was: str | None
     options: OptionsT_co
 
+    @property
+    def key(self) -> str:
+        """What it asks its device for: the key of its line, or its own last level."""
+        options: Any = self.options
+        key = options.get("key") if isinstance(options, Mapping) else getattr(options, "key", "")
+        return key or self.name.rpartition("/")[2]
+
     def stored_by(self, store: str) -> bool:
         """Whether the store of this name (archive, rrd, influx, …) keeps the topic."""
         if self.kind == "text":
