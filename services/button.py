@@ -41,7 +41,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     stops: Annotated[list[str], Meta(min_length=1, description="Instances that it stops and starts.")]
 
 
-class State(msgspec.Struct):
+class HealthState(msgspec.Struct):
     """What matters here of an instance's health."""
 
     state: str
@@ -130,7 +130,7 @@ class Button(Source):
             self._heard.pop(name, None)
         elif word == "health" and message.payload:
             try:
-                self._heard[name] = msgspec.json.decode(message.payload, type=State).state
+                self._heard[name] = msgspec.json.decode(message.payload, type=HealthState).state
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self._heard.pop(name, None)
         if self._heard != before:

@@ -44,7 +44,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     timeout: Annotated[Duration, Meta(description="Time for the whole answer, a minute at most.")] = Duration(10)
 
 
-class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DocumentField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One value of the answer."""
 
     path: Annotated[str, Meta(description="As in `stands[0].bikes` or `stands[id=31705].bikes`.", min_length=1)]
@@ -61,7 +61,7 @@ class Http(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Field], ...]
+    topics: tuple[Topic[DocumentField], ...]
 
     def samples(self) -> Iterator[Sample]:
         """Ask in each round, less often while it fails; an unchanged answer makes its values alive again."""
@@ -98,7 +98,7 @@ class Http(Source):
         if (timeout := registry.options_of(name, Options).timeout) > 60:  # noqa: PLR2004
             at = (registry.instances[name].section, name, "timeout")
             problems.append(registry.document.problem(at, f"{describe(timeout)} is longer than a minute"))
-        for topic in registry.topics_of(name, Field):
+        for topic in registry.topics_of(name, DocumentField):
             try:
                 path.parse(topic.options.path)
             except ValueError as error:
@@ -121,7 +121,7 @@ def revealed(texts: Mapping[str, str]) -> dict[str, str]:
     return {name: secrets.resolve(text) if text.startswith("secret:") else text for name, text in texts.items()}
 
 
-def value_of(topic: Topic[Field], document: Any) -> Value | Failure:
+def value_of(topic: Topic[DocumentField], document: Any) -> Value | Failure:
     """Value that a topic has in a document, as a number where services write numbers as text, or 1 for true."""
     try:
         value = path.follow(document, path.parse(topic.options.path))

@@ -19,7 +19,7 @@ from bootstrap_lib import (
     Topic,
     nearest,
 )
-from services.links.modbus import Device, Table
+from services.links.modbus import ModbusDevice, Table
 
 PORTS = Path("/dev/serial/by-id")
 
@@ -34,7 +34,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     address: Annotated[int, Meta(ge=1, le=255, description="Where it is not the make's usual one.")] | None = None
 
 
-class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RegisterField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One field of the table."""
 
     key: Annotated[str, Meta(description="Its name in the table, where that is not the topic's last level.")] = ""
@@ -51,12 +51,12 @@ class Modbus(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Field], ...]
+    topics: tuple[Topic[RegisterField], ...]
 
     def samples(self) -> Iterator[Sample]:
         """Read what the topics want in each round; a part that is refused or damaged costs its own topics only."""
-        keys = {topic.name: key_of(topic) for topic in self.topics}
-        with Device(self.options.device, table_of(self.options.make), self.options.address) as device:
+        keys = {topic.name: topic.key for topic in self.topics}
+        with ModbusDevice(self.options.device, table_of(self.options.make), self.options.address) as device:
             while self.tick():
                 values, reasons = device.read(keys.values())
                 for topic in self.topics:
@@ -70,7 +70,7 @@ class Modbus(Source):
         yield from (f"port {port} ({port.resolve()})" for port in sorted(PORTS.glob("*")))
         if options.device.exists():
             table = table_of(options.make)
-            with Device(options.device, table, options.address) as device:
+            with ModbusDevice(options.device, table, options.address) as device:
                 values, _ = device.read(register.name for register in table.REGISTERS)
             units = {register.name: register.unit for register in table.REGISTERS}
             yield from (f"{key} {value} {units[key]}".rstrip() for key, value in values.items())
@@ -85,8 +85,8 @@ class Modbus(Source):
             table = {register.name: register for register in table_of(make).REGISTERS}
         except DeviceError as error:
             return [registry.document.problem((registry.instances[name].section, name, "make"), str(error))]
-        for topic in registry.topics_of(name, Field):
-            field, sentence = table.get(key := key_of(topic)), ""
+        for topic in registry.topics_of(name, RegisterField):
+            field, sentence = table.get(key := topic.key), ""
             if field is None:
                 sentence = f"{make} has no field '{key}'{nearest(key, table) or ': docs/services/modbus.md lists them'}"
             elif field.unit and field.unit != topic.unit:
@@ -108,8 +108,3 @@ def table_of(make: str) -> Table:
     if not hasattr(table, "REGISTERS"):
         raise DeviceError(f"'{make}' is no make: {path} has no REGISTERS")
     return cast("Table", table)
-
-
-def key_of(topic: Topic[Field]) -> str:
-    """Name of a topic's field in the table."""
-    return topic.options.key or topic.name.rpartition("/")[2]

@@ -22,7 +22,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     bus: Annotated[Path, Meta(description="Where the kernel shows the sensors.")] = Path("/sys/bus/w1/devices")
 
 
-class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class OneWireSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One sensor."""
 
     id: Annotated[str, Meta(pattern=f"^{ID}$", description="As `constellation scan onewire` shows it.")]
@@ -45,14 +45,14 @@ class OneWire(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Sensor], ...]
+    topics: tuple[Topic[OneWireSensor], ...]
 
     def samples(self) -> Iterator[Sample]:
         """Read all sensors in each round, in the time of one conversion where the kernel allows it."""
         sensors = open_bus(self.options.bus)
         last: dict[str, float] = {}
 
-        def read(topic: Topic[Sensor]) -> float | Failure:
+        def read(topic: Topic[OneWireSensor]) -> float | Failure:
             return sensors(topic.options.id, last.get(topic.name))
 
         with ThreadPoolExecutor(max(1, len(self.topics)), "sensor") as pool:

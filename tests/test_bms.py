@@ -885,7 +885,7 @@ def test_the_lines_of_the_page_are_good_and_a_battery_says_all_that_they_ask_for
     assert services.bms.Bms.check(house, "bms") == []
     sixteen = msgspec.structs.replace(PACK, cell_voltages=(3.3,) * 16)
     known = measured(jbd, sixteen) | dict.fromkeys(ESTIMATES, 0.0)
-    for topic in house.topics_of("bms", services.bms.Field):
+    for topic in house.topics_of("bms", services.bms.BatteryField):
         assert topic.improper(services.bms.value_of(topic, known)) is None, topic.name
 
 

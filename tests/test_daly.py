@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.protocols import daly
-from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack, Rejection, Request, to_words
+from services.protocols.battery import BatteryError, BatteryProtocol, BatteryRequest, Frame, Pack, Rejection, to_words
 
 PACK = Pack(
     name="DL-16S",
@@ -138,7 +138,9 @@ def test_any_bytes_give_only_frames_that_are_in_them_and_the_buffer_stays_small(
 
 
 @given(st.binary(max_size=255), st.sampled_from(daly.REQUESTS), st.integers(0, 255))
-def test_any_data_under_a_right_crc_are_decoded_ignored_or_refused(data: bytes, request: Request, status: int) -> None:
+def test_any_data_under_a_right_crc_are_decoded_ignored_or_refused(
+    data: bytes, request: BatteryRequest, status: int
+) -> None:
     try:
         named = daly.measurements(request, Frame(daly.READ, status, data))
     except BatteryError as error:

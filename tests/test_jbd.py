@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.protocols import jbd
-from services.protocols.battery import BatteryError, Frame, Pack, Rejection, Request
+from services.protocols.battery import BatteryError, BatteryRequest, Frame, Pack, Rejection
 from services.protocols.jbd import answers, encoder, frames
 
 if TYPE_CHECKING:
@@ -258,7 +258,9 @@ def test_frames_do_not_depend_on_the_cuts(noise: bytes, sizes: list[int]) -> Non
 
 
 @given(st.binary(max_size=255), st.sampled_from(jbd.REQUESTS), st.integers(0, 255))
-def test_any_data_under_a_right_checksum_are_decoded_or_refused(data: bytes, request: Request, status: int) -> None:
+def test_any_data_under_a_right_checksum_are_decoded_or_refused(
+    data: bytes, request: BatteryRequest, status: int
+) -> None:
     frame = Frame(request.frame[2], status, data)
     try:
         named = jbd.measurements(request, frame)

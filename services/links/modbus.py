@@ -29,7 +29,7 @@ class PortError(OSError):
     """The port cannot be used, or nobody answers on it; the text says what to look at."""
 
 
-class Device:
+class ModbusDevice:
     """A device at an address of a serial port (8N1), open inside `with`; nobody else may have the port meanwhile."""
 
     def __init__(self, port: Path, table: Table, address: int | None = None) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.protocols import battery
-from services.protocols.battery import BatteryError, Channel, Frame, Request
+from services.protocols.battery import BatteryError, BatteryRequest, Frame, GattChannel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,15 +125,15 @@ def encode_answer(registers: Iterable[int]) -> bytes:
     return _sealed(bytes((ADDRESS, READ, len(data))) + data)
 
 
-CHANNELS: Final = (Channel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),)
+CHANNELS: Final = (GattChannel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),)
 
-_STATUS = Request("status", encode_request(0, STATUS_COUNT))
-_SETTINGS = Request("settings", encode_request(RATED_CHARGE, SETTINGS_COUNT), optional=True, once=True)
-_VERSIONS = Request("versions", encode_request(VERSIONS, VERSIONS_COUNT), optional=True, once=True)
+_STATUS = BatteryRequest("status", encode_request(0, STATUS_COUNT))
+_SETTINGS = BatteryRequest("settings", encode_request(RATED_CHARGE, SETTINGS_COUNT), optional=True, once=True)
+_VERSIONS = BatteryRequest("versions", encode_request(VERSIONS, VERSIONS_COUNT), optional=True, once=True)
 REQUESTS: Final = (_STATUS, _SETTINGS, _VERSIONS)
 
 
-class Assembler(battery.Assembler):
+class DalyAssembler(battery.FrameAssembler):
     """Finds answers and refusals by length and CRC; never holds more than one frame (259 bytes) between two calls."""
 
     START = ADDRESS
@@ -155,9 +155,9 @@ class Assembler(battery.Assembler):
         return Frame(READ, frame[2] if frame[1] == REFUSED else 0, frame[3:-2])
 
 
-def assembler() -> Assembler:
+def assembler() -> DalyAssembler:
     """Return an assembler with an empty buffer."""
-    return Assembler()
+    return DalyAssembler()
 
 
 def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
@@ -187,7 +187,7 @@ def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
     )
 
 
-def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
+def measurements(request: BatteryRequest, frame: Frame) -> dict[str, Value] | None:
     """Name what a frame says in answer to a request; None when it answers something else.
 
     Raises BatteryError when the battery refused, or counts more cells or probes than it can have.

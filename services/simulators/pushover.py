@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.simulators.server import Handler, Server, parse_form
+from services.simulators.server import Handler, LocalServer, parse_form
 
 KEY = re.compile(r"[A-Za-z0-9]{30}")
 QUOTA = 10_000
@@ -58,7 +58,7 @@ class Receipt:
         }
 
 
-class Pushover(Server):
+class Pushover(LocalServer):
     """The service. `taken` holds the fields of every message that it accepted, also those whose answer was lost."""
 
     faults = ("400", "429", "500", "502", "silence", "lost", "slow", "malformed", "gone")

@@ -113,7 +113,7 @@ def _number(register: Register, form: object, number: float, before: list[int]) 
     return whole.to_bytes(2 * register.length, "big")
 
 
-class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ControllerState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The describing file: values by name, and what goes wrong."""
 
     values: dict[str, Value] = {}
@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
             if options.state and options.state.exists() and (now := options.state.stat().st_mtime_ns) != changed:
                 changed = now
                 try:
-                    state = msgspec.json.decode(options.state.read_bytes(), type=State)
+                    state = msgspec.json.decode(options.state.read_bytes(), type=ControllerState)
                     controller.show(state.values)
                     controller.fault = state.fault
                 except (msgspec.DecodeError, KeyError) as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from services.protocols import battery
-from services.protocols.battery import Channel, Frame, Rejection, Request
+from services.protocols.battery import BatteryRequest, Frame, GattChannel, Rejection
 
 START: Final = 0xDD
 END: Final = 0x77
@@ -59,17 +59,17 @@ def encode_answer(command: int, data: bytes, status: int = 0) -> bytes:
 
 
 CHANNELS: Final = (
-    Channel(*map(battery.bluetooth_uuid, (0xFF00, 0xFF01, 0xFF02))),
-    Channel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),
-    Channel(*(f"6e40000{digit}-b5a3-f393-e0a9-e50e24dcca9e" for digit in (1, 3, 2))),
+    GattChannel(*map(battery.bluetooth_uuid, (0xFF00, 0xFF01, 0xFF02))),
+    GattChannel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),
+    GattChannel(*(f"6e40000{digit}-b5a3-f393-e0a9-e50e24dcca9e" for digit in (1, 3, 2))),
 )
 """The usual module, the DH04 boards, and dongles that speak the Nordic UART service."""
 
 REQUESTS: Final = (
-    Request("basic info", encode_request(BASIC_INFO)),
-    Request("cell voltages", encode_request(CELL_VOLTAGES)),
-    Request("error counters", encode_request(ERROR_COUNTERS), optional=True),
-    Request("hardware name", encode_request(HARDWARE_NAME), optional=True, once=True),
+    BatteryRequest("basic info", encode_request(BASIC_INFO)),
+    BatteryRequest("cell voltages", encode_request(CELL_VOLTAGES)),
+    BatteryRequest("error counters", encode_request(ERROR_COUNTERS), optional=True),
+    BatteryRequest("hardware name", encode_request(HARDWARE_NAME), optional=True, once=True),
 )
 
 
@@ -79,7 +79,7 @@ def _module_reply(fragment: bytes) -> ModuleReply | None:
     return ModuleReply(fragment[2], 0, fragment[4:-1])
 
 
-class Assembler(battery.Assembler):
+class JbdAssembler(battery.FrameAssembler):
     """Finds frames by length and checksum; never holds more than one (262 bytes) between two calls.
 
     A beginning whose status no battery has does not make a good frame behind it wait.
@@ -119,9 +119,9 @@ class Assembler(battery.Assembler):
         return 0
 
 
-def assembler() -> Assembler:
+def assembler() -> JbdAssembler:
     """Return an assembler with an empty buffer."""
-    return Assembler()
+    return JbdAssembler()
 
 
 def refusal(frame: Frame) -> str | None:

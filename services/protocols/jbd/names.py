@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from services.protocols import battery
-from services.protocols.battery import BatteryError, Frame, Rejection, Request
+from services.protocols.battery import BatteryError, BatteryRequest, Frame, Rejection
 from services.protocols.jbd.answers import (
     DECODERS,
     MAXIMUM_CELLS,
@@ -19,7 +19,7 @@ from services.protocols.jbd.answers import (
     ErrorCounters,
     HardwareName,
 )
-from services.protocols.jbd.frames import READ, Assembler, ModuleReply, refusal
+from services.protocols.jbd.frames import READ, JbdAssembler, ModuleReply, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ def _basic_measurements(info: BasicInfo) -> dict[str, Value]:
     return named | {name: value for name, value in extra.items() if value is not None}
 
 
-def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
+def measurements(request: BatteryRequest, frame: Frame) -> dict[str, Value] | None:
     """Name what a frame says in answer to a request; None when it answers something else, as a late answer does.
 
     Raises BatteryError when the battery refused, echoes its requests, or the data are not as long as they must be.
@@ -108,7 +108,7 @@ def describe(found: Frame | Rejection) -> Decoded | _Described:
 
 def decode_lines(lines: Iterable[str]) -> Iterator[str]:
     """Decode notified fragments, one a line in hex; yield one JSON line for each frame and for each rejected one."""
-    parts, encode = Assembler(), msgspec.json.encode
+    parts, encode = JbdAssembler(), msgspec.json.encode
     for number, line in enumerate(lines, 1):
         try:
             fragment = bytes.fromhex(line)
