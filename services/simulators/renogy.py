@@ -20,7 +20,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from services.protocols import registers, renogy
+from services.protocols import modbus, registers, renogy
 from services.protocols.registers import Register, Value
 
 Fault = Literal["silence", "wrong_crc", "exception", "truncated", "other_address"]
@@ -65,16 +65,6 @@ SHOWN: Mapping[str, Value] = {
     "load_active": True,
 }
 """What the controller shows before anyone says otherwise; fields that are not named are zero."""
-
-
-def checksum(frame: bytes) -> bytes:
-    """Return the CRC-16 of Modbus, low byte first."""
-    crc = 0xFFFF
-    for byte in frame:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
-    return crc.to_bytes(2, "little")
 
 
 def encode(register: Register, value: Value, words: dict[int, int]) -> None:
@@ -155,7 +145,7 @@ class Controller:
 
     def answer(self, request: bytes) -> bytes:
         """Return the answer to a request, or nothing where a slave stays silent."""
-        if len(request) != REQUEST.size or checksum(request[:-2]) != request[-2:] or request[0] != self.address:
+        if len(request) != REQUEST.size or modbus.sealed(request[:-2]) != request or request[0] != self.address:
             return b""
         self.requests += 1
         _, function, first, number, _ = REQUEST.unpack(request)
@@ -172,8 +162,7 @@ class Controller:
 
     def _spoilt(self, reply: bytes) -> bytes:
         address = self.address + 1 if self.fault == "other_address" else self.address
-        frame = bytes((address,)) + reply
-        frame += checksum(frame)
+        frame = modbus.sealed(bytes((address,)) + reply)
         match self.fault:
             case "silence":
                 return b""
