@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.protocols import daly
+from services.protocols import daly, modbus
 from services.protocols.battery import BatteryError, BatteryProtocol, BatteryRequest, Frame, Pack, Rejection, to_words
 
 PACK = Pack(
@@ -112,7 +112,7 @@ def test_a_late_answer_to_another_request_is_no_answer() -> None:
 
 
 def test_a_refusal_is_an_error() -> None:
-    [refused] = fed(daly._sealed(bytes((0xD2, 0x83, 2))))
+    [refused] = fed(modbus.sealed(bytes((0xD2, 0x83, 2))))
     assert isinstance(refused, Frame)
     with pytest.raises(BatteryError, match="Modbus exception 2"):
         daly.measurements(SETTINGS, refused)
