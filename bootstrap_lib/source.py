@@ -70,6 +70,8 @@ class Source(Service):
         """Prepare the instance; the device is opened by `samples`."""
         super().__init__(registry, name)
         self.topics = ()
+        self.rhythm = 0.0
+        """Seconds that a round takes, where the device sets the pace: what it reads is stale after three of them."""
         self._publisher: Publisher | None = None
         self._rounds, self._trouble, self._silence = Rounds(), Trouble(), Silence()
         self._once: _Once | None = None
@@ -154,6 +156,17 @@ class Source(Service):
                 return True
         return False
 
+    def breathe(self, seconds: float, file: int | None = None) -> bool:
+        """Let the loop turn within a round, while a device is slow; False when the device is to be closed.
+
+        Returns after `seconds`, or as soon as the file descriptor can be read, or there was news.
+        """
+        if self._once is not None:
+            select.select([] if file is None else [file], [], [], seconds)
+            return True
+        self.turn(max(0.0, min(seconds, self._housekeep(now := time.monotonic()) - now)), file)
+        return not (self.stopping or self._changed or self._pausing())
+
     def hasten(self) -> None:
         """Begin the next round at once; for callbacks of a device, from any thread."""
         self._rounds.hasten()
@@ -162,7 +175,7 @@ class Source(Service):
     def _housekeep(self, now: float) -> float:
         """Do what is due besides measuring; returns when it wants to be called again."""
         due = self.publisher.housekeep(now)
-        stale = {topic.name: topic.stale for topic in self.topics} if self._silence.due <= now else {}
+        stale = {topic.name: self._stale(topic) for topic in self.topics} if self._silence.due <= now else {}
         for name in self._silence.fallen(now, stale.get):
             self._fall_silent(name, stale[name])
         return min(due, self._silence.due)
@@ -263,6 +276,10 @@ class Source(Service):
         bad = self._trouble.topics or self.health.stale
         if self.health.state in ("running", "degraded", "paused"):
             self.health.enter("degraded" if bad else "running", self.clock.now())
+
+    def _stale(self, topic: AnyTopic) -> float:
+        """Seconds of silence after which a topic is cleared: as it says, but no sooner than its device can be asked."""
+        return max(topic.stale, 3 * self.rhythm if self.rhythm > self.options.every else 0.0)
 
     def _fall_silent(self, name: str, stale: float) -> None:
         self.publisher.clear(name)
