@@ -37,7 +37,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     pins: Annotated[str, Meta(pattern="^(gpio|sim:.+)$", description="`gpio`, or `sim:FILE`, a simulated one.")] = (
         "gpio"
     )
-    debounce: Annotated[Duration, Meta(description="Rest of the contact before a press counts.")] = Duration(0.05)
+    debounce: Annotated[Duration, Meta(description="How long it must stay closed for a press.")] = Duration(0.05)
     stops: Annotated[list[str], Meta(min_length=1, description="Instances that it stops and starts.")]
 
 

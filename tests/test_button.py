@@ -10,6 +10,7 @@ from harness import Ear, House, wait_for
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.registry import Registry
+from services.protocols.contact import Debounced
 from services.simulators.onewire import Tree
 
 ACTIVE, WATER = "home/data/hall/button/measuring_active", "home/data/boiler/water/temperature"
@@ -29,12 +30,22 @@ class Finger:
         self.path = path
 
     def press(self, *, bounces: int = 0) -> None:
-        """Press for a tenth of a second; a worn contact bounces a few times on each side."""
-        for _ in range(bounces + 1):
-            self.path.write_text("pressed")
-            time.sleep(0.03 if bounces else 0.1)
-            self.path.write_text("released")
+        """Press for a while; a worn contact bounces a few times on each side."""
+        for _ in range(bounces):
+            self.spike()
+        self.path.write_text("pressed")
+        time.sleep(0.3)
+        self.path.write_text("released")
+        for _ in range(bounces):
             time.sleep(0.03)
+            self.spike()
+
+    def spike(self) -> None:
+        """Touch it for less than its rest."""
+        self.path.write_text("pressed")
+        time.sleep(0.03)
+        self.path.write_text("released")
+        time.sleep(0.03)
 
 
 @pytest.fixture
@@ -71,14 +82,41 @@ def test_a_bouncing_contact_is_one_press(hall: House, ear: Ear, finger: Finger) 
     hall.start("onewire")
     hall.start("button")
     ear.wait(ACTIVE)
+    for _ in range(3):
+        finger.spike()
     finger.press(bounces=4)
     ear.wait(ACTIVE, lambda value: value["value"] is False)
-    wait_for(lambda: (ear.last("home/service/onewire/health") or {}).get("state") == "paused", what="the pause")
-    time.sleep(1.5)  # the contact rests
-    finger.path.write_text("pressed")
+    time.sleep(0.2)
+    finger.press()
     ear.wait(ACTIVE, lambda value: value["value"] is True)
-    finger.path.write_text("released")
-    assert re.findall("pressed: ([a-z]+)", hall.log("button")) == ["pause", "resume"]
+    assert hall.log("button").count("pressed: ") == 2, "neither spikes nor bounces were a press"
+
+
+REST = 0.05
+
+
+@pytest.mark.parametrize(
+    ("pattern", "presses"),
+    [
+        ([(0.3, True), (0.3, False)], 1),
+        ([(0.0001, True), (0.3, False)] * 5, 0),  # a relay beside the cable
+        ([(0.005, True), (0.005, False)] * 100 + [(0.3, False)], 0),  # a bad contact
+        ([(0.001, True), (0.001, False)] * 9 + [(0.2, True), (0.2, False)], 1),
+        ([(0.2, True)] + [(0.001, False), (0.001, True)] * 9 + [(0.2, False)], 1),
+        ([(0.1, True), (0.1, False)] * 2, 2),
+        ([(0.2, True), (0.02, False), (0.2, True), (0.2, False)], 1),  # opened for less than its rest
+    ],
+)
+@pytest.mark.parametrize("told", ["at once", "all at the end"])
+def test_a_press_is_a_contact_that_stays_closed(pattern: list[tuple[float, bool]], presses: int, told: str) -> None:
+    contact, moment, counted = Debounced(REST, closed=False), 0.0, 0
+    for seconds, closed in pattern:
+        counted += contact.edge(moment, closed=closed) and contact.closed
+        moment += seconds
+        if told == "at once" and contact.due is not None and contact.due <= moment:
+            counted += contact.settle(contact.due) and contact.closed
+    counted += contact.settle(moment + 1) and contact.closed
+    assert counted == presses
 
 
 def test_what_others_pause_is_known_too(hall: House, ear: Ear, finger: Finger) -> None:
