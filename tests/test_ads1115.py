@@ -219,3 +219,26 @@ class TestLinuxBus:
     def test_other_words_are_refused(self, spec: str) -> None:
         with pytest.raises(ValueError, match="i2c:1"):
             i2c.open_bus(spec)
+
+
+class Disturbed(simulated.SimulatedBus):
+    """A bus on which each n-th transfer is not acknowledged."""
+
+    every = 3
+
+    def _chip(self, address: int) -> simulated.SimulatedChip:
+        chip = super()._chip(address)
+        if self.transfers % self.every == 0:
+            raise OSError(errno.EREMOTEIO, "Remote I/O error")
+        return chip
+
+
+def test_a_refused_transfer_is_repeated_and_costs_no_window() -> None:
+    clamp = simulated.Clamp(3)
+    disturbed = Disturbed({0x48: simulated.SimulatedChip([clamp, *[lambda _: 1.65] * 3])}, 0.0)
+    chip = Chip(disturbed)
+    for _ in range(3):
+        assert measure(chip, 0, 2) == pytest.approx(3, rel=0.02)
+    Disturbed.every = 1
+    with pytest.raises(ChipError, match="does not answer|not on the bus"):
+        chip.sample((0, 3), 2, 0.1)
