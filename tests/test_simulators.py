@@ -363,7 +363,7 @@ def test_a_server_runs_by_itself_and_says_where(name: str, tmp_path: Path) -> No
     assert state["fault"] == ""
 
 
-@pytest.mark.parametrize("name", ["web", "pushover", "renogy"])
+@pytest.mark.parametrize("name", ["web", "pushover", "modbus"])
 def test_every_simulator_that_runs_by_itself_explains_itself(name: str) -> None:
     command = [sys.executable, "-m", f"services.simulators.{name}", "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout

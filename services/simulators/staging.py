@@ -36,7 +36,7 @@ def button(_house: DemoHouse, _instance: Instance) -> Options:
 def renogy(house: DemoHouse, _instance: Instance) -> Options:
     """A charge controller on a pseudo-terminal."""
     port = house.hardware / "renogy"
-    house.simulate("renogy", "--link", port, "--state", house.hardware / "renogy.json")
+    house.simulate("modbus", "--unit", "1,renogy", "--link", port, "--state", house.hardware / "renogy.json")
     return {"device": str(port)}
 
 
