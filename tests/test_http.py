@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import from_text
 from bootstrap_lib.registry import Registry
-from services.http import Http, Options
+from services.http import DocumentField, Http, Options, value_of
 from services.links.web import LONGEST, Page, WebError
 from services.protocols import path
 from services.simulators.web import STANDS, Web
@@ -94,7 +95,7 @@ def test_each_fault_of_the_server_is_a_sentence_and_heals(web: Web, fault: str, 
     assert sentence in str(caught.value)
     assert time.monotonic() - started < 2
     web.fail("")
-    assert page.fetch() == STANDS, "an ETag of a bad answer is never asked for"
+    assert page.fetch() == (STANDS,), "an ETag of a bad answer is never asked for"
     assert page.fetch() is None
 
 
@@ -271,6 +272,68 @@ def test_requests_is_not_loaded_for_it() -> None:
     program = "import services.http, services.links.web, sys; print('requests' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == "False", done.stderr
+
+
+def served(body: bytes, headers: dict[str, str], status: int = 200) -> Iterator[str]:
+    answers = type("Answers", (Answering,), {"body": body, "more": headers, "status": status})
+    with ThreadingHTTPServer(("127.0.0.1", 0), answers) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class Answering(BaseHTTPRequestHandler):
+    body, more, status = b"", dict[str, str](), 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        for name, value in self.more.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "content"),
+    [
+        (b'"http://127.0.0.1:9/elsewhere"', "application/json", "http://127.0.0.1:9/elsewhere"),
+        (b'"21.5"', "application/json", "21.5"),
+        (b"21.5", "application/json", 21.5),
+        (b"null", "application/json", None),
+        (b'\xef\xbb\xbf{"a":1}', "application/json", {"a": 1}),
+        ('{"a":"é"}'.encode("latin-1"), "application/json; charset=ISO-8859-1", {"a": "é"}),
+        ('{"a":"é"}'.encode("utf-16"), "application/json", {"a": "é"}),
+        ('{"a":"é"}'.encode(), 'text/plain; charset="utf-8"', {"a": "é"}),
+    ],
+)
+def test_whatever_an_answer_says_is_a_value_in_the_charset_that_it_names(
+    body: bytes, kind: str, content: object
+) -> None:
+    for url in served(body, {"Content-Type": kind}):
+        assert Page(url, {}, 2).fetch() == (content,)
+
+
+@pytest.mark.parametrize(("said", "least", "most"), [("90", 90, 90), ("date", 80, 121), ("soon", 0, 0), ("past", 0, 0)])
+def test_the_time_that_a_service_wants_is_seconds_or_a_date(said: str, least: float, most: float) -> None:
+    dates = {"date": formatdate(time.time() + 120, usegmt=True), "past": formatdate(time.time() - 120, usegmt=True)}
+    for url in served(b"", {"Retry-After": dates.get(said, said)}, 503):
+        with pytest.raises(WebError) as caught:
+            Page(url, {}, 2).fetch()
+        assert least <= caught.value.wait <= most
+
+
+@pytest.mark.parametrize(
+    ("bikes", "value"), [(7, 7), ("7", 7), (7.0, 7), (7.5, "7.5: no count"), ("7.5", "no count"), ("many", "no number")]
+)
+def test_a_count_that_is_none_is_said(tmp_path: Path, bikes: object, value: object) -> None:
+    (tmp_path / "topics.yaml").write_text(TOPICS.format(url="http://x"))
+    (topic, *_) = Registry(tmp_path / "topics.yaml").topics_of("http", DocumentField)
+    found = value_of(topic, stands(bikes))
+    assert found == value if isinstance(value, int) else value in found.reason  # type: ignore[union-attr]
 
 
 class TestPath:
