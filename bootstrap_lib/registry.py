@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.needs import needs_of, service_files
-from bootstrap_lib.quantities import QUANTITIES, WORD, Kind, Quantity
+from bootstrap_lib.quantities import AKIN, CONVERSIONS, QUANTITIES, WORD, Kind, Quantity, conversion
 from bootstrap_lib.reading import ReadingError, Value
 
 if TYPE_CHECKING:
@@ -78,7 +78,13 @@ class TopicLine(Struct, frozen=True, kw_only=True):
 
     source: Annotated[str, Meta(description="The instance that measures it.")] = msgspec.field(name="from")
     quantity: Annotated[str, Meta(description="Where the last word of the name is none.")] | None = None
-    unit: Annotated[str, Meta(description="Where it is not the quantity's own.")] | None = None
+    unit: (
+        Annotated[str, Meta(description="What the source gives, where it is not the quantity's own; it is converted.")]
+        | None
+    ) = None
+    scale: Annotated[float, Meta(description="What its number is multiplied with, before anything else.")] = 1.0
+    offset: Annotated[float, Meta(description="What is added then, in the source's unit.")] = 0.0
+    invert: Annotated[bool, Meta(description="Turns the sign of a number, or true and false.")] = False
     decimals: Annotated[int, Meta(ge=0, le=9, description="Digits that are worth keeping.")] | None = None
     range: Annotated[tuple[float, float], Meta(description="A value outside is an error of the sensor.")] | None = None
     states: Annotated[list[str], Meta(description="The words that a state may be.", min_length=1)] | None = None
@@ -127,6 +133,11 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     label: str
     was: str | None
     options: OptionsT_co
+    given: str = ""
+    """Unit of what the source gives, before it is converted."""
+    line: tuple[float, float] = (1.0, 0.0)
+    """Factor and summand from what the source gives to the topic's unit."""
+    invert: bool = False
 
     @property
     def key(self) -> str:
@@ -154,6 +165,14 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
         elif self.kind == "state" and value not in self.states:
             return f"{value!r} is none of its states {', '.join(self.states)}"
         return None
+
+    def measured(self, value: Value) -> Value:
+        """Make a value of what its source gives: scaled, converted, and proper; ReadingError says why it can be none."""
+        if self.kind in ("gauge", "counter") and not isinstance(value, (bool, str)) and self.line != (1.0, 0.0):
+            value = round(value * self.line[0] + self.line[1], 9)
+        elif self.kind == "switch" and isinstance(value, bool):
+            value = value != self.invert
+        return self.proper(value)
 
     def proper(self, value: Value) -> Value:
         """Round a value to what is worth keeping; ReadingError says why it can be none of this topic."""
@@ -314,6 +333,23 @@ class Registry:
         if kind == "state" and not line.states:
             self._note(path, "a state needs its words: states: [off, on]")
             return None
+        given = row.unit if line.unit is None else line.unit
+        kept = not row.unit or given in AKIN.get(row.unit, ())
+        factors = (1.0, 0.0) if kept else conversion(given, row.unit)
+        if factors is None:
+            known = ", ".join((row.unit, *CONVERSIONS.get(row.unit, ())))
+            self._note((*path, "unit"), f"'{given}' does not convert to {row.unit}: a {word} is in one of {known}")
+            return None
+        numeric = kind in ("gauge", "counter")
+        if not numeric and (line.scale != 1 or line.offset or (line.invert and kind != "switch")):
+            self._note(
+                path,
+                f"a {kind} has no scale, offset or sign"
+                if kind != "switch"
+                else "true and false have no scale or offset: write invert: true",
+            )
+            return None
+        sign = -1 if line.invert and numeric else 1
         low, high = line.range or (row.low, row.high)
         if low is not None and high is not None and low >= high:
             self._note((*path, "range"), f"the range goes from low to high, not from {low:g} to {high:g}")
@@ -329,7 +365,7 @@ class Registry:
             source=line.source,
             kind=kind,
             quantity=word,
-            unit=row.unit if line.unit is None else line.unit,
+            unit=given if kept else row.unit,
             decimals=row.decimals if line.decimals is None else line.decimals,
             low=low,
             high=high,
@@ -341,6 +377,9 @@ class Registry:
             label=line.label or name.replace("/", " ").replace("_", " "),
             was=was,
             options=options,
+            given=given,
+            line=(sign * line.scale * factors[0], sign * line.offset * factors[0] + factors[1]),
+            invert=line.invert,
         )
 
     def _note(self, path: KeyPath, message: str) -> None:

@@ -227,7 +227,7 @@ class Source(Service):
             self._take_nothing(topic)
             return
         try:
-            value = topic.proper(value)
+            value = topic.measured(value)
         except ReadingError as error:
             self._fail(topic, str(error))
             return

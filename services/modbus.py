@@ -191,8 +191,8 @@ def _wrong(
     if field is None:
         hint = nearest(topic.key, table) or ": docs/services/modbus.md lists them"
         yield (), f"the table has no field '{topic.key}'{hint}"
-    elif field.unit and field.unit != topic.unit:
-        yield (), f"{topic.key} is in {field.unit}, not in {topic.unit or 'nothing'}: leave the unit out"
+    elif field.unit and field.unit != topic.given:
+        yield (), f"{topic.key} is in {field.unit}, not in {topic.given or 'nothing'}: leave the unit out"
     elif topic.kind == "state" and not set(field.states.values()) <= set(topic.states):
         yield (), f"its states are [{', '.join(field.states.values())}]"
 

@@ -234,7 +234,7 @@ def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, e
 def test_a_changed_unit_begins_a_new_row_of_topics_and_never_mixes(archive: House, voice: Voice, ear: Ear) -> None:
     voice.say(WATER, 60.0, now() - 1000, 1)
     ear.wait(MARK, lambda mark: mark["after"] == 1)
-    archive.write(TOPICS.replace(f"{WATER}: {{from: onewire", f"{WATER}: {{unit: K, range: [0, 999], from: onewire"))
+    archive.write(TOPICS.replace(f"{WATER}: {{from: onewire", f"{WATER}: {{quantity: number, unit: K, from: onewire"))
     wait_for(lambda: "taken over" in archive.log("archive"), what="the reload")
     voice.say(WATER, 333.0, now(), 2, unit="K")
     ear.wait(MARK, lambda mark: mark["after"] == 2)
