@@ -189,5 +189,5 @@ def test_a_scan_shows_the_chips_and_what_their_inputs_say(bench: Bench) -> None:
 )
 def test_a_wrong_option_is_found_by_check(tmp_path: Path, before: str, after: str, sentence: str) -> None:
     (tmp_path / "topics.yaml").write_text(TOPICS.format(file="adc.json", options="").replace(before, after, 1))
-    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))[0]]
+    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))]
     assert any(sentence in problem for problem in problems), problems

@@ -166,7 +166,7 @@ def test_no_health_that_anybody_publishes_ends_it(hall: House, ear: Ear) -> None
 )
 def test_a_wrong_option_is_found_by_check(tmp_path: Path, before: str, after: str, sentence: str) -> None:
     (tmp_path / "topics.yaml").write_text(TOPICS.format(folder="/tmp").replace(before, after, 1))
-    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))[0]]
+    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))]
     assert any(sentence in problem for problem in problems), problems
 
 

@@ -93,5 +93,5 @@ def test_a_scan_shows_every_key_and_what_cannot_be_read(sys: Path) -> None:
 
 def test_a_key_that_nobody_knows_is_found_by_check(tmp_path: Path) -> None:
     (tmp_path / "topics.yaml").write_text(TOPICS.format(sys="/sys").replace("memory_usage", "memry_usage"))
-    (problem,) = problems_of(Registry(tmp_path / "topics.yaml"))[0]
+    (problem,) = problems_of(Registry(tmp_path / "topics.yaml"))
     assert "'memry_usage' is not known of a machine, did you mean 'memory_usage'?" in str(problem)

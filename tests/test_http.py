@@ -264,7 +264,7 @@ def test_a_server_that_cannot_be_reached_is_a_sentence(web: Web, url: str, sente
 )
 def test_a_wrong_line_is_found_by_check(tmp_path: Path, before: str, after: str, sentence: str) -> None:
     (tmp_path / "topics.yaml").write_text(TOPICS.format(url="https://example.org").replace(before, after, 1))
-    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))[0]]
+    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))]
     assert any(sentence in problem for problem in problems), problems
 
 

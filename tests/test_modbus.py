@@ -130,5 +130,5 @@ def test_a_scan_shows_the_fields_with_their_values(controller: Controller) -> No
 )
 def test_a_wrong_line_is_found_by_check(tmp_path: Path, before: str, after: str, sentence: str) -> None:
     (tmp_path / "topics.yaml").write_text(TOPICS.format(device="/dev/ttyUSB0").replace(before, after, 1))
-    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))[0]]
+    problems = [str(problem) for problem in problems_of(Registry(tmp_path / "topics.yaml"))]
     assert any(sentence in problem for problem in problems), problems

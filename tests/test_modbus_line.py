@@ -321,7 +321,7 @@ def test_a_field_that_cannot_be_meant_so_is_found_by_check(
         f"sources:\n  modbus: {{registers: {{x_count: {json.dumps(register)}}}}}\n"
         "topics:\n  a/b/x_count: {from: modbus}\n"
     )
-    assert sentence in str(problems_of(Registry(tmp_path / "topics.yaml"))[0])
+    assert sentence in str(problems_of(Registry(tmp_path / "topics.yaml")))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_a_line_of_no_unit_is_found_by_check(tmp_path: Path, line: str, sentence
         "sources:\n  modbus: {units: {grid: {make: sdm630}, sun: {make: sunspec, address: 126}}}\n"
         f"topics:\n  a/b/power: {line}\n"
     )
-    assert sentence in str(problems_of(Registry(tmp_path / "topics.yaml"))[0])
+    assert sentence in str(problems_of(Registry(tmp_path / "topics.yaml")))
 
 
 # -- SunSpec -----------------------------------------------------------------------------------------------------------
