@@ -41,6 +41,17 @@ def _hours_until(db: sqlite3.Connection) -> int:
     return int(row[0]) if row and str(row[0]).isdigit() else 0
 
 
+def is_fine(db: sqlite3.Connection, number: int, since: int, until: int, step: int) -> bool:
+    """Whether a span is to be drawn from single readings: it is short, and they are there as far back as minutes are."""
+    if step >= 2 * MINUTE or until - since > RAW_SPAN:
+        return False
+    first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
+    if first is None:
+        return False
+    query = "SELECT 1 FROM minutes WHERE topic = ? AND time >= ? AND time < ? LIMIT 1"
+    return first <= since or not db.execute(query, (number, since, first - MINUTE)).fetchone()
+
+
 _COLUMNS: Final = {
     "gauge": "avg(mean), min(low), max(high)",
     "switch": "avg(seconds_on) / {length}, min(last), max(high)",
@@ -54,11 +65,6 @@ def rows_of(  # noqa: PLR0917
     """Buckets in the order of time: from hours where these are enough, else minutes; the newest from single readings."""
     bucket = f"time - (time + {offset}) % {step}" if step > HOUR else f"time - time % {step}"
     begin = since
-    if step < MINUTE or (until - since <= RAW_SPAN and step < 2 * MINUTE):
-        first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
-        if first is not None and first <= since + step:
-            yield from _raw(db, number, kind, begin, until, step)
-            return
     tables = [("minutes", 60, until)]
     if step >= HOUR and (ready := _hours_until(db)):
         tables = [("hours", 3600, min(ready, until)), ("minutes", 60, until)]
@@ -75,7 +81,7 @@ def rows_of(  # noqa: PLR0917
     last = db.execute("SELECT max(time) FROM minutes WHERE topic = ?", (number,)).fetchone()[0]
     tail = max(since, 0 if last is None else last + MINUTE)
     if kind != "counter" and until - tail <= RAW_SPAN:
-        for row in _raw(db, number, kind, tail, until, max(step, 1000) if step <= HOUR else MINUTE):
+        for row in single(db, number, kind, tail, until, max(step, 1000) if step <= HOUR else MINUTE):
             if row.time > (max(found) if found else 0):
                 yield row
 
@@ -90,9 +96,10 @@ def _joined(one: Bucket | None, two: Bucket, kind: str) -> Bucket:
     return Bucket(one.time, (one.mean + two.mean) / 2, min(lows, default=None), max(highs, default=None))
 
 
-def _raw(  # noqa: PLR0917
+def single(  # noqa: PLR0917
     db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int
 ) -> Iterator[Bucket]:
+    """Buckets from single readings, while these are kept."""
     if kind == "counter":
         query = "SELECT time, value FROM readings WHERE time >= ? AND time < ? AND topic = ? ORDER BY time"
         before: tuple[int, float] | None = None

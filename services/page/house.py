@@ -246,7 +246,7 @@ class PageHouse:
             topic=one.name,
             unit=one.unit,
             decimals=one.decimals,
-            today=so_far,
+            today=None if so_far is None else round(so_far, 6),
             yesterday_by_now=by_now,
             yesterday=all_of_it,
             cost=self._cost(one.name, so_far, begin),

@@ -21,6 +21,13 @@ QUICK: Final = 3.5
 
 CELL: Final = "cell_"
 
+DIGITS: Final = {
+    **dict.fromkeys(("soc", "usage", "duty", "power", "level", "humidity", "duration"), 0),
+    **dict.fromkeys(("temperature", "mass", "signal", "days"), 1),
+    **dict.fromkeys(("current", "voltage"), 2),
+}
+"""Decimals that people read, where a sensor has more."""
+
 
 class Stand(msgspec.Struct, omit_defaults=True):
     """What stands on a topic: a value with its time, or since when nothing does. Times in ms since 1970."""
@@ -84,12 +91,12 @@ def facts_of(topic: Topic[Any]) -> TopicFacts:
         kind=topic.kind,
         quantity=topic.quantity,
         unit=topic.unit,
-        decimals=min(topic.decimals, 2) if topic.quantity == "temperature" else topic.decimals,
+        decimals=topic.decimals if CELL in topic.name else min(topic.decimals, DIGITS.get(topic.quantity, 3)),
         states=topic.states,
         source=topic.source,
-        every=topic.every,
-        rhythm=min(rhythm, topic.stale),
-        stale=topic.stale,
+        every=float(topic.every),
+        rhythm=float(min(rhythm, topic.stale)),
+        stale=float(topic.stale),
         stored=topic.stored_by("archive"),
     )
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from bootstrap_lib import Value, format_time
-from services.page.buckets import HOUR, MINUTE, Bucket, counted, points_of, rows_of, step_of
+from services.page.buckets import HOUR, MINUTE, Bucket, counted, is_fine, points_of, rows_of, single, step_of
 
 PATIENCE: Final = 1.0
 """Seconds that a lock is waited for."""
@@ -100,7 +100,12 @@ class Past:
             if topic.kind == "state":
                 series.words = list(self._words(db, number, topic, since, until))
                 return series
-            rows = list(rows_of(db, number, topic.kind, since, until, step, offset))
+            raw = is_fine(db, number, since, until, step)
+            series.step = step if raw else max(step, MINUTE)
+            if raw:
+                rows = list(single(db, number, topic.kind, since, until, step))
+            else:
+                rows = list(rows_of(db, number, topic.kind, since, until, series.step, offset))
         _fill(series, rows, since, until, topic)
         return series
 

@@ -66,6 +66,7 @@ export async function travel(at) {
 // ---- the grammar: what a topic looks like. Each state has a mark, a weight, a word and a ground.
 export const WORDS = () => ({ live: t("live"), late: t("late"), silent: t("silent"), paused: t("paused"), never: t("never seen"), guess: t("live, its clock is estimated"), was: t("last known"), ask: t("asking"), then: t("at that time") });
 const every = s => s < 60 ? t("{n} s", { n: Math.ceil(s) }) : t("{n} min", { n: Math.ceil(s / 60) });
+const usual = d => d.rhythm > d.every * 2 ? d.rhythm : d.every;
 const health = name => house.services[name]?.health;
 export const pausedSince = (name, at) => { const h = health(name); return h?.state === "paused" ? Date.parse(h.since) : null; };
 export const isGuess = name => health(name)?.clock === "estimated";
@@ -88,7 +89,7 @@ export function look(key, s) {
   if (dead) return { state: "silent", since: dead, was: v.value, age: t("since {time}", { time: when(dead, s.now) }) };
   if (s.gone) return { state: "was", value: v.value, age: t("was, {time}", { time: hm(s.gone) }) };
   if (age > d.rhythm * 1e3) return { state: "late", value: v.value, age: t("late {time}", { time: long(age) }) };
-  return isGuess(d.source) ? { state: "guess", value: v.value, age: `≈${every(d.every)}` } : { state: "live", value: v.value, age: `<${every(d.rhythm > d.every * 2 ? d.rhythm : d.every)}` };
+  return isGuess(d.source) ? { state: "guess", value: v.value, age: `≈${every(usual(d))}` } : { state: "live", value: v.value, age: `<${every(usual(d))}` };
 }
 export const isAlive = k => k.state === "live" || k.state === "late" || k.state === "guess";
 /** Whole and decimal part of what is shown of a topic. */
@@ -110,10 +111,13 @@ export const placeOf = key => tidy(key.split("/")[0]);
 export function label(key, alone) {
   const d = house.topics[key]; if (!d) return key;
   if (d.named) return d.label;
-  const [place, thing, name] = key.split("/"), many = house.things?.get(`${place}/${thing}`) > 1;
-  return tidy(alone ? `${place} ${thing} ${name}` : many ? name : `${thing} ${name}`);
+  const [place, thing, name] = key.split("/"), short = shortOf(name), many = house.things?.get(`${place}/${thing}`)?.length > 1, taken = many && house.things.get(`${place}/${thing}`).some(n => n !== name && shortOf(n) === short);
+  const own = name === d.quantity ? (many ? name : "") : taken ? name : short;
+  return tidy(alone ? `${place} ${thing} ${name}` : many ? own : `${thing} ${own}`.trim());
 }
-on("house", () => { house.things = new Map(); for (const k of Object.keys(house.topics)) { const thing = k.slice(0, k.lastIndexOf("/")); house.things.set(thing, (house.things.get(thing) ?? 0) + 1); } });
+/** A name without the word that its unit says as well. */
+const shortOf = name => name.replace(/_(temperature|current|usage|mass|count|active|duration|duty)$/, "");
+on("house", () => { house.things = new Map(); for (const k of Object.keys(house.topics)) { const [place, thing, name] = k.split("/"), list = house.things.get(`${place}/${thing}`) ?? []; list.push(name); house.things.set(`${place}/${thing}`, list); } });
 
 // ---- alerts
 /** Alerts that fire: of the house as it stands, or stood; those nobody acknowledged first. */
