@@ -19,6 +19,9 @@ LOG: Final = 200
 QUICK: Final = 3.5
 """A topic whose `stale` is at most so many rounds is measured in each of them, and late when a round is missed."""
 
+DEFAULT: Final = 30.0
+"""Seconds after which a quick topic is stale where topics.yaml says nothing."""
+
 CELL: Final = "cell_"
 
 DIGITS: Final = {
@@ -82,7 +85,11 @@ class LogLine(msgspec.Struct, frozen=True):
 
 def facts_of(topic: Topic[Any]) -> TopicFacts:
     """What is shown of a topic's line."""
-    quick = topic.deadband is None and topic.kind in ("gauge", "counter") and topic.stale <= QUICK * topic.every
+    quick = (
+        topic.deadband is None
+        and topic.kind in ("gauge", "counter")
+        and topic.stale <= max(QUICK * topic.every, DEFAULT)
+    )
     rhythm = topic.every * 1.5 + 1 if quick else topic.stale * 0.67
     return TopicFacts(
         name=topic.name,

@@ -10,7 +10,7 @@ const REFRESH = 60e3;
 
 /** Runs of the boiler's phase and the alerts of the shown day, from the archive; now and then anew. */
 export async function remember(s) {
-  const boiler = house.boilers[0]; if (!boiler || s.ask) return;
+  const boiler = house.boilers[0]; if (!boiler || !house.ready) return;
   const topic = `${boiler.thing}/phase`, day = midnight(s.now), key = `${topic} ${day} ${s.then}`, age = performance.now() - kept.asked;
   if (kept.topic === key && age < (kept.trouble ? 10e3 : s.then ? 1e3 : REFRESH) || age < 400) return;
   const first = kept.topic !== key; Object.assign(kept, { topic: key, asked: performance.now(), day }); if (first) Object.assign(kept, { runs: [], fired: [] });

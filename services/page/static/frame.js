@@ -6,8 +6,8 @@ import { firing, house, state, stood } from "./house.js";
 
 export const NAMES = () => ({ now: t("House"), history: t("History"), alerts: t("Alerts"), meters: t("Meters"), proof: t("Proof"), services: t("Services") });
 export const player = { speed: 0 };
-export const pulse = s => { const top = Math.max(6, ...house.beats); return html`<svg width="121" height="16" aria-hidden="true">${house.beats.map((n, i) => s.ask ? "" : n < 0 || s.gone && i > 59 - Math.min(60, Math.round((s.now - s.gone) / 1e3)) ? html`<rect x="${i * 2}" width="2" height="16" fill="url(#hatch)"/>` : n > 0 && html`<path d="M${i * 2 + .5} 16v-${Math.max(1.5, n / top * 15).toFixed(1)}" stroke="currentColor"/>`)}</svg>`; };
-const rate = s => { if (s.then || s.ask) return ""; if (s.gone) return t("no reading for {time}", { time: long(s.now - s.gone) }); const live = house.beats.slice(-30).filter(n => n >= 0); return live.length ? t("{n} readings a second", { n: (live.reduce((a, b) => a + b, 0) / live.length).toFixed(1) }) : ""; };
+export const pulse = s => { const top = Math.max(6, ...house.beats); return html`<svg width="121" height="16" aria-hidden="true">${house.beats.map((n, i) => s.ask || n === null && !s.gone ? "" : n < 0 || s.gone && i > 59 - Math.min(60, Math.round((s.now - s.gone) / 1e3)) ? html`<rect x="${i * 2}" width="2" height="16" fill="url(#hatch)"/>` : n > 0 && html`<path d="M${i * 2 + .5} 16v-${Math.max(1.5, n / top * 15).toFixed(1)}" stroke="currentColor"/>`)}</svg>`; };
+const rate = s => { if (s.then || s.ask) return ""; if (s.gone) return t("no reading for {time}", { time: long(s.now - s.gone) }); const live = house.beats.slice(-30).filter(n => n !== null && n >= 0); return live.length ? t("{n} readings a second", { n: (live.reduce((a, b) => a + b, 0) / live.length).toFixed(1) }) : ""; };
 
 export function frame(s, view) {
   document.body.className = [s.then && "then", s.gone && "nobroker", view === "kiosk" && "kiosk"].filter(Boolean).join(" ");

@@ -6,7 +6,7 @@ import { past } from "./address.js";
 /** Milliseconds without an event after which this page has no line to the house: the service speaks every second. */
 const SILENT = 3500;
 
-export const house = { ready: false, topics: {}, values: {}, services: {}, alerts: {}, boilers: [], batteries: [], meters: [], kiosk: [], departures: [], log: [], me: { name: null, may_look: true, people: false }, beats: Array(60).fill(0), count: 0 };
+export const house = { ready: false, topics: {}, values: {}, services: {}, alerts: {}, boilers: [], batteries: [], meters: [], kiosk: [], departures: [], log: [], me: { name: null, may_look: true, people: false }, beats: Array(60).fill(null), count: 0 };
 export const stood = { at: null, house: null, trouble: null };   // the house of a past moment
 let offset = null, heard = 0, lost = null, gone = null, shut = false;
 const tell = new EventTarget();
@@ -20,7 +20,7 @@ const meet = time => { const seen = time - performance.now(); offset = offset ==
 /** What the whole page stands on: {now, then, gone, stream, ask}. `gone`: since when nothing of it is live. */
 export function state() {
   const at = past();
-  if (at !== null) return { now: at, then: true, gone: null, ask: stood.at === null || !stood.house, real: now() };
+  if (at !== null) return { now: at, then: true, gone: null, ask: !house.ready || stood.at === null || !stood.house, real: now() };
   return { now: now(), then: false, gone: lost ?? gone, stream: lost !== null, ask: !house.ready, real: now() };
 }
 export const shownHouse = s => s.then && stood.house ? { ...house, ...stood.house } : house;
@@ -58,7 +58,7 @@ export async function ask(path, body) {
 }
 /** The house as it stood at a time. */
 export async function travel(at) {
-  if (stood.at === at) return;
+  if (stood.at === at || !house.ready) return;
   try { const found = await ask(`house?at=${Math.round(at)}`); if (past() === at) { Object.assign(stood, { at, house: found, trouble: null }); say("house"); } }
   catch (error) { if (past() === at) { Object.assign(stood, { at, house: { values: {}, alerts: {} }, trouble: error.message }); say("house"); } }
 }
@@ -111,9 +111,9 @@ export const placeOf = key => tidy(key.split("/")[0]);
 export function label(key, alone) {
   const d = house.topics[key]; if (!d) return key;
   if (d.named) return d.label;
-  const [place, thing, name] = key.split("/"), short = shortOf(name), many = house.things?.get(`${place}/${thing}`)?.length > 1, taken = many && house.things.get(`${place}/${thing}`).some(n => n !== name && shortOf(n) === short);
-  const own = name === d.quantity ? (many ? name : "") : taken ? name : short;
-  return tidy(alone ? `${place} ${thing} ${name}` : many ? own : `${thing} ${own}`.trim());
+  const [place, thing, name] = key.split("/"), short = shortOf(name), mates = house.things?.get(`${place}/${thing}`) ?? [], many = mates.length > 1, taken = many && mates.some(n => n !== name && shortOf(n) === short);
+  const own = name === "soc" ? t("charge") : name === d.quantity ? (many ? name : "") : taken ? name : short, elsewhere = many && [...house.things].some(([other, names]) => other.startsWith(`${place}/`) && other !== `${place}/${thing}` && names.length > 1 && names.includes(name));
+  return tidy(alone ? `${place} ${thing} ${name}` : many && !elsewhere ? own : `${thing} ${own}`.trim());
 }
 /** A name without the word that its unit says as well. */
 const shortOf = name => name.replace(/_(temperature|current|usage|mass|count|active|duration|duty)$/, "");

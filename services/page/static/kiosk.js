@@ -11,8 +11,13 @@ export function big(key, s) {
   const d = house.topics[key], k = look(key, s), [i, f] = { silent: [t("silent"), ""], paused: [t("paused"), ""], never: [t("never seen"), ""] }[k.state] ?? figure(d, k);
   return html`<div class="big" data-k="${key}" data-s="${k.state}"><h3>${mark(k.state, said(d, k))}${label(key)}</h3><div class="v"><span class="i">${i}</span><span class="f">${f}</span><span class="u">${k.value !== undefined && k.value !== null && !["silent", "paused", "never"].includes(k.state) && d.unit}</span></div><div class="a"><span>${k.age}</span></div></div>`;
 }
+/** What is only shown and never stored: a card. */
+function only(s) {
+  const keys = Object.values(house.topics).filter(d => !d.stored).map(d => d.name); if (!keys.length) return "";
+  return html`<div><table class="grid only"><tbody>${keys.slice(0, 8).map(key => { const d = house.topics[key], k = look(key, s), dead = !["live", "guess", "late", "was"].includes(k.state); return html`<tr data-key="${key}" data-s="${k.state}"><td class="mk">${mark(k.state, said(d, k))}</td><th scope="row">${label(key)}</th><td class="n v"><span class="i">${dead ? "—" : figure(d, k).join("")}</span></td><td class="soft">${dead || k.state === "was" ? k.age : d.unit}</td></tr>`; })}</tbody></table></div>`;
+}
 export function kiosk(s, m) {
-  put(m, html`<h2 class="vh">${t("The house")}</h2><div class="khead"><b id="kclock">${hm(s.real)}</b><span class="pulse">${pulse(s)}</span><span class="say">${date(s.real)}</span></div>${fires(s)}${house.boilers.length > 0 && html`<div id="say">${sentence(s)}</div><div id="ribbon"></div>`}<div class="bigs" data-n="${house.kiosk.length}">${house.kiosk.map(k => big(k, s))}</div><div class="kcols">${house.meters.length > 0 && html`<div id="meters">${meterTable(s)}</div>`}${house.batteries.slice(0, 2).map(b => html`<div>${cells(b, s)}</div>`)}</div>`);
+  put(m, html`<h2 class="vh">${t("The house")}</h2><div class="khead"><b id="kclock">${hm(s.real)}</b><span class="pulse">${pulse(s)}</span><span class="say">${date(s.real)}</span></div>${fires(s)}${house.boilers.length > 0 && html`<div id="say">${sentence(s)}</div><div id="ribbon"></div>`}<div class="bigs" data-n="${house.kiosk.length}">${house.kiosk.map(k => big(k, s))}</div><div class="kcols">${house.meters.length > 0 && html`<div id="meters">${meterTable(s)}</div>`}${house.batteries.slice(0, 2).map(b => html`<div>${cells(b, s)}</div>`)}${only(s)}</div>`);
   draw();
 }
 

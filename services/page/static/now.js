@@ -38,7 +38,7 @@ export function meterTable(s) {
 }
 
 // ---- places
-const note = (sources, s) => s.then ? "" : sources.map(name => { const p = pausedSince(name, s.now), every = Object.values(house.topics).find(d => d.source === name).every; return p ? t("{name} paused", { name }) : t("{name} every {time}", { name, time: every < 60 ? t("{n} s", { n: every }) : t("{n} min", { n: Math.round(every / 60) }) }); }).concat(sources.some(isGuess) ? [`≈ ${t("clock estimated")}`] : []).join(" · ");
+const note = (sources, s) => s.then ? "" : sources.filter(name => house.services[name]?.section === "sources").map(name => { const p = pausedSince(name, s.now), every = Object.values(house.topics).find(d => d.source === name).every; return p ? t("{name} paused", { name }) : t("{name} every {time}", { name, time: every < 60 ? t("{n} s", { n: every }) : t("{n} min", { n: Math.round(every / 60) }) }); }).concat(sources.some(isGuess) ? [`≈ ${t("clock estimated")}`] : []).join(" · ");
 function place(name, keys, s) {
   const batteries = house.batteries.filter(b => b.thing.startsWith(`${name}/`)), inCells = new Set(batteries.flatMap(b => b.cells)), meters = new Set(house.meters), rest = [], things = new Map();
   for (const key of keys) {

@@ -31,7 +31,7 @@ function show() {
 }
 /** Ask for what the view needs of the archive, where it is time. */
 function follow(s) {
-  if (shown === "now" || shown === "kiosk") { if (!s.ask || s.then) { freshen(s); remember(s); count(s); } }
+  if (shown === "now" || shown === "kiosk") { if (house.ready) { freshen(s); remember(s); count(s); } }
   else if (shown === "history") followHistory(s); else if (shown === "alerts") followAlerts(s); else if (shown === "proof") followProof(s);
 }
 function tick() {
