@@ -5,10 +5,10 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +17,7 @@ from bootstrap_lib import (
     Bus,
     InstanceOptions,
     Message,
+    Needs,
     Problem,
     Reading,
     Registry,
@@ -85,6 +86,26 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 class Web(Subscriber):
     """The page."""
 
+    NEEDS: ClassVar = Needs(
+        extra="web",
+        libraries=("starlette", "uvicorn"),
+        network="house",
+        rights=(
+            "read {root}/alert/#",
+            "read {root}/notify/#",
+            "read {root}/service/+/log",
+            "read {root}/service/+/stored/+",
+            "read {root}/service/+/response/#",
+            "write {root}/service/+/request/acknowledge",
+            "write {root}/service/+/request/snooze",
+            "write {root}/service/+/request/pause",
+            "write {root}/service/+/request/resume",
+            "write {root}/service/+/request/read",
+            "write {root}/service/+/request/reload",
+        ),
+        simulator="services.simulators.staging:page",
+    )
+
     options: Options
     BATCH = 2000
 
@@ -109,12 +130,12 @@ class Web(Subscriber):
                 problems.append(registry.document.problem((*place, "trust"), f"'{address}' is no address"))
         return problems
 
-    def make_bus(self) -> Bus:
+    def make_bus(self, post: Callable[[Any], None]) -> Bus:
         """Build a connection without a session: what stands at the broker is what is shown, not what was queued."""
         return Bus(
             self.registry.broker,
             self.name,
-            self.post,
+            post,
             will=f"{self.prefix}/status",
             session_expiry=0,
             receive_maximum=self.BATCH,
@@ -129,7 +150,9 @@ class Web(Subscriber):
         self._asked = 0
         self._told: dict[str, tuple[str, ...]] = {}
         self.page = self._open()
+        self.opened.callback(self.page.diary.close)
         self.server = self._listen(self.page)
+        self.opened.callback(self.server.stop)
 
     def _open(self) -> "PageHouse":
         from services.page.diary import Diary  # noqa: PLC0415 (and what stands on starlette, that `check` does not need)
@@ -377,12 +400,6 @@ class Web(Subscriber):
         """Tell health who looks."""
         listeners = self.server.listeners
         self.health.extra["viewers"] = {"now": len(listeners), "dropped": listeners.dropped}
-
-    def end(self) -> None:
-        """Listen no more."""
-        if hasattr(self, "server"):
-            self.server.stop()
-            self.page.diary.close()
 
 
 def _settle_with(future: asyncio.Future[Any], answer: dict[str, Any]) -> None:

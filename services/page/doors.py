@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -262,6 +263,8 @@ def routes(doors: Doors) -> list[BaseRoute]:
                 return await door.handler(doors, request)
             except Refusal as refusal:
                 return refusal.response()
+            except ClientDisconnect:
+                return Refusal(400, "the request came only in part").response()
 
         return Route(BASE + door.path, endpoint, methods=[door.method])
 

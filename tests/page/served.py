@@ -1,5 +1,6 @@
 """A small house whose page is served: its topics, its archive, and doors to knock at."""
 
+import contextlib
 import http.client
 import json
 import sqlite3
@@ -113,7 +114,7 @@ def fill_archive(path: Path, since: int, until: int, spike: int, hole: tuple[int
     engine = schema.open_database(f"sqlite:///{path}", path.parent)
     schema.migrate(engine)
     engine.dispose()
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         for number, (name, unit, kind) in enumerate(
             ((WATER, "°C", "gauge"), (FLUE, "°C", "gauge"), (METER, "kWh", "counter"), (PHASE, "", "state")), 1
         ):

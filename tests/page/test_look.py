@@ -13,14 +13,30 @@ from voices import now
 
 DAY = 86_400_000
 SIZES = [(360, 740), (768, 1024), (1920, 1080)]
-VIEWS = ["view=now", "view=history", "view=alerts", "view=meters", "view=proof", "view=services", "kiosk", "view=key", "view=login"]
+VIEWS = [
+    "view=now",
+    "view=history",
+    "view=alerts",
+    "view=meters",
+    "view=proof",
+    "view=services",
+    "kiosk",
+    "view=key",
+    "view=login",
+]
 
 
 @pytest.fixture
 def archived(house: House) -> int:
     """An archive of thirty days, which ends two minutes ago; returns its last minute."""
     end = (now() - 120_000) // 60_000 * 60_000
-    fill_archive(house.state("archive") / "archive.sqlite", end - 30 * DAY, end, end - 20 * DAY, (end - 7_200_000, end - 3_600_000))
+    fill_archive(
+        house.state("archive") / "archive.sqlite",
+        end - 30 * DAY,
+        end,
+        end - 20 * DAY,
+        (end - 7_200_000, end - 3_600_000),
+    )
     return end
 
 
@@ -122,7 +138,9 @@ def test_nothing_that_is_dead_looks_alive(page: Page, broker: Broker, look: Any,
     began = time.monotonic()
     for view, tab in tabs.items():
         if way == "then":
-            tab.evaluate(f"history.replaceState(null, '', '?{view}&at=' + new Date({archived} - 864e5).toISOString().slice(0, 19)); dispatchEvent(new PopStateEvent('popstate'))")
+            tab.evaluate(
+                f"history.replaceState(null, '', '?{view}&at=' + new Date({archived} - 864e5).toISOString().slice(0, 19)); dispatchEvent(new PopStateEvent('popstate'))"
+            )
             wait_on(tab, "document.body.classList.contains('then')")
             tab.wait_for_timeout(600)
         else:
@@ -150,7 +168,9 @@ def test_nothing_that_is_said_becomes_a_part_of_the_page(page: Page, look: Any) 
     speak(page)
     wait_on(tab, """document.querySelector('main').innerText.includes('<script>window.broken=1</script>"&')""")
     for view in VIEWS:
-        tab.goto(f"{page.url}?{view}&topics={BOX}&if=%3Cimg%20src%3Dx%20onerror%3D%22window.broken%3D1%22%3E&span=%3Cb%3E&at=")
+        tab.goto(
+            f"{page.url}?{view}&topics={BOX}&if=%3Cimg%20src%3Dx%20onerror%3D%22window.broken%3D1%22%3E&span=%3Cb%3E&at="
+        )
         tab.wait_for_selector("#main > *")
     assert tab.evaluate("window.broken") is None
     assert tab.evaluate("document.querySelectorAll('main script, main img, main b b').length") == 0
@@ -182,14 +202,18 @@ def pixels(tab: Any, color: str, tolerance: int = 24) -> dict[str, int]:
 
 
 def drawn(tab: Any) -> None:
-    wait_on(tab, "+(document.querySelector('#plot')?.dataset.drawn ?? 0) > 0 && !!document.querySelector('#plot canvas')")
+    wait_on(
+        tab, "+(document.querySelector('#plot')?.dataset.drawn ?? 0) > 0 && !!document.querySelector('#plot canvas')"
+    )
     tab.wait_for_timeout(150)
 
 
 def test_a_spike_of_one_reading_a_hole_and_a_fire_are_in_the_picture(page: Page, look: Any, archived: int) -> None:
     tab = look(f"view=history&topics={WATER}&span=30d", width=1400)
     drawn(tab)
-    assert "121.9" in str(page.get(f"history?topics={WATER}&from={archived - 29 * DAY}&buckets=500")["series"][0]["high"])
+    assert "121.9" in str(
+        page.get(f"history?topics={WATER}&from={archived - 29 * DAY}&buckets=500")["series"][0]["high"]
+    )
     ink = pixels(tab, "--s1")
     assert ink["n"] > 500
     top = tab.evaluate("document.querySelector('#plot canvas').height")
@@ -217,7 +241,11 @@ def test_an_alert_is_a_flag_in_the_picture(page: Page, look: Any, archived: int,
     drawn(tab)
     before = pixels(tab, "--alarm")["n"]
     since = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(archived / 1000 - 36_000))
-    ear.say("home/alert/hot", json.dumps({"state": "firing", "since": since, "text": "Boiler at 90 °C", "rule": "hot"}), retain=True)
+    ear.say(
+        "home/alert/hot",
+        json.dumps({"state": "firing", "since": since, "text": "Boiler at 90 °C", "rule": "hot"}),
+        retain=True,
+    )
     wait_for(lambda: page.get(f"alerts?from={archived - DAY}")["fired"], what="the alert in the diary")
     tab.reload()
     drawn(tab)
@@ -263,7 +291,9 @@ def test_a_year_is_drawn_soon(page: Page, look: Any, archived: int) -> None:
 
 
 def axe() -> str:
-    where = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python: it brings axe.min.js")
+    where = pytest.importorskip(
+        "axe_playwright_python", reason="pip install axe-playwright-python: it brings axe.min.js"
+    )
     return (Path(where.__file__).parent / "axe.min.js").read_text()
 
 
@@ -303,8 +333,14 @@ def test_everything_is_reached_by_the_keyboard(page: Page, look: Any) -> None:
     reached = []
     for _ in range(14):
         tab.keyboard.press("Tab")
-        reached.append(tab.evaluate("[(document.activeElement.innerText || document.activeElement.id).trim().slice(0, 20), getComputedStyle(document.activeElement).outlineStyle]"))
-    assert ["History", "Alerts", "Services"] == [name for name, _ in reached if name in ("History", "Alerts", "Services")]
+        reached.append(
+            tab.evaluate(
+                "[(document.activeElement.innerText || document.activeElement.id).trim().slice(0, 20), getComputedStyle(document.activeElement).outlineStyle]"
+            )
+        )
+    assert ["History", "Alerts", "Services"] == [
+        name for name, _ in reached if name in ("History", "Alerts", "Services")
+    ]
     assert all(style != "none" for name, style in reached if name)
     tab.evaluate("document.activeElement.blur()")
     for key, title in (("2", "History"), ("3", "Alerts"), ("6", "Services"), ("1", "House"), ("?", "Constellation")):
@@ -386,10 +422,14 @@ def test_rows_do_not_move_while_readings_come(page: Page, look: Any) -> None:
     speak(page)
     wait_on(tab, f"""({ROW})?.state === "live" """)
     tab.wait_for_timeout(1500)
-    tab.evaluate("window.moved = 0; new PerformanceObserver(l => { for (const e of l.getEntries()) if (!e.hadRecentInput) window.moved += e.value; }).observe({type: 'layout-shift', buffered: false})")
+    tab.evaluate(
+        "window.moved = 0; new PerformanceObserver(l => { for (const e of l.getEntries()) if (!e.hadRecentInput) window.moved += e.value; }).observe({type: 'layout-shift', buffered: false})"
+    )
     node = tab.evaluate_handle(f"document.querySelector('.r[data-k=\"{FLUE}\"]')")
     for number in range(20):
         page.say(WATER, 60 + number)
         tab.wait_for_timeout(100)
     assert tab.evaluate("window.moved") == 0
-    assert tab.evaluate(f"n => n === document.querySelector('.r[data-k=\"{FLUE}\"]')", node), "the view is not drawn anew"
+    assert tab.evaluate(f"n => n === document.querySelector('.r[data-k=\"{FLUE}\"]')", node), (
+        "the view is not drawn anew"
+    )
