@@ -94,6 +94,18 @@ def bluez(house: DemoHouse, instance: Instance) -> Options:
     return {}
 
 
+def page(house: DemoHouse, _instance: Instance) -> Options:
+    """A port of loopback that is free, and a person who may change things."""
+    from services.page import people  # noqa: PLC0415 (only a house with a page)
+
+    house.secrets[people.SECRET] = people.write({"demo": people.hashed(DEMO_PASSWORD)}).strip()
+    return {"port": free_port()}
+
+
+DEMO_PASSWORD: Final = "simulated"  # noqa: S105 (it opens nothing but the demo's own page)
+"""Of the person `demo`."""
+
+
 def boiler(house: DemoHouse, _instance: Instance) -> Options:
     """Rules for a boiler that lives thirty times faster than life."""
     house.machine["phases"] = {name: {"rules": QUICK_RULES} for name in house.registry.document.section("phases")}
