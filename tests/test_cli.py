@@ -286,3 +286,19 @@ def test_a_request_to_a_service_that_does_not_run_is_not_waited_for(house: House
     assert result.returncode == 69
     assert result.stderr.startswith("constellation rework: phase does not run, or has no connection to the broker")
     assert time.monotonic() - begun < 8
+
+
+def test_a_pyyaml_without_libyaml_gets_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "topics.yaml"
+    path.write_text("sources: {onewire: {}}\n")
+    code = f"import sys; sys.modules['yaml._yaml'] = None; from bootstrap_lib.cli import main; sys.exit(main(['check', {str(path)!r}]))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, timeout=60)
+    assert result.returncode == 78
+    assert "PyYAML was built without libyaml: pip install" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_it_says_its_version() -> None:
+    from bootstrap_lib.version import VERSION
+
+    assert command("--version").stdout == f"constellation {VERSION}\n"

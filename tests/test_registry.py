@@ -112,7 +112,8 @@ def test_each_wrong_line_gets_a_sentence_with_its_place(tmp_path: Path, line: st
         ("sources: {onewire: {evry: 1s}}", "sources.onewire.evry: unknown key 'evry', did you mean 'every'?"),
         ("- a list", "expected sections"),
         ("phases: &all {all: *all}", "topics.yaml:1: phases.all: more than 32 levels deep"),
-        ("phases: " + "[" * 5000 + "]" * 5000, "topics.yaml:1: phases[0]: more than 32 levels deep"),
+        ("phases: " + "[" * 40 + "]" * 40, "topics.yaml:1: phases[0]: more than 32 levels deep"),
+        ("phases: " + "[" * 5000 + "]" * 5000, "more than 32 levels deep"),  # libyaml may end it before we do
     ],
 )
 def test_each_wrong_section_gets_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
