@@ -104,7 +104,7 @@ class Page:
         self.house.start("web")
 
 
-PASSWORD = "a long enough word"  # noqa: S105
+PASSWORD = "a long enough word"
 PEOPLE = f"ada:{people.hashed(PASSWORD)}\n"
 
 

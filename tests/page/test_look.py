@@ -112,7 +112,7 @@ ALIVE = """(() => { const out = [], M = document.querySelector('main');
   if (M.querySelector('.fire.loud')) out.push('loud band');
   out.push(...[...M.querySelectorAll('button[data-act]:not(:disabled)')].map(b => 'can press ' + b.textContent));
   out.push(...[...M.querySelectorAll('.v .i, .meters b, .cell b, .only .i')].filter(e => +getComputedStyle(e).fontWeight >= 600 && /\\d/.test(e.textContent)).map(e => 'bold ' + e.textContent));
-  if (M.querySelector('.r .spark circle')) out.push('a dot at a curve’s end');
+  if (M.querySelector('.r .spark circle')) out.push('a dot at a curve\u2019s end');
   return out; })()"""
 
 
@@ -228,7 +228,7 @@ def test_a_spike_of_one_reading_a_hole_and_a_fire_are_in_the_picture(page: Page,
         """([a, z]) => { const c = document.querySelector('#plot canvas'), d = c.getContext('2d').getImageData(a, 0, z - a, c.height).data, v = getComputedStyle(document.body).getPropertyValue('--s1'); let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i] < 40 && d[i + 1] < 40 && d[i + 2] < 45 && d[i + 3] > 200) n++; return n; }""",
         [hatch["x0"] + hatch["width"] // 40, hatch["x1"] - hatch["width"] // 40],
     )
-    words = 400  # “nothing stored 12:00 – 13:00”, on paper
+    words = 400  # “nothing stored 12:00 to 13:00”, on paper
     assert line < words, "no line crosses the hole"
     tab.goto(f"{page.url}?view=history&topics={WATER}&span=24h")
     drawn(tab)
@@ -338,8 +338,10 @@ def test_everything_is_reached_by_the_keyboard(page: Page, look: Any) -> None:
                 "[(document.activeElement.innerText || document.activeElement.id).trim().slice(0, 20), getComputedStyle(document.activeElement).outlineStyle]"
             )
         )
-    assert ["History", "Alerts", "Services"] == [
-        name for name, _ in reached if name in ("History", "Alerts", "Services")
+    assert [name for name, _ in reached if name in ("History", "Alerts", "Services")] == [
+        "History",
+        "Alerts",
+        "Services",
     ]
     assert all(style != "none" for name, style in reached if name)
     tab.evaluate("document.activeElement.blur()")
