@@ -1,5 +1,6 @@
 """The button's service on gpiozero's mock pin: one press stops real sources, the next starts them, and the topic says so."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
