@@ -83,7 +83,7 @@ class Scene:
         with (house.folder / f"{name}.log").open("ab") as log:
             environment = house.environment | folders
             house.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=PROJECT)
-        wait_for(lambda: house.log(name).count(": started") > before, 20, f"start of {name}")
+        wait_for(lambda: house.log(name).count(": started") > before, 40, f"start of {name}")
 
     def kill(self, name: str) -> None:
         process = self.house.processes.pop(name)
@@ -352,13 +352,16 @@ def _judge(run: Run, good: bool) -> None:
     print(output)
 
 
+@pytest.mark.slow
 def test_a_short_chaos_run_loses_nothing_and_doubles_nothing(runs: dict[str, Run]) -> None:
     _judge(runs["chaos"], good=True)
 
 
+@pytest.mark.slow
 def test_power_cuts_cost_at_most_the_last_two_seconds(runs: dict[str, Run]) -> None:
     _judge(runs["power"], good=True)
 
 
+@pytest.mark.slow
 def test_without_fsync_power_cuts_cost_more_and_that_is_caught(runs: dict[str, Run]) -> None:
     _judge(runs["no_fsync"], good=False)

@@ -376,13 +376,12 @@ def test_the_heat_of_a_fire_has_two_limits():
 
 
 def test_what_a_motor_did_while_its_clamp_was_silent_is_not_reckoned():
-    machine = Machine(RULES, {"water", "auger"})
-    auger = machine.state.motors["auger"]
+    auger = Motor()
     for n in range(400):
-        machine.feed("auger", 1.5 if n > 350 else 0.0, START + n * 10 * SECOND)
+        auger.feed(1.5 if n > 350 else 0.0, START + n * 10 * SECOND, RULES.auger, RULES)
     assert auger.on
     seen = auger.on_ms
-    machine.feed("auger", 1.5, START + 400 * 10 * SECOND + 6 * HOUR)
+    auger.feed(1.5, START + 400 * 10 * SECOND + 6 * HOUR, RULES.auger, RULES)
     assert auger.on_ms - seen <= RULES.stale_s * 1000
 
 

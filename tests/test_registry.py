@@ -42,6 +42,17 @@ def test_unit_decimals_range_and_staleness_follow_from_the_last_word(tmp_path: P
     assert topic.row.rrd == "GAUGE"
 
 
+def test_texts_and_what_is_not_to_be_stored_are_stored_by_nobody(tmp_path: Path) -> None:
+    lines = "  a/b/name_text: {from: onewire}\n  a/b/c_number: {from: onewire, store: false}\n"
+    lines += "  a/b/d_number: {from: onewire, store: [archive]}\n  a/b/e_number: {from: onewire}\n"
+    topics = read(tmp_path, HOUSE + lines).topics
+    stored = {
+        name: [store for store in ("archive", "rrd") if topics[f"a/b/{name}"].stored_by(store)]
+        for name in ("name_text", "c_number", "d_number", "e_number")
+    }
+    assert stored == {"name_text": [], "c_number": [], "d_number": ["archive"], "e_number": ["archive", "rrd"]}
+
+
 def test_braces_expand_to_numbers_and_words() -> None:
     assert expand("shed/battery/cell_{1..3}_voltage") == [f"shed/battery/cell_{n}_voltage" for n in (1, 2, 3)]
     assert expand("{north,south}/x/temperature") == ["north/x/temperature", "south/x/temperature"]

@@ -18,11 +18,12 @@ from services.protocols.wmbus import (
     decode,
     decode_lines,
     encode,
+    link,
     link_address,
     meter_address,
 )
 from services.protocols.wmbus.crc import crc
-from services.protocols.wmbus.security import derive
+from services.protocols.wmbus.security import derive, schedule
 
 KEY = bytes.fromhex("000102030405060708090A0B0C0D0E0F")
 KAMSTRUP = encode.address("KAM", "12345678", 0x30, 0x02)
@@ -65,6 +66,23 @@ TELEGRAMS = [plain(*ENTRIES), plain(*ENTRIES * 3), plain(*ENTRIES * 5), encode.t
 @pytest.mark.parametrize("telegram", TELEGRAMS)
 def test_block_checksums_are_found_and_taken_off(framed: Any, telegram: bytes) -> None:
     assert decode(framed(telegram)) == decode(telegram)
+
+
+def test_each_block_is_checked_also_of_a_frame_with_more_bytes_behind_it() -> None:
+    stripped = bytes((49,)) + bytes(range(1, 50))
+    frame = encode.format_a(stripped)
+    assert link.strip(frame + b"\x55") == stripped
+    for place in (20, 40, len(frame) - 3):  # one in each block but the first
+        damaged = bytearray(frame)
+        damaged[place] ^= 1
+        with pytest.raises(TelegramError, match=r"The CRC of block [2-4] of 4 \(format A\) does not match"):
+            link.strip(bytes(damaged) + b"\x55")
+
+
+@pytest.mark.parametrize("length", [0, 15, 17, 24, 32])
+def test_a_key_has_sixteen_bytes(length: int) -> None:
+    with pytest.raises(ValueError, match=f"An AES-128 key has 16 bytes; this one has {length}"):
+        schedule(bytes(length))
 
 
 @pytest.mark.parametrize(("framed", "framing"), [(encode.format_a, "A"), (encode.format_b, "B")])
