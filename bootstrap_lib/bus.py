@@ -31,6 +31,10 @@ WILL_DELAY: Final = 10
 """Seconds between a lost connection and `offline`: a restart does not ring alarms."""
 
 
+LARGEST: Final = 2_000_000
+"""Bytes of the largest packet that the broker may send us: a page of a replay, a graph and a list of meters are below."""
+
+
 class Connected(NamedTuple):
     """The broker accepted us; `session` tells whether it still knew our session."""
 
@@ -144,7 +148,10 @@ class Bus:
     def _connect(self) -> None:
         broker, client = self.broker, self._client
         connect = properties(
-            PacketTypes.CONNECT, SessionExpiryInterval=self._session_expiry, ReceiveMaximum=self._receive_maximum
+            PacketTypes.CONNECT,
+            SessionExpiryInterval=self._session_expiry,
+            ReceiveMaximum=self._receive_maximum,
+            MaximumPacketSize=LARGEST,
         )
         client.connect_async(broker.host, self.port, int(broker.keepalive), clean_start=False, properties=connect)
         client.loop_start()

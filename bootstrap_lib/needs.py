@@ -86,6 +86,9 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     keeps: tuple[str, ...] = ()
     """Retained topics below the root that are its own; `prune` asks it which of them still have an owner."""
 
+    machine: tuple[str, ...] = ()
+    """Options that it writes by itself, into topics.machine.yaml beside topics.yaml."""
+
     sections: tuple[str, ...] = ()
     """Sections of topics.yaml that it reads."""
     decodes: dict[str, str] = {}

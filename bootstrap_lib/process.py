@@ -294,13 +294,18 @@ class Process:
         try:
             return self._read_again(only_if_changed=only_if_changed)
         except DocumentError as error:
-            self.error(str(error.problems[0]))
-            text = "; ".join(map(str, error.problems))
-            log.error("topics.yaml is refused, the old one goes on: %s", text)  # noqa: TRY400
-            return list(error.problems)
+            return self._refuse(list(error.problems))
+        except Exception as error:  # noqa: BLE001 (whatever is saved there, what runs goes on)
+            said = f"it cannot be used ({type(error).__name__}: {reason_of(error)})"
+            return self._refuse([Problem(str(self._work.registry.path), 1, "", said)])
         finally:
             notify(READY=1, STATUS=self._work.status())
             self.beat_soon()
+
+    def _refuse(self, problems: list[Problem]) -> list[Problem]:
+        self.error(str(problems[0]))
+        log.error("topics.yaml is refused, the old one goes on: %s", "; ".join(map(str, problems)))
+        return problems
 
     def _read_again(self, *, only_if_changed: bool) -> list[Problem]:
         work = self._work

@@ -7,16 +7,17 @@ numbers, the archive's mark, readings sent again, refused ones put aside, topics
 import logging
 import time
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from bootstrap_lib import state
 from bootstrap_lib.bus import Message
 from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import Request
 from bootstrap_lib.document import reason as reason_of
-from bootstrap_lib.reading import Sequence, Value, encode_head, encode_tail
+from bootstrap_lib.reading import LAST_NUMBER, Sequence, Value, encode_head, encode_tail
 from bootstrap_lib.registry import Topic
 from bootstrap_lib.service import Service
 from bootstrap_lib.spool import Row, Spool, SpoolError
@@ -37,8 +38,8 @@ RESEND_AFTER = 15.0
 class Mark(msgspec.Struct, forbid_unknown_fields=True):
     """Up to which number of a stream a store has everything: on the mark's topic, and in `request/resend`."""
 
-    stream: str
-    after: int
+    stream: Annotated[str, Meta(pattern=r"^[0-9a-z]{1,32}$")]
+    after: Annotated[int, Meta(ge=0, le=LAST_NUMBER)]
 
 
 class Publisher:

@@ -9,11 +9,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from bootstrap_lib import state
 from bootstrap_lib.bus import Bus, Event, Message
-from bootstrap_lib.clock import AHEAD
+from bootstrap_lib.clock import AHEAD, BORN
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
 from bootstrap_lib.registry import Registry, Topic
@@ -27,6 +27,10 @@ SESSION = 7 * 86400
 
 GAP_PAUSE = 5.0
 """Seconds between two gaps that are acted upon: a source whose readings are refused shows one in each round."""
+
+
+MOST_STREAMS: Final = 1000
+"""Streams of numbers that are followed; a source begins a new one with each boot, and those that are gone are forgotten."""
 
 
 class Poison(ValueError):
@@ -192,6 +196,8 @@ class Subscriber(Service):
                     "topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`"
                 )
             reading = decode(name, message.payload, sequence)
+            if reading.time < BORN:
+                raise Poison("its time lies before 2026, when this project began: set the clock of its source")
             self._follow(sequence, reading.time)
             if reading.time > self._plausible and self._is_ahead(reading.time):
                 raise Poison("its time is more than a minute ahead: set the clock of its source")
@@ -218,7 +224,10 @@ class Subscriber(Service):
             if number and sequence.number > number + 1 and sequence.previous != number:
                 since = before - AHEAD
                 self._gap = since if self._gap is None else min(since, self._gap)
+            self._heard.pop(sequence.stream, None)
             self._heard[sequence.stream] = sequence.number, before if moment is None else moment
+            if len(self._heard) > MOST_STREAMS:
+                del self._heard[next(iter(self._heard))]  # the one that was heard longest ago
 
     @property
     def lacking(self) -> bool:

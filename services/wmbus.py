@@ -90,6 +90,7 @@ class WMBus(Source):
             "ReadWritePaths=/etc/constellation",
         ),
         rights=("readwrite v2/#",),
+        machine=("meters",),
         decodes={"wmbus": "Telegrams of meters by wireless M-Bus; a second word on a line is that telegram's key."},
         simulator="services.simulators.staging:dongle",
     )
