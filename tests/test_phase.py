@@ -9,8 +9,19 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from services.boiler import FAULTS, PHASES, ROLES, UNITS, Event, Machine, Rules, State, replay, replay_legacy
-from services.boiler.books import day_of
+from services.boiler import (
+    FAULTS,
+    PHASES,
+    ROLES,
+    UNITS,
+    DetectorState,
+    Event,
+    PhaseDetector,
+    Rules,
+    replay,
+    replay_legacy,
+)
+from services.boiler.records import day_of
 from services.boiler.evidence import Motor, Temperature
 from services.boiler.legacy import Legacy, LegacyRules
 from services.boiler.replay import line
@@ -41,7 +52,7 @@ def readings(hours, seed=1, step=10, change=None):
 
 
 def run(found, roles=ALL, rules=RULES, machine=None):
-    machine = machine or Machine(rules, roles)
+    machine = machine or PhaseDetector(rules, roles)
     events = []
     for role, value, now in found:
         if role in roles:
@@ -130,7 +141,7 @@ def test_phases_are_right_with_inputs_missing(day, missing, least):
 
 def test_neither_flue_nor_water_is_refused():
     with pytest.raises(ValueError, match="give at least one"):
-        Machine(RULES, {"fan", "auger"})
+        PhaseDetector(RULES, {"fan", "auger"})
 
 
 @pytest.mark.parametrize("missing", [set(), {"igniter", "fan", "auger"}, {"flue"}])
@@ -190,7 +201,7 @@ def test_every_output_is_in_the_table_of_units(day_events):
 
 
 def test_a_motor_that_spoke_once_runs_on_in_silence():
-    machine = Machine(RULES, {"water", "flue", "fan"})
+    machine = PhaseDetector(RULES, {"water", "flue", "fan"})
     events = []
     for n in range(120):
         now = START + n * 10 * SECOND
@@ -204,7 +215,7 @@ def test_a_motor_that_spoke_once_runs_on_in_silence():
 
 def test_the_return_stands_in_for_a_missing_water_temperature():
     for roles, expected in (({"flue", "return"}, "combustion"), ({"flue"}, "off")):
-        machine = Machine(RULES, roles)
+        machine = PhaseDetector(RULES, roles)
         for n in range(30):
             for role, value in (("flue", 60.0), ("return", 40.0)):
                 if role in roles:
@@ -213,7 +224,7 @@ def test_the_return_stands_in_for_a_missing_water_temperature():
 
 
 def test_a_boiler_that_modulates_has_no_burnout_even_beside_a_dead_clamp():
-    machine = Machine(RULES, {"water", "flue", "auger"})
+    machine = PhaseDetector(RULES, {"water", "flue", "auger"})
     events = []
     for n in range(600):
         now = START + n * 10 * SECOND
@@ -225,7 +236,7 @@ def test_a_boiler_that_modulates_has_no_burnout_even_beside_a_dead_clamp():
 
 @pytest.mark.parametrize(("gap", "cycles"), [(20, 1), (120, 2)])
 def test_a_fire_seen_again_after_a_gap_is_the_same_cycle_if_the_gap_was_short(gap, cycles):
-    machine = Machine(RULES, {"water", "flue"})
+    machine = PhaseDetector(RULES, {"water", "flue"})
     events = []
     for n in range(600):
         now = START + n * 10 * SECOND + (gap * MINUTE if n >= 300 else 0)
@@ -308,7 +319,7 @@ def test_dead_thermometers_make_the_phase_unknown_and_nothing_else():
 
 
 def test_a_gap_makes_it_unknown_at_the_time_at_which_the_inputs_went_stale():
-    machine = Machine(RULES, {"water", "flue"})
+    machine = PhaseDetector(RULES, {"water", "flue"})
     for n in range(60):
         machine.feed("water", 62.0, START + n * 10 * SECOND)
         machine.feed("flue", 53.0, START + n * 10 * SECOND)
@@ -318,7 +329,7 @@ def test_a_gap_makes_it_unknown_at_the_time_at_which_the_inputs_went_stale():
 
 
 def test_time_without_readings_makes_it_unknown_as_well():
-    machine = Machine(RULES, {"water"})
+    machine = PhaseDetector(RULES, {"water"})
     for n in range(20):
         machine.feed("water", 62.0, START + n * 10 * SECOND)
     assert machine.state.phase == "off"
@@ -328,7 +339,7 @@ def test_time_without_readings_makes_it_unknown_as_well():
 
 def test_an_offset_that_drifts_or_jumps_is_not_a_motor():
     chance = random.Random(5)
-    machine = Machine(RULES, {"water", "flue", "fan", "auger"})
+    machine = PhaseDetector(RULES, {"water", "flue", "fan", "auger"})
     events = []
     for n in range(6 * 360):
         now = START + n * 10 * SECOND
@@ -418,7 +429,7 @@ def test_a_noisy_clamp_in_another_unit_learns_what_noise_is():
 def test_repeated_and_old_readings_change_nothing(day, day_events):
     found = day[0][: len(day[0]) // 4]
     once, _ = run(found)
-    machine = Machine(RULES, ALL)
+    machine = PhaseDetector(RULES, ALL)
     twice = []
     for n, (role, value, now) in enumerate(found):
         twice += machine.feed(role, value, now)
@@ -434,7 +445,7 @@ def test_a_restart_in_the_middle_changes_nothing(day, cut):
     found = day[0][:20_000]
     whole, uninterrupted = run(found)
     first, machine = run(found[:cut])
-    restored = Machine.restore(RULES, ALL, machine.snapshot())
+    restored = PhaseDetector.restore(RULES, ALL, machine.snapshot())
     second, _ = run(found[cut:], machine=restored)
     assert first + second == whole
     assert restored.state == uninterrupted.state
@@ -442,9 +453,9 @@ def test_a_restart_in_the_middle_changes_nothing(day, cut):
 
 def test_a_damaged_snapshot_is_an_error_and_not_a_phase():
     with pytest.raises(msgspec.DecodeError):
-        Machine.restore(RULES, ALL, b'{"phase":"combustion",')
+        PhaseDetector.restore(RULES, ALL, b'{"phase":"combustion",')
     with pytest.raises(msgspec.ValidationError):
-        Machine.restore(RULES, ALL, b'{"phase":"dancing"}')
+        PhaseDetector.restore(RULES, ALL, b'{"phase":"dancing"}')
 
 
 @pytest.mark.parametrize("late", ["fan", "auger", "igniter", "return", "flue"])
@@ -487,7 +498,7 @@ def test_a_clock_that_was_days_ahead_is_corrected_by_a_rebase():
     assert [p["value"] for p in said if p["time"] < "2026-09-22"].count("combustion") == pytest.approx(
         len(straight), abs=1
     )
-    machine = Machine(RULES, ALL)
+    machine = PhaseDetector(RULES, ALL)
     run(found, machine=machine)
     assert phases(machine.rebase(START)) == [(START, "unknown")]
     assert machine.state.time == START
@@ -511,7 +522,7 @@ def test_a_failed_ignition_is_told_once_and_resolved_once():
 
 
 def test_short_attempts_without_a_flame_are_counted_and_told_after_the_third():
-    machine = Machine(RULES, {"water", "flue", "igniter"})
+    machine = PhaseDetector(RULES, {"water", "flue", "igniter"})
     events = []
     for n in range(24 * 360):
         now = START + n * 10 * SECOND
@@ -528,7 +539,7 @@ def test_short_attempts_without_a_flame_are_counted_and_told_after_the_third():
 
 
 def test_an_attempt_that_is_not_repeated_is_told_as_well():
-    machine = Machine(RULES, {"water", "flue", "igniter"})
+    machine = PhaseDetector(RULES, {"water", "flue", "igniter"})
     events = []
     for n in range(720):
         now = START + n * 10 * SECOND
@@ -553,7 +564,7 @@ def test_an_empty_silo_is_told_once_and_resolved_once():
 
 
 def test_a_boiler_that_was_never_warm_does_not_go_out():
-    machine = Machine(RULES, {"water", "flue"})
+    machine = PhaseDetector(RULES, {"water", "flue"})
     events = []
     for n in range(2000):
         events += machine.feed("water", 20.0, START + n * 10 * SECOND)
@@ -565,7 +576,7 @@ def test_a_boiler_that_was_never_warm_does_not_go_out():
 def test_overheating_is_told_once_although_it_swings_about_the_limit(role):
     limit = RULES.water_max if role == "water" else RULES.flue_max
     other = "flue" if role == "water" else "water"
-    machine = Machine(RULES, {"water", "flue"})
+    machine = PhaseDetector(RULES, {"water", "flue"})
     events, value = [], limit - 20.0
     for n in range(400):
         target = limit + (2.0 if n // 10 % 2 else -2.0) if 100 < n < 300 else limit - 20.0
@@ -650,7 +661,7 @@ def test_days_of_summer_time_have_23_and_25_hours():
 
 def test_a_refill_gives_the_days_that_are_left():
     found, _ = readings(40)
-    machine = Machine(RULES, ALL)
+    machine = PhaseDetector(RULES, ALL)
     assert [e.name for e in machine.refill(500.0, START)] == ["silo_mass"]
     events, _ = run(found, machine=machine)
     left = {e.name: e.value for e in machine.refill(300.0, START + 40 * HOUR)}
@@ -804,6 +815,6 @@ def test_a_legacy_replay_prints_the_changes_and_the_alert():
 
 def test_a_state_is_plain_data(day):
     _, machine = run(day[0][:8000])
-    again = msgspec.json.decode(machine.snapshot(), type=State)
+    again = msgspec.json.decode(machine.snapshot(), type=DetectorState)
     assert again == machine.state
     assert msgspec.to_builtins(again)["phase"] == machine.state.phase

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.boiler import Machine, Rules, replay, replay_legacy
+from services.boiler import PhaseDetector, Rules, replay, replay_legacy
 from services.boiler.legacy import Legacy, LegacyRules
 
 RECORDING = Path(__file__).parents[2] / "shared" / "vectors" / "boiler_open.csv"
@@ -168,7 +168,7 @@ def test_one_input_replayed_an_hour_late_changes_nothing(recorded, said, late):
 
 @pytest.mark.parametrize("late", ["auger", "fan", "return"])
 def test_live_an_input_that_is_an_hour_late_makes_no_false_phase(recorded, late):
-    machine = Machine(RULES, set(COLUMNS.values()))
+    machine = PhaseDetector(RULES, set(COLUMNS.values()))
     ordered = sorted(recorded, key=lambda reading: reading[2] + (HOUR if reading[0] == late else 0))
     events = [event for reading in ordered for event in machine.feed(*reading)]
     said = [(event.name, event.value, event.time) for event in events]
@@ -177,7 +177,7 @@ def test_live_an_input_that_is_an_hour_late_makes_no_false_phase(recorded, late)
 
 
 def test_in_the_order_of_the_file_clock_jumps_make_no_fire_and_no_fault(recorded):
-    machine = Machine(RULES, set(COLUMNS.values()))
+    machine = PhaseDetector(RULES, set(COLUMNS.values()))
     events = [event for reading in recorded for event in machine.feed(*reading)]
     said = [(event.name, event.value, event.time) for event in events]
     assert all(a[0] <= b[0] for a, b in pairwise(phases(said)))
@@ -189,7 +189,7 @@ def test_noise_and_offsets_of_the_clamps_are_no_motor(recorded, said):
     assert "prepurge" not in {value for _, value in phases(said)}
     durations = [value for name, value, _ in said if name == "auger_duration"]
     assert all(value < 10 for value in durations)
-    machine = Machine(RULES, TEMPERATURES | {"auger", "fan"})
+    machine = PhaseDetector(RULES, TEMPERATURES | {"auger", "fan"})
     for reading in recorded:
         machine.feed(*reading)
         assert not machine.state.motors["fan"].running
@@ -198,13 +198,13 @@ def test_noise_and_offsets_of_the_clamps_are_no_motor(recorded, said):
 def test_a_restart_anywhere_changes_nothing(recorded):
     roles = set(COLUMNS.values())
     ordered = sorted(recorded, key=lambda reading: reading[2])
-    machine = Machine(RULES, roles)
+    machine = PhaseDetector(RULES, roles)
     whole = [event for reading in ordered for event in machine.feed(*reading)]
-    restarted = Machine(RULES, roles)
+    restarted = PhaseDetector(RULES, roles)
     events = []
     for n, reading in enumerate(ordered):
         if n % 9973 == 0:
-            restarted = Machine.restore(RULES, roles, restarted.snapshot())
+            restarted = PhaseDetector.restore(RULES, roles, restarted.snapshot())
         events += restarted.feed(*reading)
     assert events == whole
     assert restarted.state == machine.state

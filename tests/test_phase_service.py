@@ -17,7 +17,7 @@ from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.reading import Reading, encode, format_time, parse_time
 from bootstrap_lib.registry import Registry
-from services.boiler.boiler import Boiler, Entry
+from services.boiler.boiler import Boiler, BoilerEntry
 from services.phase import Phase
 from services.simulators.models.boiler import AUGER_KG_H, SimulatedBoiler
 
@@ -94,7 +94,7 @@ def oracle(house: House, rows: list[Row]) -> dict[tuple[str, int], object]:
     """All that the machines say of readings in order, by topic and time."""
     registry = Registry(house.config)
     told: dict[tuple[str, int], object] = {}
-    for entry in registry.entries("phases", Entry).values():
+    for entry in registry.entries("phases", BoilerEntry).values():
         boiler = Boiler(entry, "UTC")
         events = [
             event

@@ -1,14 +1,14 @@
-"""One boiler as an entry of `phases:` describes it: inputs by topic, the machine of its profile, and what it last told."""
+"""One boiler as an entry of `phases:` describes it: inputs by topic, the detector of its profile, and what it last told."""
 
 from typing import Annotated, Final, Literal, Protocol, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
+from services.boiler.detector import PhaseDetector
 from services.boiler.legacy import MINUTE_MS, NUMBERS, Legacy, LegacyPhase, LegacyRules, LegacyState, Minute
-from services.boiler.phases import Machine
 from services.boiler.rules import PHASES, Role, Rules
-from services.boiler.state import UNITS, Event, State, timestamp
+from services.boiler.state import UNITS, DetectorState, Event, timestamp
 
 Value = bool | int | float | str
 Profile = Literal["modern", "legacy"]
@@ -22,7 +22,7 @@ OUTPUTS: Final[dict[Profile, tuple[str, ...]]] = {
 """What each profile tells."""
 
 
-class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BoilerInputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Topics below `home/data/`, one for each thing that this boiler has."""
 
     water: Annotated[str, Meta(description="Water in the boiler, °C.")] | None = None
@@ -41,10 +41,12 @@ class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return {cast("Role", role): topic for role, topic in given.items() if topic is not None}
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BoilerEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One boiler below `phases:`."""
 
-    inputs: Annotated[Inputs, Meta(description="The topic of each role: water, flue, return, igniter, fan, auger.")]
+    inputs: Annotated[
+        BoilerInputs, Meta(description="The topic of each role: water, flue, return, igniter, fan, auger.")
+    ]
     thing: Annotated[str, Meta(description="Place and thing of its outputs: boiler/burner.")]
     profile: Annotated[Profile, Meta(description="legacy: the first system's rules, minute by minute.")] = "modern"
     rules: Annotated[Rules, Meta(description="What differs from the defaults.")] = msgspec.field(default_factory=Rules)
@@ -53,16 +55,16 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
 
 
-class Memory(Struct):
+class BoilerMemory(Struct):
     """What must survive a restart."""
 
-    modern: State = msgspec.field(default_factory=State)
+    modern: DetectorState = msgspec.field(default_factory=DetectorState)
     legacy: LegacyState = msgspec.field(default_factory=LegacyState)
     outputs: dict[str, Value] = {}
     """What each output last was."""
 
 
-class Engine(Protocol):
+class PhaseEngine(Protocol):
     """What both profiles do with readings; times in ms since 1970."""
 
     def feed(self, role: Role, value: float, time: int) -> list[Event]:
@@ -115,20 +117,20 @@ class FirstSystem:
 
 
 class Boiler:
-    """The machine of one boiler with its inputs by topic; keeps in mind what each output last was."""
+    """The detector of one boiler with its inputs by topic; keeps in mind what each output last was."""
 
-    def __init__(self, entry: Entry, timezone: str, memory: Memory | None = None) -> None:
+    def __init__(self, entry: BoilerEntry, timezone: str, memory: BoilerMemory | None = None) -> None:
         """`timezone` (IANA) is the house's; ValueError where the inputs are too few."""
-        self.entry, self.memory = entry, memory or Memory()
+        self.entry, self.memory = entry, memory or BoilerMemory()
         self.roles: dict[str, Role] = {topic: role for role, topic in entry.inputs.topics.items()}
         self.rules = entry.rules
         if self.rules.timezone == Rules().timezone:
             self.rules = msgspec.structs.replace(self.rules, timezone=timezone)
-        self.engine: Engine
+        self.engine: PhaseEngine
         if entry.profile == "legacy":
             self.engine = FirstSystem(entry.legacy, self.memory.legacy, self.memory.outputs)
         else:
-            self.engine = Machine(self.rules, frozenset(self.roles.values()), self.memory.modern)
+            self.engine = PhaseDetector(self.rules, frozenset(self.roles.values()), self.memory.modern)
 
     def feed(self, topic: str, value: float, time: int) -> list[Event]:
         """Take a reading of one of its inputs; what became certain before it."""
@@ -144,7 +146,11 @@ class Boiler:
 
     def refill(self, mass: float) -> list[Event]:
         """Enter what the silo holds now, kg; ValueError where fuel is not reckoned."""
-        if not isinstance(self.engine, Machine) or self.rules.auger_rate is None or "auger" not in self.roles.values():
+        if (
+            not isinstance(self.engine, PhaseDetector)
+            or self.rules.auger_rate is None
+            or "auger" not in self.roles.values()
+        ):
             raise ValueError("its fuel is not reckoned: that takes the input auger and the rule auger_rate (kg/h)")
         return self._note(self.engine.refill(mass, self.known))
 

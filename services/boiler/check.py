@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from bootstrap_lib import Nothing, Problem, Registry, Topic, nearest
-from services.boiler.boiler import OUTPUTS, WORDS, Entry
+from services.boiler.boiler import OUTPUTS, WORDS, BoilerEntry
 from services.boiler.state import UNITS
 
 
-def compile_entries(registry: Registry, name: str) -> tuple[dict[str, Entry], dict[str, Topic[Any]], list[Problem]]:
+def compile_entries(
+    registry: Registry, name: str
+) -> tuple[dict[str, BoilerEntry], dict[str, Topic[Any]], list[Problem]]:
     """Boilers whose outputs come from an instance, the topics of these, and what is wrong with them."""
-    entries = registry.entries("phases", Entry)
+    entries = registry.entries("phases", BoilerEntry)
     topics: dict[str, Topic[Any]] = {topic.name: topic for topic in registry.topics_of(name, Nothing)}
     problems = [
         registry.document.problem(path, sentence)
@@ -23,7 +25,7 @@ def compile_entries(registry: Registry, name: str) -> tuple[dict[str, Entry], di
     return {key: entry for key, entry in entries.items() if entry.thing in things}, topics, problems
 
 
-def _inputs(registry: Registry, entries: dict[str, Entry]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _inputs(registry: Registry, entries: dict[str, BoilerEntry]) -> Iterator[tuple[tuple[str, ...], str]]:
     things: dict[str, str] = {}
     for name, entry in entries.items():
         given = entry.inputs.topics
@@ -52,7 +54,7 @@ def _inputs(registry: Registry, entries: dict[str, Entry]) -> Iterator[tuple[tup
 
 
 def _outputs(
-    registry: Registry, entries: dict[str, Entry], topics: dict[str, Topic[Any]]
+    registry: Registry, entries: dict[str, BoilerEntry], topics: dict[str, Topic[Any]]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     profiles = {entry.thing: entry.profile for entry in entries.values()}
     for topic in topics.values():

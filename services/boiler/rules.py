@@ -13,6 +13,10 @@ FAULTS: tuple[Fault, ...] = ("ignition_failed", "jam_or_empty", "overheating", "
 TEMPERATURES: tuple[Role, ...] = ("water", "flue", "return")
 MOTORS: tuple[Role, ...] = ("igniter", "fan", "auger")
 ROLES: tuple[Role, ...] = TEMPERATURES + MOTORS
+FIRE: frozenset[Phase] = frozenset(("prepurge", "ignition", "combustion", "burnout"))
+"""Phases that belong to a cycle."""
+REST: frozenset[Phase] = frozenset(("off", "keep_fire"))
+"""Phases without a fire that needs anything."""
 
 
 class TemperatureRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

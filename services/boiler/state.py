@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from services.boiler.books import Cycle, Day, Silo
 from services.boiler.evidence import Motor, Temperature
+from services.boiler.records import BoilerDay, Cycle, Silo
 from services.boiler.rules import FAULTS, Fault, Phase
 
 UNITS: Final[dict[str, str]] = {
@@ -41,8 +41,8 @@ class Event(msgspec.Struct, frozen=True):
         return UNITS[self.name]
 
 
-class State(msgspec.Struct):
-    """Everything the machine knows, as plain data that survives a restart (times in ms since 1970)."""
+class DetectorState(msgspec.Struct):
+    """Everything a detector knows, as plain data that survives a restart (times in ms since 1970)."""
 
     time: int = 0
     phase: Phase = "unknown"
@@ -83,7 +83,7 @@ class State(msgspec.Struct):
     """What the auger had run in all when it began."""
     finished: Cycle | None = None
     """The last finished cycle."""
-    day: Day = msgspec.field(default_factory=Day)
+    day: BoilerDay = msgspec.field(default_factory=BoilerDay)
     day_auger_ms: float = 0.0
     """What the auger had run in all when the day began."""
     silo: Silo = msgspec.field(default_factory=Silo)
