@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -21,6 +21,7 @@ from bootstrap_lib import (
     Registry,
     Request,
     RequestError,
+    Sequence,
     Subscriber,
     Topic,
     format_time,
@@ -29,7 +30,7 @@ from bootstrap_lib import (
 )
 from services.boiler.backlog import SETTLE
 from services.boiler.boiler import Boiler, BoilerEntry
-from services.boiler.check import compile_entries
+from services.boiler.check import compile_entries, tells_of
 from services.boiler.replay import replay_house
 from services.boiler.rework import Rework
 from services.boiler.work import PhaseWork
@@ -51,9 +52,18 @@ class PhaseOptions(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Refill(Struct, forbid_unknown_fields=True):
-    """Payload of `request/refill`: {"kg":2500}, what the silo holds now; with two boilers also {"boiler":"north"}."""
+    """Payload of `request/refill`: {"kg":2500} or {"level":80}, what the silo holds now, or {"bags":3}, what was filled in."""
 
-    kg: Annotated[float, Meta(ge=0, le=1e6)]
+    kg: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    bags: Annotated[float, Meta(gt=0, le=1e4)] | None = None
+    level: Annotated[float, Meta(ge=0, le=100)] | None = None
+    boiler: str | None = None
+
+
+class Reset(Struct, forbid_unknown_fields=True):
+    """Payload of `request/reset`: {"what":"ash"}, emptied; or cleaning, service: done; with two boilers also the boiler."""
+
+    what: Literal["ash", "cleaning", "service"]
     boiler: str | None = None
 
 
@@ -100,6 +110,11 @@ class Phase(Subscriber):
             return problems + compile_entries(registry, name)[2]
         except DocumentError as error:
             return problems + list(error.problems)
+
+    @classmethod
+    def cost(cls, registry: Registry, name: str) -> list[str]:
+        """Lines of `check`: which phases, faults and sums the inputs of each boiler can tell."""
+        return [*super().cost(registry, name), *tells_of(registry)]
 
     @staticmethod
     def replay(registry: Registry, lines: Iterable[bytes]) -> Iterator[str]:
@@ -161,6 +176,10 @@ class Phase(Subscriber):
         backlog = self.open_work.backlog
         backlog.take(topic.name, reading.value, reading.time, self.clock.now(), time.monotonic())
 
+    def on_cleared(self, name: str, sequence: Sequence | None) -> None:  # noqa: ARG002 (its place is that of its coming)
+        """Take note that an input cannot be measured any more."""
+        self.open_work.backlog.clear(name)
+
     def on_other(self, message: Message) -> None:
         """Take a page of what the archive replays."""
         try:
@@ -201,19 +220,35 @@ class Phase(Subscriber):
         hint = nearest(name, boilers) or f": there are {', '.join(boilers)}"
         raise RequestError(f"no boiler is named '{name}'{hint}")
 
-    def request_refill(self, _request: Request, arguments: Refill) -> dict[str, Any]:
-        """Enter what the silo holds after a refill."""
-        found = self._named(arguments.boiler)
+    def _one(self, name: str | None) -> tuple[str, Boiler]:
+        found = self._named(name)
         if len(found) > 1:
             raise RequestError(f'there are {", ".join(found)}: say which with "boiler"')
-        name, boiler = next(iter(found.items()))
+        return next(iter(found.items()))
+
+    def request_refill(self, _request: Request, arguments: Refill) -> dict[str, Any]:
+        """Enter what the silo holds after a refill, or the bags that were filled in."""
+        name, boiler = self._one(arguments.boiler)
+        given = {"kg": arguments.kg, "bags": arguments.bags, "level": arguments.level}
         try:
-            self.open_work.tell(boiler, boiler.refill(arguments.kg))
+            self.open_work.tell(boiler, boiler.refill(**given))
         except ValueError as error:
             raise RequestError(str(error)) from None
         self._flush_at = 0.0
-        log.info("the silo of %s holds %g kg", name, arguments.kg)
-        return {"boiler": name, "kg": arguments.kg}
+        entered = {what: value for what, value in given.items() if value is not None}
+        log.info("the silo of %s was filled: %s", name, entered)
+        return {"boiler": name, **entered}
+
+    def request_reset(self, _request: Request, arguments: Reset) -> dict[str, Any]:
+        """Note that ash was emptied, or the boiler cleaned or serviced: its reminder begins anew."""
+        name, boiler = self._one(arguments.boiler)
+        try:
+            self.open_work.tell(boiler, boiler.reset(arguments.what))
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        self._flush_at = 0.0
+        log.info("%s of %s is done", arguments.what, name)
+        return {"boiler": name, "what": arguments.what}
 
     def request_rework(self, request: Request, arguments: ReworkSpan) -> object:
         """Compute a span of the archive anew and correct what it says there; alerts see nothing new in it."""

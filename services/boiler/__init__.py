@@ -4,7 +4,8 @@ from services.boiler.detector import PhaseDetector
 from services.boiler.records import Cycle
 from services.boiler.replay import replay, replay_legacy
 from services.boiler.rules import FAULTS, PHASES, ROLES, Fault, Phase, Role, Rules
-from services.boiler.state import UNITS, DetectorState, Event
+from services.boiler.state import DetectorState, Event
+from services.boiler.units import UNITS
 
 __all__ = [
     "FAULTS",

@@ -8,7 +8,8 @@ from typing import Any
 
 from bootstrap_lib import Nothing, Problem, Registry, Topic, nearest
 from services.boiler.boiler import OUTPUTS, WORDS, BoilerEntry
-from services.boiler.state import UNITS
+from services.boiler.tellable import missing_for, tells
+from services.boiler.units import UNITS
 
 
 def compile_entries(
@@ -40,6 +41,12 @@ def _inputs(registry: Registry, entries: dict[str, BoilerEntry]) -> Iterator[tup
                 )
         if len(set(given.values())) < len(given):
             yield (*path, "inputs"), "a topic stands here twice: each role has a topic of its own"
+        for button, chore in entry.buttons.topics.items():
+            if button not in registry.topics:
+                hint = nearest(button, registry.topics)
+                yield (*path, "buttons", chore), f"topics.yaml has no topic '{button}'{hint}"
+            elif registry.topics[button].kind != "switch":
+                yield (*path, "buttons", chore), f"'{button}' is no switch, but a {registry.topics[button].kind}"
         if "water" not in given and (entry.profile == "legacy" or "flue" not in given):
             yield (
                 (*path, "inputs"),
@@ -72,3 +79,16 @@ def _outputs(
             yield (*path, "unit"), f"its unit is '{UNITS[output]}', not '{topic.unit}'"
         elif output == "phase" and (missing := [word for word in words if word not in topic.states]):
             yield (*path, "states"), f"{', '.join(missing)} is missing: write states: [{', '.join(words)}]"
+
+
+def tells_of(registry: Registry) -> Iterator[str]:
+    """Lines that say what the inputs of each boiler can tell, and which lines of topics.yaml nothing will come of."""
+    for name, entry in registry.entries("phases", BoilerEntry).items():
+        if entry.profile == "legacy":
+            continue
+        roles = frozenset(entry.inputs.topics)
+        yield from (f"{name}: {line}" for line in tells(roles, entry.rules))
+        for topic in registry.topics:
+            thing, _, output = topic.rpartition("/")
+            if thing == entry.thing and (why := missing_for(output, roles, entry.rules)):
+                yield f"{name}: nothing is published on {topic}: it wants {why}"

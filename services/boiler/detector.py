@@ -11,9 +11,17 @@ from services.boiler.records import day_of
 from services.boiler.rules import FIRE, REST, Phase, Role, Rules
 from services.boiler.signals import Signals
 from services.boiler.state import DetectorState, Event, timestamp
+from services.boiler.stock import FuelStock
 
 STEP_MS: Final = 60_000
 """Across a gap the detector looks at least this often, ms."""
+QUARTER_MS: Final = 900_000
+"""Running sums are told so often, where they have changed."""
+MOMENTS: Final = (
+    *("low_since", "lost_since", "over_since", "ignition_start", "entered", "last_fire", "last_burst"),
+    *("charge_start", "failed_start", "failed_end", "idle_since", "moved_since"),
+)
+"""Times in the state that must not lie ahead of a clock that was set back."""
 
 
 class PhaseDetector:
@@ -22,7 +30,7 @@ class PhaseDetector:
     Time is reading time. Readings of one instant are judged together, when the next reading or `advance` shows that
     the instant is over. A reading that is not newer than the last of its role is ignored, which makes repeats and
     backlogs harmless and lets a clock that stepped back catch up; one that is late relative to the others counts for
-    the auger's sum, and as evidence only while it is younger than `stale_s`.
+    the auger's sum, and as evidence only while it is fresh.
     """
 
     def __init__(self, rules: Rules, roles: frozenset[Role] | set[Role], state: DetectorState | None = None) -> None:
@@ -30,13 +38,14 @@ class PhaseDetector:
         if not roles & {"flue", "water"}:
             raise ValueError("phase: neither a flue nor a water temperature is among the inputs: give at least one")
         self.rules = rules
-        self.roles = frozenset(roles)
+        self.roles: frozenset[Role] = frozenset(roles) - {"outdoor"}
         self.state = state if state is not None else DetectorState()
         self._dwell: dict[str, int] = {
             name: int(value * 1000) for name, value in msgspec.structs.asdict(rules.dwell).items()
         }
         self._signals = Signals(rules, self.roles, self.state.temperatures, self.state.motors)
-        self._books = BoilerBooks(rules, self.state, self._signals.auger)
+        self._stock = FuelStock(rules, self.state, self._signals.auger)
+        self._books = BoilerBooks(rules, self.state, self._stock)
         self._phases = PhaseJudge(rules, self.state)
         self._faults = FaultJudge(rules, self.state, self._signals)
 
@@ -54,8 +63,16 @@ class PhaseDetector:
         events: list[Event] = []
         if time > self.state.time:
             self._run(time, events)
-        self._signals.feed(role, value, time, resting=self.state.phase not in FIRE)
+        if role == "outdoor":
+            self._books.note_outdoor(value, time)
+        else:
+            self._signals.feed(role, value, time, resting=self.state.phase not in FIRE)
         return events
+
+    def clear(self, role: Role, time: int) -> None:
+        """Take note that an input could not be measured any more after a time (ms since 1970): it is missing at once."""
+        if role != "outdoor":
+            self._signals.clear(role, time)
 
     def advance(self, time: int) -> list[Event]:
         """Let time pass (ms since 1970) without a reading: inputs grow stale, dwell times and timeouts end."""
@@ -76,9 +93,8 @@ class PhaseDetector:
         if not state.time or time >= state.time:
             return events
         self._signals.forget_times()
-        for name in ("low_since", "lost_since", "over_since", "ignition_start", "entered"):
+        for name in MOMENTS:
             setattr(state, name, min(getattr(state, name), time))
-        state.last_fire = min(state.last_fire, time)
         if state.cycle_start:
             self._books.close_cycle("interrupted", events)
         state.time = time
@@ -89,7 +105,15 @@ class PhaseDetector:
 
     def refill(self, mass_kg: float, time: int) -> list[Event]:
         """Enter what the silo holds after a refill (kg) at a time (ms since 1970); ValueError below zero."""
-        return self._books.refill(mass_kg, time)
+        return self._stock.refill(mass_kg, time)
+
+    def fill_bags(self, bags: float, time: int) -> list[Event]:
+        """Enter bags that were filled in at a time (ms since 1970)."""
+        return self._stock.fill_bags(bags, time)
+
+    def reset(self, chore: str, time: int) -> list[Event]:
+        """Note that ash was emptied, or the boiler cleaned or serviced, at a time (ms since 1970)."""
+        return self._stock.reset(chore, time)
 
     def _run(self, until: int, events: list[Event]) -> None:
         """Move time to `until`, judging each instant that lies before it."""
@@ -100,23 +124,23 @@ class PhaseDetector:
             events += (Event("phase", "unknown", until), Event("since_text", timestamp(until), until))
             return
         while state.time < until:
-            self._judge(events)
+            heard = self._judge(events)
             now = state.time
             following = until
             if until - now > STEP_MS and (state.phase != "unknown" or state.entered):
-                following = self._signals.next_stale(now, now + STEP_MS)
-            following = min(following, state.day.end)
-            passed = following - now
-            if state.phase != "unknown":
-                state.day.known_ms += passed
-                if state.phase in ("ignition", "combustion"):
-                    state.day.burning_ms += passed
+                following = now + STEP_MS
+            following = self._signals.next_due(now, following)
+            quarter = now - now % QUARTER_MS + QUARTER_MS
+            following = min(following, state.day.end, quarter)
+            self._books.pass_time(following - now, heard=heard)
             state.time = following
+            if following == quarter:
+                events += self._stock.sums(following)
             if following == state.day.end:
                 self._books.midnight(events)
 
-    def _judge(self, events: list[Event]) -> None:
-        """Find the phase and the faults of this instant."""
+    def _judge(self, events: list[Event]) -> bool:
+        """Find the phase and the faults of this instant; False while an input is silent: nothing is concluded then."""
         state = self.state
         now = state.time
         seen = self._signals.at(now)
@@ -124,21 +148,29 @@ class PhaseDetector:
             state.entered = state.low_since = state.lost_since = state.over_since = 0
             if state.phase != "unknown":
                 self._enter("unknown", events)
-            return
+            return False
         if not state.entered:
             state.entered = now
         if seen.flue is not None:
             seen.flue.fit()
-            self._phases.heat(seen.flue, seen.water or seen.return_)
         elif seen.water is not None:
             seen.water.fit()
+        if not seen.heard:
+            self._faults.overheat(seen, events)
+            return False
+        if seen.flue is not None:
+            self._phases.heat(seen.flue, seen.water or seen.return_)
         self._books.observe(seen)
+        self._phases.rest_burst(seen)
         begun = state.entered if state.phase == "unknown" else state.since
         if now - begun >= self._dwell[state.phase]:
             target = self._phases.target(seen)
             if target != state.phase:
                 self._enter(target, events)
+        if state.phase != "unknown":
+            self._faults.greet(events)
         self._faults.judge(seen, events)
+        return True
 
     def _enter(self, phase: Phase, events: list[Event]) -> None:
         state = self.state
@@ -168,6 +200,8 @@ class PhaseDetector:
         elif phase == "combustion":
             self._burn(events)
         elif phase in REST:
+            if previous != "prepurge":
+                state.idle_since = now
             if previous in ("combustion", "burnout"):
                 state.last_fire = now
             self._books.rest(previous, events)
@@ -178,7 +212,6 @@ class PhaseDetector:
         state.last_fire = state.time
         state.attempts = 0
         state.armed = True
-        if not state.cycle_lit:
-            state.cycle_lit = state.time
-            state.day.starts += 1
+        state.failed_start = state.failed_end = state.last_burst = 0
+        self._books.light()
         self._faults.burning(events)

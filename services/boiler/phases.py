@@ -3,12 +3,16 @@
 from typing import Final
 
 from services.boiler.evidence import Temperature
-from services.boiler.rules import Phase, Rules
+from services.boiler.rules import REST, Phase, Rules
 from services.boiler.signals import Evidence
 from services.boiler.state import DetectorState
 
-IGNITIONS: Final = 4
-"""An ignition of which nothing more is seen is over after so many times `ignition_max_s`."""
+APART_MS: Final = 60_000
+"""A fan that begins to blow so long after the auger fed does not belong to that burst."""
+TAIL_MS: Final = 30_000
+"""A motor that has stood for so long has stopped."""
+PULSES: Final = 2
+"""An auger has paused so often before it is taken to feed a fire: an offset of its clamp never does."""
 
 
 class PhaseJudge:
@@ -36,11 +40,12 @@ class PhaseJudge:
             state.hot = flue.value >= limit
 
     def _rest(self, water: Temperature | None) -> Phase:
-        """Return off, or keep_fire while embers may be alive."""
+        """Return off, or keep_fire while embers may be alive: after a fire while it is warm, after a burst in any case."""
         state, rules = self._state, self._rules
+        alive = state.time - rules.keep_fire_s * 1000
         warm = water is None or water.value >= rules.water_low
-        alive = state.last_fire and state.time - state.last_fire < rules.keep_fire_s * 1000
-        return "keep_fire" if alive and warm else "off"
+        kept = (warm and 0 < state.last_fire > alive) or 0 < state.last_burst > alive
+        return "keep_fire" if kept else "off"
 
     def _by_flue(self, seen: Evidence, flue: Temperature) -> Phase:
         state, rules, phase = self._state, self._rules, self._state.phase
@@ -63,45 +68,62 @@ class PhaseJudge:
         if state.hot and phase == "unknown":
             return "burnout"
         if phase == "ignition":
-            ended = falling
-            if seen.igniter is not None and not seen.feeding and flue.slope < rules.cooling_slope:
-                ended = True
-            if state.time - state.since >= IGNITIONS * rules.ignition_max_s * 1000:
-                ended = True
+            rising = flue.slope >= rules.cooling_slope
+            lasted = state.time - state.since
+            late = lasted >= rules.ignition_max_s * 1000
+            still = not (seen.feeding or seen.blowing)
+            stopped = not seen.feeding if seen.igniter is not None else state.cycle_moved and still
+            ended = falling or (not rising and (stopped or late)) or lasted >= 2 * rules.ignition_max_s * 1000
             return phase if seen.lighting or not ended else self._rest(water)
         if seen.lighting or (flue.slope >= rules.ignition_slope and flue.rise >= rules.ignition_rise):
             return "ignition"
         return self._idle(seen)
 
     def _idle(self, seen: Evidence) -> Phase:
-        """Judge motors that move while there is no fire: a prepurge, a burst, or an offset."""
-        state, rules, phase, fan = self._state, self._rules, self._state.phase, seen.fan
+        """Judge motors that move while there is no fire: a prepurge blows, a burst feeds."""
+        state, rules, phase, fan, auger = self._state, self._rules, self._state.phase, seen.fan, seen.auger
         now = state.time
-        if phase == "keep_fire":
-            # A burst feeds; air alone, in a boiler that has an igniter, begins a new lighting.
-            unfed = seen.auger is not None and seen.auger.duty < rules.auger.duty_off
-            if seen.blowing and fan is not None and seen.igniter is not None and unfed:
-                return "prepurge" if now - fan.since >= rules.dwell.prepurge * 1000 else phase
-            if seen.blowing or seen.feeding:
-                state.last_fire = now
-            return self._rest(seen.water)
+        fed = auger is not None and (seen.feeding or (fan is not None and 0 < auger.on_at > fan.since - APART_MS))
         if phase == "prepurge":
-            if seen.feeding and seen.igniter is None:
-                return "ignition"
-            if seen.blowing and now - state.since < rules.prepurge_max_s * 1000:
-                return phase
-            if seen.blowing and fan is not None:
-                fan.relearn()
-            return self._rest(seen.water)
-        return "prepurge" if seen.blowing and phase == "off" else self._rest(seen.water)
+            longest = rules.ignition_max_s if seen.feeding else rules.prepurge_max_s
+            return phase if seen.blowing and now - state.since < longest * 1000 else self._rest(seen.water)
+        if fan is not None and seen.blowing and not fed:
+            # Air alone begins a lighting; where no auger is seen, it is a burst of embers as well as that.
+            begun = now - fan.since
+            if phase == "off" or (auger is not None and begun >= rules.dwell.prepurge * 1000):
+                return "prepurge" if begun < rules.prepurge_max_s * 1000 else self._rest(seen.water)
+        if phase == "keep_fire" and (seen.blowing or seen.feeding) and self._is_burst(seen):
+            state.last_fire = now
+        return self._rest(seen.water)
+
+    def rest_burst(self, seen: Evidence) -> None:
+        """Follow fan and auger at rest: what both moved for a short while was a burst, and shows that embers are kept."""
+        state, fan, auger = self._state, seen.fan, seen.auger
+        if fan is None or auger is None or state.phase not in REST:
+            state.moved_since, state.moved_fed = 0, False
+            return
+        fed = 0 < state.time - auger.on_at < TAIL_MS
+        if seen.blowing or fed:
+            state.moved_since = state.moved_since or state.time
+            state.moved_fed |= seen.blowing and fed
+        elif state.moved_since:
+            lasted = state.time - TAIL_MS - state.moved_since
+            if state.moved_fed and lasted < self._rules.burst_s * 1000:
+                state.last_burst = state.time
+            state.moved_since, state.moved_fed = 0, False
+
+    def _is_burst(self, seen: Evidence) -> bool:
+        """Whether what moves has moved for no longer than a burst does."""
+        since = [motor.since for motor in (seen.fan, seen.auger) if motor is not None and motor.running]
+        return self._state.time - min(since) < self._rules.burst_s * 1000
 
     def _by_clamps(self, seen: Evidence) -> Phase:
-        """Without a flue: what feeds, burns; what only blows, burns out."""
-        state, rules, phase, now = self._state, self._rules, self._state.phase, self._state.time
+        """Without a flue: what feeds, burns; what only blows, burns out; only an igniter shows a lighting."""
+        state, rules, phase, now, auger = self._state, self._rules, self._state.phase, self._state.time, seen.auger
         heated = seen.water is not None and seen.water.slope >= rules.water_slope
-        if seen.auger is not None:
-            feeding = seen.auger.running
-            sustained = feeding and now - seen.auger.since >= rules.burst_s * 1000
+        if auger is not None:
+            feeding = auger.running
+            sustained = self.feeds(seen) and now - auger.since >= rules.burst_s * 1000
         else:
             sustained = heated and (seen.blowing or seen.fan is None)
             feeding = sustained or (seen.blowing and phase in ("ignition", "combustion"))
@@ -119,9 +141,12 @@ class PhaseJudge:
             return phase if feeding else self._rest(seen.water)
         if seen.lighting:
             return "ignition"
-        if sustained:
-            return "combustion" if phase == "unknown" else "ignition"
-        return self._idle(seen)
+        return "combustion" if sustained else self._idle(seen)
+
+    def feeds(self, seen: Evidence) -> bool:
+        """Whether the auger is at work, and its clamp shows the pauses of one."""
+        auger = seen.auger
+        return auger is not None and auger.running and (auger.pulses >= PULSES or self._rules.auger.duty_max >= 1.0)
 
     def _by_water(self, water: Temperature | None) -> Phase:
         """With nothing but the water: what is heated, burns."""

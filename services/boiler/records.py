@@ -23,10 +23,12 @@ class Cycle(msgspec.Struct, frozen=True):
     """ms since 1970; of an interrupted cycle the last moment that was known."""
     outcome: Outcome
     """burned: there was a flame; failed: there was none; interrupted: its end was not seen."""
+    seen: float = 1.0
+    """Share of it in which phase, and auger where there is one, were known (0..1)."""
     ignition_s: float | None = None
     """From start to flame, s; None when either was not seen."""
     auger_s: float | None = None
-    """Auger at work, s; None without that clamp."""
+    """Auger at work, s; None without that clamp, or with a hole."""
     fuel_kg: float | None = None
     """... times the calibrated rate, kg; None without either."""
 
@@ -53,6 +55,16 @@ class BoilerDay(msgspec.Struct):
         return round(100.0 * self.burning_ms / self.known_ms, 1) if self.known_ms else None
 
 
+class FuelDay(msgspec.Struct, frozen=True):
+    """What a day took, for reckoning those to come."""
+
+    start: int
+    """The first midnight, ms since 1970."""
+    kg: float
+    degreedays: float | None = None
+    """How much colder than the base it was outside, K·d; None where that was not measured."""
+
+
 class Silo(msgspec.Struct):
     """The fuel store: what a refill said was in it, and what the last days took."""
 
@@ -60,8 +72,24 @@ class Silo(msgspec.Struct):
     """What it held after the last refill, kg; None until one was entered."""
     refill_auger_ms: float = 0.0
     """What the auger had run in all by then, ms."""
-    days_kg: list[float] = []
-    """Fuel of the last days of which at least half was known, reckoned to the whole day, kg, newest last."""
+    refill_seen_ms: float = 0.0
+    """For how long it had been seen by then, ms."""
+    refill_time: int = 0
+    """When that was, ms since 1970."""
+    bags: float = 0.0
+    """Bags that were ever filled in."""
+    days: list[FuelDay] = []
+    """The last days that were seen well enough, newest last."""
+    told: str = ""
+    """What was last said of it."""
+
+
+class Upkeep(msgspec.Struct):
+    """What had been burned when something was last done: the ash emptied, the boiler cleaned or serviced."""
+
+    time: int = 0
+    fuel_kg: float = 0.0
+    burning_ms: int = 0
 
 
 @lru_cache(maxsize=8)

@@ -19,6 +19,8 @@ class Evidence(NamedTuple):
     auger: Motor | None
     enough: bool
     """Whether it is enough to say anything of the phase."""
+    heard: bool
+    """Whether every level still counts: while an input is silent and not missing yet, nothing is concluded."""
 
     @property
     def clamps(self) -> bool:
@@ -60,6 +62,7 @@ class Signals:
             "fan": rules.fan,
             "auger": rules.auger,
         }
+        self.roles = roles
         self._temperatures, self._motors = temperatures, motors
         for role in roles:
             if role in MOTORS:
@@ -69,6 +72,7 @@ class Signals:
         self.water = temperatures["water"] if "water" in roles else None
         self.flue = temperatures["flue"] if "flue" in roles else None
         self.return_ = temperatures["return"] if "return" in roles else None
+        self.motors = {role: motors[role] for role in roles if role in MOTORS}
         self.igniter = motors["igniter"] if "igniter" in roles else None
         self.fan = motors["fan"] if "fan" in roles else None
         self.auger = motors["auger"] if "auger" in roles else None
@@ -79,38 +83,55 @@ class Signals:
         if motor is None:
             self._temperatures[role].feed(value, time, self._limits[role], self._rules)
             return
-        if motor.time and time - motor.time > self._stale and resting:
+        if motor.held and time - motor.held > self._stale and resting:
             motor.relearn()  # an offset that changed while the clamp was away is not a motor
         motor.feed(value, time, self._motor_limits[role], self._rules)
+
+    def clear(self, role: Role, time: int) -> None:
+        """Take note that nobody could measure an input any more after a time (ms)."""
+        signal = self._motors.get(role) or self._temperatures[role]
+        if signal.time <= time:
+            signal.clear()
 
     def at(self, now: int) -> Evidence:
         """Return what can be believed at a time (ms), with the motors held until then."""
         oldest = now - self._stale
         flue, water = _fresh(self.flue, oldest), _fresh(self.water, oldest)
         igniter, fan, auger = _fresh(self.igniter, oldest), _fresh(self.fan, oldest), _fresh(self.auger, oldest)
+        heard = (flue is None or now <= flue.counts_until) and (water is None or now <= water.counts_until)
         for motor, limits in ((igniter, self._rules.igniter), (fan, self._rules.fan), (auger, self._rules.auger)):
             if motor is not None:
                 motor.hold(now, limits)
+                heard &= now <= motor.counts_until
+        igniter, fan, auger = _believed(igniter), _believed(fan), _believed(auger)
         clamps = igniter is not None or fan is not None or auger is not None
         enough = flue is not None or (water is not None and (self.flue is None or clamps))
-        return Evidence(flue, water, _fresh(self.return_, oldest), igniter, fan, auger, enough)
+        return Evidence(flue, water, _fresh(self.return_, oldest), igniter, fan, auger, enough, heard)
 
-    def next_stale(self, now: int, until: int) -> int:
-        """Return the first moment after `now` at which an input goes missing, or `until` (ms)."""
-        stale = self._stale + 1
-        times = [*(each.time for each in self._temperatures.values()), *(each.time for each in self._motors.values())]
-        return min((until, *(time + stale for time in times if now < time + stale)))
+    def next_due(self, now: int, until: int) -> int:
+        """Return the first moment after `now` at which a level counts no more or an input goes missing, or `until` (ms)."""
+        signals: list[Temperature | Motor] = [*self._temperatures.values(), *self._motors.values()]
+        for signal in signals:
+            for due in (signal.counts_until + 1, signal.time + self._stale + 1):
+                if now < due < until:
+                    until = due
+        return until
 
     def forget_times(self) -> None:
         """Have all inputs be seen again; zeros and sums stay."""
         for temperature in self._temperatures.values():
-            temperature.seen = temperature.time = temperature.pending_count = 0
+            temperature.seen = 0
+            temperature.clear()
             temperature.times.clear()
             temperature.means.clear()
         for motor in self._motors.values():
-            motor.time = motor.held = 0
-            motor.on = motor.running = False
+            motor.clear()
+            motor.held = motor.on_at = 0
 
 
 def _fresh(signal: Signal | None, oldest: int) -> Signal | None:
     return signal if signal is not None and signal.time and signal.time >= oldest else None
+
+
+def _believed(motor: Motor | None) -> Motor | None:
+    return motor if motor is not None and not motor.doubted else None

@@ -81,12 +81,12 @@ class PhaseWork:
             since: dict[str, int] = {}
             for boiler in self.boilers.values():
                 if boiler.time:
-                    since |= {topic: min(boiler.time, since.get(topic, boiler.time)) for topic in boiler.roles}
+                    since |= {topic: min(boiler.time, since.get(topic, boiler.time)) for topic in boiler.inputs}
             self.filling.ask(since)
 
     def subscribe_inputs(self) -> None:
         """Hear of the inputs that there are now, and of no others."""
-        inputs = {topic for boiler in self.boilers.values() for topic in boiler.roles}
+        inputs = {topic for boiler in self.boilers.values() for topic in boiler.inputs}
         for topic in inputs:
             self._bus.subscribe(self.publisher.topic_of(topic), qos=1, only_new=True)
         for topic in self._memory.inputs - inputs:
@@ -115,7 +115,9 @@ class PhaseWork:
         behind = self._is_behind(now, settle)
         for moment, name, value in self.backlog.due(until, behind=behind):
             for boiler in self.boilers.values():
-                if name in boiler.roles:
+                if value is None:
+                    boiler.clear(name, moment)
+                elif name in boiler.inputs:
                     told |= self.tell(boiler, boiler.feed(name, value, moment))
         if clock.trusted and not behind:
             for boiler in self.boilers.values():
@@ -125,7 +127,8 @@ class PhaseWork:
 
     def _is_behind(self, now: float, settle: float) -> bool:
         filling = bool(self.filling.topics and self.reworking.rework is None)
-        return self.backlog.is_behind(now, settle, self._memory.inputs, online=self._bus.online, filling=filling)
+        inputs = {topic for boiler in self.boilers.values() for topic in boiler.roles}
+        return self.backlog.is_behind(now, settle, inputs, online=self._bus.online, filling=filling)
 
     def tell(self, boiler: Boiler, events: list[Event]) -> bool:
         """Publish what became certain of a boiler; True where there is something."""
