@@ -537,15 +537,15 @@ def test_a_failed_ignition_is_told_once_and_resolved_once():
 def test_short_attempts_without_a_flame_are_counted_and_told_after_the_third():
     machine = PhaseDetector(RULES, {"water", "flue", "igniter"})
     events = []
-    for n in range(24 * 360):
+    for n in range(34 * 360):
         now = START + n * 10 * SECOND
-        lighting = 360 <= n < 900 and n % 90 < 30  # 5 minutes in 15
+        lighting = 3960 <= n < 4500 and n % 90 < 30  # 5 minutes in 15
         events += machine.feed("igniter", 3.7 if lighting else 0.002, now)
         events += machine.feed("water", 62.0, now)
         events += machine.feed("flue", 53.0, now)
     assert faults(events) == [("ignition_failed", True)]
     told = next(e.time for e in events if e.name == "ignition_failed_fault" and e.value)
-    third = START + (360 + 2 * 90 + 30) * 10 * SECOND
+    third = START + (3960 + 2 * 90 + 30) * 10 * SECOND
     assert third <= told < third + 2 * MINUTE
     failed = next(e.value for e in events if e.name == "day_failed_count")
     assert failed == words(events).count("ignition") == 6

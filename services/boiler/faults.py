@@ -109,7 +109,8 @@ class FaultJudge:
         ):
             blind = seen.auger is None  # it may feed an attempt that is not seen
             longest = rules.prepurge_max_s + (rules.ignition_max_s if blind else 0.0)
-            if state.time - max(fan.since, state.idle_since) >= longest * 1000:
+            moved = max((motor.on_at for motor in (seen.auger, seen.igniter) if motor is not None), default=0)
+            if state.time - max(fan.since, state.idle_since, moved) >= longest * 1000:
                 fan.doubt(state.time)
         for name, motor in self._signals.motors.items():
             fault = CLAMPS[name]
