@@ -1,5 +1,6 @@
 """The picture: a round-robin file for each topic, from which graphs of hours or years are drawn in an instant."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from bootstrap_lib import (
 )
 from services.stores.backfill import Entry, Filling
 from services.stores.drawing import Drawing, Order
+from services.stores.fresh import Fresh
 from services.stores.roundrobin import (
     ARCHIVES,
     Damaged,
@@ -89,6 +91,7 @@ class RoundRobin(Subscriber):
         self._files: dict[str, RoundRobinFile] = {}
         self._points: dict[str, list[Point]] = {}
         self._drawing = Drawing(self.state_folder / "graphs")
+        self._fresh = Fresh(self.folder)
         self._unclean = self.state_folder / UNCLEAN
         self._owing = self._unclean.exists()
         state.save(
@@ -110,6 +113,7 @@ class RoundRobin(Subscriber):
         """Keep a reading for the next round."""
         if topic.stored_by("rrd"):
             self._points.setdefault(topic.name, []).append((reading.time, number(reading.value, topic)))
+            self._fresh.add(topic, reading.time, number(reading.value, topic))
 
     def flush(self) -> None:
         """Update each file with all that came for it; Away where the disk cannot take it."""
@@ -121,6 +125,8 @@ class RoundRobin(Subscriber):
             self.health.counters["late"] += self._write(name, self._points[name])
             if name not in self._filling.topics:
                 del self._points[name]
+        with contextlib.suppress(OSError):  # the bands of a picture: the files say when the disk is full
+            self._fresh.save()
 
     def _write(self, name: str, points: list[Any], write: Write = RoundRobinFile.write) -> int:
         """Add points to a topic's file and return how many came late; one that is damaged has to be filled before."""
@@ -236,7 +242,9 @@ class RoundRobin(Subscriber):
 
     def request_graph(self, request: Request, order: Order) -> object:
         """Draw a graph into a PNG file; `inline` asks for the picture itself as base64 too."""
-        self._drawing.begin(request, order, self.registry, self.folder)
+        with contextlib.suppress(Away):  # what there is, is drawn
+            self.flush()
+        self._drawing.begin(request, order, self.registry, self.folder, self._fresh)
         return LATER
 
     def dump_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
