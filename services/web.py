@@ -248,6 +248,11 @@ class Web(Subscriber):
         ):
             self.bus.subscribe(pattern, qos=1 if "/status" in pattern or "/alert/" in pattern else 0)
 
+    def on_message(self, message: Message) -> bool:
+        """Come back to the loop with each message, for what it changes is told soon, not when the next second begins."""
+        super().on_message(message)
+        return True
+
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Show a reading."""
         self._heard_at = time.monotonic()
