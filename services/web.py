@@ -84,7 +84,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Web(Subscriber):
-    """The page."""
+    """The page that a household leaves open."""
 
     NEEDS: ClassVar = Needs(
         extra="web",
