@@ -5,7 +5,7 @@ Modules are named where a word alone would say too little: `state.save`, `secret
 
 from bootstrap_lib import broker, catalog, clock, health, log, machine_file, quantities, secrets, state
 from bootstrap_lib import light_imports as _light_imports  # noqa: F401 (before anything that imports the same)
-from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.bus import Bus, Connected, Message
 from bootstrap_lib.client import Client
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError, nearest, reason
@@ -24,6 +24,7 @@ __all__ = [
     "Away",
     "Bus",
     "Client",
+    "Connected",
     "DeviceError",
     "DocumentError",
     "Duration",
