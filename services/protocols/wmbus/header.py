@@ -11,18 +11,8 @@ from typing import Final, Literal, NamedTuple
 from services.protocols.wmbus.data import SIZES, Convert, converter, nothing, variable, variable_pattern
 from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.profiles import Field, Profile
-from services.protocols.wmbus.vif import (
-    EXTENSION_FB,
-    EXTENSION_FD,
-    NON_METRIC,
-    PRIMARY,
-    PROFILES,
-    QUALIFIERS,
-    QUALIFIERS_FC,
-    RECORD_ERRORS,
-    Meaning,
-    Qualifier,
-)
+from services.protocols.wmbus.vif import EXTENSION_FB, EXTENSION_FD, PRIMARY, Meaning
+from services.protocols.wmbus.vife import NON_METRIC, PROFILES, QUALIFIERS, QUALIFIERS_FC, RECORD_ERRORS, Qualifier
 
 Function = Literal["instantaneous", "maximum", "minimum", "error"]
 FUNCTIONS: Final[tuple[Function, ...]] = ("instantaneous", "maximum", "minimum", "error")
