@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bootstrap_lib import (
+    DocumentError,
     Duration,
     Failure,
+    Instance,
     InstanceOptions,
     Message,
     Needs,
@@ -23,15 +25,16 @@ from bootstrap_lib import (
     Topic,
     reason,
 )
-from services.meters import gateway, open_receiver, scan
+from services.meters import meter_list, open_receiver, scan
 from services.meters import wanted as lines
+from services.meters.dispatch import Meters
+from services.meters.first_gateway import FirstGateway
 from services.meters.listed import MeterList
-from services.meters.master import Master
-from services.meters.memory import Memory
-from services.meters.meters import Meters
+from services.meters.memory import MeterMemory
+from services.meters.meter_list import RejectedMeter
 from services.meters.topics import PLACE, values_of
-from services.meters.wanted import Field, Wanted
-from services.protocols.wmbus import Formats
+from services.meters.wanted import MeterField, Wanted
+from services.protocols.wmbus import Formats, Telegram
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Compatibility(Struct, frozen=True, forbid_unknown_fields=True):
     gateway: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]+$", description="Its id, as in v2/<id>/sensors/set.")]
 
 
-class ListedMeter(Struct, frozen=True, forbid_unknown_fields=True):
+class ListedMeterOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """A meter whose topics make themselves."""
 
     name: Annotated[
@@ -65,7 +68,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
         600
     )
     meters: Annotated[
-        dict[Annotated[str, Meta(pattern="^[0-9A-F]{8}$")], ListedMeter],
+        dict[Annotated[str, Meta(pattern="^[0-9A-F]{8}$")], ListedMeterOptions],
         Meta(description="By number; `request/meters` writes them."),
     ] = msgspec.field(default_factory=dict)
     compatibility: Annotated[Compatibility | None, Meta(description="Speak as the first gateway, too.")] = None
@@ -95,17 +98,17 @@ class WMBus(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Field], ...]
+    topics: tuple[Topic[MeterField], ...]
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance."""
         super().__init__(registry, name)
         self.meters = Meters(Formats())
         self._wanted: Wanted = {}
-        self._master = Master(None)
-        self._list = MeterList(self)
+        self._master = FirstGateway(None)
+        self._list = MeterList(self.state_folder / "secrets", self.reload)
         self._telegram_at: float | None = None
-        self._memory = Memory(self.state_folder, self.runtime_folder)
+        self._memory = MeterMemory(self.state_folder, self.runtime_folder)
         self._open_with: tuple[str, str, float] | None = None
 
     def samples(self) -> Iterator[Sample]:
@@ -136,10 +139,10 @@ class WMBus(Source):
             yield from ((topic, failure) for topics in self._wanted[meter.place].values() for topic in topics)
             return
         if not self.measures_once and (listed := self.options.meters.get(meter.id)):
-            self._list.learn(meter.id, listed.name, telegram)
+            self._learn(meter.id, listed.name, telegram)
             if self.clock.trusted:
                 values = {record.name: record.value for record in telegram.records}
-                self._master.tell(self.bus, f"{listed.name}-{meter.id}", values, self.clock.now())
+                self._master.tell(self.bus.publish, f"{listed.name}-{meter.id}", values, self.clock.now())
         yield from values_of(self._wanted.get(meter.place, {}), telegram, signal)
 
     # -- meters -------------------------------------------------------------------------------------------------
@@ -149,14 +152,24 @@ class WMBus(Source):
         self._wanted = lines.wanted(self.topics, self.options.meters)
         self.meters.want(lines.keys(self._wanted, self._list.secrets))
 
+    def _learn(self, number: str, name: str, telegram: Telegram) -> None:
+        try:
+            self._list.learn(self.registry, self._instance, number, name, telegram)
+        except (OSError, DocumentError) as error:
+            self.error(f"topics of meter {number} cannot be written beside topics.yaml: {reason(error)}")
+
+    @property
+    def _instance(self) -> Instance:
+        return self.registry.instances[self.name]
+
     def request_meters(self, _request: Request, arguments: list[Any] | Change) -> list[dict[str, str]]:
         """Replace the listed meters, or add to them; the answer says for each where its topics are, or what is wrong."""
         change = arguments if isinstance(arguments, Change) else Change(arguments)
-        entries = list(gateway.read(change.meters))
-        self._list.take_over(entries, add=change.mode == "add")
+        entries = list(meter_list.read(change.meters))
+        self._list.take_over(self.registry, self._instance, entries, add=change.mode == "add")
         return [
             {"meter": entry.id, "error": entry.reason}
-            if isinstance(entry, gateway.Rejected)
+            if isinstance(entry, RejectedMeter)
             else {"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")}
             for entry in entries
         ]
@@ -164,20 +177,20 @@ class WMBus(Source):
     def on_connected(self, session: bool) -> None:
         """Also hear the first gateway's master."""
         super().on_connected(session)
-        self._master.listen(self.bus)
+        self._listen_to_master()
 
     def on_message(self, message: Message) -> bool:
         """Take the master's list, and answer it as the first gateway did."""
         if message.topic != self._master.command:
             return super().on_message(message)
         try:
-            entries = self._master.read(message)
-            self._list.take_over(entries, add=False)
+            entries = self._master.read(message.payload)
+            self._list.take_over(self.registry, self._instance, entries, add=False)
         except (RequestError, OSError) as error:
             self.error(f"{message.topic}: {reason(error)}")
             log.warning("%s: the list is refused: %s", message.topic, reason(error))
         else:
-            self._master.answer(self.bus, entries)
+            self._master.answer(self.bus.publish, entries)
         return True
 
     # -- the process --------------------------------------------------------------------------------------------
@@ -208,12 +221,16 @@ class WMBus(Source):
         self._want()
         self._changed = self._changed and self._receiver != self._open_with
         if self._meet_master():
-            self._master.listen(self.bus)
+            self._listen_to_master()
+
+    def _listen_to_master(self) -> None:
+        if self._master.command:
+            self.bus.subscribe(self._master.command)
 
     def _meet_master(self) -> bool:
         """Take over which master is spoken with; True if it is another one, of whom nothing was heard yet."""
         compatibility, before = self.options.compatibility, self._master.command
-        self._master = Master(compatibility.gateway if compatibility else None)
+        self._master = FirstGateway(compatibility.gateway if compatibility else None)
         return self._master.command != before
 
     def on_beat(self) -> None:

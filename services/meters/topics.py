@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from bootstrap_lib import Failure, Instance, Topic, Value, quantities
-from services.meters.gateway import thing
-from services.protocols.wmbus import Record, Telegram
+from services.meters.meter_list import thing
+from services.protocols.wmbus import DataRecord, Telegram
 
 PLACE: Final = "meters"
 """First word of the topics that are made."""
@@ -22,7 +22,7 @@ def thing_of(number: str, name: str) -> str:
     return f"{PLACE}/{thing(number, name)}"
 
 
-def lines(records: Iterable[Record], instance: Instance, number: str, name: str) -> dict[str, dict[str, Any]]:
+def lines(records: Iterable[DataRecord], instance: Instance, number: str, name: str) -> dict[str, dict[str, Any]]:
     """Return a line of topics for each number that a meter says, by the name of its topic."""
     made: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -50,7 +50,7 @@ def values_of(
         yield from ((topic, signal) for topic in topics.get("signal", ()))
 
 
-def _value(topic: Topic[Any], record: Record) -> Value | Failure:
+def _value(topic: Topic[Any], record: DataRecord) -> Value | Failure:
     """Value of a record in the unit of its topic, or why there is none."""
     value = record.value
     if value is None:

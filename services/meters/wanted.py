@@ -7,11 +7,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from bootstrap_lib import Problem, Registry, Topic, secrets
-from services.meters.meters import Place
+from services.meters.dispatch import Place
 from services.protocols.wmbus.security import BLOCK
 
 
-class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MeterField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One value of a meter."""
 
     meter: (
@@ -31,7 +31,7 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return number, self.manufacturer
 
 
-Wanted = dict[Place, dict[str, list[Topic[Field]]]]
+Wanted = dict[Place, dict[str, list[Topic[MeterField]]]]
 """For each meter the topics that want a record, by its name."""
 
 
@@ -46,7 +46,7 @@ def settle(places: Collection[Place]) -> dict[Place, Place]:
     }
 
 
-def wanted(topics: Iterable[Topic[Field]], listed: Iterable[str]) -> Wanted:
+def wanted(topics: Iterable[Topic[MeterField]], listed: Iterable[str]) -> Wanted:
     """All meters that are asked for by lines of topics, or by their number in a list."""
     numbers, topics = [(number, "") for number in listed], list(topics)
     meant = settle([*numbers, *(topic.options.place for topic in topics)])
@@ -80,7 +80,7 @@ def _key(number: str, reference: str | None, folder: Path) -> bytes | str | None
 
 def problems(registry: Registry, name: str) -> Iterator[Problem]:
     """Find meters with two keys."""
-    topics = registry.topics_of(name, Field)
+    topics = registry.topics_of(name, MeterField)
     meant, known = settle([topic.options.place for topic in topics]), dict[Place, str]()
     for topic in topics:
         place, key = meant[topic.options.place], topic.options.secret

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from services.meters.meters import Meters
+from services.meters.dispatch import Meters
 from services.protocols.wmbus import Formats, encode
 from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.security import counter_mode

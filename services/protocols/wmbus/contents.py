@@ -8,7 +8,7 @@ from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.layout import layout_of
 from services.protocols.wmbus.profiles import PROFILES
-from services.protocols.wmbus.records import Record, read
+from services.protocols.wmbus.records import DataRecord, read
 from services.protocols.wmbus.transport import FILL, Opened, Transport
 
 _FOREIGN: Final[Mapping[int, str]] = {
@@ -56,7 +56,7 @@ def unread(message: bytes) -> str:
 
 def contents_of(
     transport: Transport, plain: Opened, formats: Formats, *, whole: bool
-) -> tuple[list[Record], str | None]:
+) -> tuple[list[DataRecord], str | None]:
     """Read the contents of the transport layer: records, and a note where there are none.
 
     `whole`: the layers below have shown that no block CRC is left at the end.
@@ -72,7 +72,7 @@ def contents_of(
             if not 0 < len(contents) <= _LONGEST_ALARM:
                 raise TelegramError(Refusal.FRAME, f"An alarm has 1 to 8 bytes of flags; this one has {len(contents)}.")
             flags = int.from_bytes(contents, "little")
-            return [Record("alarm_flags", "flags", "", flags, "instantaneous", 0, 0, 0)], None
+            return [DataRecord("alarm_flags", "flags", "", flags, "instantaneous", 0, 0, 0)], None
         case "format":
             return [], _learned(contents.removeprefix(FILL), formats)
         case "compact":

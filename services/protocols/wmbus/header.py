@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from services.protocols.wmbus.data import SIZES, Convert, converter, nothing, variable, variable_pattern
 from services.protocols.wmbus.errors import Refusal, TelegramError
-from services.protocols.wmbus.profiles import Field, Profile
+from services.protocols.wmbus.profiles import BetterName, Profile
 from services.protocols.wmbus.vif import EXTENSION_FB, EXTENSION_FD, PRIMARY, Meaning
 from services.protocols.wmbus.vife import NON_METRIC, PROFILES, QUALIFIERS, QUALIFIERS_FC, RECORD_ERRORS, Qualifier
 
@@ -24,7 +24,7 @@ TEXT_VIF: Final = 0x7C
 _MANUFACTURER_VIF: Final = 0x7F
 
 
-class Definition(NamedTuple):
+class RecordHeader(NamedTuple):
     """What the header of a record says, and how its data becomes a value."""
 
     header: bytes
@@ -170,7 +170,7 @@ def data_size(header: bytes) -> int | None:
 
 
 @lru_cache(maxsize=2048)
-def define(header: bytes, profile: Profile | None) -> Definition:
+def define(header: bytes, profile: Profile | None) -> RecordHeader:
     """Interpret a whole header; a profile may give its value another name and meaning."""
     dib_end, _ = header_end(header, 0)
     dif = header[0]
@@ -208,10 +208,12 @@ def define(header: bytes, profile: Profile | None) -> Definition:
     if field is not None:
         name, quantity, unit, convert = _renamed(field, name, quantity, unit, convert)
     profiled_at = None if vib.profile is None else dib_end + vib.profile
-    return Definition(header, name, quantity, unit, function, storage, tariff, subunit, convert, profiled_at, vib.known)
+    return RecordHeader(
+        header, name, quantity, unit, function, storage, tariff, subunit, convert, profiled_at, vib.known
+    )
 
 
-def _renamed(field: Field, name: str, quantity: str, unit: str, convert: Convert) -> tuple[str, str, str, Convert]:
+def _renamed(field: BetterName, name: str, quantity: str, unit: str, convert: Convert) -> tuple[str, str, str, Convert]:
     """Apply what a profile knows better than the standard."""
     if field.read is not None:
         convert = field.read

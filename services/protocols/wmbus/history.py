@@ -10,7 +10,7 @@ from services.protocols.wmbus.header import (
     FUNCTIONS,
     MOST_EXTENSIONS,
     TEXT_VIF,
-    Definition,
+    RecordHeader,
     define,
     header_end,
 )
@@ -23,7 +23,7 @@ _PROFILE_START: Final = 3
 """Bytes before the elements: LVAR, spacing control, spacing value."""
 
 
-def _element(definition: Definition, place: int, storage: int, kind: int, names: Profile | None) -> Definition:
+def _element(definition: RecordHeader, place: int, storage: int, kind: int, names: Profile | None) -> RecordHeader:
     """Define one element of a compact profile: as the profile itself, but for storage, data type and the VIFE."""
     dib = [FUNCTIONS.index(definition.function) << 4 | (storage & 1) << 6 | kind]
     storage, tariff, subunit = storage >> 1, definition.tariff, definition.subunit
@@ -43,14 +43,14 @@ def _element(definition: Definition, place: int, storage: int, kind: int, names:
     return define(bytes(dib) + bytes(vib), names)
 
 
-def _change(definition: Definition, element: bytes, *, counted: bool) -> Value:
+def _change(definition: RecordHeader, element: bytes, *, counted: bool) -> Value:
     """Return one element; a counted one has no sign, so one more byte keeps its top bit from being read as one."""
     if not counted:
         return definition.convert(element)
     return None if element == b"\xff" * len(element) else definition.convert(element + b"\0")
 
 
-def history(data: bytes, part: LaidOut, layout: Layout) -> Iterator[tuple[Definition, Value]]:
+def history(data: bytes, part: LaidOut, layout: Layout) -> Iterator[tuple[RecordHeader, Value]]:
     """Yield the values of a compact profile (EN 13757-3, annex F) as those of the storages after its own.
 
     Elements are values, or changes from one to the next that start at the record with the profile's own storage;

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.data import VARIABLE, variable_size
 from services.protocols.wmbus.errors import Refusal, TelegramError
-from services.protocols.wmbus.header import Definition, data_size, define, header_end
+from services.protocols.wmbus.header import RecordHeader, data_size, define, header_end
 from services.protocols.wmbus.profiles import Profile
 
 _FILL: Final = 0x2F
@@ -18,7 +18,7 @@ _FILL: Final = 0x2F
 class LaidOut(NamedTuple):
     """One record of a layout: what its header says, and where its data lies."""
 
-    definition: Definition
+    definition: RecordHeader
     start: int
     end: int
 

@@ -7,18 +7,18 @@ import msgspec
 
 from services.protocols.wmbus.compact import Formats
 from services.protocols.wmbus.errors import Refusal, TelegramError
-from services.protocols.wmbus.records import Record
+from services.protocols.wmbus.records import DataRecord
 from services.protocols.wmbus.security import BLOCK
 from services.protocols.wmbus.telegram import decode
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
+class _DecodedLine(msgspec.Struct, omit_defaults=True):
     id: str
     manufacturer: str
     version: int
     type: str
     security: str
-    records: list[Record]
+    records: list[DataRecord]
     status: tuple[str, ...] = ()
     note: str | None = None
 
@@ -39,10 +39,10 @@ def decode_lines(lines: Iterable[str], key: bytes | None = None) -> Iterator[str
         words = line.split()
         if not words:
             continue
-        answer: _Line | _Refused
+        answer: _DecodedLine | _Refused
         try:
             telegram = decode(_frame(words[0]), _key(*words[1:]) if len(words) > 1 else key, formats=formats)
-            answer = _Line(
+            answer = _DecodedLine(
                 telegram.id,
                 telegram.manufacturer,
                 telegram.version,

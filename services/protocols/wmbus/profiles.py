@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 Words = Mapping[int, str]
 
 
-class Field(NamedTuple):
+class BetterName(NamedTuple):
     """A better name for one generated name; for a manufacturer's own record also what its bytes mean."""
 
     name: str
@@ -25,7 +25,7 @@ class Profile:
     """What storages mean on one family of meters, and fields by the names made with those words."""
 
     name: str
-    fields: Mapping[str, Field] = field(default_factory=dict)
+    fields: Mapping[str, BetterName] = field(default_factory=dict)
     storages: Words = field(default_factory=dict)
 
 
@@ -55,7 +55,7 @@ _FLAGS: Final = "flags"
 OMNIPOWER: Final = Profile(
     "Kamstrup OmniPower",
     {
-        f"{before}{backward}{quantity}": Field(f"{before}{direction}_{quantity}")
+        f"{before}{backward}{quantity}": BetterName(f"{before}{direction}_{quantity}")
         for before in ("", *(f"tariff_{n}_" for n in range(1, 5)), *(f"phase_{n}_" for n in range(1, 4)))
         for backward, direction in (("", "import"), ("backward_", "export"))
         for quantity in ("energy", "reactive_energy", "power", "reactive_power")
@@ -64,9 +64,9 @@ OMNIPOWER: Final = Profile(
 MULTICAL_WATER: Final = Profile(
     "Kamstrup Multical 21, flowIQ",
     {
-        "manufacturer_20": Field("alarm_text", "text", "", _water_alarms),
-        "manufacturer_23": Field("information_flags", _FLAGS, "", _number),
-        "day_manufacturer_0f_external_temperature": Field("minimum_recent_external_temperature"),
+        "manufacturer_20": BetterName("alarm_text", "text", "", _water_alarms),
+        "manufacturer_23": BetterName("information_flags", _FLAGS, "", _number),
+        "day_manufacturer_0f_external_temperature": BetterName("minimum_recent_external_temperature"),
     },
     storages=_MONTH_AND_DAY,
 )
@@ -74,47 +74,50 @@ MULTICAL_HEAT: Final = Profile(
     "Kamstrup Multical 302, 402, 403, 602, 603, 803",
     {
         **{
-            name: Field(f"{side}_energy_volume", "volume_temperature", "m³·°C", _number)
+            name: BetterName(f"{side}_energy_volume", "volume_temperature", "m³·°C", _number)
             for code, side in (("07", "flow"), ("08", "return"))
             for name in (f"manufacturer_{code}", f"manufacturer_{code}_heat_cost_units")
         },
-        "manufacturer_21": Field("information_flags", _FLAGS, "", _number),
-        "manufacturer_22": Field("information_flags", _FLAGS, "", _number),
-        "subunit_1_volume": Field("input_a_volume"),
-        "subunit_2_volume": Field("input_b_volume"),
+        "manufacturer_21": BetterName("information_flags", _FLAGS, "", _number),
+        "manufacturer_22": BetterName("information_flags", _FLAGS, "", _number),
+        "subunit_1_volume": BetterName("input_a_volume"),
+        "subunit_2_volume": BetterName("input_b_volume"),
     },
     storages=_TARGET,
 )
-IPERL: Final = Profile("Sensus iPERL", {"flow": Field("maximum_flow")})
+IPERL: Final = Profile("Sensus iPERL", {"flow": BetterName("maximum_flow")})
 DIEHL_WATER: Final = Profile("Diehl Hydrus", storages={1: "set_date", 8: "target"})
 DIEHL_HEAT: Final = Profile("Diehl Sharky", storages={5: "target"})
 QUNDIS: Final = Profile("Qundis water, heat, caloric", storages={1: "target_year", 17: "target"})
 QUNDIS_SMOKE: Final = Profile(
     "Qundis smoke detector",
     {
-        "test_button_custom_ui": Field("test_button_count", "count", ""),
-        "alarm_custom_al": Field("alarm_count", "count", ""),
+        "test_button_custom_ui": BetterName("test_button_count", "count", ""),
+        "alarm_custom_al": BetterName("alarm_count", "count", ""),
     },
     storages={4: "test_button", 6: "alarm"},
 )
 LANSEN_SMOKE: Final = Profile(
     "Lansen smoke detector",
-    {"dimensionless": Field("since_test_duration", "duration", "min"), "access_count": Field("message_count")},
+    {
+        "dimensionless": BetterName("since_test_duration", "duration", "min"),
+        "access_count": BetterName("message_count"),
+    },
 )
 RFM_AMB: Final = Profile("BMeters RFM-AMB", storages={1: "last_hour", 2: "last_day"})
 NZR: Final = Profile("NZR electricity", storages={2: "phase_1", 4: "phase_2", 6: "phase_3"})
 ABB: Final = Profile(
     "ABB B21, B23, B24",
     {
-        "manufacturer_a015": Field("current_transformer_numerator"),
-        "manufacturer_a115": Field("voltage_transformer_numerator"),
-        "manufacturer_a215": Field("current_transformer_denominator"),
-        "manufacturer_a315": Field("voltage_transformer_denominator"),
-        "manufacturer_a600": Field("error_flags", _FLAGS, "", _number),
-        "manufacturer_a700": Field("warning_flags", _FLAGS, "", _number),
-        "manufacturer_a800": Field("information_flags", _FLAGS, "", _number),
-        "manufacturer_a900": Field("alarm_flags", _FLAGS, "", _number),
-        "manufacturer_aa00": Field("product_text", "text"),
+        "manufacturer_a015": BetterName("current_transformer_numerator"),
+        "manufacturer_a115": BetterName("voltage_transformer_numerator"),
+        "manufacturer_a215": BetterName("current_transformer_denominator"),
+        "manufacturer_a315": BetterName("voltage_transformer_denominator"),
+        "manufacturer_a600": BetterName("error_flags", _FLAGS, "", _number),
+        "manufacturer_a700": BetterName("warning_flags", _FLAGS, "", _number),
+        "manufacturer_a800": BetterName("information_flags", _FLAGS, "", _number),
+        "manufacturer_a900": BetterName("alarm_flags", _FLAGS, "", _number),
+        "manufacturer_aa00": BetterName("product_text", "text"),
     },
 )
 DUE_DATE: Final = Profile("Meters with one due date", storages=_TARGET)

@@ -3,12 +3,12 @@
 import msgspec
 
 from services.protocols.wmbus.data import Value, pattern
-from services.protocols.wmbus.header import Definition, Function
+from services.protocols.wmbus.header import Function, RecordHeader
 from services.protocols.wmbus.history import history
 from services.protocols.wmbus.layout import Layout
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class DataRecord(msgspec.Struct, frozen=True, gc=False):
     """One value of a telegram. `value` is None where the meter says that it has none, or sends no valid one."""
 
     name: str
@@ -21,8 +21,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     subunit: int
 
 
-def _record(definition: Definition, value: Value) -> Record:
-    return Record(
+def _record(definition: RecordHeader, value: Value) -> DataRecord:
+    return DataRecord(
         definition.name,
         definition.quantity,
         definition.unit,
@@ -34,7 +34,7 @@ def _record(definition: Definition, value: Value) -> Record:
     )
 
 
-def read(data: bytes, layout: Layout) -> list[Record]:
+def read(data: bytes, layout: Layout) -> list[DataRecord]:
     """Return the values of records that have this layout."""
     records = [_record(definition, definition.convert(data[start:end])) for definition, start, end in layout.parts]
     if layout.profiles:
@@ -43,11 +43,11 @@ def read(data: bytes, layout: Layout) -> list[Record]:
             records += [_unlike(_record(*one), names) for one in history(data, part, layout)]
     if layout.manufacturer_data < len(data):
         own = pattern(data[layout.manufacturer_data :])
-        records.append(Record("manufacturer_data", "text", "", own, "instantaneous", 0, 0, 0))
+        records.append(DataRecord("manufacturer_data", "text", "", own, "instantaneous", 0, 0, 0))
     return records
 
 
-def _unlike(record: Record, names: set[str]) -> Record:
+def _unlike(record: DataRecord, names: set[str]) -> DataRecord:
     """Return the record under a name that is not among `names` yet, and add it to them."""
     name = record.name
     place = 0

@@ -10,7 +10,7 @@ from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.layers import authenticated, link_layers
 from services.protocols.wmbus.link import Address, Framing, diehl_order
 from services.protocols.wmbus.meter_types import type_of
-from services.protocols.wmbus.records import Record
+from services.protocols.wmbus.records import DataRecord
 from services.protocols.wmbus.transport import CONTENTS, opened, transport_layer
 
 
@@ -26,7 +26,7 @@ class Telegram(msgspec.Struct, frozen=True, gc=False):
     """`none`, `ELL-CTR`, or `TPL-` and the security mode; what the telegram declares."""
     status: tuple[str, ...]
     """What the status byte says; empty where all is well."""
-    records: list[Record]
+    records: list[DataRecord]
     note: str | None = None
     """Why there are no records, where the contents do not follow the standard."""
     meter: Address | None = None
@@ -102,7 +102,7 @@ def _telegram(
     meter: Address,
     link: Address | None,
     security: str,
-    records: list[Record],
+    records: list[DataRecord],
     *,
     status: tuple[str, ...] = (),
     note: str | None = None,

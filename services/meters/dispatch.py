@@ -65,7 +65,7 @@ class Meter:
         return self.place[0]
 
 
-class Heard(NamedTuple):
+class HeardMeter(NamedTuple):
     """A new telegram of a meter that was asked for, or the lasting reason why its telegrams say nothing."""
 
     meter: Meter
@@ -110,7 +110,7 @@ class Meters:
         for place, meter in self._meters.items():
             meter.counted, meter.heard = counted.get(" ".join(place)), now
 
-    def hear(self, frame: bytes, now: float) -> Heard | None:
+    def hear(self, frame: bytes, now: float) -> HeardMeter | None:
         """Take a telegram; None where there is nothing to do but to count it. `now` in monotonic seconds."""
         self.counts["telegrams"] += 1
         meter = self._meter_of(frame)
@@ -120,7 +120,7 @@ class Meters:
             self.counts["duplicates"] += 1
             return None
         if meter.trouble:
-            return Heard(meter, None, meter.trouble)
+            return HeardMeter(meter, None, meter.trouble)
         try:
             telegram = decode(frame, meter.key, formats=self.formats, framing="stripped")
         except TelegramError as error:
@@ -139,12 +139,12 @@ class Meters:
         meter.frame, meter.heard = frame, now
         if "names" not in meter.said:
             self._say_once(meter, "names", f"it says {', '.join(record.name for record in telegram.records)}")
-        return Heard(meter, telegram, "")
+        return HeardMeter(meter, telegram, "")
 
     @staticmethod
-    def _failing(meter: Meter, reason: str, now: float) -> Heard | None:
+    def _failing(meter: Meter, reason: str, now: float) -> HeardMeter | None:
         """Say that a meter cannot be read, unless it is: then this telegram is somebody else's."""
-        return None if meter.frame and now - meter.heard < NEW_BEGINNING else Heard(meter, None, reason)
+        return None if meter.frame and now - meter.heard < NEW_BEGINNING else HeardMeter(meter, None, reason)
 
     def _meter_of(self, frame: bytes) -> Meter | None:
         """Find the meter by the sender's address, else by that of the meter behind a radio adapter."""
