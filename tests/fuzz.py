@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import msgspec
+import own_telegrams
 
 from services.protocols import daly, im871a, jbd, rtlwmbus
 from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack
@@ -164,6 +165,41 @@ def _said(telegram: bytes) -> tuple[list[DataRecord], str | None]:
     return read.records, read.note
 
 
+def wmbus_own(data: bytes) -> None:
+    """As `wmbus`, for makers' own codings: refuse with a sentence, or read what a meter can show."""
+    try:
+        telegram = decode(data, framing="stripped")
+    except TelegramError as error:
+        refused = str(error)
+        assert refused.endswith("."), refused
+        return
+    _proper(telegram.records)
+    for record in telegram.records:
+        if record.quantity == "temperature" and not telegram.certain and record.value is not None:
+            assert -20 <= record.value <= 120, record  # type: ignore[operator]
+
+
+_APATOR = own_telegrams.apator(own_telegrams.apator_registers(17579, before=b"\x43\x01\x02"))
+_APATOR_START = 17
+
+
+def wmbus_own_guarded(data: bytes) -> None:
+    """Read no total past the CRC of Apator's registers, whatever burst of up to 16 bits damaged them."""
+    if len(data) < 4:
+        return
+    bits = (len(_APATOR) - _APATOR_START) * 8
+    place = int.from_bytes(data[:2], "big") % (bits - 15)
+    pattern = int.from_bytes(data[2:4], "big") | 1
+    damaged = (int.from_bytes(_APATOR, "big") ^ pattern << place).to_bytes(len(_APATOR), "big")
+    if damaged[_APATOR_START] == 0x80:
+        return  # contents without a CRC
+    try:
+        telegram = decode(damaged, framing="stripped")
+    except TelegramError:
+        return
+    assert not any(record.name == "volume" for record in telegram.records), damaged.hex()
+
+
 def wmbus_lines(data: bytes) -> None:
     """Answer any text with one JSON line for each line that is not blank."""
     lines = data.decode("latin-1").splitlines()
@@ -283,6 +319,8 @@ TARGETS: dict[str, Target] = {
     "wmbus": Target(wmbus, TELEGRAMS),
     "wmbus_guarded": Target(wmbus_guarded, (bytes(8),)),
     "wmbus_sealed": Target(wmbus_sealed, [b"\0" + encode.records(_MIXED), b"\0" + encode.records(_STRANGE)]),
+    "wmbus_own": Target(wmbus_own, own_telegrams.SEEDS),
+    "wmbus_own_guarded": Target(wmbus_own_guarded, (bytes(8),)),
     "wmbus_lines": Target(wmbus_lines, [telegram.hex().encode() + b"\n" for telegram in TELEGRAMS]),
     "im871a": Target(dongle, [im871a.encode(message) for message in _KNOWN]),
     **{

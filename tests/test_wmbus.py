@@ -357,7 +357,7 @@ def test_formats_of_strangers_do_not_fill_the_memory() -> None:
         ("02BB56", "0200", "last_exceeded_lower_limit_flow_duration", 7200, "s"),
         ("02ED39", "BF2C", "start_datetime", "2021-12-31", ""),
         ("02E579", "0100", "external_temperature", 0.02, "°C"),
-        ("02EA16", "0100", "pressure", None, "bar"),
+        ("02EA16", "0100", "invalid_pressure", None, "bar"),
         ("02FD7F", "0100", "vif_fd7f", 1, ""),
         ("02CB7F", "0100", "vife_7f_flow", 0.0036, "m³/h"),
     ],
@@ -573,7 +573,7 @@ def test_contents_of_the_manufacturer_give_the_header_and_the_reason() -> None:
 def test_a_diehl_meter_in_its_own_coding_is_named_by_its_number() -> None:
     sent = encode.address("HYD", "12345678", 0x20, 0x04)
     turned = sent[:2] + sent[6:] + sent[2:6]
-    telegram = decode(encode.telegram(turned, b"\xa0" + bytes(20)))
+    telegram = decode(encode.telegram(turned, b"\xa8" + bytes(20)))
     assert (telegram.id, telegram.version, telegram.type) == ("12345678", 0x20, "heat")
 
 

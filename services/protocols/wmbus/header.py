@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from services.protocols.wmbus.data import SIZES, Convert, converter, nothing, variable, variable_pattern
+from services.protocols.wmbus.data import SIZES, Convert, Value, converter, nothing, variable, variable_pattern
 from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.profiles import BetterName, Profile
 from services.protocols.wmbus.vif import EXTENSION_FB, EXTENSION_FD, PRIMARY, Meaning
@@ -21,13 +21,17 @@ MOST_EXTENSIONS: Final = 10
 """DIFEs and VIFEs that one record may have (EN 13757-3, 6.3.4)."""
 EXTENDED: Final = 0x80
 TEXT_VIF: Final = 0x7C
+INVALID: Final = "invalid_"
+"""Begins the name of a record by which a meter says that it has no value: the plain name is that of the one with a value."""
+_TEXTS: Final = {"co2": Meaning("co2", "co2", "ppm"), "ppm": Meaning("co2", "co2", "ppm")}
+"""Quantities that meters write out as text, because the tables have no code for them."""
 _MANUFACTURER_VIF: Final = 0x7F
 
 
 class RecordHeader(NamedTuple):
     """What the header of a record says, and how its data becomes a value."""
 
-    header: bytes
+    raw: bytes
     name: str
     quantity: str
     unit: str
@@ -79,7 +83,8 @@ def _interpret(vib: bytes) -> _Vib:
         text = vib[2:end][::-1].decode("latin-1").strip()
         slug = _slug(text)
         unit = text if text.isprintable() else ""
-        meaning, at = Meaning(f"custom_{slug}" if slug else "custom", "value", unit), end
+        meaning = _TEXTS.get(slug) or Meaning(f"custom_{slug}" if slug else "custom", "value", unit)
+        at = end
     elif first == _MANUFACTURER_VIF | EXTENDED:
         meaning, at = Meaning(_manufacturer(vib[1:]), "value"), len(vib)
     else:
@@ -199,18 +204,30 @@ def define(header: bytes, profile: Profile | None) -> RecordHeader:
         if size is None
         else converter(kind, size, vib.meaning.content, vib.factor, vib.offset)
     )
-    if vib.error is not None:
-        convert = nothing
-    elif vib.profile is not None and size is None:
+    if vib.profile is not None and size is None:
         convert = variable_pattern
     quantity, unit = vib.meaning.quantity, vib.unit
     field = profile.fields.get(name) if profile is not None else None
     if field is not None:
         name, quantity, unit, convert = _renamed(field, name, quantity, unit, convert)
+    if profile is not None and (invalid := profile.nothing.get(quantity)):
+        convert = _unless(invalid, convert)
+    if vib.error is not None:
+        name, convert = f"{INVALID}{name}", nothing
     profiled_at = None if vib.profile is None else dib_end + vib.profile
     return RecordHeader(
         header, name, quantity, unit, function, storage, tariff, subunit, convert, profiled_at, vib.known
     )
+
+
+def _unless(invalid: frozenset[float], convert: Convert) -> Convert:
+    """Give no value for numbers that stand for none."""
+
+    def read(data: bytes) -> Value:
+        value = convert(data)
+        return None if value in invalid else value
+
+    return read
 
 
 def _renamed(field: BetterName, name: str, quantity: str, unit: str, convert: Convert) -> tuple[str, str, str, Convert]:

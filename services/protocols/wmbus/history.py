@@ -33,8 +33,8 @@ def _element(definition: RecordHeader, place: int, storage: int, kind: int, name
         storage, tariff, subunit = storage >> 4, tariff >> 2, subunit >> 1
     if len(dib) > MOST_EXTENSIONS + 1:
         raise TelegramError(Refusal.RECORD, "A compact profile reaches beyond the last storage number.")
-    middle, end = header_end(definition.header, 0)
-    vib = bytearray(definition.header[middle:])
+    middle, end = header_end(definition.raw, 0)
+    vib = bytearray(definition.raw[middle:])
     place -= middle
     if place == end - middle - 1:
         after_text = vib[0] & 0x7F == TEXT_VIF and place == 2 + vib[1]
@@ -70,7 +70,7 @@ def history(data: bytes, part: LaidOut, layout: Layout) -> Iterator[tuple[Record
         for other in layout.parts:
             if other.definition.name == base:
                 total = other.definition.convert(data[other.start : other.end])
-    inverse = own.header[own.profile] & 0x7F == INVERSE_PROFILE
+    inverse = own.raw[own.profile] & 0x7F == INVERSE_PROFILE
     sign = -1 if (mode == _DECREMENT) != inverse else 1
     counted = mode in (_INCREMENT, _DECREMENT) and kind in INTEGERS
     for n, at in enumerate(range(_PROFILE_START, len(content) - size + 1, size), start=1):

@@ -18,6 +18,7 @@ from services.protocols.wmbus.link import (
     strip,
     wired,
 )
+from services.protocols.wmbus.makers import diehl
 from services.protocols.wmbus.security import counter_mode
 from services.protocols.wmbus.transport import CONTENTS, no_key, transport_layer
 
@@ -36,7 +37,10 @@ class Layers(NamedTuple):
 
 def link_address(frame: bytes) -> Address | None:
     """Who sent a frame, stripped or not, at the cost of a look-up; None if it is too short to say, or wired."""
-    return address(frame[2:FIRST_BLOCK]) if len(frame) >= FIRST_BLOCK and wired(frame) is None else None
+    if len(frame) < FIRST_BLOCK or wired(frame) is not None:
+        return None
+    sender = address(frame[2:FIRST_BLOCK])
+    return sender if sender.manufacturer not in diehl.MAKERS else diehl.as_printed(sender, frame[FIRST_BLOCK:])
 
 
 def meter_address(frame: bytes, framing: Framing = "auto") -> Address:
@@ -47,10 +51,11 @@ def meter_address(frame: bytes, framing: Framing = "auto") -> Address:
     layers = link_layers(frame, None, framing, peek=True)
     _, rest = authenticated(layers.rest)
     if rest and rest[0] in CONTENTS:
-        return transport_layer(rest, layers.link).meter
+        meter = transport_layer(rest, layers.link).meter
+        return diehl.as_printed(meter, rest) if meter is layers.link else meter
     if layers.link is None:
         raise TelegramError(Refusal.UNSUPPORTED, "This wired frame carries no variable data.")
-    return layers.link
+    return diehl.as_printed(layers.link, rest)
 
 
 def link_layers(frame: bytes, key: bytes | None, framing: Framing, *, peek: bool = False) -> Layers:

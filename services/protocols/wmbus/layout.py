@@ -43,6 +43,10 @@ class Layout(NamedTuple):
     """Bytes after the last record that could be read, where there is trouble."""
     plausible: bool
     """Nothing reserved occurs: with valid values, these are records and not a manufacturer's own coding."""
+    impossible: bool
+    """A quantity occurs that a meter of this type cannot have: a manufacturer's own coding under the standard's CI field."""
+    is_strange: bool
+    """The records end in trouble, and one of them has no data: where no checksum held, a manufacturer's own coding."""
 
 
 _MANUFACTURER_DATA: Final = (0x0F, 0x1F)
@@ -64,7 +68,7 @@ def _next(data: bytes, at: int, profile: Profile | None) -> tuple[LaidOut, int]:
     except IndexError:
         raise cut from None
     definition = define(data[at:start], profile)
-    size, fixed = data_size(definition.header), start
+    size, fixed = data_size(definition.raw), start
     if length is not None:
         fixed += 1
         following = variable_size(length)
@@ -104,7 +108,7 @@ def _walk(data: bytes, profile: Profile | None) -> Layout:
             break
         plausible = plausible and part.definition.known
         mask[at:fixed] = b"\xff" * (fixed - at)
-        headers.append(part.definition.header)
+        headers.append(part.definition.raw)
         parts.append(part)
         at = part.end
     bits = int.from_bytes(mask, "big")
@@ -114,7 +118,7 @@ def _walk(data: bytes, profile: Profile | None) -> Layout:
         headers=bits & int.from_bytes(data, "big"),
         parts=tuple(_distinguished(parts)),
         profiles=tuple(
-            sorted((part for part in parts if part.definition.profile is not None), key=lambda p: p.definition.header)
+            sorted((part for part in parts if part.definition.profile is not None), key=lambda p: p.definition.raw)
         ),
         profile=profile,
         format=joined,
@@ -123,6 +127,8 @@ def _walk(data: bytes, profile: Profile | None) -> Layout:
         trouble=trouble,
         rest=0 if trouble is None else end - at,
         plausible=plausible,
+        impossible=profile is not None and any(part.definition.quantity in profile.cannot for part in parts),
+        is_strange=trouble is not None and any(part.start == part.end for part in parts),
     )
 
 
@@ -134,7 +140,7 @@ def _distinguished(parts: Sequence[LaidOut]) -> Iterator[LaidOut]:
     for part in parts:
         same = by_name[part.definition.name]
         if len(same) > 1:
-            place = sorted(same, key=lambda other: (other.definition.header, other.start)).index(part)
+            place = sorted(same, key=lambda other: (other.definition.raw, other.start)).index(part)
             if place:
                 name = f"repeated_{place}_{part.definition.name}"
                 yield part._replace(definition=part.definition._replace(name=name))

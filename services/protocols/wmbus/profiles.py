@@ -4,9 +4,11 @@ A profile renames; it never changes what the standard already says. A meter with
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
+
+from services.protocols.wmbus.link import Address
 
 Words = Mapping[int, str]
 
@@ -27,6 +29,10 @@ class Profile:
     name: str
     fields: Mapping[str, BetterName] = field(default_factory=dict)
     storages: Words = field(default_factory=dict)
+    nothing: Mapping[str, frozenset[float]] = field(default_factory=dict)
+    """Numbers by quantity that stand for no value: a probe that is not there, an integer at its end."""
+    cannot: frozenset[str] = frozenset()
+    """Quantities that a meter of this type does not have."""
 
 
 def _number(data: bytes) -> int:
@@ -46,6 +52,13 @@ def _water_alarms(data: bytes) -> str:
         if bits >> n & 1 or since:
             alarms.append(f"{alarm} {'on' if bits >> n & 1 else 'off'} {since}".rstrip())
     return ", ".join(alarms) or "ok"
+
+
+_CONTACTS: Final = {0x11: "closed", 0x55: "open"}
+
+
+def _contact(data: bytes) -> str | None:
+    return _CONTACTS.get(_number(data))
 
 
 _TARGET: Final = MappingProxyType({1: "target"})
@@ -120,6 +133,10 @@ ABB: Final = Profile(
         "manufacturer_aa00": BetterName("product_text", "text"),
     },
 )
+AXIOMA_WATER: Final = Profile(
+    "Axioma Qalcosonic W1", {"battery_days": BetterName("battery_level", "level", "%")}, storages=_TARGET
+)
+LANSEN_DOOR: Final = Profile("Lansen door sensor", {"digital_input": BetterName("contact_text", "text", "", _contact)})
 DUE_DATE: Final = Profile("Meters with one due date", storages=_TARGET)
 
 _ELECTRICITY: Final = (0x02,)
@@ -128,6 +145,7 @@ _HEAT: Final = (0x04, 0x0A, 0x0B, 0x0C, 0x0D)
 _COST: Final = (0x08,)
 _SMOKE: Final = (0x1A,)
 _ROOM: Final = (0x1B,)
+_DOOR: Final = (0x1D,)
 
 _FAMILIES: Final = (
     ("KAM", _ELECTRICITY, OMNIPOWER),
@@ -149,7 +167,39 @@ _FAMILIES: Final = (
     ("APA", (*_WATER, *_HEAT), DUE_DATE),
     ("ZRI", (*_WATER, *_HEAT), DUE_DATE),
     ("ITW", _WATER, DUE_DATE),
-    ("AXI", (*_WATER, *_HEAT), DUE_DATE),
+    ("AXI", _WATER, AXIOMA_WATER),
+    ("AXI", _HEAT, DUE_DATE),
+    ("LAS", _DOOR, LANSEN_DOOR),
 )
-PROFILES: Final = MappingProxyType({(maker, type_): profile for maker, types, profile in _FAMILIES for type_ in types})
+
+_NO_PROBE: Final = {"temperature": frozenset((-100.0, 127.0, 180.0))}
+"""°C of meters that have no probe, or a broken one."""
+_NO_PROBE_HOT: Final = {"temperature": frozenset((-100.0, 180.0))}
+_NO_VOLTAGE: Final = {"voltage": frozenset((-0.001, 65.535))}
+"""V of a battery nobody measured: all bits of 16."""
+_TYPES: Final[tuple[tuple[tuple[int, ...], Mapping[str, frozenset[float]], frozenset[str]], ...]] = (
+    (_WATER, {**_NO_PROBE, **_NO_VOLTAGE}, frozenset(("units",))),
+    (_HEAT, {**_NO_PROBE_HOT, **_NO_VOLTAGE}, frozenset()),
+    (_COST, {**_NO_PROBE, **_NO_VOLTAGE}, frozenset(("energy", "volume", "mass", "flow", "mass_flow", "power"))),
+    ((*_SMOKE, *_ROOM, *_DOOR), {**_NO_PROBE, **_NO_VOLTAGE}, frozenset(("energy", "volume", "mass", "flow", "power"))),
+    (_ELECTRICITY, {}, frozenset(("volume", "mass", "flow", "mass_flow", "units"))),
+)
+BY_TYPE: Final = {
+    type_: Profile(f"type {type_:02X}", nothing=nothing, cannot=cannot)
+    for types, nothing, cannot in _TYPES
+    for type_ in types
+}
+"""What holds for any meter of a type."""
+PROFILES: Final = MappingProxyType(
+    {
+        (maker, type_): replace(profile, nothing=BY_TYPE[type_].nothing, cannot=BY_TYPE[type_].cannot)
+        for maker, types, profile in _FAMILIES
+        for type_ in types
+    }
+)
 """Profiles by manufacturer and type of meter."""
+
+
+def profile_of(meter: Address) -> Profile | None:
+    """Return what is known of a family of meters, else of their type."""
+    return PROFILES.get((meter.manufacturer, meter.type)) or BY_TYPE.get(meter.type)

@@ -1,11 +1,15 @@
 """Data records of EN 13757-3: from bytes to named values, for a meter of any make."""
 
+from typing import Final
+
 import msgspec
 
 from services.protocols.wmbus.data import Value, pattern
 from services.protocols.wmbus.header import Function, RecordHeader
 from services.protocols.wmbus.history import history
 from services.protocols.wmbus.layout import Layout
+
+_FILL: Final = b"\x2f"
 
 
 class DataRecord(msgspec.Struct, frozen=True, gc=False):
@@ -41,8 +45,7 @@ def read(data: bytes, layout: Layout) -> list[DataRecord]:
         names = {record.name for record in records}
         for part in layout.profiles:
             records += [_unlike(_record(*one), names) for one in history(data, part, layout)]
-    if layout.manufacturer_data < len(data):
-        own = pattern(data[layout.manufacturer_data :])
+    if layout.manufacturer_data < len(data) and (own := pattern(data[layout.manufacturer_data :].rstrip(_FILL))):
         records.append(DataRecord("manufacturer_data", "text", "", own, "instantaneous", 0, 0, 0))
     return records
 

@@ -5,10 +5,11 @@ from typing import Final
 import msgspec
 
 from services.protocols.wmbus.compact import Formats
-from services.protocols.wmbus.contents import contents_of, unread
+from services.protocols.wmbus.contents import Contents, contents_of, unread
 from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.layers import authenticated, link_layers
-from services.protocols.wmbus.link import Address, Framing, diehl_order
+from services.protocols.wmbus.link import Address, Framing
+from services.protocols.wmbus.makers import PUBLIC_KEYS, diehl, of_message
 from services.protocols.wmbus.meter_types import type_of
 from services.protocols.wmbus.records import DataRecord
 from services.protocols.wmbus.transport import CONTENTS, opened, transport_layer
@@ -28,7 +29,7 @@ class Telegram(msgspec.Struct, frozen=True, gc=False):
     """What the status byte says; empty where all is well."""
     records: list[DataRecord]
     note: str | None = None
-    """Why there are no records, where the contents do not follow the standard."""
+    """What was not read and why, or why what was read can be anybody's."""
     meter: Address | None = None
     link: Address | None = None
     """Who sent it: the meter itself, or its radio adapter; None on a wire."""
@@ -40,6 +41,8 @@ class Telegram(msgspec.Struct, frozen=True, gc=False):
     """A key was used, and it was the right one."""
     authenticated: bool = False
     """The message authentication code was verified."""
+    certain: bool = True
+    """False where the contents are a maker's own coding without a check: plausible, and no more."""
 
 
 def decode(
@@ -64,12 +67,12 @@ def decode(
     if not message or message[0] not in CONTENTS:
         if link is None:
             raise TelegramError(Refusal.UNSUPPORTED, "This wired frame carries no variable data.")
+        own = of_message(link, message) if message else None
         return _telegram(
-            diehl_order(link) if message else link,
+            diehl.as_printed(link, message),
             link,
             security,
-            [],
-            note=unread(message),
+            Contents([], unread(message)) if own is None else Contents(own.records, None, own.status, own.certain),
             access=access,
             counter=counter,
             decrypted=layers.decrypted,
@@ -77,17 +80,21 @@ def decode(
     transport = transport_layer(message, link)
     if transport.mode:
         security = f"TPL-{transport.mode}"
-    plain = opened(transport, layer, message, key)
+    meter = transport.meter
+    plain = opened(transport, layer, message, key, PUBLIC_KEYS.get(meter.manufacturer) if key is None else None)
     whole = plain.decrypted or (extended is not None and extended.session is not None)
-    records, note = contents_of(transport, plain, formats if formats is not None else _KNOWN, whole=whole)
-    proprietary = plain.doubtful and note is not None
+    contents = contents_of(transport, plain, formats if formats is not None else _KNOWN, message, whole=whole)
+    if contents.meter is not None:
+        meter = contents.meter
+    elif meter is link:
+        meter = diehl.as_printed(link, message)
     return _telegram(
-        diehl_order(transport.meter) if proprietary else transport.meter,
+        meter,
         link,
         security,
-        records,
+        contents,
         status=transport.status,
-        note=note,
+        note=_PUBLIC if plain.public else None,
         access=access if transport.access is None else transport.access,
         counter=counter,
         decrypted=layers.decrypted or plain.decrypted,
@@ -95,6 +102,7 @@ def decode(
     )
 
 
+_PUBLIC: Final = "It is encrypted with a key that its maker made public, so that anybody can forge it."
 _KNOWN: Final = Formats()
 
 
@@ -102,7 +110,7 @@ def _telegram(
     meter: Address,
     link: Address | None,
     security: str,
-    records: list[DataRecord],
+    contents: Contents,
     *,
     status: tuple[str, ...] = (),
     note: str | None = None,
@@ -117,13 +125,14 @@ def _telegram(
         meter.version,
         type_of(meter),
         security,
-        status,
-        records,
-        note,
+        status + contents.status,
+        contents.records,
+        contents.note or note,
         meter,
         link,
         access,
         counter,
         decrypted,
         authenticated,
+        contents.certain,
     )
