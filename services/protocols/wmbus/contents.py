@@ -1,21 +1,22 @@
 """What stands behind the transport header: records of one of their forms, an error, an alarm, or why nothing can be read."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from services.protocols.wmbus.compact import Formats
 from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.layout import Layout, layout_of
 from services.protocols.wmbus.link import Address
-from services.protocols.wmbus.makers import CODINGS, diehl, qundis
+from services.protocols.wmbus.makers import diehl, family_of, qundis
 from services.protocols.wmbus.makers.reading import OwnReading
-from services.protocols.wmbus.profiles import profile_of
 from services.protocols.wmbus.records import DataRecord, read
 from services.protocols.wmbus.transport import FILL, Opened, Transport
 
 
-class Contents(NamedTuple):
+class Contents(msgspec.Struct, frozen=True, gc=False):
     """What a telegram's contents say."""
 
     records: list[DataRecord]
@@ -96,12 +97,12 @@ def contents_of(transport: Transport, plain: Opened, formats: Formats, message: 
     if plain.doubtful:
         return _doubtful(transport, contents, message)
     meter = transport.meter
-    own = CODINGS.get((meter.manufacturer, meter.type))
+    profile, own = family_of(meter)
     if own is not None and own.whole is not None:
         found = own.whole(meter, contents, transport.blocks * 16)
         if found is not None:
             return _own(found)
-    layout = layout_of(contents, profile_of(meter))
+    layout = layout_of(contents, profile)
     if layout.impossible or (not whole and layout.is_strange):
         return Contents([], _OWN_RECORDS)
     records = read(contents, layout)
@@ -150,7 +151,7 @@ def _doubtful(transport: Transport, contents: bytes, message: bytes) -> Contents
             return own
         contents = plain
     try:
-        layout = layout_of(contents, profile_of(transport.meter))
+        layout = layout_of(contents, family_of(transport.meter).profile)
     except TelegramError:
         return own
     records = read(contents, layout)

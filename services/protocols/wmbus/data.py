@@ -132,9 +132,7 @@ def calendar_date(low: int, high: int, century: int = 0) -> str | None:
     every_year = year == _EVERY_YEAR
     if every_year:
         full_year = 2000
-    elif year > _LAST_YEAR:
-        return None
-    elif century > _THIS_CENTURY:
+    elif year > _LAST_YEAR or century > _THIS_CENTURY:
         return None
     elif century:
         full_year = 1900 + 100 * century + year

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from services.protocols.wmbus.link import Address
-
 Words = Mapping[int, str]
 
 
@@ -198,8 +196,3 @@ PROFILES: Final = MappingProxyType(
     }
 )
 """Profiles by manufacturer and type of meter."""
-
-
-def profile_of(meter: Address) -> Profile | None:
-    """Return what is known of a family of meters, else of their type."""
-    return PROFILES.get((meter.manufacturer, meter.type)) or BY_TYPE.get(meter.type)

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from services.protocols.wmbus.compact import Formats
-from services.protocols.wmbus.contents import Contents, contents_of, unread
+from services.protocols.wmbus.contents import contents_of, unread
 from services.protocols.wmbus.errors import Refusal, TelegramError
 from services.protocols.wmbus.layers import authenticated, link_layers
 from services.protocols.wmbus.link import Address, Framing
@@ -68,71 +68,56 @@ def decode(
         if link is None:
             raise TelegramError(Refusal.UNSUPPORTED, "This wired frame carries no variable data.")
         own = of_message(link, message) if message else None
-        return _telegram(
-            diehl.as_printed(link, message),
-            link,
+        meter = diehl.as_printed(link, message)
+        return Telegram(
+            meter.id,
+            meter.manufacturer,
+            meter.version,
+            type_of(meter),
             security,
-            Contents([], unread(message)) if own is None else Contents(own.records, None, own.status, own.certain),
-            access=access,
-            counter=counter,
-            decrypted=layers.decrypted,
+            () if own is None else own.status,
+            [] if own is None else own.records,
+            unread(message) if own is None else own.note,
+            meter,
+            link,
+            access,
+            counter,
+            layers.decrypted,
+            authenticated=False,
+            certain=own is None or own.certain,
         )
     transport = transport_layer(message, link)
     if transport.mode:
-        security = f"TPL-{transport.mode}"
-    meter = transport.meter
-    plain = opened(transport, layer, message, key, PUBLIC_KEYS.get(meter.manufacturer) if key is None else None)
+        security = _MODES[transport.mode]
+    meter, status = transport.meter, transport.status
+    plain = opened(
+        transport, layer, message, key, PUBLIC_KEYS.get(meter.manufacturer) if transport.mode and key is None else None
+    )
     whole = plain.decrypted or (extended is not None and extended.session is not None)
     contents = contents_of(transport, plain, formats if formats is not None else _KNOWN, message, whole=whole)
     if contents.meter is not None:
         meter = contents.meter
-    elif meter is link:
+    elif meter is link and meter.manufacturer in diehl.MAKERS:
         meter = diehl.as_printed(link, message)
-    return _telegram(
-        meter,
-        link,
-        security,
-        contents,
-        status=transport.status,
-        note=_PUBLIC if plain.public else None,
-        access=access if transport.access is None else transport.access,
-        counter=counter,
-        decrypted=layers.decrypted or plain.decrypted,
-        authenticated=plain.authenticated,
-    )
-
-
-_PUBLIC: Final = "It is encrypted with a key that its maker made public, so that anybody can forge it."
-_KNOWN: Final = Formats()
-
-
-def _telegram(
-    meter: Address,
-    link: Address | None,
-    security: str,
-    contents: Contents,
-    *,
-    status: tuple[str, ...] = (),
-    note: str | None = None,
-    access: int | None = None,
-    counter: int | None = None,
-    decrypted: bool = False,
-    authenticated: bool = False,
-) -> Telegram:
     return Telegram(
         meter.id,
         meter.manufacturer,
         meter.version,
         type_of(meter),
         security,
-        status + contents.status,
+        status + contents.status if contents.status else status,
         contents.records,
-        contents.note or note,
+        contents.note or (_PUBLIC if plain.public else None),
         meter,
         link,
-        access,
+        access if transport.access is None else transport.access,
         counter,
-        decrypted,
-        authenticated,
+        layers.decrypted or plain.decrypted,
+        plain.authenticated,
         contents.certain,
     )
+
+
+_MODES: Final = tuple(f"TPL-{mode}" for mode in range(32))
+_PUBLIC: Final = "It is encrypted with a key that its maker made public, so that anybody can forge it."
+_KNOWN: Final = Formats()

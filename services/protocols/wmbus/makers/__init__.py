@@ -10,6 +10,7 @@ from services.protocols.wmbus.layout import Layout
 from services.protocols.wmbus.link import Address
 from services.protocols.wmbus.makers import allocators, apator, bmeters, diehl, qundis, techem
 from services.protocols.wmbus.makers.reading import OwnReading
+from services.protocols.wmbus.profiles import BY_TYPE, PROFILES, Profile
 from services.protocols.wmbus.records import DataRecord
 
 _Message = Callable[[Address, bytes], OwnReading | None]
@@ -47,7 +48,7 @@ def _bfw(meter: Address, contents: bytes, _sealed: int) -> OwnReading | None:
 _APATOR: Final = OwnCoding(whole=_registers)
 _QUNDIS: Final = OwnCoding(beside=qundis.read)
 _HYDRODIGIT: Final = OwnCoding(beside=bmeters.read)
-CODINGS: Final[dict[tuple[str, int], OwnCoding]] = {
+_CODINGS: Final[dict[tuple[str, int], OwnCoding]] = {
     **{("APA", type_): _APATOR for type_ in (0x06, 0x07)},
     **{(maker, type_): _QUNDIS for maker in qundis.MAKERS for type_ in range(0x40)},
     **{("BMT", type_): _HYDRODIGIT for type_ in (0x06, 0x07)},
@@ -55,6 +56,27 @@ CODINGS: Final[dict[tuple[str, int], OwnCoding]] = {
     ("BMP", 0x08): OwnCoding(beside=allocators.hydroclima),
 }
 """By manufacturer and type of meter."""
+
+
+class Family(NamedTuple):
+    """What is known of a family of meters."""
+
+    profile: Profile | None = None
+    own: OwnCoding | None = None
+
+
+_OF_TYPE: Final = {type_: Family(profile) for type_, profile in BY_TYPE.items()}
+_UNKNOWN: Final = Family()
+_FAMILIES: Final = {
+    (maker, type_): Family(PROFILES.get((maker, type_)) or BY_TYPE.get(type_), _CODINGS.get((maker, type_)))
+    for maker, type_ in {*PROFILES, *_CODINGS}
+}
+
+
+def family_of(meter: Address) -> Family:
+    """Return what is known of a meter's family, else of its type: one look-up for most telegrams."""
+    return _FAMILIES.get((meter.manufacturer, meter.type)) or _OF_TYPE.get(meter.type, _UNKNOWN)
+
 
 PUBLIC_KEYS: Final[dict[str, bytes]] = {
     **dict.fromkeys(diehl.MAKERS, bytes.fromhex("51728910E66D83F8") * 2),
