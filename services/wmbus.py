@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -23,20 +23,23 @@ from bootstrap_lib import (
     Sample,
     Source,
     Topic,
+    format_time,
     reason,
 )
 from services.meters import meter_list, open_receiver, scan
 from services.meters import wanted as lines
-from services.meters.dispatch import Meters
+from services.meters.dispatch import Meters, Place
 from services.meters.first_gateway import FirstGateway
 from services.meters.listed import MeterList
 from services.meters.memory import MeterMemory
-from services.meters.meter_list import RejectedMeter
+from services.meters.meter_list import ListedMeter, RejectedMeter
 from services.meters.topics import PLACE, values_of
 from services.meters.wanted import MeterField, Wanted
 from services.protocols.wmbus import Formats, Telegram
 
 log = logging.getLogger(__name__)
+
+KEY_CONFLICT: Final = "its owner put another key among the secrets, and that one is used"
 
 
 class Compatibility(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +111,8 @@ class WMBus(Source):
         self._master = FirstGateway(None)
         self._list = MeterList(self.state_folder / "secrets", self.reload)
         self._telegram_at: float | None = None
+        self._first: dict[Place, tuple[Telegram, float | None]] = {}
+        """Telegrams of listed meters whose topics are still to be written."""
         self._memory = MeterMemory(self.state_folder, self.runtime_folder)
         self._open_with: tuple[str, str, float] | None = None
 
@@ -117,9 +122,10 @@ class WMBus(Source):
             self._want()
         self._open_with = self._receiver
         with open_receiver(*self._receiver) as receiver:
-            while self.tick(receiver.fileno(), receiver.silence):
+            while self.tick(receiver.fileno(), min(receiver.silence, self._list.silence)):
                 for telegram, signal in receiver.receive():
                     yield from self.hear(telegram, signal)
+                yield from self._first_samples()
                 self.meters.counts.update(receiver.counters)
                 receiver.counters.clear()
 
@@ -130,7 +136,7 @@ class WMBus(Source):
     def hear(self, frame: bytes, signal: float | None) -> Iterator[Sample]:
         """Yield the samples of one telegram (without block CRCs; `signal` in dBm)."""
         self._telegram_at = time.monotonic()
-        heard = self.meters.hear(frame, self._telegram_at)
+        heard = self.meters.hear(frame, self._telegram_at, self._today())
         if heard is None:
             return
         meter, telegram = heard.meter, heard.telegram
@@ -139,11 +145,18 @@ class WMBus(Source):
             yield from ((topic, failure) for topics in self._wanted[meter.place].values() for topic in topics)
             return
         if not self.measures_once and (listed := self.options.meters.get(meter.id)):
-            self._learn(meter.id, listed.name, telegram)
+            if self._list.learn(self.registry, self._instance, meter.id, listed.name, telegram):
+                self._first[meter.place] = telegram, signal
             if self.clock.trusted:
                 values = {record.name: record.value for record in telegram.records}
                 self._master.tell(self.bus.publish, f"{listed.name}-{meter.id}", values, self.clock.now())
         yield from values_of(self._wanted.get(meter.place, {}), telegram, signal)
+
+    def _today(self) -> str | None:
+        """Today's date, or None where the clock is not to be trusted."""
+        if self.measures_once or not self.clock.trusted:
+            return None
+        return format_time(self.clock.now())[:10]
 
     # -- meters -------------------------------------------------------------------------------------------------
 
@@ -152,11 +165,18 @@ class WMBus(Source):
         self._wanted = lines.wanted(self.topics, self.options.meters)
         self.meters.want(lines.keys(self._wanted, self._list.secrets))
 
-    def _learn(self, number: str, name: str, telegram: Telegram) -> None:
+    def _first_samples(self) -> Iterator[Sample]:
+        """Write topics for what listed meters said and had none for, and yield what they said."""
         try:
-            self._list.learn(self.registry, self._instance, number, name, telegram)
+            new = self._list.write_new(self.registry)
         except (OSError, DocumentError) as error:
-            self.error(f"topics of meter {number} cannot be written beside topics.yaml: {reason(error)}")
+            self.error(f"topics of listed meters cannot be written beside topics.yaml: {reason(error)}")
+            return
+        if new:
+            first, self._first = self._first, {}
+            for place, (telegram, signal) in first.items():
+                values = values_of(self._wanted.get(place, {}), telegram, signal)
+                yield from ((topic, value) for topic, value in values if topic.name in new)
 
     @property
     def _instance(self) -> Instance:
@@ -166,13 +186,25 @@ class WMBus(Source):
         """Replace the listed meters, or add to them; the answer says for each where its topics are, or what is wrong."""
         change = arguments if isinstance(arguments, Change) else Change(arguments)
         entries = list(meter_list.read(change.meters))
-        self._list.take_over(self.registry, self._instance, entries, add=change.mode == "add")
-        return [
-            {"meter": entry.id, "error": entry.reason}
-            if isinstance(entry, RejectedMeter)
-            else {"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")}
-            for entry in entries
-        ]
+        conflicts = self._take_over(entries, add=change.mode == "add")
+        answer = []
+        for entry in entries:
+            if isinstance(entry, RejectedMeter):
+                answer.append({"meter": entry.id, "error": entry.reason})
+                continue
+            answer.append({"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")})
+            if entry.id in conflicts:
+                answer[-1]["conflict"] = KEY_CONFLICT
+        return answer
+
+    def _take_over(self, entries: list[ListedMeter | RejectedMeter], *, add: bool) -> set[str]:
+        """Use a list; returns the meters to which it gives another key than their owner did."""
+        meant = lines.wanted(self.topics, ())
+        named = {place[0]: lines.reference_of(names) for place, names in meant.items()}
+        keys = {entry.id: bytes.fromhex(entry.key) for entry in entries if isinstance(entry, ListedMeter) and entry.key}
+        owned = {number: lines.owners_key(number, named.get(number)) for number in keys}
+        self._list.take_over(self.registry, self._instance, entries, add=add)
+        return {number for number, key in keys.items() if owned[number] not in (None, key)}
 
     def on_connected(self, session: bool) -> None:
         """Also hear the first gateway's master."""
@@ -185,11 +217,13 @@ class WMBus(Source):
             return super().on_message(message)
         try:
             entries = self._master.read(message.payload)
-            self._list.take_over(self.registry, self._instance, entries, add=False)
+            conflicts = self._take_over(entries, add=False)
         except (RequestError, OSError) as error:
             self.error(f"{message.topic}: {reason(error)}")
             log.warning("%s: the list is refused: %s", message.topic, reason(error))
         else:
+            for number in sorted(conflicts):
+                log.warning("%s: meter %s: %s", message.topic, number, KEY_CONFLICT)
             self._master.answer(self.bus.publish, entries)
         return True
 

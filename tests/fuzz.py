@@ -12,9 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+
+sys.path.insert(0, str(Path(__file__).parent))  # run as a module, or imported by a test
 import own_telegrams
 
 from services.protocols import daly, im871a, jbd, rtlwmbus

@@ -427,7 +427,8 @@ class TestList:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where topics.yaml is wrong in another place, it is refused: once, not with every telegram."""
-        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", 0.0)
+        monkeypatch.setattr("services.meters.listed.REST", 0.0)
         (tmp_path / "topics.yaml").write_text("sources: {wmbus: {}}\ntopics: {}\n")
         reloads: list[Problem] = []
         registry = Registry(tmp_path / "topics.yaml")
@@ -435,13 +436,15 @@ class TestList:
         telegram = decode(omnipower(1.0, 1), KEY)
         for _ in range(3):
             listed.learn(registry, registry.instances["wmbus"], NUMBER, "KAM", telegram)
+            listed.write_new(registry)
         assert len(reloads) == 1
         assert "import_energy" in registry.path.with_name(MACHINE_FILE).read_text()
 
     def test_a_stranger_with_the_number_of_a_meter_without_key_makes_no_topics_without_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", 0.0)
+        monkeypatch.setattr("services.meters.listed.REST", 0.0)
         path = tmp_path / "topics.yaml"
         path.write_text("sources: {wmbus: {}}\ntopics: {}\n")
         listed = listing.MeterList(tmp_path / "secrets", list)
@@ -452,6 +455,7 @@ class TestList:
             assert len({record.name for record in telegram.records}) == 50
             registry = Registry(path)
             listed.learn(registry, registry.instances["wmbus"], NUMBER, "KAM", telegram)
+            listed.write_new(registry)
         assert len(Registry(path).topics) == meter_topics.MOST_RECORDS
 
     def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(self, tmp_path: Path) -> None:

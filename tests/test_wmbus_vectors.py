@@ -208,6 +208,8 @@ def test_what_was_heard_before_is_read_or_refused_with_a_sentence(line: str) -> 
     try:
         telegram = decode(bytes.fromhex(line))
     except TelegramError as error:
-        assert str(error).endswith(".")
+        said = str(error)
     else:
+        said = telegram.note or "."
         assert telegram.records or telegram.note
+    assert said.endswith(".")

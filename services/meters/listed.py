@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +16,10 @@ from services.protocols.wmbus import Telegram
 
 log = logging.getLogger(__name__)
 
-LEARN_EVERY: Final = 5.0
-"""Seconds between two additions to the machine's file: each makes all services read it."""
+LEARN_EVERY: Final = 0.5
+"""Seconds for which new topics are gathered: each addition to the machine's file makes all services read it."""
+REST: Final = 4.0
+"""How many times as long as an addition took the service does something else before the next one."""
 
 
 class MeterList:
@@ -27,7 +29,9 @@ class MeterList:
         """`folder` is for the meters' keys; `reload` takes over what was written, and says what is wrong with it."""
         self.secrets = folder
         self._reload = reload
-        self._learned_at = -math.inf
+        self._new: dict[str, dict[str, Any]] = {}
+        self._due = math.inf
+        self._rested = -math.inf
 
     def take_over(
         self, registry: Registry, instance: Instance, entries: Sequence[ListedMeter | RejectedMeter], *, add: bool
@@ -69,20 +73,35 @@ class MeterList:
             if file.name.removeprefix("wmbus.") not in listed:
                 file.unlink()
 
-    def learn(self, registry: Registry, instance: Instance, number: str, name: str, telegram: Telegram) -> None:
-        """Write topics for the records of a listed meter that have none, and take them over. OSError, DocumentError."""
+    @property
+    def silence(self) -> float:
+        """Seconds until `write_new` has something to write."""
+        return max(0.01, self._due - time.monotonic())
+
+    def learn(self, registry: Registry, instance: Instance, number: str, name: str, telegram: Telegram) -> bool:
+        """Gather topics for what a listed meter says and has no topic for; `write_new` writes them. True if there are any."""
         made = topics.lines(telegram.records, instance, number, name)
-        made = {topic: line for topic, line in made.items() if topic not in registry.topics}
-        now = time.monotonic()
-        if not made or now - self._learned_at < LEARN_EVERY:
-            return
-        self._learned_at = now
-        place = f"{topics.thing_of(number, name)}/"
-        room = topics.MOST_RECORDS - sum(topic.startswith(place) for topic in registry.topics)
-        made = dict(itertools.islice(made.items(), max(0, room)))
+        made = {topic: line for topic, line in made.items() if topic not in registry.topics and topic not in self._new}
         if not made:
-            return
+            return False
+        place = f"{topics.thing_of(number, name)}/"
+        there = sum(topic.startswith(place) for topic in itertools.chain(registry.topics, self._new))
+        made = dict(itertools.islice(made.items(), max(0, topics.MOST_RECORDS - there)))
+        if made and not self._new:
+            self._due = max(time.monotonic() + LEARN_EVERY, self._rested)
+        self._new |= made
+        return bool(made)
+
+    def write_new(self, registry: Registry) -> Collection[str]:
+        """Write the topics that were gathered, when it is time, take them over, and return them. OSError, DocumentError."""
+        began = time.monotonic()
+        if began < self._due:
+            return ()
+        new, self._new, self._due = self._new, {}, math.inf
         # where nothing is new, topics.yaml is wrong in another place, and would be refused again and again
-        if machine.change(registry.path, lambda content: content.setdefault("topics", {}).update(made)):
-            log.info("meter %s has %d new topics below %s", number, len(made), topics.PLACE)
+        if machine.change(registry.path, lambda content: content.setdefault("topics", {}).update(new)):
+            log.info("%d new topics below %s", len(new), topics.PLACE)
             self._reload()
+        now = time.monotonic()
+        self._rested = now + REST * (now - began)
+        return new
