@@ -183,7 +183,8 @@ def wmbus_own(data: bytes) -> None:
 
 
 _APATOR = own_telegrams.apator(own_telegrams.apator_registers(17579, before=b"\x43\x01\x02"))
-_APATOR_START = 17
+_APATOR_START = 18
+"""Behind the byte that says that these are registers: without it they are records of the standard."""
 
 
 def wmbus_own_guarded(data: bytes) -> None:
@@ -194,8 +195,6 @@ def wmbus_own_guarded(data: bytes) -> None:
     place = int.from_bytes(data[:2], "big") % (bits - 15)
     pattern = int.from_bytes(data[2:4], "big") | 1
     damaged = (int.from_bytes(_APATOR, "big") ^ pattern << place).to_bytes(len(_APATOR), "big")
-    if damaged[_APATOR_START] == 0x80:
-        return  # contents without a CRC
     try:
         telegram = decode(damaged, framing="stripped")
     except TelegramError:

@@ -12,7 +12,7 @@ from services.protocols.wmbus.layout import Layout, layout_of
 from services.protocols.wmbus.link import Address
 from services.protocols.wmbus.makers import diehl, family_of, qundis
 from services.protocols.wmbus.makers.reading import OwnReading
-from services.protocols.wmbus.records import DataRecord, read
+from services.protocols.wmbus.records import DataRecord, distinguished, read
 from services.protocols.wmbus.transport import FILL, Opened, Transport
 
 
@@ -118,7 +118,7 @@ def contents_of(transport: Transport, plain: Opened, formats: Formats, message: 
 
 
 def _own(found: OwnReading, meter: Address | None = None) -> Contents:
-    return Contents(found.records, found.note, found.status, found.certain, meter)
+    return Contents(distinguished(found.records), found.note, found.status, found.certain, meter)
 
 
 def _behind(layout: Layout, transport: Transport, contents: bytes, *, whole: bool) -> str:

@@ -62,6 +62,12 @@ def read(data: bytes, layout: Layout) -> list[DataRecord]:
     return records
 
 
+def distinguished(records: list[DataRecord]) -> list[DataRecord]:
+    """Give records that bear the name of an earlier one names of their own."""
+    names: set[str] = set()
+    return [_unlike(record, names) for record in records]
+
+
 def _unlike(record: DataRecord, names: set[str]) -> DataRecord:
     """Return the record under a name that is not among `names` yet, and add it to them."""
     name = record.name
