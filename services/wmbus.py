@@ -29,7 +29,7 @@ from bootstrap_lib import (
 from services.meters import meter_list, open_receiver, scan
 from services.meters import wanted as lines
 from services.meters.dispatch import Meters, Place
-from services.meters.first_gateway import FirstGateway
+from services.meters.first_gateway import STOP, FirstGateway
 from services.meters.listed import MeterList
 from services.meters.memory import MeterMemory
 from services.meters.meter_list import ListedMeter, RejectedMeter
@@ -46,6 +46,7 @@ class Compatibility(Struct, frozen=True, forbid_unknown_fields=True):
     """The first gateway's own topics and messages."""
 
     gateway: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]+$", description="Its id, as in v2/<id>/sensors/set.")]
+    stop: Annotated[Literal["ignore", "obey"], Meta(description="What the master's STOP does.")] = "ignore"
 
 
 class ListedMeterOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,8 +149,8 @@ class WMBus(Source):
             if self._list.learn(self.registry, self._instance, meter.id, listed.name, telegram):
                 self._first[meter.place] = telegram, signal
             if self.clock.trusted:
-                values = {record.name: record.value for record in telegram.records}
-                self._master.tell(self.bus.publish, f"{listed.name}-{meter.id}", values, self.clock.now())
+                name = f"{listed.name}-{meter.id}"
+                self._master.tell(self.bus.publish, name, telegram.records, self.clock.now())
         yield from values_of(self._wanted.get(meter.place, {}), telegram, signal)
 
     def _today(self) -> str | None:
@@ -213,8 +214,13 @@ class WMBus(Source):
 
     def on_message(self, message: Message) -> bool:
         """Take the master's list, and answer it as the first gateway did."""
-        if message.topic != self._master.command:
+        if message.topic not in self._master.topics:
             return super().on_message(message)
+        if message.topic == STOP:
+            if not message.retained and self._master.stop(self.bus.publish):
+                log.info("stopping: the first gateway's master says STOP")
+                self.stopping = "STOP"
+            return True
         try:
             entries = self._master.read(message.payload)
             conflicts = self._take_over(entries, add=False)
@@ -258,14 +264,18 @@ class WMBus(Source):
             self._listen_to_master()
 
     def _listen_to_master(self) -> None:
-        if self._master.command:
-            self.bus.subscribe(self._master.command)
+        for topic in self._master.topics:
+            self.bus.subscribe(topic)
 
     def _meet_master(self) -> bool:
         """Take over which master is spoken with; True if it is another one, of whom nothing was heard yet."""
-        compatibility, before = self.options.compatibility, self._master.command
-        self._master = FirstGateway(compatibility.gateway if compatibility else None)
-        return self._master.command != before
+        compatibility = self.options.compatibility
+        speaks_as = (compatibility.gateway, compatibility.stop == "obey") if compatibility else (None, False)
+        if speaks_as == self._master.speaks_as:
+            return False
+        before = self._master.topics
+        self._master = FirstGateway(speaks_as[0], obeys=speaks_as[1])
+        return self._master.topics != before
 
     def on_beat(self) -> None:
         """Tell health what is heard; write down what a restart must not lose."""

@@ -178,7 +178,7 @@ def wmbus_own(data: bytes) -> None:
         return
     _proper(telegram.records)
     for record in telegram.records:
-        if record.quantity == "temperature" and not telegram.certain and record.value is not None:
+        if record.name.endswith(("room_temperature", "radiator_temperature")) and record.value is not None:
             assert -20 <= record.value <= 120, record  # type: ignore[operator]
 
 

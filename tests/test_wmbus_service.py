@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import own_telegrams
 import pytest
 from harness import PROJECT, Broker, Ear, House, wait_for
 
@@ -546,8 +547,122 @@ class TestList:
         finally:
             master.close()
 
+    def test_a_meter_of_another_kind_has_the_channels_that_it_has(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, broker: Broker
+    ) -> None:
+        master = Ear(broker.port, "v2/#")
+        try:
+            begin(more=', mode: c1+t1, compatibility: {gateway: "706462169"}', topics=self.EMPTY)
+            listed = [{"deviceId": OTHER, "manufacturerKey": "SEN", "encryptionKey": KEY.hex()}]
+            wait_for(lambda: master.heard or master.say("v2/706462169/sensors/set", json.dumps(listed)), what="config")
+            meter = Water(OTHER, KEY)
+            for total in (912.5, 913.0):
+                dongle.hear(meter.telegram(Shown(total, 0.25)), "T1")
+            topic = f"v2/706462169/SEN-{OTHER}"
+            wait_for(lambda: len(master.all(f"{topic}/data")) == 4, what="two messages for each telegram")
+            configs = [json.loads(payload)["Channels"] for payload in master.all(f"{topic}/config")]
+            assert [list(channel.values()) for channel in configs[-1]] == [
+                [1, "accumulated-volume", "Volume"],
+                [2, "flow", "Maximum flow"],
+            ]
+            assert len(configs) == 2, "what was said once is not said with each telegram"
+            said = [json.loads(payload) for payload in master.all(f"{topic}/data")]
+            assert [(m["channelNumber"], m["value"]) for m in said] == [(1, 912.5), (2, 0.25), (1, 913.0), (2, 0.25)]
+        finally:
+            master.close()
+
+    @pytest.mark.parametrize("obeys", [False, True])
+    def test_stop_is_answered_and_obeyed_as_the_setting_says(
+        self, begin: Begin, ear: Ear, house: House, broker: Broker, obeys: bool
+    ) -> None:
+        master = Ear(broker.port, "v2/#")
+        try:
+            master.say("STOP", "", retain=True)
+            setting = ", stop: obey" if obeys else ""
+            begin(more=f', compatibility: {{gateway: "706462169"{setting}}}', topics=self.EMPTY)
+            assert ear.ask("wmbus", "ping")["status"] == "ok"
+            assert not master.all("v2/706462169/status"), "a STOP that the broker kept is an old one"
+            master.say("STOP", "now")
+            assert master.wait("v2/706462169/status")["status"].startswith("stopping" if obeys else "running")
+            if obeys:
+                assert house.processes["wmbus"].wait(20) == 0
+            else:
+                assert ear.ask("wmbus", "ping")["status"] == "ok"
+        finally:
+            master.say("STOP", b"", retain=True)
+            master.close()
+
+    def test_a_key_of_the_owner_comes_before_one_over_mqtt_and_the_conflict_is_answered(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear
+    ) -> None:
+        begin(topics=self.EMPTY)
+        (answer,) = self.ask(ear, [self.entry(NUMBER, OTHER_KEY)])["data"]
+        assert "another key" in answer["conflict"]
+        dongle.hear(omnipower(2.5, 1))
+        assert ear.wait(f"home/data/meters/kam_{NUMBER}/import_energy")["value"] == 2.5
+        (answer,) = self.ask(ear, [self.entry(NUMBER, KEY)])["data"]
+        assert "conflict" not in answer
+
+    def test_what_a_listed_meter_says_at_first_is_published_with_dates_and_status(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear
+    ) -> None:
+        begin(more=", mode: t1", topics=self.EMPTY)
+        assert self.ask(ear, [{"deviceId": OTHER, "manufacturerKey": "SEN"}])["status"] == "ok"
+        sender = encode.address("SEN", OTHER, 0x68, 7)
+        contents = encode.records([encode.record("0C13", encode.decimal(5, 4)), encode.record("426C", b"\xbf\x2c")])
+        began = time.monotonic()
+        dongle.hear(encode.telegram(sender, bytes((0x7A, 1, 4, 0, 0)) + contents), "T1")
+        place = f"home/data/meters/sen_{OTHER}"
+        assert ear.wait(f"{place}/volume")["value"] == 0.005
+        assert ear.wait(f"{place}/storage_1_date")["value"] == "2021-12-31"
+        assert ear.wait(f"{place}/status_text")["value"] == "power_low"
+        assert time.monotonic() - began < 30
+
+    def test_one_bit_of_flags_is_a_switch_and_an_error_is_said(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House
+    ) -> None:
+        topics = """
+sources:
+  wmbus: {{device: {device}, every: 1s, stale: {stale}, heartbeat: 1s, mode: t1{more}}}
+topics:
+  house/water/leak_alarm: {{from: wmbus, meter: "00000042", key: error_flags, bit: 3}}
+  house/water/dry_alarm: {{from: wmbus, meter: "00000042", key: error_flags, bit: 2}}
+  house/water/volume: {{from: wmbus, meter: "00000042"}}
+"""
+        begin(topics=topics)
+        sender = encode.address("SEN", "00000042", 0x68, 7)
+        contents = encode.records([encode.record("02FD17", b"\x08\x00"), encode.record("049318", b"\x01\x00\x00\x00")])
+        dongle.hear(encode.telegram(sender, bytes((0x7A, 1, 0, 0, 0)) + contents), "T1")
+        assert ear.wait("home/data/house/water/leak_alarm")["value"] is True
+        assert ear.wait("home/data/house/water/dry_alarm")["value"] is False
+        wait_for(lambda: "reports an error instead of volume" in house.log("wmbus"), what="the reason")
+
 
 class TestMeters:
+    def test_what_cannot_follow_from_what_a_meter_showed_is_not_believed(self) -> None:
+        meters = Meters(Formats())
+        meters.want({("20304050", ""): None})
+
+        def heard(previous: int, current: int, now: float, today: str | None = None) -> bool:
+            return meters.hear(own_telegrams.techem_water(previous, current), now, today) is not None
+
+        assert heard(100, 20, 0.0)
+        assert not heard(100, 10, 60.0)
+        assert not heard(60_000, 20, 90.0)
+        assert heard(100, 21, 120.0)
+        assert not heard(100, 22, 150.0, "2025-03-08"), "its date is still to come"
+        assert heard(100, 22, 180.0, "2025-03-09")
+        assert meters.counts["implausible"] == 3
+        assert heard(0, 1, 180.0 + NEW_BEGINNING), "a meter that was exchanged"
+
+    def test_a_diehl_meter_is_found_by_the_number_that_is_printed_on_it(self) -> None:
+        meters = Meters(Formats())
+        meters.want({("40302010", ""): None})
+        heard = meters.hear(own_telegrams.prios(own_telegrams.IZAR, 4366, 4001), 0.0)
+        assert heard is not None
+        assert heard.telegram is not None
+        assert heard.telegram.records[0].value == 4.366
+
     def test_a_counter_that_goes_back_is_a_new_beginning_after_a_long_silence(self) -> None:
         meters = Meters(Formats())
         meters.want({(NUMBER, ""): KEY})

@@ -40,13 +40,13 @@ _MEASURED: Final = {
 
 def read(_meter: Address, contents: bytes, layout: Layout, records: list[DataRecord]) -> OwnReading | None:
     """Put the values of a walk-by record in its place; None where there is none. An encrypted one is left out, and said."""
-    for place, part in enumerate(layout.parts):
+    for part in layout.parts:
         if part.definition.raw == _HEADER:
             own = _values(contents[part.start + 1 : part.end])
             others = [one for one in records if one.name != part.definition.name]
             if own is None:
-                return OwnReading(others, note=_SEALED)
-            return OwnReading([*own, *others], certain=True) if place >= 0 else None
+                return OwnReading(others, note=_SEALED, certain=True)
+            return OwnReading([*own, *others], certain=True)
     return None
 
 
