@@ -96,7 +96,10 @@ class WMBus(Source):
             "# Meters that were configured over MQTT are written to topics.machine.yaml, beside topics.yaml.",
             "ReadWritePaths=/etc/constellation",
         ),
-        rights=("readwrite v2/#",),
+        rights=("readwrite v2/#", "read STOP"),
+        partner="gateway",
+        partner_when="compatibility",
+        partner_rights=("read v2/#", "write v2/+/sensors/set", "write STOP"),
         decodes={"wmbus": "Telegrams of meters by wireless M-Bus; a second word on a line is that telegram's key."},
         simulator="services.simulators.staging:dongle",
     )

@@ -15,7 +15,9 @@ from typing import Any
 import own_telegrams
 import pytest
 from harness import PROJECT, Broker, Ear, House, wait_for
+from test_broker import Shipped
 
+from bootstrap_lib import broker as brokers
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.registry import MACHINE_FILE, Registry
 from services.meters import listed as listing
@@ -591,6 +593,30 @@ class TestList:
         finally:
             master.say("STOP", b"", retain=True)
             master.close()
+
+    def test_the_master_has_a_user_of_its_own_where_compatibility_is_on(self, tmp_path: Path) -> None:
+        shipped = Shipped(tmp_path, 'sources: {wmbus: {compatibility: {gateway: "7"}}}\ntopics: {}\n')
+        shipped.start()
+        try:
+            ca = tmp_path / str(brokers.CA).lstrip("/")
+            password = (shipped.files.credentials / "mqtt.gateway").read_text().strip()
+
+            def say(topic: str) -> str:
+                command = ["mosquitto_pub", "-h", "localhost", "-p", str(shipped.port), "--cafile", ca, "-V", "5"]
+                done = subprocess.run(
+                    [*command, "-u", "gateway", "-P", password, "-q", "1", "-t", topic, "-m", "[]"],
+                    capture_output=True,
+                    text=True,
+                )
+                return done.stderr
+
+            assert "authori" not in say("v2/7/sensors/set") + say("STOP")
+            assert "authori" in say("v2/7/KAM-1/data")
+            assert "authori" in say("home/service/wmbus/request/meters")
+        finally:
+            shipped.stop()
+        shipped.write("sources: {wmbus: {}}\ntopics: {}\n")
+        assert "gateway" not in brokers.rights(Registry(shipped.topics))
 
     def test_a_key_of_the_owner_comes_before_one_over_mqtt_and_the_conflict_is_answered(
         self, begin: Begin, dongle: SimulatedDongle, ear: Ear
