@@ -120,7 +120,7 @@ class WMBus(Source):
         self._memory = MeterMemory(self.state_folder, self.runtime_folder)
         self._open_with: tuple[str, str, float] | None = None
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[list[Sample]]:
         """Take telegrams as they come."""
         if self.measures_once:
             self._want()
@@ -128,8 +128,10 @@ class WMBus(Source):
         with open_receiver(*self._receiver) as receiver:
             while self.tick(receiver.fileno(), min(receiver.silence, self._list.silence)):
                 for telegram, signal in receiver.receive():
-                    yield from self.hear(telegram, signal)
-                yield from self._first_samples()
+                    if samples := list(self.hear(telegram, signal)):
+                        yield samples
+                if samples := list(self._first_samples()):
+                    yield samples
                 self.meters.counts.update(receiver.counters)
                 receiver.counters.clear()
 
