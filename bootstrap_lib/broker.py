@@ -103,24 +103,36 @@ class PreparedBroker:
         return f"XDG_CONFIG_HOME={shlex.quote(str(self.operator))} mosquitto_sub -v -t {shlex.quote(pattern)}"
 
 
+def _people(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """Rights of all users that are no instance: those whom every house has, and those whom an instance speaks with."""
+    found = dict(PEOPLE)
+    for instance in registry.instances.values():
+        needs = needs_of(instance.service)
+        if needs.partner and instance.raw.get(needs.partner_when):
+            found[needs.partner] = needs.partner_rights
+    return found
+
+
 def users(registry: Registry) -> Iterator[str]:
     """Names of all users of the broker: the instances of every host, and the people; InstallError if one is both."""
-    if clash := ", ".join(PEOPLE.keys() & registry.instances.keys()):
+    people = _people(registry)
+    if clash := ", ".join(people.keys() & registry.instances.keys()):
         raise InstallError(
             f"{registry.path}: no instance may be called {clash}: the broker has a user of that name already"
         )
-    yield from (*registry.instances, *PEOPLE)
+    yield from (*registry.instances, *people)
 
 
 def rights(registry: Registry, local: str = "") -> str:
     """Return the broker's access control list (mosquitto.conf(5), acl_file); `local` is added as it is."""
     lines = ["# Written by `constellation units --install` from topics.yaml; your own rights go into acl.local.", ""]
     lines += [f"pattern {right.format(root=registry.root)}" for right in OWN]
+    people = _people(registry)
     for name in users(registry):
         if instance := registry.instances.get(name):
             granted = SECTIONS[instance.section] + needs_of(instance.service).all_rights
         else:
-            granted = PEOPLE[name]
+            granted = people[name]
         lines += ["", f"user {name}", *(f"topic {right.format(root=registry.root)}" for right in granted)]
     return "\n".join(lines) + "\n" + (f"\n# acl.local\n{local}" if local else "")
 

@@ -12,11 +12,11 @@ import ssl
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -74,7 +74,45 @@ class Published(NamedTuple):
 Event = Connected | Disconnected | Message | Published
 
 
+class _UserProperty:
+    """The one property of a reading, packed at once: paho's general way takes as long as the rest of publishing."""
+
+    LONGEST: Final = 127
+
+    def __init__(self, name: str, value: str) -> None:
+        key, text = name.encode(), value.encode()
+        self.packed = b"\x26" + struct.pack("!H", len(key)) + key + struct.pack("!H", len(text)) + text
+
+    def pack(self) -> bytes:
+        return bytes((len(self.packed),)) + self.packed
+
+
 class _Client(mqtt.Client):
+    held: list[bytes] | None = None
+    """Packets of one thread that go out as one piece, while there is to be one."""
+    holder = 0
+
+    def hold(self) -> None:
+        """Hold back what this thread publishes at QoS 1, until `release`."""
+        self.held, self.holder = [], threading.get_ident()
+
+    def release(self) -> None:
+        """Send what was held back as one piece; where the connection broke meanwhile, the next one sends it anyhow."""
+        held, self.held = self.held, None
+        if held and self.is_connected():
+            super()._packet_queue(PacketTypes.PUBLISH << 4, b"".join(held), 0, 1)
+
+    def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> Any:
+        if (
+            self.held is None
+            or qos != 1
+            or command & 0xF0 != PacketTypes.PUBLISH << 4
+            or threading.get_ident() != self.holder
+        ):
+            return super()._packet_queue(command, packet, mid, qos, info)
+        self.held.append(bytes(packet))
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
     def acknowledge(self, mids: list[int]) -> None:
         """Send all acknowledgements at once: one by one each is a call of the system, at which the threads take turns."""
         if mids:
@@ -193,13 +231,26 @@ class Bus:
         correlation: bytes | None = None,
     ) -> int:
         """Send a message and return its id, which comes back in `Published` for QoS 1."""
-        wanted = {"MessageExpiryInterval": expiry, "UserProperty": user, "CorrelationData": correlation}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        extra = properties(PacketTypes.PUBLISH, **given) if given else None
+        extra: Any = None
+        if user is not None and expiry is None and correlation is None:
+            extra = _UserProperty(*user)
+        if extra is None or len(extra.packed) > _UserProperty.LONGEST:
+            wanted = {"MessageExpiryInterval": expiry, "UserProperty": user, "CorrelationData": correlation}
+            given = {name: value for name, value in wanted.items() if value is not None}
+            extra = properties(PacketTypes.PUBLISH, **given) if given else None
         info = self._client.publish(topic, payload, qos, retain, extra)
         if qos:
             self._latest = info
         return info.mid
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send what is published within, at QoS 1, in one write."""
+        self._client.hold()
+        try:
+            yield
+        finally:
+            self._client.release()
 
     def subscribe(self, pattern: str, qos: int = 0, *, only_new: bool = False, as_published: bool = False) -> None:
         """Subscribe; `only_new` leaves out retained messages of a subscription that exists, `as_published` keeps their mark."""

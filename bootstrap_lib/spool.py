@@ -14,7 +14,7 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -107,22 +107,32 @@ class Spool:
 
     def append(self, topic: str, head: str | None, moment: int, boot: str | None = None) -> tuple[Row, Sequence]:
         """Take a reading (or, without a head, a clearing) and give it its number; SpoolError where no folder takes it."""
-        number = self._next
-        row = Row(number, topic, head, moment, boot)
-        values = (*row, time.monotonic())
-        try:
-            self._fresh.execute("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", values)
-        except sqlite3.Error:  # tmpfs is full: the disk takes it
-            try:
-                self._kept.execute("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", values)
-            except sqlite3.Error as error:
-                raise SpoolError(f"no room to keep a reading, it is lost: {error}") from None
-        sequence = Sequence(self.stream, self._last, number)
-        self._next, self._last = number + 1, number
-        if number >= self._reserved:
+        return self.append_all([(topic, head, moment, boot)])[0]
+
+    def append_all(self, readings: Iterable[tuple[str, str | None, int, str | None]]) -> list[tuple[Row, Sequence]]:
+        """Take several readings in one step: all of them are kept, or SpoolError says that none is."""
+        rows = [Row(number, *reading) for number, reading in enumerate(readings, self._next)]
+        if not rows:
+            return []
+        since = time.monotonic()
+        self._add([(*row, since) for row in rows])
+        previous = (self._last, *(row.number for row in rows))
+        self._last = rows[-1].number
+        self._next = self._last + 1
+        if self._last >= self._reserved:
             with contextlib.suppress(sqlite3.Error):  # a full disk: `settle` says so and tries again
                 self._reserve()
-        return row, sequence
+        return [(row, Sequence(self.stream, before, row.number)) for before, row in zip(previous, rows, strict=False)]
+
+    def _add(self, rows: list[tuple[Any, ...]]) -> None:
+        insert = "INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)"
+        try:
+            _insert(self._fresh, insert, rows)
+        except sqlite3.Error:  # tmpfs is full: the disk takes it
+            try:
+                _insert(self._kept, insert, rows)
+            except sqlite3.Error as error:
+                raise SpoolError(f"no room to keep a reading, it is lost: {error}") from None
 
     def after(self, number: int, count: int) -> list[tuple[Row, Sequence]]:
         """Return up to `count` of the readings behind a number, oldest first, each with its place in the sequence."""
@@ -298,6 +308,14 @@ def _delete(database: sqlite3.Connection, where: str, number: int) -> None:
     if free > max(EMPTY, 0.9 * pages):
         with contextlib.suppress(sqlite3.Error):  # it can wait
             database.executescript("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _insert(database: sqlite3.Connection, insert: str, rows: list[tuple[Any, ...]]) -> None:
+    if len(rows) == 1:  # a step by itself
+        database.execute(insert, rows[0])
+    else:
+        with _transaction(database):
+            database.executemany(insert, rows)
 
 
 @contextlib.contextmanager
