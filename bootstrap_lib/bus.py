@@ -13,16 +13,18 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bootstrap_lib import secrets
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.events import Connected, Disconnected, Event, Message, Published
+from bootstrap_lib.paho_client import PahoClient
 from bootstrap_lib.registry import Broker
 
 log = logging.getLogger(__name__)
@@ -33,45 +35,6 @@ WILL_DELAY: Final = 10
 
 LARGEST: Final = 2_000_000
 """Bytes of the largest packet that the broker may send us: a page of a replay, a graph and a list of meters are below."""
-
-
-class Connected(NamedTuple):
-    """The broker accepted us; `session` tells whether it still knew our session."""
-
-    session: bool
-
-
-class Disconnected(NamedTuple):
-    """The connection is gone."""
-
-    reason: str
-
-
-class Message(NamedTuple):
-    """A message from the broker, with the connection that brought it (see `Bus.acknowledge`).
-
-    `sequence` is the user property `seq` of a reading; `response_topic` and `correlation` are what an MQTT 5 client
-    wants of an answer. paho's own properties are not kept: they weigh 6 kB, and a batch waits to be acknowledged.
-    """
-
-    topic: str
-    payload: bytes
-    retained: bool
-    mid: int
-    connection: int
-    sequence: str | None = None
-    response_topic: str | None = None
-    correlation: bytes | None = None
-
-
-class Published(NamedTuple):
-    """The broker's answer to a QoS 1 message: `refusal` says why it did not take it, or None."""
-
-    mid: int
-    refusal: str | None
-
-
-Event = Connected | Disconnected | Message | Published
 
 
 class _UserProperty:
@@ -85,39 +48,6 @@ class _UserProperty:
 
     def pack(self) -> bytes:
         return bytes((len(self.packed),)) + self.packed
-
-
-class _Client(mqtt.Client):
-    held: list[bytes] | None = None
-    """Packets of one thread that go out as one piece, while there is to be one."""
-    holder = 0
-
-    def hold(self) -> None:
-        """Hold back what this thread publishes at QoS 1, until `release`."""
-        self.held, self.holder = [], threading.get_ident()
-
-    def release(self) -> None:
-        """Send what was held back as one piece; where the connection broke meanwhile, the next one sends it anyhow."""
-        held, self.held = self.held, None
-        if held and self.is_connected():
-            super()._packet_queue(PacketTypes.PUBLISH << 4, b"".join(held), 0, 1)
-
-    def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> Any:
-        if (
-            self.held is None
-            or qos != 1
-            or command & 0xF0 != PacketTypes.PUBLISH << 4
-            or threading.get_ident() != self.holder
-        ):
-            return super()._packet_queue(command, packet, mid, qos, info)
-        self.held.append(bytes(packet))
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def acknowledge(self, mids: list[int]) -> None:
-        """Send all acknowledgements at once: one by one each is a call of the system, at which the threads take turns."""
-        if mids:
-            packets = b"".join(struct.pack("!BBH", PacketTypes.PUBACK << 4, 2, mid) for mid in mids)
-            self._packet_queue(PacketTypes.PUBACK << 4, packets, 0, 1)
 
 
 class Bus:
@@ -143,7 +73,7 @@ class Bus:
         self._session_expiry, self._receive_maximum = session_expiry, receive_maximum
         self.online = False
         self._latest: mqtt.MQTTMessageInfo | None = None
-        self._client = client = _Client(
+        self._client = client = PahoClient(
             CallbackAPIVersion.VERSION2, client_id=client_id or name, protocol=mqtt.MQTTv5, manual_ack=True
         )
         client.suppress_exceptions = True

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Final, get_type_hints
 
 import msgspec
 
-from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.bus import Bus
 from bootstrap_lib.document import from_text, nearest, plain
+from bootstrap_lib.events import Message
 from bootstrap_lib.reading import as_json
 
 log = logging.getLogger(__name__)

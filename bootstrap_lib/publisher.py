@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Message
 from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import Request
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.events import Message
 from bootstrap_lib.reading import LAST_NUMBER, Sequence, Value, encode_head, encode_tail
 from bootstrap_lib.registry import Topic
 from bootstrap_lib.service import Service

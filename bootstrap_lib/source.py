@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bootstrap_lib.bus import Message
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.events import Message
 from bootstrap_lib.publisher import Publisher
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Registry, Topic

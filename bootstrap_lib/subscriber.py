@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Bus, Event, Message
+from bootstrap_lib.bus import Bus
 from bootstrap_lib.clock import AHEAD, BORN
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.events import Event, Message
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
 from bootstrap_lib.registry import Registry, Topic
 from bootstrap_lib.service import Service

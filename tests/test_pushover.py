@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from harness import Broker, Ear, House, stand_in, wait_for
 
-from bootstrap_lib.bus import Message
+from bootstrap_lib.events import Message
 from bootstrap_lib.health import Health
 from bootstrap_lib.registry import Registry
 from services.notices import calls as courier

@@ -18,6 +18,7 @@ from harness import PROJECT, Broker, Ear, House, wait_for
 from test_broker import Shipped
 
 from bootstrap_lib import broker as brokers
+from bootstrap_lib import certificates
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.registry import MACHINE_FILE, Registry
 from services.meters import listed as listing
@@ -598,7 +599,7 @@ class TestList:
         shipped = Shipped(tmp_path, 'sources: {wmbus: {compatibility: {gateway: "7"}}}\ntopics: {}\n')
         shipped.start()
         try:
-            ca = tmp_path / str(brokers.CA).lstrip("/")
+            ca = tmp_path / str(certificates.CA).lstrip("/")
             password = (shipped.files.credentials / "mqtt.gateway").read_text().strip()
 
             def say(topic: str) -> str:
