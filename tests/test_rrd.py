@@ -501,7 +501,8 @@ def test_a_load_by_root_leaves_the_files_to_the_service(tmp_path: Path) -> None:
     fill(before / "rrd", house)
     after.mkdir()
     os.chown(after, 65534, 65534)
-    constellation(house.path, "dump", "rrd", tmp_path / "house.tar", STATE_DIRECTORY=str(before))
+    dumped = constellation(house.path, "dump", "rrd", tmp_path / "house.tar", STATE_DIRECTORY=str(before))
+    assert dumped.returncode == 0, dumped.stderr
     done = constellation(house.path, "load", "rrd", tmp_path / "house.tar", STATE_DIRECTORY=str(after))
     assert done.returncode == 0, done.stderr
     owners = {path.stat().st_uid for path in after.rglob("*")}
