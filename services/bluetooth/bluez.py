@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import dbus
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.bluetooth import Deadlines
-    from services.bluetooth.battery_links import BatteryLinks
     from services.bluetooth.loop import Loop
 
 BLUEZ: Final = "org.bluez"
@@ -33,10 +32,20 @@ def nothing(*_: Any) -> None:
     """Take an answer that tells nothing new."""
 
 
+class Listener(Protocol):
+    """Whom the connection tells what bluetoothd says."""
+
+    def changed(self, interface: str, changed: Any, invalidated: Any, path: str) -> None: ...  # noqa: D102
+    def added(self, path: str, interfaces: Any) -> None: ...  # noqa: D102
+    def removed(self, path: str, interfaces: Any) -> None: ...  # noqa: D102
+    def appeared(self, objects: Any) -> None: ...  # noqa: D102
+    def vanished(self, reason: str) -> None: ...  # noqa: D102
+
+
 class Bluez:
     """The connection to bluetoothd; it is made anew for each life of the system bus and of bluetoothd."""
 
-    def __init__(self, loop: Loop, listener: BatteryLinks, deadlines: Deadlines) -> None:
+    def __init__(self, loop: Loop, listener: Listener, deadlines: Deadlines) -> None:
         self._loop, self._listener, self._deadlines = loop, listener, deadlines
         self._bus: Any = None
         self._owner = ""
