@@ -1,11 +1,14 @@
 """The inputs of one boiler together, and what of them can be believed at an instant."""
 
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from services.boiler.evidence import Motor, Temperature
 from services.boiler.rules import MOTORS, MotorRules, Role, Rules, TemperatureRules
 
 Signal = TypeVar("Signal", Temperature, Motor)
+
+PAUSE_MS: Final = 300_000
+"""Fan and auger pause for less than this in a lighting."""
 
 
 class Evidence(NamedTuple):
@@ -29,8 +32,11 @@ class Evidence(NamedTuple):
 
     @property
     def lighting(self) -> bool:
-        """Whether the igniter draws."""
-        return self.igniter is not None and self.igniter.running
+        """Whether the igniter draws, and fan or auger move for it, where they are seen: alone it is an offset of its clamp."""
+        if self.igniter is None or not self.igniter.running:
+            return False
+        others = [motor for motor in (self.fan, self.auger) if motor is not None]
+        return not others or any(motor.running or motor.held - motor.on_at < PAUSE_MS for motor in others)
 
     @property
     def blowing(self) -> bool:
