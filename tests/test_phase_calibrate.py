@@ -4,6 +4,7 @@ import sqlite3
 
 import msgspec
 import pytest
+import yaml
 from harness import Ear, House, wait_for
 from test_phase import ALL, RULES, START, readings
 from test_phase_service import history, publish, stored, topic_of, topics
@@ -12,7 +13,7 @@ from test_rrd import has, pixels
 from bootstrap_lib.cli import main
 from bootstrap_lib.reading import format_time
 from services.boiler import Rules
-from services.boiler.calibrate import as_yaml, find, propose, two_levels, with_proposals
+from services.boiler.calibrate import Proposal, as_yaml, find, propose, two_levels, with_proposals
 from services.stores import graph
 
 
@@ -31,8 +32,9 @@ def test_clamps_in_another_unit_get_limits_with_which_phases_are_right(day):
         (time, role, 9.0 + 40.0 * value if role in ("fan", "auger", "igniter") else value) for time, role, value in day
     ]
     rules = with_proposals(RULES, propose(other, ALL, RULES))
-    assert {role for role in ("fan", "auger", "igniter") if getattr(rules, role).on != getattr(RULES, role).on} >= {
-        "igniter"
+    assert {role for role in ("fan", "auger") if getattr(rules, role).on > 20 * getattr(RULES, role).on} == {
+        "fan",
+        "auger",
     }
     for role in ("fan", "auger", "igniter"):
         assert getattr(rules, role).off < getattr(rules, role).on
@@ -72,8 +74,11 @@ def test_proposals_are_what_topics_yaml_takes():
         for role in ("water", "flue")
     ]
     proposals = propose(day_, frozenset({"water", "flue"}), rules)
-    text = as_yaml(proposals)
+    text = as_yaml(rules, proposals)
     assert text.startswith("rules: {hot_on: ")
+    clamps = [Proposal("fan.on", 0.06, 3.5, "it draws more")]
+    written = yaml.load(as_yaml(RULES, clamps), yaml.BaseLoader)["rules"]
+    assert msgspec.convert(written, Rules, strict=False).fan == msgspec.structs.replace(RULES.fan, on=3.5)
     assert isinstance(with_proposals(rules, proposals), Rules)
 
 

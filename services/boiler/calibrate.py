@@ -194,13 +194,14 @@ def with_proposals(rules: Rules, proposals: Iterable[Proposal]) -> Rules:
     return msgspec.convert(built, Rules)
 
 
-def as_yaml(proposals: Iterable[Proposal]) -> str:
-    """Return the proposals as the `rules:` of an entry."""
+def as_yaml(rules: Rules, proposals: Iterable[Proposal]) -> str:
+    """Return the proposals as the `rules:` of an entry; a motor's rules stand there whole."""
+    built = msgspec.to_builtins(with_proposals(rules, proposals))
     tree: dict[str, Mapping[str, float] | float] = {}
     for proposal in proposals:
         place, _, name = proposal.rule.rpartition(".")
         if place:
-            tree[place] = {**tree.get(place, {}), name: proposal.better}  # type: ignore[dict-item]
+            tree[place] = {key: value for key, value in built[place].items() if value is not None}
         else:
             tree[name] = proposal.better
     parts = [

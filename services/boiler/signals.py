@@ -7,8 +7,8 @@ from services.boiler.rules import MOTORS, MotorRules, Role, Rules, TemperatureRu
 
 Signal = TypeVar("Signal", Temperature, Motor)
 
-PAUSE_MS: Final = 300_000
-"""Fan and auger pause for less than this in a lighting."""
+APART_MS: Final = 300_000
+"""In a lighting the igniter draws for no longer than this before fan or auger begin."""
 
 
 class Evidence(NamedTuple):
@@ -36,7 +36,7 @@ class Evidence(NamedTuple):
         if self.igniter is None or not self.igniter.running:
             return False
         others = [motor for motor in (self.fan, self.auger) if motor is not None]
-        return not others or any(motor.running or motor.held - motor.on_at < PAUSE_MS for motor in others)
+        return not others or any(motor.running and motor.since - self.igniter.since < APART_MS for motor in others)
 
     @property
     def blowing(self) -> bool:

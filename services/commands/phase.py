@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"  {phase:10} {before.share(phase):6.1%} -> {after.share(phase):6.1%} of the time")
     for fault in sorted(before.faults.keys() | after.faults.keys()):
         print(f"  {fault}: {before.faults.get(fault, 0)} -> {after.faults.get(fault, 0)} times")
-    print(f"in topics.yaml, below phases: {name}:\n  {calibrate.as_yaml(proposals)}")
+    print(f"in topics.yaml, below phases: {name}:\n  {calibrate.as_yaml(entry.rules, proposals)}")
     try:
         _draw(registry, entry, before, after, arguments.picture)
         print(arguments.picture)
