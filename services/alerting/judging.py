@@ -152,6 +152,8 @@ class Judge:
             if derived is None:
                 return
             value = derived
+        if not self._is_armed(alert, value):
+            return
         try:
             met = COMPARE[condition.operator](value, alert.watch.clear if verdict.met else condition.operand)
         except TypeError:  # a word where a number was meant: not what the rule speaks of
@@ -172,6 +174,16 @@ class Judge:
         self._note_worst(verdict, condition.operator)
         if not verdict.firing and time - verdict.since >= alert.watch.lasts * 1000:
             self._fire(alert)
+
+    @staticmethod
+    def _is_armed(alert: Alert, value: Value) -> bool:
+        """Whether it counts: where a rule wants that, only once the value has been on the good side."""
+        wanted, verdict = alert.watch.rule.armed_at, alert.verdict
+        if wanted is None or verdict.armed or verdict.met:
+            return True
+        if not isinstance(value, str):
+            verdict.armed = value >= wanted if alert.watch.condition.operator in FALLING else value <= wanted
+        return verdict.armed
 
     @staticmethod
     def _note_worst(verdict: Verdict, sign: str) -> None:

@@ -14,6 +14,8 @@ class Verdict(msgspec.Struct, omit_defaults=True):
     key: str = ""
     derived: str = ""
     """What it is about: a rule that moved to something else begins anew."""
+    armed: bool = False
+    """The value has been where `armed_at` wants it."""
     met: bool = False
     since: Moment = 0
     """Since when it is so, or was."""
