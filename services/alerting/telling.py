@@ -225,7 +225,7 @@ class Teller:
     ) -> None:
         over = kind == "resolved"
         group = (alert.watch.rule.group or "") if alert is not None else ""
-        if told.priority == EMERGENCY and not over:
+        if told.priority == EMERGENCY:
             group = f"!{name}"
         targets: Iterable[str] = [""]
         if kind in ("resolved", "still"):
