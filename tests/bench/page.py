@@ -78,7 +78,7 @@ def main() -> None:
                     for span in ("30d", "7d", "24h", "1y") * 2
                 ]
                 print(
-                    f"throttled {throttle}×: first paint of a year {statistics.median(first):.0f} ms, change of span {statistics.median(change):.0f} ms"
+                    f"throttled {throttle} times: first paint of a year {statistics.median(first):.0f} ms, change of span {statistics.median(change):.0f} ms"
                 )
                 tab.close()
             browser.close()
