@@ -579,6 +579,70 @@ def test_a_profile_names_what_only_its_meter_means() -> None:
     assert values(decode(plain(alarms, stored))) == {"manufacturer_20": 113, "storage_1_volume": 6.408}
 
 
+def said(maker: str, type_: int, *entries: encode.EncodedRecord) -> dict[str, tuple[Any, str]]:
+    frame = plain(*entries, sender=encode.address(maker, "00001234", 1, type_))
+    return {record.name: (record.value, record.unit) for record in decode(frame).records}
+
+
+@pytest.mark.parametrize(
+    ("type_", "header", "data", "value"),
+    [
+        (0x16, "015B", "7F", None),
+        (0x16, "015B", "7E", 126),
+        (0x04, "015B", "7F", 127),
+        (0x04, "025A", "0807", None),
+        (0x04, "025E", "18FC", None),
+        (0x1B, "02FD46", "FFFF", None),
+        (0x02, "015B", "7F", 127),
+    ],
+)
+def test_a_number_that_stands_for_no_probe_is_no_value(type_: int, header: str, data: str, value: float | None) -> None:
+    ((found, _),) = said("XYZ", type_, encode.record(header, bytes.fromhex(data))).values()
+    assert found == value
+
+
+def test_a_record_that_reports_an_error_leaves_the_plain_name_to_the_one_with_a_value() -> None:
+    for entries in (["0AA618", "0A26"], ["0A26", "0AA618"]):
+        values = said("XYZ", 4, *(encode.record(header, encode.decimal(2103, 2)) for header in entries))
+        assert values == {"operating_hours": (2103, "h"), "invalid_operating_hours": (None, "h")}
+
+
+def test_what_a_person_would_call_it() -> None:
+    assert said("XYZ", 0x1B, encode.record("027C03324F43", b"\x90\x01")) == {"co2": (400, "ppm")}
+    assert said("AXI", 0x07, encode.record("01FD74", b"\x62")) == {"battery_level": (98, "%")}
+    assert said("XYZ", 0x07, encode.record("01FD74", b"\x62")) == {"battery_days": (98, "d")}
+    for state, word in ((b"\x11\x00", "closed"), (b"\x55\x00", "open"), (b"\x22\x00", None)):
+        assert said("LAS", 0x1D, encode.record("02FD1B", state)) == {"contact_text": (word, "")}
+    address = bytes.fromhex("7989956793443E04")
+    assert said("QDS", 0x37, encode.record("0779", address)) == {"enhanced_identification": ("043E449367958979", "")}
+    assert said("XYZ", 0x07, encode.record("046D", bytes.fromhex("3B575F31"))) == {"datetime": (None, "")}
+
+
+def test_fill_behind_the_mark_of_the_manufacturer_is_no_data() -> None:
+    assert said("XYZ", 0x07, encode.record("0113", b"\x05"), encode.record("0F", b"\x2f" * 4)) == {
+        "volume": (0.005, "m³")
+    }
+
+
+def test_bytes_behind_the_announced_blocks_are_noted_and_no_reason_to_refuse() -> None:
+    contents = b"\x2f\x2f" + encode.records(ENTRIES)
+    contents += b"\x2f" * (-len(contents) % 16)
+    header = bytes((0x7A, 1, 0, len(contents) // 16 << 4, 5))
+    for tail in (b"\x04\x13", b"\xde\x47"):
+        telegram = decode(encode.telegram(KAMSTRUP, header + contents + tail))
+        assert values(telegram) == POWER
+        assert "2 bytes" in str(telegram.note)
+
+
+def test_a_key_of_des_is_answered_with_what_is_not_supported() -> None:
+    sealed = encode.telegram(UNKNOWN, bytes((0x7A, 1, 0, 0x10, 2)) + bytes(16)).hex()
+    answers = [
+        json.loads(answer) for answer in decode_lines([f"{sealed} 0102030405060708", f"{plain(*ENTRIES).hex()} 0102"])
+    ]
+    assert "mode 2 is not supported" in answers[0]["error"]
+    assert "not a key of 32" in answers[1]["error"]
+
+
 # --- contents that are not the standard's ------------------------------------------------------------------------
 
 
