@@ -28,7 +28,7 @@ from bootstrap_lib import (
 )
 from services.meters import meter_list, open_receiver, scan
 from services.meters import wanted as lines
-from services.meters.dispatch import Meters, Place
+from services.meters.dispatch import KnownMeters, Place
 from services.meters.first_gateway import STOP, FirstGateway
 from services.meters.listed import MeterList
 from services.meters.memory import MeterMemory
@@ -111,7 +111,7 @@ class WMBus(Source):
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance."""
         super().__init__(registry, name)
-        self.meters = Meters(Formats())
+        self.meters = KnownMeters(Formats())
         self._wanted: Wanted = {}
         self._master = FirstGateway(None)
         self._list = MeterList(self.state_folder / "secrets", self.reload)
@@ -245,7 +245,7 @@ class WMBus(Source):
         """Recall formats, and how far the meters have counted."""
         super().begin()
         remembered = self._memory.recall()
-        self.meters = Meters(Formats(remembered.formats))
+        self.meters = KnownMeters(Formats(remembered.formats))
         self._want()
         self.meters.recall(remembered.counted, time.monotonic())
         self._meet_master()
@@ -255,7 +255,7 @@ class WMBus(Source):
         self._remember(self._memory.save)
         super().end()
 
-    def _remember(self, write: Callable[[Meters], None]) -> None:
+    def _remember(self, write: Callable[[KnownMeters], None]) -> None:
         try:
             write(self.meters)
         except OSError as error:
