@@ -194,24 +194,19 @@ class WMBus(Source):
         change = arguments if isinstance(arguments, Change) else Change(arguments)
         entries = list(meter_list.read(change.meters))
         conflicts = self._take_over(entries, add=change.mode == "add")
-        answer = []
-        for entry in entries:
-            if isinstance(entry, RejectedMeter):
-                answer.append({"meter": entry.id, "error": entry.reason})
-                continue
-            answer.append({"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")})
-            if entry.id in conflicts:
-                answer[-1]["conflict"] = KEY_CONFLICT
-        return answer
+        return [
+            {"meter": entry.id, "error": entry.reason}
+            if isinstance(entry, RejectedMeter)
+            else {"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")}
+            | ({"conflict": KEY_CONFLICT} if entry.id in conflicts else {})
+            for entry in entries
+        ]
 
     def _take_over(self, entries: list[ListedMeter | RejectedMeter], *, add: bool) -> set[str]:
         """Use a list; returns the meters to which it gives another key than their owner did."""
-        meant = lines.wanted(self.topics, ())
-        named = {place[0]: lines.reference_of(names) for place, names in meant.items()}
-        keys = {entry.id: bytes.fromhex(entry.key) for entry in entries if isinstance(entry, ListedMeter) and entry.key}
-        owned = {number: lines.owners_key(number, named.get(number)) for number in keys}
+        conflicts = lines.conflicts(self.topics, entries)
         self._list.take_over(self.registry, self._instance, entries, add=add)
-        return {number for number, key in keys.items() if owned[number] not in (None, key)}
+        return conflicts
 
     def on_connected(self, session: bool) -> None:
         """Also hear the first gateway's master."""
