@@ -12,7 +12,6 @@ from bootstrap_lib import (
     DocumentError,
     Duration,
     Failure,
-    Instance,
     InstanceOptions,
     Message,
     Needs,
@@ -152,7 +151,7 @@ class WMBus(Source):
             yield from ((topic, failure) for topics in self._wanted[meter.place].values() for topic in topics)
             return
         if not self.measures_once and (listed := self.options.meters.get(meter.id)):
-            if self._list.learn(self.registry, self._instance, meter.id, listed.name, telegram):
+            if self._list.learn(self.registry, self.registry.instances[self.name], meter.id, listed.name, telegram):
                 self._first[meter.place] = telegram, signal
             if self.clock.trusted:
                 name = f"{listed.name}-{meter.id}"
@@ -185,10 +184,6 @@ class WMBus(Source):
                 values = values_of(self._wanted.get(place, {}), telegram, signal)
                 yield from ((topic, value) for topic, value in values if topic.name in new)
 
-    @property
-    def _instance(self) -> Instance:
-        return self.registry.instances[self.name]
-
     def request_meters(self, _request: Request, arguments: list[Any] | Change) -> list[dict[str, str]]:
         """Replace the listed meters, or add to them; the answer says for each where its topics are, or what is wrong."""
         change = arguments if isinstance(arguments, Change) else Change(arguments)
@@ -205,7 +200,7 @@ class WMBus(Source):
     def _take_over(self, entries: list[ListedMeter | RejectedMeter], *, add: bool) -> set[str]:
         """Use a list; returns the meters to which it gives another key than their owner did."""
         conflicts = lines.conflicts(self.topics, entries)
-        self._list.take_over(self.registry, self._instance, entries, add=add)
+        self._list.take_over(self.registry, self.registry.instances[self.name], entries, add=add)
         return conflicts
 
     def on_connected(self, session: bool) -> None:
