@@ -28,7 +28,7 @@ def test_the_recipes_are_good_for_the_shipped_house(tmp_path: Path) -> None:
 
 
 def test_the_tables_name_every_key_of_a_rule() -> None:
-    from services.alerting import Rule  # noqa: PLC0415
+    from services.alerting import Rule
 
     for key in Rule.__struct_encode_fields__:
         assert f"`{key}`" in PAGE or f"`{key}:" in PAGE or f"{key}:" in PAGE, key
