@@ -47,6 +47,14 @@ def vedirect(house: DemoHouse, _instance: Instance) -> Options:
     return {"device": str(port)}
 
 
+def pulse(house: DemoHouse, instance: Instance) -> Options:
+    """Pins that give a pulse every two seconds."""
+    folder = house.hardware / "pins"
+    pins = [word for meter in instance.raw["meters"].values() for word in ("--pin", str(meter["pin"]))]
+    house.simulate("pulses", str(folder), *pins, ready=folder.exists)
+    return {"chip": f"sim:{folder}"}
+
+
 def dongle(house: DemoHouse, _instance: Instance) -> Options:
     """A radio dongle on a pseudo-terminal, with the meters that topics.yaml names around it."""
     port = house.hardware / "im871a"
