@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 SAVE_AFTER: Final = 1.5
 """Seconds after a pulse within which its count is on disk: what a power cut costs."""
+DEBOUNCE: Final = 0.01
+"""Seconds of rest, where a meter says nothing else."""
 KILO: Final = 1000.0
 
 
@@ -44,8 +46,13 @@ class PulseMeter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pin: Annotated[int, Meta(ge=0, le=63)]
     per_unit: Annotated[float, Meta(gt=0)]
     bias: Bias = "up"
-    debounce: Duration = Duration(0.01)
-    shortest: Duration = Duration(0)
+    debounce: Duration | None = None
+    shortest: Duration | None = None
+
+    @property
+    def rest(self) -> float:
+        """Seconds of rest before an edge counts."""
+        return DEBOUNCE if self.debounce is None else self.debounce
 
 
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,12 +131,12 @@ class Pulse(Source):
         for name, meter in self.options.meters.items():
             try:
                 if meter not in self._lines:
-                    self._lines[meter] = open_line(self.options.chip, meter.pin, meter.bias, meter.debounce, self.name)
+                    self._lines[meter] = open_line(self.options.chip, meter.pin, meter.bias, meter.rest, self.name)
             except FileNotFoundError as error:
                 raise DeviceError(f"{error.filename} is not there") from None
             known = self._counters.get(name)
             count = known.count if known else self._recall(name)
-            self._counters[name] = Counter(count, meter.per_unit, meter.shortest)
+            self._counters[name] = Counter(count, meter.per_unit, meter.shortest or 0.0)
 
     def _recall(self, name: str) -> Count:
         """Read what was kept: the file in memory is newer, but for a power cut."""
@@ -190,7 +197,7 @@ class Pulse(Source):
         """Listen to the configured pins for ten seconds, and say how many pulses came."""
         counters = {name: Counter(Count(), meter.per_unit, 0.0) for name, meter in options.meters.items()}
         lines = {
-            name: open_line(options.chip, meter.pin, meter.bias, meter.debounce, f"scan_{os.getpid()}")
+            name: open_line(options.chip, meter.pin, meter.bias, meter.rest, f"scan_{os.getpid()}")
             for name, meter in options.meters.items()
         }
         until = time.monotonic() + 10
