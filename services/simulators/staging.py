@@ -55,6 +55,21 @@ def pulse(house: DemoHouse, instance: Instance) -> Options:
     return {"chip": f"sim:{folder}"}
 
 
+def victron(house: DemoHouse, instance: Instance) -> Options:
+    """SmartShunts that advertise, on a system bus of the demo's own."""
+    bus = house.run_folder / "system_bus"
+    os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = address = f"unix:path={bus}"
+    program = find_program("dbus-daemon")
+    house.stage("bus", program, "--session", f"--address={address}", "--nofork", "--nopidfile", ready=bus.exists)
+    options = []
+    for product in instance.raw["products"].values():
+        house.secrets[product["key"].removeprefix("secret:")] = DEMO_KEY
+        options += ["--victron", f"{product['address']},{DEMO_KEY}"]
+    log = house.log("simulated bluez")
+    house.simulate("bluez", *options, ready=lambda: "ready" in log.read_text())
+    return {}
+
+
 def dongle(house: DemoHouse, _instance: Instance) -> Options:
     """A radio dongle on a pseudo-terminal, with the meters that topics.yaml names around it."""
     port = house.hardware / "im871a"
