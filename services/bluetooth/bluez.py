@@ -33,13 +33,22 @@ def nothing(*_: Any) -> None:
 
 
 class Listener(Protocol):
-    """Whom the connection tells what bluetoothd says."""
+    """Who is told what bluetoothd says."""
 
-    def changed(self, interface: str, changed: Any, invalidated: Any, path: str) -> None: ...  # noqa: D102
-    def added(self, path: str, interfaces: Any) -> None: ...  # noqa: D102
-    def removed(self, path: str, interfaces: Any) -> None: ...  # noqa: D102
-    def appeared(self, objects: Any) -> None: ...  # noqa: D102
-    def vanished(self, reason: str) -> None: ...  # noqa: D102
+    def vanished(self, reason: str) -> None:
+        """Learn that there is no bluetoothd."""
+
+    def appeared(self, objects: Any) -> None:
+        """Take the objects of a new bluetoothd."""
+
+    def added(self, path: Any, interfaces: Any) -> None:
+        """Take a new object."""
+
+    def removed(self, path: Any, interfaces: Any) -> None:
+        """Learn that an object is gone."""
+
+    def changed(self, interface: Any, properties: Any, _invalidated: Any, path: Any) -> None:
+        """Take properties that have changed."""
 
 
 class Bluez:
