@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.bluetooth import Battery
-    from services.bluetooth.adapter import Adapter
-    from services.bluetooth.battery_links import BatteryLinks
+    from services.bluetooth.contracts import AdapterOfLink, Links
 
 NOTIFY_AGAIN = 0.5
 """Seconds after which BlueZ has renewed an earlier subscription."""
@@ -41,7 +40,7 @@ NOTIFY_AGAIN = 0.5
 class Link:
     """The state machine of one battery."""
 
-    def __init__(self, links: BatteryLinks, adapter: Adapter, battery: Battery) -> None:
+    def __init__(self, links: Links, adapter: AdapterOfLink, battery: Battery) -> None:
         self.links, self.adapter, self.battery = links, adapter, battery
         self.deadlines = links.deadlines
         self.statistics = Statistics()
