@@ -68,6 +68,19 @@ def read(path: Path) -> bytes:
     return content
 
 
+def hindrance(path: Path) -> str | None:
+    """Why a path cannot be a plain file of ours, or None: it is a link, a folder, a pipe, or may not be used by this user."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        return f"{path} is a link"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is no plain file"
+    return None if os.access(path, os.R_OK | os.W_OK, effective_ids=True) else f"{path} may not be used by this user"
+
+
 def set_aside(path: Path) -> Path:
     """Move what cannot be used out of the way, for a person to look at; an older one that was moved before is replaced."""
     aside = path.with_name(path.name + ".damaged")
