@@ -124,7 +124,13 @@ class Publisher:
         self._append(name, None, *self._service.clock.stamp())
 
     def disown(self, owned: Iterable[str]) -> list[str]:
-        """Clear topics that were published and are not among ours any more; returns their names."""
+        """Clear topics that were published and are not among ours any more; returns their names.
+
+        What still waits under a name that a topic had before goes on under its new one.
+        """
+        for old, topic in self._service.registry.formerly.items():
+            if topic.source == self._service.name:
+                self.spool.rename(old, topic.name)
         service, gone = self._service, sorted(self._published.difference(owned))
         for name in gone:
             if (other := service.registry.topics.get(name)) is None or other.source == service.name:
@@ -259,6 +265,8 @@ class Publisher:
         if mark.stream == self.spool.stream and mark.after != self._mark:
             self._mark, self._mark_moved, self._resend_pause = mark.after, time.monotonic(), RESEND_AFTER
             self.spool.confirm(mark.stream, mark.after)
+            if self.spool.stream != mark.stream:  # it was not ours: what waits is sent again under another name
+                self._rewind()
         return True
 
     def on_published(self, published: Published) -> None:
@@ -276,7 +284,10 @@ class Publisher:
         if rows and rows[0][0].number == number:
             service, row = self._service, rows[0][0]
             sentence = f"the broker refuses it: {refusal}; check the access list of '{service.name}'"
-            self.dead.add(row.topic, b"" if row.head is None else encode_tail(row.head, row.time), sentence)
+            payload = b"" if row.head is None else encode_tail(row.head, row.time)
+            if not self.dead.add(row.topic, payload, sentence):
+                service.error(str(self.dead.trouble), row.topic)
+                return  # it stays in the spool, and is tried again
             service.error(sentence, row.topic)
             if service.health.counters["refused"] == 0:
                 log.error("%s: %s", row.topic, sentence, extra={"topic": self.topic_of(row.topic)})

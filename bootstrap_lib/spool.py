@@ -211,12 +211,12 @@ class Spool:
             self.dropped += count
 
     def rename(self, old: str, new: str) -> int:
-        """Give what waits under one topic to another; returns how many readings. A disk that does not take it leaves them."""
+        """Give readings that wait under one topic to another; returns how many. A disk that does not take it leaves them."""
         waits = 0
         for file in self._files:
-            found = int(file.first("SELECT count(*) FROM tail WHERE topic = ?", (old,)) or 0)
+            found = int(file.first("SELECT count(*) FROM tail WHERE topic = ? AND head IS NOT NULL", (old,)) or 0)
             with contextlib.suppress(sqlite3.Error):  # the archive knows the old name too
-                file.do("UPDATE tail SET topic = ? WHERE topic = ?", (new, old))
+                file.do("UPDATE tail SET topic = ? WHERE topic = ? AND head IS NOT NULL", (new, old))
                 waits += found
         return waits
 
