@@ -118,10 +118,10 @@ def save(path: Path, value: object) -> None:
 @contextlib.contextmanager
 def as_owner_of(folder: Path) -> Iterator[None]:
     """Do what root was asked to do in a folder of somebody else's with no more than its owner's rights."""
-    if os.geteuid() != 0:
+    owner, groups = folder.stat(), os.getgroups()
+    if os.geteuid() != 0 or owner.st_uid == 0:
         yield
         return
-    owner, groups = folder.stat(), os.getgroups()
     os.setgroups([owner.st_gid])
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
