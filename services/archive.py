@@ -115,7 +115,7 @@ class Archive(Subscriber):
         try:
             self._opened = OpenArchive(self.options.url, self.state_folder, self.registry, self._send, self.clock.now())
             if self.remembered.start > 1 and self._opened.database.new:
-                self._opened.begin_anew("its file is gone", self.clock.now())
+                self._opened.begun_again(self.clock.now())
         except RecordError as error:
             raise StartError(sentence("the archive cannot be opened", error)) from None
         self._tell()

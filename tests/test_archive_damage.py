@@ -85,15 +85,22 @@ def spoil(path: Path, how: str) -> None:
             path.symlink_to(path.with_name("elsewhere"))
 
 
+def more_than(house: House, moment: int) -> bool:
+    try:
+        return ask_database(database(house), f"{COUNT} WHERE time > {moment}") not in ([], [(0,)])
+    except sqlite3.DatabaseError:  # it is not replaced yet
+        return False
+
+
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("how", WAYS)
 def test_whatever_happens_to_its_file_it_goes_on_saves_and_says(
     archive: House, voice: Voice, ear: Ear, how: str, running: bool
 ) -> None:
-    start, total = now() - 3_000_000, 3000
+    start, total = now() - 1_600_000, 1500
     for number in range(1, total + 1):
         voice.say(WATER, float(number % 90), start + 1000 * number, number)
-    ear.wait(MARK, lambda mark: mark["after"] == total, 60)
+    ear.wait(MARK, lambda mark: mark["after"] == total)
     if not running:
         archive.stop("archive")
     fold_log_in(database(archive))
@@ -101,9 +108,9 @@ def test_whatever_happens_to_its_file_it_goes_on_saves_and_says(
     if not running:
         archive.start("archive")
     for number in range(total + 1, total + 201):
+        if number == total + 100:  # in two commits
+            wait_for(lambda: more_than(archive, start + 1000 * total), what="the first of what comes after")
         voice.say(WATER, 20.0, start + 1000 * number, number, 0 if number == total + 1 else None)
-        if number % 50 == 0:
-            ear.wait("home/service/archive/health")
     ear.wait(MARK, lambda mark: mark["after"] == total + 200, 60)
     wait_for(
         lambda: "is missing" in archive.log("archive") or "are missing" in archive.log("archive"), 60, "a sentence"
@@ -132,7 +139,7 @@ def test_a_broken_page_in_the_middle_costs_its_own_rows_and_their_time_is_said(t
         engine = schema.open_file(path)
         schema.migrate(engine)
         engine.dispose()
-    start, total = now() - 40_000_000, 40_000
+    start, total = now() - 60_000_000, 60_000
     with closing(sqlite3.connect(old)) as connection:
         connection.execute("INSERT INTO topics VALUES (7, ?, '°C', 'gauge')", (WATER,))
         rows = [(start + 1000 * n, 7, float(n), None) for n in range(total)]
@@ -165,7 +172,7 @@ def test_a_broken_page_in_the_middle_costs_its_own_rows_and_their_time_is_said(t
     ((since, until),) = spans
     assert abs((until - since) / 1000 - gone) < 3, "its time is said to the second"
     assert kept == len(minutes)
-    gone, spans, _ = lost(leaves[10], leaves[300])
+    gone, spans, _ = lost(leaves[10], leaves[200])
     assert len(spans) == 2
     gone, spans, _ = lost(next(page for page in inner if page != root))
     assert gone < 300, "what hangs below a broken page is found without the tree"
@@ -196,7 +203,6 @@ def test_rows_of_a_page_are_what_sqlite_says(tmp_path: Path) -> None:
         for n in range(len(content) // 4096)
         for _, row in sqlite_page.rows(content[4096 * n : 4096 * n + 4096], n + 1)
     ]
-    assert sorted((tuple(row) for row in found if len(row) == 5), key=repr) >= sorted(values, key=repr)[:1]
     assert {tuple(row) for row in found} >= set(values)
     for cut in range(0, 4096, 97):  # whatever lies there, nothing is raised
         list(sqlite_page.rows(os.urandom(cut), 2))

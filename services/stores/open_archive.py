@@ -96,6 +96,11 @@ class OpenArchive:
             f"{why}{aside}; a new archive is begun at {format_time(now)}, and what can be read is taken over"
         )
 
+    def begun_again(self, now: int) -> None:
+        """Say that there was a file before this one, and take in what the backup has."""
+        self.said.append(f"its file is gone; a new archive is begun at {format_time(now)}, and filled from its backup")
+        self.mending.begin([], now, self.renamed)
+
     def trouble(self, error: BaseException, now: int) -> None:
         """Begin anew where an error of the database says that the file is not what it was."""
         if is_damage(error) or self.database.gone:
