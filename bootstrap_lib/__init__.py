@@ -5,14 +5,14 @@ Modules are named where a word alone would say too little: `state.save`, `secret
 
 from bootstrap_lib import broker, catalog, clock, health, log, machine_file, quantities, secrets, state
 from bootstrap_lib import light_imports as _light_imports  # noqa: F401 (before anything that imports the same)
-from bootstrap_lib.bus import Bus, Message, Published
+from bootstrap_lib.bus import Bus, Message
 from bootstrap_lib.client import Client
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError, nearest, reason
 from bootstrap_lib.duration import Duration, describe
 from bootstrap_lib.needs import Needs, needs_of
 from bootstrap_lib.notify import notify
-from bootstrap_lib.publisher import Mark, Publisher, proper
+from bootstrap_lib.publisher import Publisher
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, Value, as_json, encode, format_time, parse_time
 from bootstrap_lib.registry import Instance, InstanceOptions, Registry, Topic, find_registry
 from bootstrap_lib.service import Service
@@ -30,13 +30,11 @@ __all__ = [
     "Failure",
     "Instance",
     "InstanceOptions",
-    "Mark",
     "Message",
     "Needs",
     "Nothing",
     "Poison",
     "Problem",
-    "Published",
     "Publisher",
     "Reading",
     "ReadingError",
@@ -66,7 +64,6 @@ __all__ = [
     "needs_of",
     "notify",
     "parse_time",
-    "proper",
     "quantities",
     "reason",
     "secrets",

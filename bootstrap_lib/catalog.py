@@ -56,4 +56,6 @@ def make(config: str | None, instance: str) -> Service:
     registry = Registry(path)
     if instance not in registry.instances:
         raise DocumentError([Problem(str(path), 1, "", registry.no_instance(instance))])
-    return find(registry.instances[instance].service)(registry, instance)
+    service = find(registry.instances[instance].service)(registry, instance)
+    service.load(registry)
+    return service

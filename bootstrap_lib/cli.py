@@ -6,6 +6,8 @@ import os
 import pkgutil
 import sys
 
+from bootstrap_lib.version import VERSION
+
 _ORDER = ("demo", "run", "check", "scan", "doctor", "watch", "status", "once")
 
 
@@ -37,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help="topics.yaml to use (default: $CONSTELLATION_CONFIG, ./topics.yaml, /etc/constellation/topics.yaml)",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     chosen = next((word for word in given if word in verbs), None)
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:

@@ -6,6 +6,7 @@ form of the payload. A request is never acted on when it was retained or seen be
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, ClassVar, get_type_hints
 
 import msgspec
@@ -62,15 +63,20 @@ class Control:
 
     REMEMBERED: ClassVar[int] = 100
 
-    def __init__(self, service: object, bus: Bus, prefix: str) -> None:
-        """`prefix` is `home/service/<instance>`."""
+    def __init__(self, owners: Iterable[object], bus: Bus, prefix: str) -> None:
+        """`owners` have the methods `request_…`, the later ones first; `prefix` is `home/service/<instance>`."""
         self._bus, self._prefix = bus, prefix
         self._seen: deque[Any] = deque(maxlen=self.REMEMBERED)
         self.verbs = {
-            name.removeprefix("request_"): getattr(service, name)
-            for name in dir(service)
+            name.removeprefix("request_"): getattr(owner, name)
+            for owner in owners
+            for name in dir(owner)
             if name.startswith("request_")
         }
+
+    def is_request(self, topic: str, root: str) -> bool:
+        """Whether a topic is that of a request to this instance, or to everyone."""
+        return "/request/" in topic and topic.startswith((f"{self._prefix}/", f"{root}/service/all/"))
 
     def handle(self, message: Message) -> None:
         """Act on a request message, or answer why not. Never raises what the asker got wrong."""

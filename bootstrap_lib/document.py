@@ -64,7 +64,11 @@ _CONSTRUCT: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
-class _Loader(yaml.CSafeLoader):
+LIBYAML: Final = bool(yaml.__with_libyaml__)
+"""Whether PyYAML has libyaml beneath it: its own parser is ten times slower and ends in a RecursionError."""
+
+
+class _Loader(yaml.CSafeLoader if LIBYAML else yaml.SafeLoader):  # type: ignore[misc]
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's way)
 
 
@@ -74,6 +78,7 @@ for _tag, (_pattern, _first) in _TYPES.items():
 
 DEEPEST: Final = 32
 """Levels of a file: an anchor that holds itself has no end."""
+TOO_DEEP: Final = f"more than {DEEPEST} levels deep: make it flat"
 
 
 class Document:
@@ -89,11 +94,16 @@ class Document:
         """Merge a file over what is there already: a later file overrides key by key. DocumentError if unreadable."""
         if self._first[0] == "?":
             self._first = (str(path), 1)
+        if not LIBYAML:
+            said = "PyYAML was built without libyaml: pip install --force-reinstall --only-binary :all: PyYAML"
+            raise DocumentError([Problem(str(path), 1, "", f"cannot be read, {said}")])
         try:
             node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
+            if error.problem == "exceeded maximum nesting depth":  # libyaml's own limit, where it has one
+                raise DocumentError([Problem(str(path), line, "", TOO_DEEP)]) from None
             said = " ".join(part for part in (error.context, error.problem) if part)
             raise DocumentError([Problem(str(path), line, "", f"not valid YAML: {said}")]) from None
         except FileNotFoundError:
@@ -114,9 +124,7 @@ class Document:
     def _construct(self, node: yaml.Node, path: KeyPath, file: str) -> Any:
         if len(path) > DEEPEST:
             line = node.start_mark.line + 1
-            raise DocumentError(
-                [Problem(file, line, dotted(path[:2]), f"more than {DEEPEST} levels deep: make it flat")]
-            )
+            raise DocumentError([Problem(file, line, dotted(path[:2]), TOO_DEEP)])
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             for key_node, value_node in node.value:

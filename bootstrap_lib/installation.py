@@ -6,7 +6,7 @@ Doing it twice changes nothing the second time; `dry_run` says what would be don
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,9 @@ SHIPPED: Final = next(
 """The folder of units and configuration files that the distribution brings."""
 
 CREDENTIALS: Final = Path("/etc/constellation/credentials")
+CLOSED_HOME: Final = Path("/root")
+CLOSED_SINCE: Final = 257
+"""Since this version of systemd a unit with ProtectHome=tmpfs has a /root that only root may enter, whatever is bound into it."""
 
 
 def shipped(name: str) -> str:
@@ -131,3 +134,21 @@ class Installation:
     def _note(self, path: str | Path, sentence: str) -> None:
         self.changed.add(Path(path))
         self.say(sentence)
+
+
+def systemd_version() -> int:
+    """Return the version of this machine's systemd, 0 where there is none."""
+    if shutil.which("systemctl") is None:
+        return 0
+    words = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout.split()
+    return int(words[1]) if words[1:] and words[1].isdigit() else 0
+
+
+def refuse_closed_home(folders: Iterable[Path], version: int) -> None:
+    """InstallError if one of the folders that the units start from lies where this systemd lets their user see nothing."""
+    closed = [folder for folder in folders if folder.is_relative_to(CLOSED_HOME)]
+    if closed and version >= CLOSED_SINCE:
+        raise InstallError(
+            f"{closed[0]} lies below {CLOSED_HOME}, which systemd {version} closes to the user of the units: none would start. "
+            "Install into /opt/constellation as the README says, and run /opt/constellation/bin/constellation units --install"
+        )

@@ -10,6 +10,9 @@ import socket
 import sys
 from typing import Final
 
+from bootstrap_lib.bus import Bus
+from bootstrap_lib.reading import as_json
+
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _COLOUR: Final = {
     logging.DEBUG: "2",
@@ -94,3 +97,19 @@ def set_up(instance: str, *, daemon: bool = False, level: int = logging.INFO) ->
         handler.setFormatter(_Terminal(f"{instance}: %(message)s"))
     root.handlers[:] = [handler]
     return keep
+
+
+class LogTopic(logging.Handler):
+    """Publishes warnings and worse on the instance's log topic."""
+
+    def __init__(self, topic: str, bus: Bus) -> None:
+        super().__init__(logging.WARNING)
+        self._topic, self._bus = topic, bus
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Publish a record while there is a connection."""
+        if self._bus.online:
+            entry = {"level": record.levelname.lower(), "text": record.getMessage()}
+            if topic := getattr(record, "topic", None):
+                entry["topic"] = topic
+            self._bus.publish(self._topic, as_json(entry))

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Message, Published
+from bootstrap_lib.bus import Message
 from bootstrap_lib.clock import boot_id
+from bootstrap_lib.control import Request
 from bootstrap_lib.document import reason as reason_of
-from bootstrap_lib.reading import ReadingError, Sequence, Value, encode_head, encode_tail
+from bootstrap_lib.reading import Sequence, Value, encode_head, encode_tail
 from bootstrap_lib.registry import Topic
 from bootstrap_lib.service import Service
 from bootstrap_lib.spool import Row, Spool, SpoolError
@@ -38,24 +39,6 @@ class Mark(msgspec.Struct, forbid_unknown_fields=True):
 
     stream: str
     after: int
-
-
-def proper(topic: Topic[Any], value: Value) -> Value:
-    """Round a value to what is worth keeping; ReadingError says why it can be none of its topic."""
-    if problem := topic.improper(value) or _out_of_range(topic, value):
-        raise ReadingError(problem)
-    if isinstance(value, float):
-        return round(value, topic.decimals) if topic.decimals else round(value)
-    return value
-
-
-def _out_of_range(topic: Topic[Any], value: Value) -> str | None:
-    if topic.kind in ("gauge", "counter") and not isinstance(value, str):
-        if topic.low is not None and value < topic.low:
-            return f"{value} {topic.unit} is below its range, which begins at {topic.low:g}"
-        if topic.high is not None and value > topic.high:
-            return f"{value} {topic.unit} is above its range, which ends at {topic.high:g}"
-    return None
 
 
 class Publisher:
@@ -92,7 +75,7 @@ class Publisher:
     # -- what goes out ------------------------------------------------------------------------------------------
 
     def publish(self, topic: Topic[Any], value: Value, moment: int | None = None) -> None:
-        """Publish a value, as `proper` returns it, of a time (ms; now if not given)."""
+        """Publish a value, as `Topic.proper` returns it, of a time (ms; now if not given)."""
         service = self._service
         head = encode_head(value, topic.unit)
         at, boot = (moment, None) if moment is not None else self._stamp(topic.name)
@@ -155,8 +138,7 @@ class Publisher:
 
     @property
     def _archive(self) -> str | None:
-        found = self._service.registry.find("archive")
-        return found[0].name if found else None
+        return self._service.registry.record
 
     def _append(self, name: str, head: str | None, at: int, boot: str | None) -> None:
         if not self.spool.last:
@@ -269,11 +251,11 @@ class Publisher:
                 self._rewind()
         return True
 
-    def on_published(self, published: Published) -> None:
+    def on_published(self, mid: int, refusal: str | None) -> None:
         """A refused reading goes to the dead letters and never blocks those behind it."""
-        number = self._in_flight.pop(published.mid, None)
-        if number is not None and published.refusal:
-            self._bury(number, published.refusal)
+        number = self._in_flight.pop(mid, None)
+        if number is not None and refusal:
+            self._bury(number, refusal)
         elif number is not None and self._archive is None:  # the weaker promise: in the broker's memory
             self.spool.confirm(self.spool.stream, min(self._in_flight.values(), default=number + 1) - 1)
         if len(self._in_flight) < self.WINDOW // 2:
@@ -294,11 +276,11 @@ class Publisher:
             service.health.counters["refused"] += 1
             self.spool.drop(number)
 
-    def resend(self, mark: Mark) -> int:
-        """Send again what the archive misses; returns how many readings wait."""
+    def request_resend(self, _request: Request, mark: Mark) -> dict[str, int]:
+        """Send again what the archive misses."""
         if mark.stream == self.spool.stream:
             self._rewind(mark.after)
-        return self.spool.count()
+        return {"waiting": self.spool.count()}
 
     def on_beat(self) -> None:
         """Tell health what waits."""

@@ -86,6 +86,52 @@ QUANTITIES: Final[dict[str, Quantity]] = {
 }
 
 
+CONVERSIONS: Final[dict[str, dict[str, tuple[float, float]]]] = {
+    "°C": {"°F": (5 / 9, -160 / 9), "K": (1, -273.15)},
+    "kWh": {
+        "Wh": (1e-3, 0), "MWh": (1e3, 0), "GWh": (1e6, 0), "Wmin": (1 / 60_000, 0),
+        "J": (1 / 3.6e6, 0), "kJ": (1 / 3600, 0), "MJ": (1 / 3.6, 0), "GJ": (1000 / 3.6, 0),
+    },
+    "W": {"mW": (1e-3, 0), "kW": (1e3, 0), "MW": (1e6, 0), "J/h": (1 / 3600, 0), "kJ/h": (1 / 3.6, 0), "MJ/h": (1000 / 3.6, 0)},
+    "V": {"mV": (1e-3, 0), "kV": (1e3, 0)},
+    "A": {"mA": (1e-3, 0), "kA": (1e3, 0)},
+    "Ah": {"mAh": (1e-3, 0)},
+    "Hz": {"mHz": (1e-3, 0), "kHz": (1e3, 0)},
+    "bar": {
+        "mbar": (1e-3, 0), "hPa": (1e-3, 0), "Pa": (1e-5, 0), "kPa": (1e-2, 0), "MPa": (10, 0), "psi": (0.0689475729, 0),
+    },
+    "m³": {"l": (1e-3, 0), "L": (1e-3, 0), "ml": (1e-6, 0), "dm³": (1e-3, 0), "ft³": (0.0283168466, 0), "gal": (0.00378541178, 0)},
+    "m³/h": {
+        "l/h": (1e-3, 0), "l/min": (0.06, 0), "l/s": (3.6, 0), "L/min": (0.06, 0), "m³/min": (60, 0), "m³/s": (3600, 0),
+    },
+    "kg": {"g": (1e-3, 0), "t": (1e3, 0), "lb": (0.45359237, 0)},
+    "s": {"ms": (1e-3, 0), "min": (60, 0), "h": (3600, 0), "d": (86400, 0)},
+    "h": {"s": (1 / 3600, 0), "min": (1 / 60, 0), "d": (24, 0)},
+    "d": {"h": (1 / 24, 0), "min": (1 / 1440, 0), "s": (1 / 86400, 0)},
+    "MB": {
+        "B": (1e-6, 0), "kB": (1e-3, 0), "GB": (1e3, 0), "TB": (1e6, 0),
+        "KiB": (0.001024, 0), "MiB": (1.048576, 0), "GiB": (1073.741824, 0),
+    },
+    "m/s": {"km/h": (1 / 3.6, 0), "mph": (0.44704, 0), "kn": (1852 / 3600, 0), "kt": (1852 / 3600, 0)},
+    "mm": {"cm": (10, 0), "m": (1000, 0), "in": (25.4, 0), "l/m²": (1, 0)},
+    "%": {"‰": (0.1, 0)},
+    "lx": {"klx": (1e3, 0)},
+}  # fmt: skip
+"""Unit of a quantity → units that convert to it, with factor and summand (BIPM, SI brochure; NIST SP 811)."""
+
+AKIN: Final = {
+    "W": ("var", "kvar", "VA", "kVA"),
+    "kWh": ("varh", "kvarh", "VAh", "kVAh"),
+    "m³/h": ("kg/h", "t/h"),
+}
+"""Units of what bears the same word and is another thing: kept as they are."""
+
+
+def conversion(unit: str, own: str) -> tuple[float, float] | None:
+    """Factor and summand from a unit to a quantity's own, or None where it does not convert."""
+    return (1.0, 0.0) if unit == own else CONVERSIONS.get(own, {}).get(unit)
+
+
 def quantity_of(name: str) -> Quantity | None:
     """Quantity of a topic's last level, or None where its last word is no quantity."""
     return QUANTITIES.get(name.rpartition("_")[2])

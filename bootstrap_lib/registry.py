@@ -20,7 +20,8 @@ from msgspec import Meta, Struct
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.needs import needs_of, service_files
-from bootstrap_lib.quantities import QUANTITIES, WORD, Kind, Quantity
+from bootstrap_lib.quantities import AKIN, CONVERSIONS, QUANTITIES, WORD, Kind, Quantity, conversion
+from bootstrap_lib.reading import ReadingError, Value
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -76,7 +77,13 @@ class TopicLine(Struct, frozen=True, kw_only=True):
 
     source: Annotated[str, Meta(description="The instance that measures it.")] = msgspec.field(name="from")
     quantity: Annotated[str, Meta(description="Where the last word of the name is none.")] | None = None
-    unit: Annotated[str, Meta(description="Where it is not the quantity's own.")] | None = None
+    unit: (
+        Annotated[str, Meta(description="What the source gives, where it is not the quantity's own; it is converted.")]
+        | None
+    ) = None
+    scale: Annotated[float, Meta(description="What its number is multiplied with, before anything else.")] = 1.0
+    offset: Annotated[float, Meta(description="What is added then, in the source's unit.")] = 0.0
+    invert: Annotated[bool, Meta(description="Turns the sign of a number, or true and false.")] = False
     decimals: Annotated[int, Meta(ge=0, le=9, description="Digits that are worth keeping.")] | None = None
     range: Annotated[tuple[float, float], Meta(description="A value outside is an error of the sensor.")] | None = None
     states: Annotated[list[str], Meta(description="The words that a state may be.", min_length=1)] | None = None
@@ -128,6 +135,18 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     label: str
     was: tuple[str, ...]
     options: OptionsT_co
+    given: str = ""
+    """Unit of what the source gives, before it is converted."""
+    line: tuple[float, float] = (1.0, 0.0)
+    """Factor and summand from what the source gives to the topic's unit."""
+    invert: bool = False
+
+    @property
+    def key(self) -> str:
+        """What it asks its device for: the key of its line, or its own last level."""
+        options: Any = self.options
+        key = options.get("key") if isinstance(options, Mapping) else getattr(options, "key", "")
+        return key or self.name.rpartition("/")[2]
 
     def stored_by(self, store: str) -> bool:
         """Whether the store of this name (archive, rrd, influx, …) keeps the topic."""
@@ -135,7 +154,7 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
             return False
         return self.store if isinstance(self.store, bool) else store in self.store
 
-    def improper(self, value: bool | float | str) -> str | None:
+    def improper(self, value: Value) -> str | None:
         """Say why a value cannot be one of this topic, or None: the same rule for all who send or take readings."""
         if self.kind in ("gauge", "counter"):
             if isinstance(value, (bool, str)) or not math.isfinite(value):
@@ -147,6 +166,30 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
             return f"{value!r} is no text"
         elif self.kind == "state" and value not in self.states:
             return f"{value!r} is none of its states {', '.join(self.states)}"
+        return None
+
+    def measured(self, value: Value) -> Value:
+        """Make a value of what its source gives: scaled, converted, and proper; ReadingError says why it can be none."""
+        if self.kind in ("gauge", "counter") and not isinstance(value, (bool, str)) and self.line != (1.0, 0.0):
+            value = round(value * self.line[0] + self.line[1], 9)
+        elif self.kind == "switch" and isinstance(value, bool):
+            value = value != self.invert
+        return self.proper(value)
+
+    def proper(self, value: Value) -> Value:
+        """Round a value to what is worth keeping; ReadingError says why it can be none of this topic."""
+        if problem := self.improper(value) or self._out_of_range(value):
+            raise ReadingError(problem)
+        if isinstance(value, float):
+            return round(value, self.decimals) if self.decimals else round(value)
+        return value
+
+    def _out_of_range(self, value: Value) -> str | None:
+        if self.kind in ("gauge", "counter") and not isinstance(value, str):
+            if self.low is not None and value < self.low:
+                return f"{value} {self.unit} is below its range, which begins at {self.low:g}"
+            if self.high is not None and value > self.high:
+                return f"{value} {self.unit} is above its range, which ends at {self.high:g}"
         return None
 
     @property
@@ -186,32 +229,40 @@ class Registry:
                 self.document.read(file)
                 digest.update(file.read_bytes())
         self.digest = digest.hexdigest()[:12]
-        self._read_settings()
+        self._look_for_strangers()
+        self.root, self.broker, self.zone = self._root(), self._broker(), self._zone()
         self.instances = dict(self._read_instances())
         self.topics = {topic.name: topic for topic in self._read_topics()}
         self.formerly = {old: topic for topic in self.topics.values() for old in topic.was if old not in self.topics}
         """Topics by the names that they had: what was measured under one is the new one's."""
+        self.record = next((name for name, one in self.instances.items() if needs_of(one.service).records), None)
+        """The instance whose marks confirm what is on disk, or None in a house that keeps no record."""
         if self.document.problems:
             raise DocumentError(self.document.problems)
 
-    def _read_settings(self) -> None:
-        content, problem = self.document.content, self.document.problem
-        problems = self.document.problems
-        for section in [section for section in content if section not in self.SECTIONS]:
+    def _look_for_strangers(self) -> None:
+        for section in [section for section in self.document.content if section not in self.SECTIONS]:
             known = (*self.SECTIONS, *(name for service in service_files() for name in needs_of(service).sections))
             if section not in known:
                 hint = nearest(section, known) or f": there are {', '.join(known)}"
-                problems.append(problem((section,), f"unknown section '{section}'{hint}"))
-        root = content.get("root", "home")
-        if not isinstance(root, str) or not WORD.fullmatch(root):
-            problems.append(problem(("root",), f"{root!r} is no topic word: use small letters, digits and _"))
-            root = "home"
-        self.root: str = root
-        self.broker = self.document.convert(content.get("broker", {}), Broker, ("broker",)) or Broker()
-        zone = content.get("timezone", "UTC")
-        if not isinstance(zone, str) or not (ZONES / zone).is_file():
-            problems.append(problem(("timezone",), f"{zone!r} is no time zone: write one such as Europe/Paris"))
-        self.zone: str = zone
+                self._note((section,), f"unknown section '{section}'{hint}")
+
+    def _root(self) -> str:
+        root = self.document.content.get("root", "home")
+        if isinstance(root, str) and WORD.fullmatch(root):
+            return root
+        self._note(("root",), f"{root!r} is no topic word: use small letters, digits and _")
+        return "home"
+
+    def _broker(self) -> Broker:
+        return self.document.convert(self.document.content.get("broker", {}), Broker, ("broker",)) or Broker()
+
+    def _zone(self) -> str:
+        zone = self.document.content.get("timezone", "UTC")
+        if isinstance(zone, str) and (ZONES / zone).is_file():
+            return zone
+        self._note(("timezone",), f"{zone!r} is no time zone: write one such as Europe/Paris")
+        return "UTC"
 
     @property
     def timezone(self) -> "ZoneInfo":
@@ -287,6 +338,23 @@ class Registry:
         if kind == "state" and not line.states:
             self._note(path, "a state needs its words: states: [off, on]")
             return None
+        given = row.unit if line.unit is None else line.unit
+        kept = not row.unit or given in AKIN.get(row.unit, ())
+        factors = (1.0, 0.0) if kept else conversion(given, row.unit)
+        if factors is None:
+            known = ", ".join((row.unit, *CONVERSIONS.get(row.unit, ())))
+            self._note((*path, "unit"), f"'{given}' does not convert to {row.unit}: a {word} is in one of {known}")
+            return None
+        numeric = kind in ("gauge", "counter")
+        if not numeric and (line.scale != 1 or line.offset or (line.invert and kind != "switch")):
+            self._note(
+                path,
+                f"a {kind} has no scale, offset or sign"
+                if kind != "switch"
+                else "true and false have no scale or offset: write invert: true",
+            )
+            return None
+        sign = -1 if line.invert and numeric else 1
         low, high = line.range or (row.low, row.high)
         if low is not None and high is not None and low >= high:
             self._note((*path, "range"), f"the range goes from low to high, not from {low:g} to {high:g}")
@@ -302,7 +370,7 @@ class Registry:
             source=line.source,
             kind=kind,
             quantity=word,
-            unit=row.unit if line.unit is None else line.unit,
+            unit=given if kept else row.unit,
             decimals=row.decimals if line.decimals is None else line.decimals,
             low=low,
             high=high,
@@ -314,6 +382,9 @@ class Registry:
             label=line.label or name.replace("/", " ").replace("_", " "),
             was=tuple(was),
             options=options,
+            given=given,
+            line=(sign * line.scale * factors[0], sign * line.offset * factors[0] + factors[1]),
+            invert=line.invert,
         )
 
     def _note(self, path: KeyPath, message: str) -> None:

@@ -1,5 +1,6 @@
 """The JSON schema of topics.yaml and its reference page, both derived from the typed structures that check the file."""
 
+import inspect
 from pathlib import Path
 from typing import Any, get_args
 
@@ -81,7 +82,10 @@ def _inline(schema: Any, components: dict[str, Any]) -> Any:
     if isinstance(schema, dict):
         if reference := schema.get("$ref"):
             return _inline(components[reference.rpartition("/")[2]], components)
-        return {key: _inline(value, components) for key, value in schema.items()}
+        inner = {key: _inline(value, components) for key, value in schema.items()}
+        if isinstance(text := inner.get("description"), str):
+            inner["description"] = inspect.cleandoc(text)  # as Python itself does from 3.13 on
+        return inner
     if isinstance(schema, list):
         return [_inline(item, components) for item in schema]
     return schema

@@ -13,25 +13,24 @@
 The library owns schedule, back-off, range check, deadband, staleness, health and reload; publishing is `publisher`'s.
 """
 
-import heapq
 import logging
 import math
-import random
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
-from bootstrap_lib.bus import Message, Published
+from bootstrap_lib.bus import Message
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
-from bootstrap_lib.publisher import Mark, Publisher, proper
+from bootstrap_lib.publisher import Publisher
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Registry, Topic
+from bootstrap_lib.rounds import Rounds, Silence, Trouble
 from bootstrap_lib.service import Service, topic_option_type
 from bootstrap_lib.spool import SpoolError
 from bootstrap_lib.state import DeadLetters
@@ -66,25 +65,25 @@ class Source(Service):
     """A service that measures. Subclasses write `samples`, and annotate `options` and `topics` with their types."""
 
     topics: tuple[AnyTopic, ...]
-    publisher: Publisher
-    _listen_until: float | None = None
-    _rounds = 0
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; the device is opened by `samples`."""
         super().__init__(registry, name)
-        self._due_at = 0.0
-        self._read_now: list[Request] = []
-        self._round: dict[str, Any] = {}
-        self._failures = 0
-        self._failing: dict[str, str] = {}
-        self._trouble: str | None = None
-        self._good: dict[str, float] = {}
-        self._sent_at: dict[str, float] = {}
-        self._deadlines: list[tuple[float, str]] = []
+        self.topics = ()
+        self.rhythm = 0.0
+        """Seconds that a round takes, where the device sets the pace: what it reads is stale after three of them."""
+        self._publisher: Publisher | None = None
+        self._rounds, self._trouble, self._silence = Rounds(), Trouble(), Silence()
+        self._once: _Once | None = None
         self._changed = False
-        self._answered = False
-        self._asked = False
+        self._sent_at: dict[str, float] = {}
+
+    @property
+    def publisher(self) -> Publisher:
+        """What brings its readings to the broker; RuntimeError before `begin`."""
+        if self._publisher is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self._publisher
 
     def samples(self) -> Iterator[Sample]:
         """Open the device, then yield samples for as long as `tick()` says so; `with` closes it at the end."""
@@ -97,7 +96,7 @@ class Source(Service):
 
     def measure_once(self, timeout: float) -> Iterator[Sample]:
         """Measure one round, or listen for `timeout` seconds, without publishing anything; for `constellation once`."""
-        self._listen_until = time.monotonic() + timeout
+        self._once = _Once(time.monotonic() + timeout)
         awaited = {topic.name for topic in self.topics}
         for topic, value in self.samples():
             yield topic, value
@@ -108,10 +107,15 @@ class Source(Service):
             if topic.name in awaited:
                 yield topic, Failure(f"nothing came within {describe(timeout)}")
 
+    @property
+    def measures_once(self) -> bool:
+        """Whether it measures for `constellation once`: nothing is published or kept."""
+        return self._once is not None
+
     def load(self, registry: Registry) -> bool:
         """Take options and topics of a registry."""
         topics: tuple[AnyTopic, ...] = registry.topics_of(self.name, topic_option_type(type(self)))
-        changed = super().load(registry) or getattr(self, "topics", None) != topics
+        changed = super().load(registry) or topics != self.topics
         self.topics = topics
         return changed
 
@@ -133,8 +137,8 @@ class Source(Service):
         With a file descriptor, a round begins as soon as it can be read, for devices that speak by themselves, or
         after so many seconds of silence. Between rounds the loop turns: heartbeat, requests, staleness, sending.
         """
-        if self._listen_until is not None:
-            return self._tick_once(self._listen_until, file, silence)
+        if self._once is not None:
+            return self._once.tick(file, silence)
         self._end_round()
         self.turn(0.0)  # also where a round takes longer than `every`
         quiet_at = time.monotonic() + silence
@@ -142,35 +146,39 @@ class Source(Service):
             now = time.monotonic()
             due = self._housekeep(now)
             if file is not None:
-                self._answer_readers({name: last[0] for name, last in self.publisher.last.items()})
-            elif self._read_now or now >= self._due_at:
-                self._asked = bool(self._read_now)
-                self._due_at = max(self._due_at + self.options.every, now) if self._due_at else now + self.options.every
+                self._rounds.answer({name: last[0] for name, last in self.publisher.last.items()})
+            elif self._rounds.begin(now, self.options.every):
                 return True
-            if self.turn(max(0.0, min(due, self._due_at if file is None else quiet_at) - now), file):
+            due = min(due, quiet_at if file is not None else self._rounds.due_at)
+            if self.turn(max(0.0, due - now), file):
                 return True
             if time.monotonic() >= quiet_at and not self.stopping:
                 return True
         return False
 
+    def breathe(self, seconds: float, file: int | None = None) -> bool:
+        """Let the loop turn within a round, while a device is slow; False when the device is to be closed.
+
+        Returns after `seconds`, or as soon as the file descriptor can be read, or there was news.
+        """
+        if self._once is not None:
+            select.select([] if file is None else [file], [], [], seconds)
+            return True
+        self.turn(max(0.0, min(seconds, self._housekeep(now := time.monotonic()) - now)), file)
+        return not (self.stopping or self._changed or self._pausing())
+
     def hasten(self) -> None:
         """Begin the next round at once; for callbacks of a device, from any thread."""
-        self._due_at = 0.0
+        self._rounds.hasten()
         self.post("round")
-
-    def _tick_once(self, until: float, file: int | None, silence: float) -> bool:
-        if file is not None:
-            left = until - time.monotonic()
-            return left > 0 and (bool(select.select([file], [], [], min(left, silence))[0]) or silence < left)
-        self._rounds += 1
-        return self._rounds == 1
 
     def _housekeep(self, now: float) -> float:
         """Do what is due besides measuring; returns when it wants to be called again."""
         due = self.publisher.housekeep(now)
-        while self._deadlines and self._deadlines[0][0] <= now:
-            self._look_for_silence(heapq.heappop(self._deadlines)[1], now)
-        return min(due, self._deadlines[0][0] if self._deadlines else due)
+        stale = {topic.name: self._stale(topic) for topic in self.topics} if self._silence.due <= now else {}
+        for name in self._silence.fallen(now, stale.get):
+            self._fall_silent(name, stale[name])
+        return min(due, self._silence.due)
 
     def work(self) -> None:
         """Run the generator; where it fails, say so once, and begin anew after a pause that grows."""
@@ -192,7 +200,7 @@ class Source(Service):
         """Wait without measuring, as long as nothing changes."""
         until = time.monotonic() + seconds
         paused = self._pausing()
-        while not (self.stopping or self._changed or self._read_now) and self._pausing() == paused:
+        while not (self.stopping or self._changed or self._rounds.asked) and self._pausing() == paused:
             now = time.monotonic()
             if now >= until:
                 return
@@ -200,22 +208,13 @@ class Source(Service):
             self.turn(max(0.0, min(until, self._housekeep(now), now + left) - now))
 
     def _device_failed(self, error: Exception) -> None:
-        sentence = (
-            reason_of(error)
-            if isinstance(error, (DeviceError, OSError))
-            else f"{type(error).__name__}: {reason_of(error)}"
-        )
+        sentence = _sentence(error)
         self.error(sentence)
-        if sentence != self._trouble:
-            self._trouble = sentence
+        if self._trouble.device_fails(sentence):
             log.error("%s; trying on", sentence.rstrip("."), exc_info=log.isEnabledFor(logging.DEBUG))
         self.health.enter("degraded", self.clock.now())
-        for request in self._read_now:
-            request.refuse(sentence)
-        self._read_now.clear()
-        self._failures += 1
-        pause = min(60.0, 2.0 ** min(self._failures, 6)) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
-        self._rest(min(pause, max(1.0, self.options.every)) if self._failures < 4 else pause)  # noqa: PLR2004
+        self._rounds.refuse(sentence)
+        self._rest(self._trouble.pause(self.options.every))
 
     # -- one sample ---------------------------------------------------------------------------------------------
 
@@ -228,18 +227,18 @@ class Source(Service):
             self._take_nothing(topic)
             return
         try:
-            value = proper(topic, value)
+            value = topic.measured(value)
         except ReadingError as error:
             self._fail(topic, str(error))
             return
-        self._answered = True
+        self._rounds.answered = True
         now = time.monotonic()
-        if self._failing.pop(topic.name, None) or topic.name in self.health.stale:
+        if self._trouble.topics.pop(topic.name, None) or topic.name in self.health.stale:
             self.health.stale.discard(topic.name)
             log.info("%s is back: %s %s", topic.name, value, topic.unit, extra={"topic": self.topic_of(topic.name)})
-        self._watch(topic, now)
-        if self._read_now:
-            self._round[topic.name] = {"value": value, "unit": topic.unit}
+        self._silence.watch(topic.name, topic.stale, now)
+        if self._rounds.asked:
+            self._rounds.note(topic.name, {"value": value, "unit": topic.unit})
         if topic.deadband is not None and self._within_deadband(topic, value, now):
             return
         self._sent_at[topic.name] = now
@@ -248,9 +247,9 @@ class Source(Service):
     def _take_nothing(self, topic: AnyTopic) -> None:
         """Take back the value of before, also of an earlier start; the topic is alive without one."""
         now = time.monotonic()
-        self._failing.pop(topic.name, None)
+        self._trouble.topics.pop(topic.name, None)
         self.health.stale.discard(topic.name)
-        self._watch(topic, now)
+        self._silence.watch(topic.name, topic.stale, now)
         if topic.name in self.publisher.last or topic.name not in self._sent_at:
             self._sent_at[topic.name] = now
             self.publisher.clear(topic.name)
@@ -263,61 +262,35 @@ class Source(Service):
 
     def _fail(self, topic: AnyTopic, sentence: str) -> None:
         self.error(sentence, topic.name)
-        if self._read_now:
-            self._round[topic.name] = {"error": sentence}
-        if topic.name not in self._failing:
+        self._rounds.note(topic.name, {"error": sentence})
+        if self._trouble.topic_fails(topic.name, sentence):
             log.warning("%s: %s", topic.name, sentence, extra={"topic": self.topic_of(topic.name)})
-        self._failing[topic.name] = sentence
 
     def _end_round(self) -> None:
-        if self._answered and self._trouble:
+        if self._rounds.answered and self._trouble.device_answers():
             log.info("the device answers again")
-            self._failures, self._trouble = 0, None
-        if self._asked:
-            self._answer_readers(self._round)
-            self._round, self._asked = {}, False
-        if not self._answered:
+        self._rounds.end()
+        if not self._rounds.answered:
             return
-        self._answered = False
-        bad = self._failing or self.health.stale
+        self._rounds.answered = False
+        bad = self._trouble.topics or self.health.stale
         if self.health.state in ("running", "degraded", "paused"):
             self.health.enter("degraded" if bad else "running", self.clock.now())
 
-    def _answer_readers(self, found: dict[str, Any]) -> None:
-        for request in self._read_now:
-            request.reply(found)
-        self._read_now.clear()
+    def _stale(self, topic: AnyTopic) -> float:
+        """Seconds of silence after which a topic is cleared: as it says, but no sooner than its device can be asked."""
+        return max(topic.stale, 3 * self.rhythm if self.rhythm > self.options.every else 0.0)
 
-    # -- staleness ----------------------------------------------------------------------------------------------
-
-    def _watch(self, topic: AnyTopic, now: float) -> None:
-        if topic.name not in self._good:
-            heapq.heappush(self._deadlines, (now + topic.stale, topic.name))
-        self._good[topic.name] = now
-
-    def _look_for_silence(self, name: str, now: float) -> None:
-        topic = next((topic for topic in self.topics if topic.name == name), None)
-        heard = self._good.get(name)
-        if topic is None or heard is None:
-            return
-        if now < heard + topic.stale:
-            heapq.heappush(self._deadlines, (heard + topic.stale, name))
-            return
-        del self._good[name]
+    def _fall_silent(self, name: str, stale: float) -> None:
         self.publisher.clear(name)
         if self.remembered.paused:
             return
         self.health.stale.add(name)
-        why = self._failing.get(name) or self._trouble or "it does not answer"
-        log.warning(
-            "%s is silent for %s, it is cleared: %s",
-            name,
-            describe(topic.stale),
-            why,
-            extra={"topic": self.topic_of(name)},
-        )
+        why = self._trouble.topics.get(name) or self._trouble.device or "it does not answer"
+        where = {"topic": self.topic_of(name)}
+        log.warning("%s is silent for %s, it is cleared: %s", name, describe(stale), why, extra=where)
         self.health.enter("degraded", self.clock.now())
-        self.publish_health()
+        self.process.publish_health()
 
     def topic_of(self, name: str) -> str:
         """Topic as the broker knows it."""
@@ -327,16 +300,16 @@ class Source(Service):
 
     def begin(self) -> None:
         """Open the spool; watch all topics for silence from now on."""
-        self.publisher = Publisher(self, DeadLetters(self.state_folder / "dead_letters.jsonl"))
-        now = time.monotonic()
-        for topic in self.topics:
-            self._watch(topic, now)
-        self._clear_unowned()
+        self._publisher = Publisher(self, DeadLetters(self.state_folder / "dead_letters.jsonl"))
+        self._watch_all()
 
     def end(self) -> None:
         """Close the spool; unconfirmed readings are sent at the next start."""
-        if hasattr(self, "publisher"):
-            self.publisher.close()
+        self.publisher.close()
+
+    def request_owners(self) -> Iterable[object]:
+        """Return the source, and what publishes for it."""
+        return self, self.publisher
 
     def on_connected(self, session: bool) -> None:
         """Hear of marks; send the unconfirmed tail again when the broker lost our session."""
@@ -347,27 +320,28 @@ class Source(Service):
         self.publisher.on_message(message)
         return False
 
-    def on_published(self, published: Published) -> None:
+    def on_published(self, mid: int, refusal: str | None) -> None:
         """Learn what became of a reading."""
-        self.publisher.on_published(published)
+        self.publisher.on_published(mid, refusal)
 
     # -- topics that are no longer ours, beats, requests --------------------------------------------------------
 
-    def _clear_unowned(self) -> None:
+    def _watch_all(self) -> None:
+        """Watch all topics from now on; clear those that are no longer ours."""
+        now = time.monotonic()
+        for topic in self.topics:
+            self._silence.watch(topic.name, topic.stale, now)
         for name in self.publisher.disown({topic.name for topic in self.topics}):
-            self._good.pop(name, None)
-            self._failing.pop(name, None)
+            self._silence.forget(name)
+            self._trouble.topics.pop(name, None)
             self.health.stale.discard(name)
 
     def on_reloaded(self, changed: bool) -> None:
         """Open the device anew only if topics.yaml changed something for this instance."""
         if changed:
             self._changed = True
-            self._due_at = 0.0
-            now = time.monotonic()
-            for topic in self.topics:
-                self._watch(topic, now)
-            self._clear_unowned()
+            self._rounds.hasten()
+            self._watch_all()
 
     def on_removed(self) -> None:
         """Clear all topics that no other source has taken over."""
@@ -391,29 +365,29 @@ class Source(Service):
             self._resume("its time is over")
         if self.remembered.paused:
             if self.health.enter("paused", self.clock.now()):
-                self.publish_health()
+                self.process.publish_health()
             return True
         return False
 
     def _resume(self, why: str) -> None:
         self.remembered.paused = 0
-        self.remember()
+        self.process.remember()
         log.info("measuring again: %s", why)
         self.health.enter("running", self.clock.now())
-        self._due_at = 0.0
-        self._next_beat = 0.0
+        self._rounds.hasten()
+        self.process.beat_soon()
 
     def request_read(self, request: Request, _arguments: Nothing) -> object:
         """Measure now; the answer holds what was read."""
         if self.remembered.paused:
             raise RequestError("it is paused: resume it first")
-        self._read_now.append(request)
+        self._rounds.ask(request)
         return LATER
 
     def request_pause(self, _request: Request, arguments: Pause) -> dict[str, Any]:
         """Stop measuring, for a time or until resumed."""
         self.remembered.paused = round(self.clock.now() + arguments.span * 1000) if arguments.span else -1
-        self.remember()
+        self.process.remember()
         log.info("paused %s", f"for {describe(arguments.span)}" if arguments.span else "until resumed")
         return {"paused": True}
 
@@ -423,6 +397,27 @@ class Source(Service):
             self._resume("request")
         return {"paused": False}
 
-    def request_resend(self, _request: Request, arguments: Mark) -> dict[str, Any]:
-        """Send again what the archive misses."""
-        return {"waiting": self.publisher.resend(arguments)}
+
+class _Once:
+    """The rhythm of a source that measures once: one round, or what comes within a time."""
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+        self._begun = False
+
+    def tick(self, file: int | None, silence: float) -> bool:
+        if file is not None:
+            left = self._until - time.monotonic()
+            return left > 0 and (bool(select.select([file], [], [], min(left, silence))[0]) or silence < left)
+        first, self._begun = not self._begun, True
+        return first
+
+
+def _sentence(error: Exception) -> str:
+    """What a device's library raised, for people."""
+    if isinstance(error, ImportError):
+        from bootstrap_lib.catalog import missing  # noqa: PLC0415 (it knows services, and services stand on this)
+
+        return missing(error)
+    said = reason_of(error)
+    return said if isinstance(error, (DeviceError, OSError)) else f"{type(error).__name__}: {said}"

@@ -1,15 +1,18 @@
 """What lies on disk, written so that a power cut leaves it whole, and read so that a damaged file stops nobody."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, BinaryIO, TypeVar
 
 import msgspec
+
+from bootstrap_lib.document import StartError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -146,6 +149,20 @@ def runtime_folder_of(name: str) -> Path:
 def _folder(variable: str, default: str, name: str) -> Path:
     given = os.environ.get(variable)
     return Path(given.split(":")[0]) if given else Path(default) / name
+
+
+def hold(folder: Path, name: str) -> IO[bytes]:
+    """Take the lock of the instance `name`, whose state lies in a folder, until the file is closed; StartError while it runs."""
+    path = folder / "lock"
+    if hindrance(path):
+        set_aside(path)
+    lock = open(path, "ab", opener=_unfollowed)  # noqa: SIM115 (closed by whoever holds it)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StartError(f"'{name}' runs already (it holds {folder}/lock): stop it first") from None
+    return lock
 
 
 class Letter(msgspec.Struct):

@@ -8,10 +8,11 @@ the dead letters and never stops the rest.
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.bus import Bus, Event, Message
 from bootstrap_lib.clock import AHEAD
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
@@ -50,6 +51,8 @@ class Subscriber(Service):
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; nothing is opened yet."""
         super().__init__(registry, name)
+        self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
+        self._data = f"{registry.root}/data/"
         self._unacknowledged: list[Message] = []
         self._flush_at: float | None = None
         self._away = 0
@@ -84,21 +87,19 @@ class Subscriber(Service):
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def make_bus(self) -> Bus:
+    def make_bus(self, post: Callable[[Event], None]) -> Bus:
         """Build a connection with a session that outlasts a week of absence."""
         return Bus(
             self.registry.broker,
             self.name,
-            self.post,
+            post,
             will=f"{self.prefix}/status",
             session_expiry=SESSION,
             receive_maximum=self.BATCH,
         )
 
     def begin(self) -> None:
-        """Open the dead letters; take up how far each source was heard."""
-        self.dead = DeadLetters(self.state_folder / "dead_letters.jsonl")
-        self._data = f"{self.registry.root}/data/"
+        """Take up how far each source was heard."""
         self._heard = state.load(self.state_folder / "heard.json", dict[str, tuple[int, int]], {})
 
     def work(self) -> None:

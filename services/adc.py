@@ -20,7 +20,7 @@ from bootstrap_lib import (
     state,
 )
 from services.links.ads1115 import Chip, ChipError
-from services.links.channel import ADDRESSES, Channel
+from services.links.channel import ADDRESSES, AdcChannel
 from services.links.i2c import open_bus
 from services.protocols.rms import Waveform, Zero, waveform
 
@@ -61,7 +61,7 @@ class Adc(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Channel], ...]
+    topics: tuple[Topic[AdcChannel], ...]
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance."""
@@ -111,11 +111,11 @@ class Adc(Source):
         self.keep(self.state_folder / "zeros.json", self._zeros)
         self._saved_at = time.monotonic()
 
-    def _wave(self, channel: Channel) -> Waveform:
+    def _wave(self, channel: AdcChannel) -> Waveform:
         seconds = (CYCLES[self.options.mains] + 0.5) / self.options.mains
         return waveform(self.chips[channel.address].sample(channel.pins, channel.gain, seconds), self.options.mains)
 
-    def _measure(self, topic: Topic[Channel]) -> float | Failure:
+    def _measure(self, topic: Topic[AdcChannel]) -> float | Failure:
         channel = topic.options
         try:
             wave = self._wave(channel)
@@ -176,7 +176,7 @@ class Adc(Source):
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find an input whose points say nothing."""
         problems = super().check(registry, name)
-        for topic in () if problems else registry.topics_of(name, Channel):
+        for topic in () if problems else registry.topics_of(name, AdcChannel):
             if problem := topic.options.problem:
                 path = ("topics", registry.key_of(topic.name), "points")
                 problems.append(registry.document.problem(path, problem))

@@ -11,7 +11,6 @@ from msgspec import Meta, Struct
 from bootstrap_lib import (
     DocumentError,
     Duration,
-    InstanceOptions,
     Message,
     Needs,
     Problem,
@@ -22,70 +21,48 @@ from bootstrap_lib import (
     Sequence,
     Subscriber,
     Topic,
-    as_json,
+    describe,
     format_time,
     nearest,
     reason,
-    state,
 )
 from bootstrap_lib import health as heartbeats
 from services.alerting import (
-    Announcement,
-    Engine,
-    Memory,
+    AlertOptions,
     Outgoing,
     Rule,
+    Settings,
+    Watch,
     compile_lines,
-    heartbeat,
-    house_of,
+    explanation_of,
     listed,
     notifiers_of,
+    people_of,
     replay,
-    unknown_notifiers,
+    scope_of,
+    unknown_recipients,
 )
-from services.alerting.messages import Messages
-from services.notices.notice import PRIORITIES, trials
+from services.alerting.desk import Desk
+from services.notices.notice import trials
 
 log = logging.getLogger(__name__)
 
 JUMP: Final = 5000
 """Milliseconds by which the wall clock and the monotonic one part company when the former is set."""
-SAVE_EVERY: Final = 900.0
-"""Seconds after which windows of rates and growths are written down, that a power cut does not begin them anew."""
-
-
-class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How alerts become messages."""
-
-    every: Annotated[Duration, Meta(description="How often it looks at the time.")] = Duration(1)
-    notify: Annotated[
-        str | list[str], Meta(description="Notifiers of rules that name none: the next where one fails.")
-    ] = msgspec.field(default_factory=list)
-    settle: Annotated[Duration, Meta(description="After a connection, how long silence proves nothing.")] = Duration(60)
-    gather: Annotated[Duration, Meta(description="What falls due within this time is one message.")] = Duration(5)
-    fallback: Annotated[Duration, Meta(description="How long a notifier may take until the next is asked.")] = Duration(
-        300
-    )
-
-
-class Kept(Struct):
-    """What must survive a restart; it is on disk before a message goes out."""
-
-    memory: Memory = msgspec.field(default_factory=Memory)
-    waiting: list[Outgoing] = msgspec.field(default_factory=list)
-    published: set[str] = msgspec.field(default_factory=set)
+NAMED: Final = 20
+"""Topics that health names at most."""
 
 
 class Acknowledge(Struct, forbid_unknown_fields=True):
-    """Payload of `request/acknowledge`: {"rule":"hot"}, an alert or a rule."""
+    """Payload of `request/acknowledge` and `request/why`: {"rule":"hot"}, an alert or a rule."""
 
-    rule: str
+    rule: Annotated[str, Meta(max_length=200)]
 
 
 class Snooze(Struct, forbid_unknown_fields=True):
     """Payload of `request/snooze`: {"rule":"hot","for":"2h"}."""
 
-    rule: str
+    rule: Annotated[str, Meta(max_length=200)]
     span: Duration = msgspec.field(name="for")
 
 
@@ -110,15 +87,30 @@ class Alerts(Subscriber):
         sections=("alerts",),
     )
 
-    options: Options
+    options: AlertOptions
     SECTIONS: ClassVar[dict[str, type]] = {"alerts": Rule}
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self.watches: list[Watch] = []
+        self._desk: Desk | None = None
+        self._offset = 0
+        self._right = False
+        self._untold: set[str] = set()
+
+    @property
+    def desk(self) -> Desk:
+        """What was opened in `begin`."""
+        assert self._desk is not None, "it has not begun"  # noqa: S101 (the base calls begin before all else)
+        return self._desk
 
     def load(self, registry: Registry) -> bool:
         """Take options and rules; DocumentError lists the rules that cannot be used."""
         watches, problems = compile_lines(registry)
         if problems:
             raise DocumentError(problems)
-        changed = super().load(registry) or getattr(self, "watches", None) != watches
+        changed = super().load(registry) or self.watches != watches
         self.watches = watches
         return changed
 
@@ -128,7 +120,12 @@ class Alerts(Subscriber):
         problems = super().check(registry, name)
         try:
             if not problems:
-                problems += unknown_notifiers(registry, name, listed(registry.options_of(name, Options).notify))
+                options = registry.options_of(name, AlertOptions)
+                problems += unknown_recipients(registry, name, listed(options.notify))
+                known = [instance.name for instance in registry.instances.values() if instance.section == "subscribers"]
+                section = registry.instances[name].section
+                for place, sentence in people_of(registry).problems(known):
+                    problems.append(registry.document.problem((section, name, *place), sentence))
             return problems + compile_lines(registry)[1]
         except DocumentError as error:
             return problems + list(error.problems)
@@ -144,80 +141,70 @@ class Alerts(Subscriber):
         """Lines that would have been published of recorded readings; DocumentError for wrong rules, ValueError for lines."""
         if problems := compile_lines(registry)[1]:
             raise DocumentError(problems)
-        return replay(lines, registry.entries("alerts", Rule), house_of(registry), registry.root)
+        return replay(lines, registry.entries("alerts", Rule), scope_of(registry), registry.root)
 
     def begin(self) -> None:
         """Take up what was so at the last stop."""
         super().begin()
-        self._file = self.state_folder / "alerts.json"
-        self._kept = state.load(self._file, Kept, Kept())
-        self._messages = Messages(self, self._kept.waiting)
-        self._offset, self._right = self.clock.now() - _monotonic(), self.clock.trusted
-        self._save_at = time.monotonic() + SAVE_EVERY
-        self.engine = Engine(memory=self._kept.memory)
-        self.engine.suspend(_monotonic())
+        now, at = self.clock.now(), _monotonic()
+        self._offset, self._right = now - at, self.clock.trusted
+        desk = Desk(
+            self.state_folder / "alerts.json", self.runtime_folder / "heard.json", self._publish, self.keep, now
+        )
+        desk.judge.suspend(at)
+        self._desk = desk
         self._take_rules()
 
+    def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> object:
+        return self.bus.publish(topic, payload, qos=qos, retain=retain)
+
     def _take_rules(self) -> None:
-        options = self.options
-        channels = listed(options.notify) or notifiers_of(self.registry)
-        self.engine.configure(options.settle, options.gather, channels, self.registry.timezone)
-        for name in self.engine.load(self.watches):
-            log.info("the alert %s is no more", name)
-        self._parts: dict[str, list[str]] = {}
-        for watch in self.watches:
-            if watch.key.startswith("service "):
-                _, service, *part = watch.key.split()
-                self._parts.setdefault(service, []).extend(part)
+        notifiers = notifiers_of(self.registry)
+        known = [instance.name for instance in self.registry.instances.values() if instance.section == "subscribers"]
+        settings = Settings(self.options, notifiers, self.registry.timezone, known=tuple(known))
+        self.desk.take(self.watches, self.options.settle, settings, self.registry.root, _monotonic())
 
     def on_reloaded(self, changed: bool) -> None:
         """Take over other rules; what fires by a rule that stays goes on firing."""
         if changed:
             self._take_rules()
-            self._publish(self.engine.shown())
+            self.desk.show_all(*self._moment())
 
     # -- what is heard ------------------------------------------------------------------------------------------
 
-    def subscribe(self, session: bool) -> None:  # noqa: ARG002 (the same for both)
+    def subscribe(self, session: bool) -> None:
         """Hear of services and of what became of messages; say everything again."""
         for what in ("status", "health"):
             self.bus.subscribe(f"{self.registry.root}/service/+/{what}", qos=1)
-        self._messages.subscribe()
-        self.engine.resume(_monotonic())
-        self._publish(self.engine.shown())
+        self.bus.subscribe(f"{self.registry.root}/notify/+/answer", qos=1)
+        self.desk.teller.outbox.again()
+        self.desk.judge.resume(_monotonic(), session)
+        self.desk.show_all(*self._moment())
 
-    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:  # noqa: ARG002 (the engine knows it)
+    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:  # noqa: ARG002 (the judge knows it)
         """Judge a reading."""
-        if self.engine.knows(reading.topic):
-            at, wall = self._moment()
-            self.engine.feed(reading.topic, reading.value, reading.time, at, wall - reading.time)
+        at, wall = self._moment()
+        fresh = self.desk.is_fresh(reading.sequence)
+        self.desk.judge.feed(reading.topic, reading.value, reading.time, at, wall - reading.time, fresh)
 
-    def on_cleared(self, name: str, sequence: Sequence | None) -> None:  # noqa: ARG002 (for stores)
+    def on_cleared(self, name: str, sequence: Sequence | None) -> None:
         """Nobody can measure it any more."""
-        self.engine.clear(name, _monotonic())
+        if self.desk.is_fresh(sequence) is not False:
+            self.desk.judge.clear(name, _monotonic())
 
     def on_other(self, message: Message) -> None:
         """Hear how a service is, or what became of a message."""
         _, kind, name, what = message.topic.removeprefix(self.registry.root).split("/")
+        at, wall = self._moment()
         try:
             if kind == "notify":
-                if self._messages.hear(name, message.payload):
-                    self._save()
+                self.desk.hear_report(name, message, wall)
             elif what == "health" and message.payload and name in self.registry.instances:
-                self._take_health(name, message.payload)
+                self.desk.hear_health(name, message.payload, heartbeats.BEATS, at, wall)
             elif message.payload == b"offline":
-                self.engine.clear(f"service {name}", _monotonic())
+                self.desk.judge.clear(f"service {name}", at)
         except ValueError as error:
             self.bury(message, f"not what belongs on this topic ({reason(error)})")
-
-    def _take_health(self, service: str, payload: bytes) -> None:
-        health = heartbeat.read(payload, self._parts.get(service, ()))
-        at, wall = self._moment()
-        self.engine.beat(f"service {service}", heartbeats.BEATS * health.beat)
-        self.engine.pause(service, health.state == "paused", at)
-        self.engine.feed(f"service {service}", health.state, wall, at)
-        for part, value in health.parts.items():
-            self.engine.feed(f"service {service} {part}", value, wall, at)
 
     # -- what is due --------------------------------------------------------------------------------------------
 
@@ -229,100 +216,128 @@ class Alerts(Subscriber):
         was_right, self._right = self._right, self.clock.trusted
         if abs(step) > JUMP and was_right:
             log.info("the clock was set by %.0f s", step / 1000)
-            self.engine.shift(step)
+            self.desk.teller.shift(step)
         return at, wall
 
     def on_tick(self) -> None:
         """Let time pass, keep what is decided, then say it."""
         at, wall = self._moment()
         if not self.bus.online:
-            self.engine.suspend(at)
+            self.desk.judge.suspend(at)
             return
-        announcements = self.engine.tick(at, wall)
-        for announcement in announcements:
-            log.info("%s", announcement.notice.title)
-        self._messages.add(announcements)
-        changed, self.engine.changed = self.engine.changed, set()
-        lost = self._messages.give_up(at, self.options.fallback)
-        if announcements or changed or lost or time.monotonic() >= self._save_at:
-            self._save()
-        self._publish(changed)
-        self._messages.send(at, self.options.fallback)
+        if said := self.desk.turn(at, wall):
+            self.health.counters["messages"] += said
+        self._say_what_nobody_heard()
 
-    def _save(self) -> None:
-        """Write everything down; a disk that takes nothing is said, and people are told all the same."""
-        self._save_at = time.monotonic() + SAVE_EVERY
-        self._kept.waiting = self._messages.waiting
-        self.keep(self._file, self._kept)
-
-    def _publish(self, names: Iterable[str]) -> None:
-        at, root = _monotonic(), self.registry.root
-        for name in names:
-            self.bus.publish(f"{root}/alert/{name}", as_json(self.engine.document(name, at)), qos=1, retain=True)
-        gone = self._kept.published - set(self.engine.shown())
-        for name in gone:
-            self.bus.publish(f"{root}/alert/{name}", b"", qos=1, retain=True)
-        if gone or not self._kept.published.issuperset(names):
-            self._kept.published = set(self.engine.shown())
-            self._save()
+    def _say_what_nobody_heard(self) -> None:
+        """An error stands for as long as it is so: nobody was told of something that fires."""
+        untold = self.desk.teller.untold()
+        for name in untold.keys() - self._untold:
+            sentence = f"nobody was told '{name}' so far: {untold[name]}"
+            self.error(sentence)
+            log.error("%s; it is tried again", sentence)
+        if self._untold and not untold:
+            log.info("what nobody had been told is told, or over")
+            said = self.health.last_error
+            if said and said["text"].startswith("nobody was told"):
+                self.health.last_error = None
+        if bool(untold) != bool(self._untold):
+            self.health.enter("degraded" if untold else "running", self.clock.now())
+        self._untold = set(untold)
 
     def flush(self) -> None:
-        """Nothing of a reading must last but what it changed, and that is kept before it is said."""
+        """Make last what readings brought."""
+        self.desk.flush(self.clock.now())
 
     def end(self) -> None:
         """Keep everything, what has only begun included."""
-        if hasattr(self, "engine"):
-            self._save()
+        self.desk.save(self.clock.now())
 
     # -- requests -----------------------------------------------------------------------------------------------
 
     def _named(self, name: str) -> list[str]:
-        if found := self.engine.named(name):
+        if found := self.desk.teller.named(name):
             return found
-        raise RequestError(f"no rule is named '{name}'{nearest(name, self.engine.names())}")
+        known = list(dict.fromkeys([*self.desk.judge.alerts, *(watch.owner for watch in self.watches)]))
+        raise RequestError(f"no rule is named '{name}'{nearest(name, known)}")
+
+    def _until(self, span: Duration) -> int:
+        if span > self.options.longest_snooze:
+            longest = describe(self.options.longest_snooze)
+            raise RequestError(f"{describe(span)} is too long: at most {longest} (longest_snooze in topics.yaml)")
+        return round(self.clock.now() + span * 1000) if span else 0
 
     def request_acknowledge(self, _request: Request, arguments: Acknowledge) -> dict[str, Any]:
         """Someone takes care: it says no more until it is over."""
-        found = self.engine.acknowledge(self._named(arguments.rule), self.clock.now())
+        found = self.desk.teller.acknowledge(self._named(arguments.rule), self.clock.now())
+        self.desk.save_or_fail(self.clock.now())
         log.info("acknowledged: %s", ", ".join(found) or f"{arguments.rule}, which does not fire")
         return {"acknowledged": found}
 
     def request_snooze(self, _request: Request, arguments: Snooze) -> dict[str, Any]:
-        """Say nothing of a rule for a time."""
-        until = round(self.clock.now() + arguments.span * 1000)
-        self.engine.snooze(self._named(arguments.rule), until)
-        return {"until": format_time(until)}
+        """Say nothing of a rule for a time; it is on disk before it is answered."""
+        names, until = self._named(arguments.rule), self._until(arguments.span)
+        self.desk.teller.snooze(names, until or self.clock.now())
+        self.desk.save_or_fail(self.clock.now())
+        log.info("%s is snoozed until %s", arguments.rule, format_time(until) if until else "now")
+        return {"until": format_time(until) if until else None}
 
     def request_maintenance(self, _request: Request, arguments: Maintenance) -> dict[str, Any]:
         """Say nothing new at all for a time; what still fires afterwards is said then."""
-        until = round(self.clock.now() + arguments.span * 1000) if arguments.span else 0
-        self.engine.memory.maintenance = until
-        self._save()
+        until = self._until(arguments.span)
+        self.desk.teller.memory.maintenance = until
+        self.desk.save_or_fail(self.clock.now())
         log.info("maintenance %s", f"until {format_time(until)}" if until else "is over")
         return {"until": format_time(until) if until else None}
 
+    def request_why(self, _request: Request, arguments: Acknowledge) -> dict[str, Any]:
+        """Tell all that bears on whether people hear of an alert."""
+        at, wall = self._moment()
+        names = self._named(arguments.rule)
+        firing = set(self.desk.judge.firing())
+        names.sort(key=lambda name: (name not in firing, name))
+        return {
+            "alerts": [explanation_of(self.desk.teller, name, at, wall) for name in names[:NAMED]],
+            "more": max(0, len(names) - NAMED),
+        }
+
     def request_test(self, _request: Request, arguments: Test) -> dict[str, Any]:
-        """Send one message of each priority."""
-        known = house_of(self.registry).notifiers
+        """Send one message of each priority on every way to people; the answer names them, for whoever waits."""
+        known = scope_of(self.registry).notifiers
         if arguments.notify and arguments.notify not in known:
             raise RequestError(f"no subscriber is named '{arguments.notify}'{nearest(arguments.notify, known)}")
-        channels = (arguments.notify,) if arguments.notify else self.engine.channels
-        self._messages.add(Announcement(notice, channels) for notice in trials(format_time(self.clock.now())))
-        self._save()
-        return {"notify": list(channels), "messages": len(PRIORITIES)}
+        teller = self.desk.teller
+        sent = []
+        for route in teller.settings.channels((arguments.notify,) if arguments.notify else ()):
+            for notice in trials(format_time(self.clock.now())):
+                identity = teller.identity()
+                teller.outbox.add(Outgoing(identity, notice, "went", route, list(route)))
+                sent.append({"id": identity, "title": notice.title, "notify": " then ".join(route)})
+        self.desk.save(self.clock.now())
+        return {"messages": sent}
 
     def on_beat(self) -> None:
         """Tell health what fires and what waits."""
-        until = self.engine.memory.maintenance
-        self.health.extra["alerts"] = {
+        if self._desk is None:
+            return
+        judge, teller, now = self.desk.judge, self.desk.teller, self.clock.now()
+        shown: dict[str, Any] = {
             "rules": len(self.watches),
-            "firing": len(self.engine.firing()),
-            "undelivered": len(self._messages.waiting),
-        } | ({"maintenance_until": format_time(until)} if until > self.clock.now() else {})
+            "firing": len(judge.firing()),
+            "undelivered": len(teller.outbox.waiting),
+            "untold": sorted(self._untold)[:NAMED],
+            "snoozed": sorted(name for name, told in teller.memory.told.items() if told.snoozed > now)[:NAMED],
+            "never_seen": sorted(judge.never_seen())[:NAMED],
+            "by_arrival": sorted(judge.by_arrival())[:NAMED],
+        }
+        if teller.memory.maintenance > now:
+            shown["maintenance_until"] = format_time(teller.memory.maintenance)
+        self.health.extra["alerts"] = shown
 
     def status(self) -> str:
         """One line: how many rules, what fires."""
-        return f"{self.health.state}: {len(self.watches)} rules, {len(self.engine.firing())} firing"
+        firing = len(self._desk.judge.firing()) if self._desk else 0
+        return f"{self.health.state}: {len(self.watches)} rules, {firing} firing"
 
 
 def _monotonic() -> int:

@@ -7,14 +7,13 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from bootstrap_lib import Needs, reason, secrets
-from services.notices import notifier
-from services.notices.notifier import Delivered, Notifier, Outcome, Queued, Refused, Unanswered
+from bootstrap_lib import Needs, Registry, reason, secrets
+from services.notices.notifier import Delivered, Notifier, NotifierOptions, Outcome, Queued, Refused, Unanswered
 
 log = logging.getLogger(__name__)
 
 
-class Options(notifier.Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Options(NotifierOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where messages go."""
 
     urls: Annotated[
@@ -30,11 +29,16 @@ class Apprise(Notifier):
 
     options: Options
 
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._urls: list[str] = []
+        self._apprise: Any = None
+
     def begin(self) -> None:
         """Take up what waits, and the addresses; SecretError where they are missing."""
         super().begin()
         self._urls = [secrets.resolve(reference) for reference in self.options.urls]
-        self._apprise: Any = None
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its messages hold addresses, with passwords
 
     def deliver(self, entry: Queued, picture: bytes | None) -> Outcome:

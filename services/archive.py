@@ -14,7 +14,6 @@ from bootstrap_lib import (
     Needs,
     Nothing,
     Poison,
-    Published,
     Reading,
     ReadingError,
     Registry,
@@ -275,10 +274,10 @@ class Archive(Subscriber):
     def _send(self, store: str, payload: bytes) -> int:
         return self.bus.publish(f"{self.prefix}/replay/{store}", payload, qos=1)
 
-    def on_published(self, published: Published) -> None:
+    def on_published(self, mid: int, refusal: str | None) -> None:  # noqa: ARG002 (a replay goes on either way)
         """Go on with a replay."""
         try:
-            self._held.replays.on_published(published.mid)
+            self._held.replays.on_published(mid)
         except RecordError as error:
             self.error(sentence("a replay breaks off", error))
             self._look_into(error)

@@ -71,7 +71,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     deadlines: Annotated[Deadlines | None, Meta(description="Seconds for each state of a link.")] = None
 
 
-class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BatteryField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One measurement of one battery."""
 
     battery: Annotated[str, Meta(description="Its name, where there are several.")] = ""
@@ -100,7 +100,7 @@ class Bms(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Field], ...]
+    topics: tuple[Topic[BatteryField], ...]
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance."""
@@ -234,7 +234,7 @@ class Bms(Source):
                 problems.append(note((*here, "batteries", battery, "protocol"), str(error)))
             if (owner := owners.setdefault(options.address.upper(), battery)) != battery:
                 problems.append(note((*here, "batteries", battery, "address"), f"it is the address of {owner} already"))
-        for topic in registry.topics_of(name, Field):
+        for topic in registry.topics_of(name, BatteryField):
             line = ("topics", registry.key_of(topic.name))
             if topic.options.battery and topic.options.battery not in batteries:
                 hint = nearest(topic.options.battery, batteries) or f": there are {', '.join(batteries)}"
@@ -258,9 +258,9 @@ def protocol_of(name: str) -> BatteryProtocol:
     return cast("BatteryProtocol", protocol)
 
 
-def value_of(topic: Topic[Field], measured: dict[str, Value | None]) -> Value | Failure | None:
+def value_of(topic: Topic[BatteryField], measured: dict[str, Value | None]) -> Value | Failure | None:
     """Value of a topic in a sample; a yes or no becomes the second or first word of a state."""
-    key = topic.options.key or topic.name.rpartition("/")[2]
+    key = topic.key
     if key not in measured:
         return Failure(f"the battery says nothing that is known as {key}")
     value = measured[key]

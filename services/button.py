@@ -37,11 +37,11 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     pins: Annotated[str, Meta(pattern="^(gpio|sim:.+)$", description="`gpio`, or `sim:FILE`, a simulated one.")] = (
         "gpio"
     )
-    debounce: Annotated[Duration, Meta(description="Rest of the contact before a press counts.")] = Duration(0.05)
+    debounce: Annotated[Duration, Meta(description="How long it must stay closed for a press.")] = Duration(0.05)
     stops: Annotated[list[str], Meta(min_length=1, description="Instances that it stops and starts.")]
 
 
-class State(msgspec.Struct):
+class HealthState(msgspec.Struct):
     """What matters here of an instance's health."""
 
     state: str
@@ -130,7 +130,7 @@ class Button(Source):
             self._heard.pop(name, None)
         elif word == "health" and message.payload:
             try:
-                self._heard[name] = msgspec.json.decode(message.payload, type=State).state
+                self._heard[name] = msgspec.json.decode(message.payload, type=HealthState).state
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self._heard.pop(name, None)
         if self._heard != before:

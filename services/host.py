@@ -37,7 +37,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     sys: Annotated[Path, Meta(description="Where the kernel shows its hardware.")] = Path("/sys")
 
 
-class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MachineField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One thing about the machine."""
 
     key: Annotated[str, Meta(description="What it is, where that is not the topic's last level.")] = ""
@@ -48,7 +48,7 @@ class NotThere(LookupError):
     """Something that this machine does not show."""
 
 
-class Machine:
+class MachineNow:
     """The machine at one moment; what several topics want is asked once."""
 
     def __init__(self, sys: Path) -> None:
@@ -83,11 +83,11 @@ class Machine:
         raise NotThere("the kernel shows no temperature of the processor")
 
 
-def _bit(bit: int) -> Callable[[Machine, Path], bool]:
+def _bit(bit: int) -> Callable[[MachineNow, Path], bool]:
     return lambda machine, _: bool(machine.throttling >> bit & 1)
 
 
-KEYS: Final[dict[str, Callable[[Machine, Path], Value]]] = {
+KEYS: Final[dict[str, Callable[[MachineNow, Path], Value]]] = {
     "processor_temperature": lambda machine, _: machine.temperature(),
     "processor_usage": lambda machine, _: machine.psutil.cpu_percent(),
     "load_number": lambda _machine, _: os.getloadavg()[0],
@@ -115,15 +115,15 @@ class Host(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Field], ...]
+    topics: tuple[Topic[MachineField], ...]
 
     def samples(self) -> Iterator[Sample]:
         """Ask for everything in each round; the processor's usage is the mean since the round before."""
         started = False
         while self.tick():
-            machine = Machine(self.options.sys)
+            machine = MachineNow(self.options.sys)
             for topic in self.topics:
-                if (key := key_of(topic)) != "processor_usage" or started:
+                if (key := topic.key) != "processor_usage" or started:
                     yield topic, measure(machine, key, topic.options.path)
                 else:
                     measure(machine, key, topic.options.path)
@@ -132,7 +132,7 @@ class Host(Source):
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:
         """Show what this machine says of itself."""
-        machine = Machine(options.sys)
+        machine = MachineNow(options.sys)
         machine.psutil.cpu_percent(0.2)
         for key in KEYS:
             value = measure(machine, key, Path("/"))
@@ -143,19 +143,14 @@ class Host(Source):
         """Also find keys that nobody knows."""
         if problems := super().check(registry, name):
             return problems
-        for topic in registry.topics_of(name, Field):
-            if (key := key_of(topic)) not in KEYS:
+        for topic in registry.topics_of(name, MachineField):
+            if (key := topic.key) not in KEYS:
                 sentence = f"'{key}' is not known of a machine{nearest(key, KEYS) or ': there are ' + ', '.join(KEYS)}"
                 problems.append(registry.document.problem(("topics", registry.key_of(topic.name)), sentence))
         return problems
 
 
-def key_of(topic: Topic[Field]) -> str:
-    """What a topic asks for."""
-    return topic.options.key or topic.name.rpartition("/")[2]
-
-
-def measure(machine: Machine, key: str, path: Path) -> Value | Failure:
+def measure(machine: MachineNow, key: str, path: Path) -> Value | Failure:
     """Value of a key, or why there is none."""
     try:
         return KEYS[key](machine, path)

@@ -44,7 +44,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     timeout: Annotated[Duration, Meta(description="Time for the whole answer, a minute at most.")] = Duration(10)
 
 
-class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DocumentField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One value of the answer."""
 
     path: Annotated[str, Meta(description="As in `stands[0].bikes` or `stands[id=31705].bikes`.", min_length=1)]
@@ -61,7 +61,7 @@ class Http(Source):
     )
 
     options: Options
-    topics: tuple[Topic[Field], ...]
+    topics: tuple[Topic[DocumentField], ...]
 
     def samples(self) -> Iterator[Sample]:
         """Ask in each round, less often while it fails; an unchanged answer makes its values alive again."""
@@ -72,7 +72,7 @@ class Http(Source):
             if (now := time.monotonic()) >= next_at:
                 try:
                     if (document := page.fetch()) is not None:
-                        found = {topic.name: value_of(topic, document) for topic in self.topics}
+                        found = {topic.name: value_of(topic, document.content) for topic in self.topics}
                     failures = 0
                 except WebError as error:
                     pause = max(
@@ -86,7 +86,8 @@ class Http(Source):
     def scan(cls, options: Options) -> Iterator[str]:
         """Show the paths of all plain values in the answer."""
         try:
-            yield from (f"{where} {value}" for where, value in path.leaves(page_of(options).fetch()))
+            document = page_of(options).fetch()
+            yield from (f"{where} {value}" for where, value in path.leaves(document.content if document else None))
         except WebError as error:
             raise DeviceError(str(error)) from None
 
@@ -98,7 +99,7 @@ class Http(Source):
         if (timeout := registry.options_of(name, Options).timeout) > 60:  # noqa: PLR2004
             at = (registry.instances[name].section, name, "timeout")
             problems.append(registry.document.problem(at, f"{describe(timeout)} is longer than a minute"))
-        for topic in registry.topics_of(name, Field):
+        for topic in registry.topics_of(name, DocumentField):
             try:
                 path.parse(topic.options.path)
             except ValueError as error:
@@ -121,18 +122,21 @@ def revealed(texts: Mapping[str, str]) -> dict[str, str]:
     return {name: secrets.resolve(text) if text.startswith("secret:") else text for name, text in texts.items()}
 
 
-def value_of(topic: Topic[Field], document: Any) -> Value | Failure:
+def value_of(topic: Topic[DocumentField], document: Any) -> Value | Failure:
     """Value that a topic has in a document, as a number where services write numbers as text, or 1 for true."""
+    where = topic.options.path
     try:
-        value = path.follow(document, path.parse(topic.options.path))
+        value = path.follow(document, path.parse(where))
         if topic.kind in ("gauge", "counter") and isinstance(value, str):
-            return float(value)
+            value = float(value)
     except path.PathError as error:
         return Failure(str(error))
     except ValueError:
-        return Failure(f"{topic.options.path} is no number")
+        return Failure(f"{where} is no number")
     if topic.kind == "switch" and value in (0, 1):
         return bool(value)
     if not isinstance(value, (bool, int, float, str)):
-        return Failure(f"{topic.options.path} is {'null: it has no value now' if value is None else 'no plain value'}")
+        return Failure(f"{where} is {'null: it has no value now' if value is None else 'no plain value'}")
+    if topic.quantity == "count" and isinstance(value, float) and not value.is_integer():
+        return Failure(f"{where} is {value}: no count")
     return value

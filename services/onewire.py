@@ -2,18 +2,26 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from queue import Empty, SimpleQueue
+from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct
 
 from bootstrap_lib import DeviceError, Failure, InstanceOptions, Needs, Problem, Registry, Sample, Source, Topic
+from services.links.onewire import OneWireBus
 from services.protocols import ds18b20
 
-ID = "(10|22|28|3b|42)-[0-9a-f]{12}"
+ID: Final = "(10|22|28|3b|42)-[0-9a-f]{12}"
+LOOK: Final = 0.05
+"""Seconds for which the loop turns before it looks for answers again."""
+HANGS: Final = 10.0
+"""Seconds without any answer after which a bus is said to hang."""
+
+Answer = tuple[Topic[Any], float | Failure]
 
 
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,14 +30,14 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     bus: Annotated[Path, Meta(description="Where the kernel shows the sensors.")] = Path("/sys/bus/w1/devices")
 
 
-class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class OneWireSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One sensor."""
 
     id: Annotated[str, Meta(pattern=f"^{ID}$", description="As `constellation scan onewire` shows it.")]
 
 
 class OneWire(Source):
-    """DS18B20 temperatures."""
+    """Temperatures of sensors on 1-wire buses."""
 
     NEEDS: ClassVar = Needs(
         extra="onewire",
@@ -38,36 +46,62 @@ class OneWire(Source):
         overlay="dtoverlay=w1-gpio",
         mend="sudo modprobe w1-gpio w1-therm",
         unit=(
-            "# One conversion for all sensors: its trigger is the only thing below /sys that may be written.",
+            "# One conversion for all sensors of a bus: its trigger is the only thing below /sys that may be written.",
             "ReadWritePaths=-/sys/bus/w1/devices/w1_bus_master1 -/sys/bus/w1/devices/w1_bus_master2",
+            "ReadWritePaths=-/sys/bus/w1/devices/w1_bus_master3 -/sys/bus/w1/devices/w1_bus_master4",
+            "ReadWritePaths=-/sys/bus/w1/devices/w1_bus_master5 -/sys/bus/w1/devices/w1_bus_master6",
+            "ReadWritePaths=-/sys/bus/w1/devices/w1_bus_master7 -/sys/bus/w1/devices/w1_bus_master8",
         ),
         simulator="services.simulators.staging:onewire",
     )
 
     options: Options
-    topics: tuple[Topic[Sensor], ...]
+    topics: tuple[Topic[OneWireSensor], ...]
 
     def samples(self) -> Iterator[Sample]:
-        """Read all sensors in each round, in the time of one conversion where the kernel allows it."""
-        sensors = open_bus(self.options.bus)
+        """Let each bus read its sensors one by one, as the kernel does, while the loop turns; buses read side by side.
+
+        A bus that has not finished its round is not asked for another one.
+        """
+        read = open_bus(self.options.bus)
+        answers: SimpleQueue[Answer] = SimpleQueue()
+        buses: dict[str, OneWireBus] = {}
         last: dict[str, float] = {}
-
-        def read(topic: Topic[Sensor]) -> float | Failure:
-            return sensors(topic.options.id, last.get(topic.name))
-
-        with ThreadPoolExecutor(max(1, len(self.topics)), "sensor") as pool:
+        try:
             while self.tick():
-                self._convert_all()
-                for topic, value in zip(self.topics, pool.map(read, self.topics), strict=True):
-                    if not isinstance(value, Failure):
-                        last[topic.name] = value
-                    yield topic, value
+                begun = time.monotonic()
+                for master, topics in self._by_master().items():
+                    bus = buses.setdefault(master, OneWireBus(self.options.bus / master, read, answers))
+                    if bus.rests:
+                        bus.measure([(topic, last.get(topic.name)) for topic in topics])
+                    elif (held := bus.held) > HANGS:
+                        sentence = f"its bus hangs in the kernel for {held:.0f} s: look at its wiring, or switch it off"
+                        yield from ((topic, Failure(sentence)) for topic in bus.open)
+                while True:
+                    with suppress(Empty):
+                        topic, value = answers.get_nowait()
+                        if not isinstance(value, Failure):
+                            last[topic.name] = value
+                        yield topic, value
+                        continue
+                    self.rhythm = max((bus.pace for bus in buses.values()), default=0.0)
+                    working = [bus for bus in buses.values() if not bus.rests]
+                    late = time.monotonic() > begun + self.options.every
+                    if not working or (late and (len(working) < len(buses) or working[0].held > HANGS)):
+                        break
+                    if not self.breathe(LOOK):
+                        return
+        finally:
+            for bus in buses.values():
+                bus.end()
 
-    def _convert_all(self) -> None:
-        """Start one conversion for all sensors where the kernel offers it (5.9 and later) and lets us."""
-        for trigger in self.options.bus.glob("w1_bus_master*/therm_bulk_read"):
-            with suppress(OSError):
-                trigger.write_text("trigger\n")
+    def _by_master(self) -> dict[str, list[Topic[OneWireSensor]]]:
+        """Sort the topics by the bus that their sensors are on now; those that are on none have one for themselves."""
+        found: dict[str, list[Topic[OneWireSensor]]] = {}
+        for topic in self.topics:
+            master = (self.options.bus / topic.options.id).resolve().parent.name
+            found.setdefault(master if master.startswith("w1_bus_master") else "", []).append(topic)
+        return found
 
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:
@@ -102,7 +136,7 @@ def open_bus(folder: Path) -> Callable[[str, float | None], float | Failure]:
     def read(id_: str, last: float | None) -> float | Failure:
         family, _, serial = id_.partition("-")
         try:
-            return ds18b20.decode(bus(Family.from_id_string(family), serial).get_raw_sensor_strings(), last)
+            return ds18b20.decode(bus(Family.from_id_string(family), serial).get_raw_sensor_strings(), last, family)
         except ds18b20.SensorError as error:
             return Failure(str(error))
         except (W1ThermSensorError, OSError, IndexError) as error:

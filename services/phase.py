@@ -13,11 +13,9 @@ from bootstrap_lib import (
     DocumentError,
     Duration,
     InstanceOptions,
-    Mark,
     Message,
     Needs,
     Problem,
-    Published,
     Publisher,
     Reading,
     ReadingError,
@@ -30,7 +28,6 @@ from bootstrap_lib import (
     format_time,
     nearest,
     parse_time,
-    proper,
     reason,
     state,
 )
@@ -147,10 +144,13 @@ class Phase(Subscriber):
             self._take_boilers()
             self._subscribe()
 
+    def request_owners(self) -> Iterable[object]:
+        """Return the service, and what publishes for it."""
+        return self, self.publisher
+
     def end(self) -> None:
         """Close the spool."""
-        if hasattr(self, "publisher"):
-            self.publisher.close()
+        self.publisher.close()
 
     @property
     def flush_every(self) -> float:
@@ -242,7 +242,7 @@ class Phase(Subscriber):
             return
         self._told_at[name] = time.monotonic()
         try:
-            self.publisher.publish(topic, proper(topic, value), moment)
+            self.publisher.publish(topic, topic.proper(value), moment)
         except ReadingError as error:
             self.error(str(error), name)
 
@@ -253,10 +253,10 @@ class Phase(Subscriber):
                 if topic is not None and now >= self._told_at.get(topic.name, -topic.stale) + topic.stale / 3:
                     self._publish(topic.name, value, boiler.known)
 
-    def on_published(self, published: Published) -> None:
+    def on_published(self, mid: int, refusal: str | None) -> None:
         """Learn what became of a reading, or go on with corrections."""
-        self.publisher.on_published(published)
-        self._reworking.on_published(published.mid)
+        self.publisher.on_published(mid, refusal)
+        self._reworking.on_published(mid)
 
     def on_beat(self) -> None:
         """Tell health what waits and what each boiler does."""
@@ -292,10 +292,6 @@ class Phase(Subscriber):
             raise RequestError(str(error)) from None
         log.info("the silo of %s holds %g kg", name, arguments.kg)
         return {"boiler": name, "kg": arguments.kg}
-
-    def request_resend(self, _request: Request, arguments: Mark) -> dict[str, Any]:
-        """Send again what the archive misses."""
-        return {"waiting": self.publisher.resend(arguments)}
 
     def request_rework(self, request: Request, arguments: Span) -> object:
         """Compute a span of the archive anew and correct what it says there; alerts see nothing new in it."""

@@ -9,11 +9,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bootstrap_lib import Duration, Message, Needs, Problem, Registry, as_json, describe, format_time, secrets, state
-from services.notices import notifier
 from services.notices.deadman import Switch
-from services.notices.emergencies import Emergencies, Emergency
-from services.notices.notice import Notice
-from services.notices.notifier import Delivered, Notifier, Outcome, Queued
+from services.notices.emergencies import WEEK, Emergencies, Emergency
+from services.notices.notice import Notice, Report
+from services.notices.notifier import Delivered, Notifier, NotifierOptions, Outcome, Queued
 
 if TYPE_CHECKING:
     from services.notices.accounts import Account
@@ -27,7 +26,7 @@ SCARCE: Final = 0.05
 """Part of the quota below which it is said."""
 
 
-class Options(notifier.Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Options(NotifierOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The account, and what to do when things go wrong."""
 
     token: Annotated[str, Meta(pattern="^secret:", description="Reference to the application's token.")] = (
@@ -55,11 +54,11 @@ class Options(notifier.Options, frozen=True, forbid_unknown_fields=True, kw_only
     ping_every: Annotated[Duration, Meta(description="How often it is asked.")] = Duration(300)
 
 
-class Kept(Struct):
+class PushoverKept(Struct):
     """What must survive a restart beside the queue."""
 
     emergencies: dict[str, Emergency] = msgspec.field(default_factory=dict)
-    gone_since: int = 0
+    gone_since: Annotated[int, Meta(ge=0, le=4_102_444_800_000)] = 0
     """Since when the broker is gone, where people were told so (wall, ms)."""
 
 
@@ -90,6 +89,19 @@ class Pushover(Notifier):
                 problems.append(registry.document.problem((*place, "expire"), "Pushover rings for 3h at most"))
         return problems
 
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._token, self._user = secrets.Secret(), secrets.Secret()
+        self._switch: Switch | None = None
+        self._own_file = self.state_folder / "pushover.json"
+        self.own = PushoverKept()
+        self._emergencies = Emergencies(self.own.emergencies)
+        self._account: Account | None = None
+        self._scarce = False
+        self._gone = time.monotonic()
+        self._alerts_online = True
+
     def begin(self) -> None:
         """Take up what waits, and the account; SecretError where its secrets are missing."""
         super().begin()
@@ -97,13 +109,9 @@ class Pushover(Notifier):
         options, ping = self.options, self.options.ping
         address = secrets.resolve(ping) if ping and ping.startswith("secret:") else ping
         self._switch = Switch(address, options.ping_every, options.timeout) if address else None
-        self._own_file = self.state_folder / "pushover.json"
-        self.own = state.load(self._own_file, Kept, Kept())
+        self.own = state.load(self._own_file, PushoverKept, PushoverKept())
         self._emergencies = Emergencies(self.own.emergencies)
-        self._account: Account | None = None
-        self._scarce = False
         self._gone = time.monotonic()
-        self._alerts_online = True
 
     def renew(self) -> None:
         """Let go of a connection that hangs."""
@@ -130,14 +138,14 @@ class Pushover(Notifier):
     def _look(self, receipt: str) -> dict[str, Any] | None:
         return self._open().look(receipt)
 
-    def _cancel(self, receipt: str) -> None:
-        self._open().cancel(receipt)
+    def _cancel(self, receipt: str) -> bool:
+        return self._open().cancel(receipt)
 
     def on_delivered(self, entry: Queued, outcome: Delivered) -> None:
         """Follow an emergency's receipt; watch the quota."""
         if outcome.receipt:
             until = round(self.clock.now() + self.options.expire * 1000)
-            self.own.emergencies[outcome.receipt] = Emergency(list(entry.notice.rules), until)
+            self.own.emergencies[outcome.receipt] = Emergency(list(entry.notice.rules), until, message=entry.id)
             self._keep_own()
         if self._account and (limits := self._account.limits):
             self.health.extra["quota"] = msgspec.to_builtins(limits)
@@ -202,23 +210,44 @@ class Pushover(Notifier):
         switch = self._switch
         if task == "pass_on":
             self._pass_on(receipt)
+        elif task == "rang_in_vain":
+            self._tell_in_vain(receipt)
         elif task == "cancel":
-            self.courier.run(partial(self._cancel, receipt), lambda _: self._forget(receipt))
+            self.courier.run(partial(self._cancel, receipt), partial(self._cancelled, receipt))
         elif task == "look":
             self.courier.run(partial(self._look, receipt), partial(self._looked, receipt))
         elif switch and self.bus.online and self._alerts_online and switch.due():
             self.courier.run(switch.ask, self._asked_switch)
 
+    def _cancelled(self, receipt: str, confirmed: bool | None) -> None:
+        """Try on until it is confirmed, or has ended by itself."""
+        emergency = self.own.emergencies.get(receipt)
+        if emergency and (confirmed or self.clock.now() > emergency.until):
+            self._forget(receipt)
+
     def _looked(self, receipt: str, answer: Any) -> None:
-        rules = self.own.emergencies[receipt].rules
         if self._emergencies.learn(receipt, answer, self.clock.now()):
-            log.info("acknowledged on the phone: %s", ", ".join(rules) or "a test")
-        self._keep_own()
+            emergency = self.own.emergencies[receipt]
+            what = "acknowledged on the phone" if emergency.acknowledged else "rang in vain"
+            log.info("%s: %s", what, ", ".join(emergency.rules) or "a test")
+            self._keep_own()
 
     def _pass_on(self, receipt: str) -> None:
-        for rule in self.own.emergencies[receipt].rules if self._alerts else ():
-            request = as_json({"rule": rule, "id": f"{receipt}_{rule}"[-100:]})
+        """Ask the alerts service to take note, again and again until its topics show that it has."""
+        emergency = self.own.emergencies[receipt]
+        confirmed = not emergency.rules or not self._alerts or self._emergencies.is_over(emergency)
+        if confirmed or self.clock.now() > emergency.until + WEEK:
+            self._forget(receipt)
+            return
+        for rule in emergency.rules:
+            request = as_json({"rule": rule, "id": f"{receipt}_{rule}_{self.clock.now()}"[-100:]})
             self.bus.publish(f"{self.registry.root}/service/{self._alerts}/request/acknowledge", request, qos=1)
+
+    def _tell_in_vain(self, receipt: str) -> None:
+        emergency = self.own.emergencies[receipt]
+        if emergency.message and emergency.rules:
+            report = Report(self.name, "expired", "nobody has acknowledged it")
+            self.bus.publish(f"{self.registry.root}/notify/{emergency.message}/answer", as_json(report), qos=1)
         self._forget(receipt)
 
     def _forget(self, receipt: str) -> None:

@@ -311,8 +311,11 @@ class RoundRobin(Subscriber):
         from services.stores import rrd_dump as moving  # noqa: PLC0415
 
         self.state_folder.mkdir(parents=True, exist_ok=True)
-        with file.open("rb") as dumped, state.as_owner_of(self.state_folder):
-            self._hold_lock()
+        with (
+            file.open("rb") as dumped,
+            state.as_owner_of(self.state_folder),
+            state.hold(self.state_folder, self.name),
+        ):
             self.folder.mkdir(parents=True, exist_ok=True)
             note = "files were loaded: what is newer than they are is filled from the archive"
             return moving.load(self.folder, dumped, progress, lambda: state.save(self._unclean, note))

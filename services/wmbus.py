@@ -110,7 +110,7 @@ class WMBus(Source):
 
     def samples(self) -> Iterator[Sample]:
         """Take telegrams as they come."""
-        if self._listen_until is not None:
+        if self.measures_once:
             self._want()
         self._open_with = self._receiver
         with open_receiver(*self._receiver) as receiver:
@@ -135,7 +135,7 @@ class WMBus(Source):
             failure = Failure(heard.reason)
             yield from ((topic, failure) for topics in self._wanted[meter.place].values() for topic in topics)
             return
-        if self._listen_until is None and (listed := self.options.meters.get(meter.id)):
+        if not self.measures_once and (listed := self.options.meters.get(meter.id)):
             self._list.learn(meter.id, listed.name, telegram)
             if self.clock.trusted:
                 values = {record.name: record.value for record in telegram.records}
@@ -193,8 +193,7 @@ class WMBus(Source):
 
     def end(self) -> None:
         """Remember formats, and how far the meters have counted; nothing where they were not recalled."""
-        if hasattr(self, "publisher"):
-            self._remember(self._memory.save)
+        self._remember(self._memory.save)
         super().end()
 
     def _remember(self, write: Callable[[Meters], None]) -> None:

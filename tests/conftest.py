@@ -1,12 +1,48 @@
-"""What tests ask for by name: a real broker, a client that hears everything, and a house of real services."""
+"""What tests ask for by name: a real broker, a client that hears everything, and a house of real services; and second tries.
+
+A test that needs a second try is a fault in it or in the product. Only tests marked `slow` get one, each that took it
+is named at the end, and more than three of them fail the run.
+"""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from harness import Broker, Ear, House
 from voices import Voice
+
+MOST_AGAIN: Final = 3
+"""Tests of one run that may need a second try."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests marked `slow` a second try, which a busy machine may need."""
+    for item in items if config.pluginmanager.hasplugin("rerunfailures") else ():
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
+
+
+def _tried_again(config: pytest.Config) -> list[str]:
+    """Tests that needed a second try, as the process that reports knows them; with xdist its workers have none."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return sorted({report.nodeid for report in reporter.stats.get("rerun", ())}) if reporter else []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run in which too many tests needed a second try."""
+    if not hasattr(session.config, "workerinput") and len(_tried_again(session.config)) > MOST_AGAIN:
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name each test that needed a second try."""
+    if again := _tried_again(config):
+        terminalreporter.section(f"{len(again)} needed a second try; a run with more than {MOST_AGAIN} fails")
+        for name in again:
+            terminalreporter.line(f"SECOND TRY {name}")
 
 
 @pytest.fixture

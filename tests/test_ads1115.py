@@ -21,10 +21,10 @@ from services.simulators import ads1115 as simulated
 CLAMP = 1 / 30
 
 
-def bus(*currents: float, latency: float = 0.0, **of_the_chip: float) -> simulated.Bus:
+def bus(*currents: float, latency: float = 0.0, **of_the_chip: float) -> simulated.SimulatedBus:
     clamps = [simulated.Clamp(current, harmonics={3: 0.2, 5: 0.1}) for current in currents]
     rest = [lambda _: 1.65] * (4 - len(clamps))
-    return simulated.Bus({0x48: simulated.Chip([*clamps, *rest], **of_the_chip)}, latency)  # type: ignore[arg-type]
+    return simulated.SimulatedBus({0x48: simulated.SimulatedChip([*clamps, *rest], **of_the_chip)}, latency)  # type: ignore[arg-type]
 
 
 def measure(chip: Chip, pin: int, gain: float, zero: Zero | None = None) -> float:
@@ -53,7 +53,7 @@ def test_a_learned_zero_brings_an_idle_clamp_to_nothing() -> None:
 
 def test_every_input_gives_its_own_voltage_whatever_was_read_before() -> None:
     levels = (0.5, 1.0, 1.65, 3.0)
-    chip = Chip(simulated.Bus({0x48: simulated.Chip([lambda _, v=v: v for v in levels])}, 0.0))
+    chip = Chip(simulated.SimulatedBus({0x48: simulated.SimulatedChip([lambda _, v=v: v for v in levels])}, 0.0))
     for pin in (3, 0, 2, 1, 1, 3):
         assert statistics.mean(chip.sample((pin,), 1, 0.02).volts) == pytest.approx(levels[pin], abs=0.001)
     assert statistics.mean(chip.sample((0, 3), 1, 0.02).volts) == pytest.approx(-2.5, abs=0.001)
@@ -66,8 +66,8 @@ def test_a_motor_that_starts_beyond_the_range_is_flagged() -> None:
 def test_the_simulated_chip_fails_in_continuous_mode_as_the_real_one_does() -> None:
     """Without these traps in the simulator, the order of calls in the link would be proven by nothing."""
     levels = (-0.1, 1.0, 1.65, 3.0)
-    model = simulated.Chip([lambda _, v=v: v for v in levels], noise=0)
-    driver = ADS1115(simulated.Bus({0x48: model}, 0.0), data_rate=860, mode=Mode.CONTINUOUS)
+    model = simulated.SimulatedChip([lambda _, v=v: v for v in levels], noise=0)
+    driver = ADS1115(simulated.SimulatedBus({0x48: model}, 0.0), data_rate=860, mode=Mode.CONTINUOUS)
     assert AnalogIn(driver, 2).voltage == pytest.approx(levels[0] - levels[1], abs=0.001), "the mux is not taken over"
     driver.mode = Mode.SINGLE
     assert AnalogIn(driver, 0).voltage == pytest.approx(-0.1, abs=0.001)
@@ -78,7 +78,7 @@ def test_the_simulated_chip_fails_in_continuous_mode_as_the_real_one_does() -> N
 
 
 def test_the_power_on_state_is_the_data_sheets() -> None:
-    chip = simulated.Chip([lambda _: 0.0] * 4)
+    chip = simulated.SimulatedChip([lambda _: 0.0] * 4)
     chip.write(b"\x01")
     assert chip.read() == b"\x85\x83"
 
@@ -219,3 +219,26 @@ class TestLinuxBus:
     def test_other_words_are_refused(self, spec: str) -> None:
         with pytest.raises(ValueError, match="i2c:1"):
             i2c.open_bus(spec)
+
+
+class Disturbed(simulated.SimulatedBus):
+    """A bus on which each n-th transfer is not acknowledged."""
+
+    every = 3
+
+    def _chip(self, address: int) -> simulated.SimulatedChip:
+        chip = super()._chip(address)
+        if self.transfers % self.every == 0:
+            raise OSError(errno.EREMOTEIO, "Remote I/O error")
+        return chip
+
+
+def test_a_refused_transfer_is_repeated_and_costs_no_window() -> None:
+    clamp = simulated.Clamp(3)
+    disturbed = Disturbed({0x48: simulated.SimulatedChip([clamp, *[lambda _: 1.65] * 3])}, 0.0)
+    chip = Chip(disturbed)
+    for _ in range(3):
+        assert measure(chip, 0, 2) == pytest.approx(3, rel=0.02)
+    Disturbed.every = 1
+    with pytest.raises(ChipError, match="does not answer|not on the bus"):
+        chip.sample((0, 3), 2, 0.1)

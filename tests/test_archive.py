@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time, parse_time
 from bootstrap_lib.registry import Registry
+from services.stores import schema
 from services.stores.database import Database
 from services.stores.upkeep import Upkeep
 
@@ -224,10 +226,9 @@ def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, e
     assert command(archive, "export", "--to", f"{day}", "--raw").stdout.count("\n") == 1
     assert "is not of the form" in command(archive, "export", "--from", "gestern").stderr
     assert command(archive, "backup", str(tmp_path / "copy.sqlite")).returncode == 0
-    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+    with closing(sqlite3.connect(tmp_path / "copy.sqlite")) as copy, copy:
         assert copy.execute("SELECT count(*) FROM readings").fetchone() == (4,)
         copy.execute("INSERT INTO readings SELECT time + 1, topic, value, word FROM readings")
-    copy.close()
     assert "4 readings" in command(archive, "restore", str(tmp_path / "copy.sqlite")).stdout
     assert query(archive, "SELECT count(*) FROM readings") == [(8,)]
     assert "is not there" in command(archive, "restore", str(tmp_path / "none.sqlite")).stderr
@@ -236,11 +237,26 @@ def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, e
 def test_a_changed_unit_begins_a_new_row_of_topics_and_never_mixes(archive: House, voice: Voice, ear: Ear) -> None:
     voice.say(WATER, 60.0, now() - 1000, 1)
     ear.wait(MARK, lambda mark: mark["after"] == 1)
-    archive.write(TOPICS.replace(f"{WATER}: {{from: onewire", f"{WATER}: {{unit: K, range: [0, 999], from: onewire"))
+    archive.write(TOPICS.replace(f"{WATER}: {{from: onewire", f"{WATER}: {{quantity: number, unit: K, from: onewire"))
     wait_for(lambda: "taken over" in archive.log("archive"), what="the reload")
     voice.say(WATER, 333.0, now(), 2, unit="K")
     ear.wait(MARK, lambda mark: mark["after"] == 2)
     assert query(archive, "SELECT value, unit FROM readings_by_name ORDER BY ms") == [(60.0, "°C"), (333.0, "K")]
+
+
+def test_each_commit_is_synchronised_to_the_disk(tmp_path: Path) -> None:
+    engine = schema.open_database("sqlite:///{state}/archive.sqlite", tmp_path)
+    with engine.connect() as connection:
+        asked = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    engine.dispose()
+    assert asked == ["wal", 2]  # FULL: sqlite.org/pragma.html
+
+
+def test_days_begin_in_the_time_zone_of_the_house(house: House, ear: Ear) -> None:
+    house.write("timezone: Asia/Tokyo\nsubscribers: {archive: {heartbeat: 1s}}\ntopics: {}\n")
+    house.start("archive")
+    begins = wait_for(lambda: query(house, "SELECT begin FROM calendar"), what="days")
+    assert {begin // 3_600_000 % 24 for (begin,) in begins} == {15}
 
 
 def test_over_budget_the_oldest_goes_and_health_says_so(house: House, ear: Ear) -> None:
@@ -248,10 +264,9 @@ def test_over_budget_the_oldest_goes_and_health_says_so(house: House, ear: Ear) 
     house.start("archive")
     house.stop("archive")
     old = now() - 40 * 86_400_000
-    with sqlite3.connect(database(house)) as archive:
+    with closing(sqlite3.connect(database(house))) as archive, archive:
         rows = [(old + i * 60_000, 1, float(i), None) for i in range(40 * 1440)]
         archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
-    archive.close()
     house.start("archive")
     ear.wait("home/service/archive/health", lambda health: health.get("disk", {}).get("shortened", 0) > 5_000)
     disk = ear.wait("home/service/archive/health", lambda health: health["disk"]["archive"] <= 1_000_000)["disk"]
@@ -329,7 +344,7 @@ def test_an_archive_whose_clock_is_wrong_stores_computes_and_keeps_what_it_shoul
     ear.wait(MARK, lambda mark: mark["after"] == 1)
     wait_for(lambda: query(house, "SELECT value FROM settings WHERE name = 'reached'"), what="a round of retention")
     house.stop("archive")
-    with sqlite3.connect(database(house)) as archive:
+    with closing(sqlite3.connect(database(house))) as archive, archive:
         old = [(now() - days * 86_400_000, 1, float(days), None) for days in (7, 20)]
         archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", old)
         years = [
@@ -338,7 +353,6 @@ def test_an_archive_whose_clock_is_wrong_stores_computes_and_keeps_what_it_shoul
         archive.executemany(
             "INSERT INTO minutes (topic, time, count, mean, low, high) VALUES (?, ?, ?, ?, ?, ?)", years
         )
-    archive.close()
     (house.state("archive") / "instance.json").unlink()
     shutil.rmtree(house.folder / "run" / "archive")
 

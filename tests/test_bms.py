@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import PROJECT, Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, stand_in, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -814,6 +814,7 @@ def test_energy_is_written_once_a_minute_and_what_is_published_is_what_is_writte
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     bms = services.bms.Bms(Registry(registry(tmp_path)), "bms")
+    stand_in(bms)
     bms._recall()
     measured = {"power": 3600.0, "current": 60.0, "remaining_charge": 50.0}
     written = []
@@ -884,7 +885,7 @@ def test_the_lines_of_the_page_are_good_and_a_battery_says_all_that_they_ask_for
     assert services.bms.Bms.check(house, "bms") == []
     sixteen = msgspec.structs.replace(PACK, cell_voltages=(3.3,) * 16)
     known = measured(jbd, sixteen) | dict.fromkeys(ESTIMATES, 0.0)
-    for topic in house.topics_of("bms", services.bms.Field):
+    for topic in house.topics_of("bms", services.bms.BatteryField):
         assert topic.improper(services.bms.value_of(topic, known)) is None, topic.name
 
 

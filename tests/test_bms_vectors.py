@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.protocols import jbd
+from services.protocols.battery import Frame
 
 FILE = Path(__file__).parent.parent.parent / "shared" / "vectors" / "bms_open.json"
 CASES: list[dict[str, Any]] = json.loads(FILE.read_text()) if FILE.exists() else []
@@ -62,7 +63,7 @@ def test_recorded_answers_become_named_measurements() -> None:
             continue
         assembler = jbd.assembler()
         [frame] = [found for line in case["frames_hex"] for found in assembler.feed(bytes.fromhex(line))]
-        assert isinstance(frame, jbd.Frame)
+        assert isinstance(frame, Frame)
         named = jbd.measurements(request, frame) or {}
         if "voltage" in expected:
             assert [named[name] for name in ("voltage", "current", "power", "soc", "remaining_charge")] == [

@@ -1,5 +1,6 @@
 """The button's service on gpiozero's mock pin: one press stops real sources, the next starts them, and the topic says so."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from harness import Ear, House, wait_for
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.registry import Registry
+from services.protocols.contact import Debounced
 from services.simulators.onewire import Tree
 
 ACTIVE, WATER = "home/data/hall/button/measuring_active", "home/data/boiler/water/temperature"
@@ -28,12 +30,22 @@ class Finger:
         self.path = path
 
     def press(self, *, bounces: int = 0) -> None:
-        """Press for a tenth of a second; a worn contact bounces a few times on each side."""
-        for _ in range(bounces + 1):
-            self.path.write_text("pressed")
-            time.sleep(0.03 if bounces else 0.1)
-            self.path.write_text("released")
+        """Press for a while; a worn contact bounces a few times on each side."""
+        for _ in range(bounces):
+            self.spike()
+        self.path.write_text("pressed")
+        time.sleep(0.3)
+        self.path.write_text("released")
+        for _ in range(bounces):
             time.sleep(0.03)
+            self.spike()
+
+    def spike(self) -> None:
+        """Touch it for less than its rest."""
+        self.path.write_text("pressed")
+        time.sleep(0.03)
+        self.path.write_text("released")
+        time.sleep(0.03)
 
 
 @pytest.fixture
@@ -66,15 +78,45 @@ def test_one_press_stops_measuring_and_the_next_starts_it_again(hall: House, ear
 
 
 def test_a_bouncing_contact_is_one_press(hall: House, ear: Ear, finger: Finger) -> None:
-    hall.config.write_text(hall.config.read_text().replace('pins: "sim', 'debounce: 100ms, pins: "sim'))
+    hall.config.write_text(hall.config.read_text().replace('pins: "sim', 'debounce: 1s, pins: "sim'))
     hall.start("onewire")
     hall.start("button")
     ear.wait(ACTIVE)
+    for _ in range(3):
+        finger.spike()
     finger.press(bounces=4)
     ear.wait(ACTIVE, lambda value: value["value"] is False)
-    time.sleep(0.5)
-    assert hall.log("button").count("pressed: ") == 1
-    assert ear.last("home/service/onewire/health")["state"] == "paused"
+    time.sleep(0.2)
+    finger.press()
+    ear.wait(ACTIVE, lambda value: value["value"] is True)
+    assert hall.log("button").count("pressed: ") == 2, "neither spikes nor bounces were a press"
+
+
+REST = 0.05
+
+
+@pytest.mark.parametrize(
+    ("pattern", "presses"),
+    [
+        ([(0.3, True), (0.3, False)], 1),
+        ([(0.0001, True), (0.3, False)] * 5, 0),  # a relay beside the cable
+        ([(0.005, True), (0.005, False)] * 100 + [(0.3, False)], 0),  # a bad contact
+        ([(0.001, True), (0.001, False)] * 9 + [(0.2, True), (0.2, False)], 1),
+        ([(0.2, True)] + [(0.001, False), (0.001, True)] * 9 + [(0.2, False)], 1),
+        ([(0.1, True), (0.1, False)] * 2, 2),
+        ([(0.2, True), (0.02, False), (0.2, True), (0.2, False)], 1),  # opened for less than its rest
+    ],
+)
+@pytest.mark.parametrize("told", ["at once", "all at the end"])
+def test_a_press_is_a_contact_that_stays_closed(pattern: list[tuple[float, bool]], presses: int, told: str) -> None:
+    contact, moment, counted = Debounced(REST, closed=False), 0.0, 0
+    for seconds, closed in pattern:
+        counted += contact.edge(moment, closed=closed) and contact.closed
+        moment += seconds
+        if told == "at once" and contact.due is not None and contact.due <= moment:
+            counted += contact.settle(contact.due) and contact.closed
+    counted += contact.settle(moment + 1) and contact.closed
+    assert counted == presses
 
 
 def test_what_others_pause_is_known_too(hall: House, ear: Ear, finger: Finger) -> None:
@@ -134,12 +176,12 @@ def test_a_pin_of_the_bus_is_refused_where_nobody_checked(hall: House) -> None:
     wait_for(lambda: "GPIO 2 belongs to I²C (SDA)" in hall.log("button"), what="the sentence")
 
 
-def test_a_machine_without_pins_is_a_sentence(hall: House) -> None:
+def test_a_machine_without_pins_is_a_sentence(hall: House, ear: Ear) -> None:
     text = hall.config.read_text()
     hall.config.write_text(text.replace(text[text.index("pins:") : text.index("stops:")], ""))
     hall.start("button", GPIOZERO_PIN_FACTORY="native")
     wait_for(lambda: "GPIO 17 cannot be used" in hall.log("button"), what="the sentence")
     hall.stop("button")
     hall.start("button", GPIOZERO_PIN_FACTORY="mock")
-    time.sleep(0.3)
+    ear.wait("home/service/button/health", lambda health: "none of onewire" in str(health["last_error"]))  # it is open
     assert hall.log("button").count("cannot be used") == 1

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_a_renamed_topic_keeps_its_history_in_archive_and_round_robin_file(
     ear.wait("home/data/a/b/temperature", lambda value: value == b"")
     wait_for((files / "cellar/air/temperature.rrd").exists, what="the renamed file")
     assert not (files / "a/b/temperature.rrd").exists()
-    with sqlite3.connect(house.state("archive") / "archive.sqlite") as database:
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite")) as database:
         wait_for(
             lambda: [row[0] for row in database.execute("SELECT name FROM topics")] == ["cellar/air/temperature"],
             what="one name",
@@ -285,3 +286,19 @@ def test_a_request_to_a_service_that_does_not_run_is_not_waited_for(house: House
     assert result.returncode == 69
     assert result.stderr.startswith("constellation rework: phase does not run, or has no connection to the broker")
     assert time.monotonic() - begun < 8
+
+
+def test_a_pyyaml_without_libyaml_gets_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "topics.yaml"
+    path.write_text("sources: {onewire: {}}\n")
+    code = f"import sys; sys.modules['yaml._yaml'] = None; from bootstrap_lib.cli import main; sys.exit(main(['check', {str(path)!r}]))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, timeout=60)
+    assert result.returncode == 78
+    assert "PyYAML was built without libyaml: pip install" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_it_says_its_version() -> None:
+    from bootstrap_lib.version import VERSION
+
+    assert command("--version").stdout == f"constellation {VERSION}\n"

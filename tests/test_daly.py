@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.protocols import daly
-from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack, Rejection, Request, to_words
+from services.protocols import daly, modbus
+from services.protocols.battery import BatteryError, BatteryProtocol, BatteryRequest, Frame, Pack, Rejection, to_words
 
 PACK = Pack(
     name="DL-16S",
@@ -112,7 +112,7 @@ def test_a_late_answer_to_another_request_is_no_answer() -> None:
 
 
 def test_a_refusal_is_an_error() -> None:
-    [refused] = fed(daly._sealed(bytes((0xD2, 0x83, 2))))
+    [refused] = fed(modbus.sealed(bytes((0xD2, 0x83, 2))))
     assert isinstance(refused, Frame)
     with pytest.raises(BatteryError, match="Modbus exception 2"):
         daly.measurements(SETTINGS, refused)
@@ -138,7 +138,9 @@ def test_any_bytes_give_only_frames_that_are_in_them_and_the_buffer_stays_small(
 
 
 @given(st.binary(max_size=255), st.sampled_from(daly.REQUESTS), st.integers(0, 255))
-def test_any_data_under_a_right_crc_are_decoded_ignored_or_refused(data: bytes, request: Request, status: int) -> None:
+def test_any_data_under_a_right_crc_are_decoded_ignored_or_refused(
+    data: bytes, request: BatteryRequest, status: int
+) -> None:
     try:
         named = daly.measurements(request, Frame(daly.READ, status, data))
     except BatteryError as error:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from harness import PROJECT
 
-from services.protocols import jbd
 from services.protocols.battery import Pack
+from services.protocols.jbd import encoder, frames
 from services.protocols.wmbus import encode
 
 KEY = bytes(range(16))
@@ -79,7 +79,7 @@ def test_fragments_of_a_battery_give_a_line_for_each_frame_and_each_rejected_one
         cell_voltages=(3.3,) * 8,
         probe_temperatures=(21.5,),
     )
-    frame = jbd.encode_answer(0x03, jbd.encode_basic_info(pack))
+    frame = frames.encode_answer(0x03, encoder.encode_basic_info(pack))
     damaged = frame[:10] + bytes((frame[10] ^ 1,)) + frame[11:]
     fragments = [part[at : at + 20].hex() for part in (frame, damaged, frame) for at in range(0, len(part), 20)]
     code, answers, _ = decode("jbd", given="\n".join(fragments) + "\n")

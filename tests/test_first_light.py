@@ -5,6 +5,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def rows(house: House) -> list[tuple[str, int, float]]:
     if not path.exists():
         return []
     query = "SELECT name, time, value FROM readings JOIN topics ON topics.id = readings.topic ORDER BY time"
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         try:
             return database.execute(query).fetchall()
         except sqlite3.OperationalError:
@@ -270,7 +271,7 @@ def numbers(house: House) -> int:
     count = 0
     for folder in (house.state("onewire"), house.folder / "run" / "onewire"):
         if (folder / "spool.sqlite").exists():
-            with sqlite3.connect(folder / "spool.sqlite") as database:
+            with closing(sqlite3.connect(folder / "spool.sqlite")) as database:
                 try:
                     count += database.execute("SELECT count(*) FROM tail").fetchone()[0]
                 except sqlite3.OperationalError:
@@ -294,7 +295,7 @@ def test_killing_broker_source_and_archive_at_once_loses_nothing(
     wait_for(lambda: len(rows(lit)) > 40, 20, "readings in the archive")
     ear.ask("onewire", "pause")
     wait_for(lambda: numbers(lit) == 0, 20, "confirmation of everything")
-    with sqlite3.connect(lit.state("archive") / "archive.sqlite") as database:
+    with closing(sqlite3.connect(lit.state("archive") / "archive.sqlite")) as database:
         (mark,) = database.execute("SELECT number FROM marks").fetchone()
         (stored,) = database.execute("SELECT count(*) FROM readings").fetchone()
         (cleared,) = database.execute("SELECT count(*) FROM clearings").fetchone()

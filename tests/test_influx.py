@@ -11,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -263,11 +264,10 @@ def test_a_long_filling_ends_although_the_broker_goes_on_dropping(
     house.start("archive")
     house.stop("archive")
     total, start = 80_000, now() - 80_000 * 3000 - 60_000
-    with sqlite3.connect(house.state("archive") / "archive.sqlite") as archive:
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite")) as archive, archive:
         ((water_id,),) = archive.execute("SELECT id FROM topics WHERE name = ?", (WATER,))
         rows = ((start + 3000 * number, water_id, float(number), None) for number in range(total))
         archive.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
-    archive.close()
     for name in ("archive", "influx"):
         house.start(name)
         ear.wait(f"home/service/{name}/status", lambda status: status == "online")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.protocols import jbd
-from services.protocols.battery import BatteryError, Frame, Pack, Rejection, Request
+from services.protocols.battery import BatteryError, BatteryRequest, Frame, Pack, Rejection
+from services.protocols.jbd import answers, encoder, frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,8 +39,8 @@ def fed(*fragments: bytes) -> list[Frame | Rejection]:
     return [found for fragment in fragments for found in assembler.feed(fragment)]
 
 
-def frames(found: Iterable[Frame | Rejection]) -> list[bytes]:
-    return [jbd.encode_answer(one.command, one.data, one.status) for one in found if isinstance(one, Frame)]
+def encoded(found: Iterable[Frame | Rejection]) -> list[bytes]:
+    return [frames.encode_answer(one.command, one.data, one.status) for one in found if isinstance(one, Frame)]
 
 
 def lines(*fragments: bytes) -> list[dict[str, object]]:
@@ -48,7 +49,7 @@ def lines(*fragments: bytes) -> list[dict[str, object]]:
 
 def basic_with(**changes: object) -> bytes:
     """Replace some bytes in the data of a basic info: `at_20=b"..."`."""
-    data = bytearray(jbd.encode_basic_info(PACK))
+    data = bytearray(encoder.encode_basic_info(PACK))
     for place, value in changes.items():
         start = int(place.removeprefix("at_"))
         assert isinstance(value, bytes)
@@ -67,12 +68,12 @@ def test_the_read_requests_are_those_of_the_vendor() -> None:
 
 def test_a_checksum_over_zeros_is_zero() -> None:
     acknowledgement = bytes.fromhex("dde10000000077")
-    assert jbd.encode_answer(0xE1, b"") == acknowledgement
-    assert frames(fed(acknowledgement)) == [acknowledgement]
+    assert frames.encode_answer(0xE1, b"") == acknowledgement
+    assert encoded(fed(acknowledgement)) == [acknowledgement]
 
 
 def test_basic_info_gives_every_field() -> None:
-    info = jbd.basic_info(jbd.encode_basic_info(PACK))
+    info = answers.basic_info(encoder.encode_basic_info(PACK))
     assert (info.voltage, info.current, info.power) == (10.05, -12.5, -125.625)
     assert (info.remaining_charge, info.nominal_charge, info.soc, info.cycles) == (468.71, 560.0, 84, 231)
     assert info.production_date == dt.date(2024, 2, 29)
@@ -84,63 +85,63 @@ def test_basic_info_gives_every_field() -> None:
 
 
 def test_charges_above_327_ah_are_not_negative() -> None:
-    assert jbd.basic_info(basic_with(at_4=b"\xff\xff")).remaining_charge == 655.35
+    assert answers.basic_info(basic_with(at_4=b"\xff\xff")).remaining_charge == 655.35
 
 
 def test_bit_seven_of_the_fet_byte_switches_to_coarse_units() -> None:
-    info = jbd.basic_info(basic_with(at_2=b"\x00\x64\x0d\xa5\x0f\xa0", at_20=b"\x8f"))
+    info = answers.basic_info(basic_with(at_2=b"\x00\x64\x0d\xa5\x0f\xa0", at_20=b"\x8f"))
     assert (info.current, info.remaining_charge, info.nominal_charge) == (10.0, 349.3, 400.0)
     assert (info.current_limiter, info.heater) == (True, True)
     assert info.power == round(info.voltage * 10, 3)
 
 
 def test_a_production_date_that_is_none_is_none() -> None:
-    assert jbd.basic_info(basic_with(at_10=b"\0\0")).production_date is None
+    assert answers.basic_info(basic_with(at_10=b"\0\0")).production_date is None
 
 
 @pytest.mark.parametrize("cell", range(1, 33))
 def test_each_of_32_balance_bits_is_its_own_cell(cell: int) -> None:
     mask = 1 << cell - 1
     data = basic_with(at_12=(mask & 0xFFFF).to_bytes(2, "big") + (mask >> 16).to_bytes(2, "big"))
-    assert jbd.basic_info(data).balancing_cells == (cell,)
+    assert answers.basic_info(data).balancing_cells == (cell,)
 
 
 @pytest.mark.parametrize("bit", range(16))
 def test_each_protection_bit_has_its_own_name(bit: int) -> None:
-    name = jbd.PROTECTION[bit] if bit < 15 else "reserved_15"
-    assert jbd.basic_info(basic_with(at_16=(1 << bit).to_bytes(2, "big"))).alarms == (name,)
+    name = answers.PROTECTION[bit] if bit < 15 else "reserved_15"
+    assert answers.basic_info(basic_with(at_16=(1 << bit).to_bytes(2, "big"))).alarms == (name,)
 
 
 def test_the_extension_of_v11_is_read_and_surplus_bytes_are_left() -> None:
     extension = bytes.fromhex("37 0801 7530 4cae 012c 11223344")
-    info = jbd.basic_info(jbd.encode_basic_info(PACK) + extension)
-    assert info.extension == jbd.Extension(0x37, 0x0801, 300.0, 196.3, 0.3)
+    info = answers.basic_info(encoder.encode_basic_info(PACK) + extension)
+    assert info.extension == answers.Extension(0x37, 0x0801, 300.0, 196.3, 0.3)
     assert info.extra == extension.hex()
-    named = jbd.measurements(BASIC, Frame(jbd.BASIC_INFO, 0, jbd.encode_basic_info(PACK) + extension)) or {}
+    named = jbd.measurements(BASIC, Frame(frames.BASIC_INFO, 0, encoder.encode_basic_info(PACK) + extension)) or {}
     assert (named["cell_overvoltage_warning"], named["low_capacity_warning"]) == (True, True)
     assert named["cell_difference_warning"] is False
     assert (named["humidity"], named["full_charge"], named["balance_current"]) == (0x37, 300.0, 0.3)
 
 
 def test_without_an_extension_nothing_is_made_up() -> None:
-    assert jbd.basic_info(jbd.encode_basic_info(PACK)).extension == jbd.Extension()
-    named = jbd.measurements(BASIC, Frame(jbd.BASIC_INFO, 0, jbd.encode_basic_info(PACK))) or {}
+    assert answers.basic_info(encoder.encode_basic_info(PACK)).extension == answers.Extension()
+    named = jbd.measurements(BASIC, Frame(frames.BASIC_INFO, 0, encoder.encode_basic_info(PACK))) or {}
     assert not {"humidity", "full_charge", "balance_current", "low_capacity_warning"} & set(named)
 
 
 def test_a_board_without_probes_is_read() -> None:
-    assert jbd.basic_info(basic_with(at_22=b"\0")[:23]).temperatures == ()
+    assert answers.basic_info(basic_with(at_22=b"\0")[:23]).temperatures == ()
 
 
 @pytest.mark.parametrize(
     ("decode", "data", "reason"),
     [
-        (jbd.basic_info, jbd.encode_basic_info(PACK)[:22], "fewer than 23"),
-        (jbd.basic_info, jbd.encode_basic_info(PACK)[:-1], "announces 2 temperature probes"),
-        (jbd.cell_voltages, b"", "0 bytes"),
-        (jbd.cell_voltages, b"\x0c", "1 bytes"),
-        (jbd.cell_voltages, bytes(66), "66 bytes"),
-        (jbd.error_counters, bytes(23), "neither 22 nor 24"),
+        (answers.basic_info, encoder.encode_basic_info(PACK)[:22], "fewer than 23"),
+        (answers.basic_info, encoder.encode_basic_info(PACK)[:-1], "announces 2 temperature probes"),
+        (answers.cell_voltages, b"", "0 bytes"),
+        (answers.cell_voltages, b"\x0c", "1 bytes"),
+        (answers.cell_voltages, bytes(66), "66 bytes"),
+        (answers.error_counters, bytes(23), "neither 22 nor 24"),
     ],
 )
 def test_data_of_an_impossible_length_are_refused_with_the_reason(decode: object, data: bytes, reason: str) -> None:
@@ -150,19 +151,19 @@ def test_data_of_an_impossible_length_are_refused_with_the_reason(decode: object
 
 
 def test_a_cell_at_zero_volts_keeps_its_place() -> None:
-    cells = jbd.cell_voltages(jbd.encode_cell_voltages(PACK))
-    assert cells == jbd.CellVoltages((3.3, 3.447, 3.305, 0.0), 3.447, 4, 2)
+    cells = answers.cell_voltages(encoder.encode_cell_voltages(PACK))
+    assert cells == answers.CellVoltages((3.3, 3.447, 3.305, 0.0), 3.447, 4, 2)
 
 
 def test_error_counters_with_and_without_restarts() -> None:
     counts = b"".join(number.to_bytes(2, "big") for number in range(12))
-    assert jbd.error_counters(counts).error_counters["restarts"] == 11
-    assert "restarts" not in jbd.error_counters(counts[:22]).error_counters
-    assert jbd.error_counters(counts).error_counters["pack_undervoltage"] == 10
+    assert answers.error_counters(counts).error_counters["restarts"] == 11
+    assert "restarts" not in answers.error_counters(counts[:22]).error_counters
+    assert answers.error_counters(counts).error_counters["pack_undervoltage"] == 10
 
 
 def test_a_name_ends_at_its_nul() -> None:
-    assert jbd.hardware_name(b"SP04S\0\0\0").name == "SP04S"
+    assert answers.hardware_name(b"SP04S\0\0\0").name == "SP04S"
 
 
 def test_a_whole_sample_has_names_that_end_in_their_quantity() -> None:
@@ -191,19 +192,19 @@ def test_a_whole_sample_has_names_that_end_in_their_quantity() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 19, 20, 244])
 def test_answers_are_found_however_they_are_cut(size: int) -> None:
     stream = b"".join(ANSWERS)
-    assert frames(fed(*(stream[start : start + size] for start in range(0, len(stream), size)))) == ANSWERS
+    assert encoded(fed(*(stream[start : start + size] for start in range(0, len(stream), size)))) == ANSWERS
 
 
 def test_a_fragment_that_ends_in_77_is_no_end() -> None:
-    answer = jbd.encode_answer(jbd.CELL_VOLTAGES, bytes.fromhex("0ce4" * 7 + "0d77" + "0cec" * 5))
-    assert answer[19] == jbd.END
+    answer = frames.encode_answer(frames.CELL_VOLTAGES, bytes.fromhex("0ce4" * 7 + "0d77" + "0cec" * 5))
+    assert answer[19] == frames.END
     assert fed(answer[:20]) == []
-    assert frames(fed(answer[:20], answer[20:])) == [answer]
+    assert encoded(fed(answer[:20], answer[20:])) == [answer]
 
 
 def test_a_frame_cut_short_does_not_cost_the_next_one() -> None:
     found = fed(ANSWERS[0][:20], ANSWERS[1], ANSWERS[0])
-    assert frames(found) == [ANSWERS[1], ANSWERS[0]]
+    assert encoded(found) == [ANSWERS[1], ANSWERS[0]]
     assert sum(isinstance(one, Rejection) for one in found) == 1
 
 
@@ -211,7 +212,7 @@ def test_a_frame_cut_short_does_not_cost_the_next_one() -> None:
     "junk", [b"AT\r\n\xdd\x77", b"\xff\xaa\x17\x01\xdd\xf5", b"\xdd\xdd\xdd", b"\xdd" * 40, b"\x77\xdd\x03\x00\x02"]
 )
 def test_junk_before_a_frame_does_not_cost_it(junk: bytes) -> None:
-    assert frames(one for one in fed(junk, *ANSWERS) if not isinstance(one, jbd.ModuleReply)) == ANSWERS
+    assert encoded(one for one in fed(junk, *ANSWERS) if not isinstance(one, frames.ModuleReply)) == ANSWERS
 
 
 def test_every_single_flipped_bit_of_an_answer_is_rejected() -> None:
@@ -219,7 +220,7 @@ def test_every_single_flipped_bit_of_an_answer_is_rejected() -> None:
     for bit in range(8 * 2, 8 * len(answer)):
         damaged = bytearray(answer)
         damaged[bit // 8] ^= 1 << bit % 8
-        assert answer not in frames(fed(bytes(damaged)))
+        assert answer not in encoded(fed(bytes(damaged)))
         assert not [one for one in fed(bytes(damaged)) if isinstance(one, Frame)]
 
 
@@ -227,7 +228,7 @@ def test_clearing_forgets_a_frame_that_has_begun() -> None:
     assembler = jbd.assembler()
     assembler.feed(ANSWERS[0][:20])
     assembler.clear()
-    assert frames(assembler.feed(ANSWERS[1])) == [ANSWERS[1]]
+    assert encoded(assembler.feed(ANSWERS[1])) == [ANSWERS[1]]
 
 
 @given(st.lists(st.binary(max_size=64) | st.sampled_from([*ANSWERS, b"\xdd", b"\xdd\x03\x00\xff", b"\xff\xaa\x15"])))
@@ -235,8 +236,8 @@ def test_any_bytes_give_only_frames_that_are_in_them_and_the_buffer_stays_small(
     assembler, stream = jbd.assembler(), b"".join(fragments)
     for fragment in fragments:
         for found in assembler.feed(fragment):
-            if isinstance(found, Frame) and not isinstance(found, jbd.ModuleReply):
-                assert jbd.encode_answer(found.command, found.data, found.status) in stream
+            if isinstance(found, Frame) and not isinstance(found, frames.ModuleReply):
+                assert frames.encode_answer(found.command, found.data, found.status) in stream
         assert len(assembler._buffer) < 262
     for line in jbd.decode_lines(fragment.hex() for fragment in fragments):
         assert isinstance(json.loads(line), dict)
@@ -251,13 +252,15 @@ def test_frames_do_not_depend_on_the_cuts(noise: bytes, sizes: list[int]) -> Non
         size = sizes[len(cuts) % len(sizes)]
         cuts.append(stream[place : place + size])
         place += size
-    whole = frames(fed(stream))
-    assert [one for one in frames(fed(*cuts)) if one in ANSWERS] == [one for one in whole if one in ANSWERS]
+    whole = encoded(fed(stream))
+    assert [one for one in encoded(fed(*cuts)) if one in ANSWERS] == [one for one in whole if one in ANSWERS]
     assert set(ANSWERS) <= set(whole)
 
 
 @given(st.binary(max_size=255), st.sampled_from(jbd.REQUESTS), st.integers(0, 255))
-def test_any_data_under_a_right_checksum_are_decoded_or_refused(data: bytes, request: Request, status: int) -> None:
+def test_any_data_under_a_right_checksum_are_decoded_or_refused(
+    data: bytes, request: BatteryRequest, status: int
+) -> None:
     frame = Frame(request.frame[2], status, data)
     try:
         named = jbd.measurements(request, frame)
@@ -277,7 +280,7 @@ def test_an_answer_to_another_request_is_no_answer() -> None:
 )
 def test_a_refusal_says_what_its_status_means(status: int, meaning: str) -> None:
     with pytest.raises(BatteryError, match=meaning):
-        jbd.measurements(BASIC, Frame(jbd.BASIC_INFO, status, b""))
+        jbd.measurements(BASIC, Frame(frames.BASIC_INFO, status, b""))
 
 
 def test_an_echoed_request_asks_for_pairing() -> None:
@@ -291,12 +294,12 @@ def test_the_simulated_battery_answers_only_whole_reads() -> None:
     assert jbd.answer(BASIC.frame[:-1], PACK) is None
     assert jbd.answer(BASIC.frame.replace(b"\xff", b"\xfe"), PACK) is None
     assert jbd.answer(b"\xdd\x5a\xe1\x02\x00\x03\xff\x1a\x77", PACK) is None
-    assert jbd.answer(jbd.encode_request(0x42), PACK) == jbd.encode_answer(0x42, b"", status=0x80)
+    assert jbd.answer(frames.encode_request(0x42), PACK) == frames.encode_answer(0x42, b"", status=0x80)
 
 
 def test_decoded_lines_say_frames_and_rejections_in_order() -> None:
     damaged = ANSWERS[1][:-3] + b"\0\0\x77"
-    said = lines(ANSWERS[0][:20], ANSWERS[0][20:], damaged, ANSWERS[1], jbd.encode_answer(3, b"", 0x80))
+    said = lines(ANSWERS[0][:20], ANSWERS[0][20:], damaged, ANSWERS[1], frames.encode_answer(3, b"", 0x80))
     assert said[0]["remaining_ah"] == 468.71
     assert "The checksum is 0000" in str(said[1]["error"])
     assert said[2]["cell_voltages"] == [3.3, 3.447, 3.305, 0.0]
@@ -325,7 +328,7 @@ def test_replies_of_the_bluetooth_module_are_told_apart() -> None:
 
 
 def test_unknown_commands_are_shown_with_their_data() -> None:
-    assert lines(jbd.encode_answer(0x10, b"\x01\x02")) == [{"cmd": 16, "status": 0, "data": "0102"}]
+    assert lines(frames.encode_answer(0x10, b"\x01\x02")) == [{"cmd": 16, "status": 0, "data": "0102"}]
 
 
 def test_a_hundred_thousand_lines_take_seconds() -> None:

@@ -10,7 +10,7 @@ import pytest
 from harness import Broker, Ear, House
 from voices import Voice, ask_database, now
 
-from bootstrap_lib.bus import Message, Published
+from bootstrap_lib.bus import Message
 from bootstrap_lib.publisher import RESEND_AFTER, Publisher
 from bootstrap_lib.registry import Registry
 from services.stores.marks import SourceMark
@@ -58,7 +58,7 @@ def test_a_reading_after_a_long_rest_is_sent_once_and_again_only_when_no_mark_fo
     publisher.on_message(Message("home/service/archive/status", b"online", True, 1, 1))
     for rounds in (1, 2, 3):
         publisher.publish(registry.topics[WATER], 60.0 + rounds)
-        publisher.on_published(Published(sent.call_count, None))
+        publisher.on_published(sent.call_count, None)
         clock += 0.5
         publisher.housekeep(clock)
         assert sent.call_count == rounds
@@ -66,10 +66,19 @@ def test_a_reading_after_a_long_rest_is_sent_once_and_again_only_when_no_mark_fo
         publisher.on_message(Message(MARK, mark, False, 1, 1))
         clock += 4 * RESEND_AFTER
     publisher.publish(registry.topics[WATER], 64.0)
-    publisher.on_published(Published(sent.call_count, None))
+    publisher.on_published(sent.call_count, None)
     clock += RESEND_AFTER + 0.5
     publisher.housekeep(clock)
     assert (sent.call_count, service.health.counters["resent"]) == (5, 1)
+    for pause in (2, 4, 8):  # less and less often, while nobody answers
+        publisher.on_published(sent.call_count, None)
+        before = sent.call_count
+        clock += pause * RESEND_AFTER - 0.5
+        publisher.housekeep(clock)
+        assert sent.call_count == before
+        clock += 1.0
+        publisher.housekeep(clock)
+        assert sent.call_count == before + 1
     publisher.close()
 
 

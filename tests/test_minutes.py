@@ -149,6 +149,9 @@ def test_a_late_off_of_a_switch_shortens_what_was_counted_as_on(record: Record) 
         ([100.0, 101.5, 103.0], 3.0),
         ([100.0, 101.0, 0.0, 0.5], 1.5),  # a reset
         ([100.0, 101.0, 2.0], 3.0),  # a reset, seen late
+        ([100.0, 10.0], 10.0),  # at a tenth of its stand it is a reset still
+        ([100.0, 10.1], 0.0),  # above that it is another meter
+        ([100.0, 99.0], 0.0),
         ([8734.2, 8734.5, 5120.0, 5120.4], 0.7),  # an exchanged meter
         ([100.0, 99.9, 100.0], 0.1),  # a meter that rounds: no hundred is invented
         ([7.0], None),

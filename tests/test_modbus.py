@@ -10,7 +10,8 @@ from harness import Ear, House, wait_for
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.registry import Registry
 from services.modbus import Modbus, Options
-from services.simulators.renogy import Controller, Fault
+from services.simulators.modbus import Fault
+from services.simulators.renogy import Controller
 
 VOLTAGE, STATE, SERIAL = (
     f"home/data/shed/solar/{name}" for name in ("battery_voltage", "charging_state", "serial_text")
@@ -18,7 +19,7 @@ VOLTAGE, STATE, SERIAL = (
 HEALTH = "home/service/modbus/health"
 TOPICS = """
 sources:
-  modbus: {{every: 200ms, stale: 1s, heartbeat: 200ms, device: {device}}}
+  modbus: {{every: 200ms, stale: 1s, heartbeat: 200ms, timeout: 300ms, device: {device}}}
 topics:
   shed/solar/battery_voltage: {{from: modbus}}
   shed/solar/pack_temperature: {{from: modbus, key: battery_temperature}}
@@ -51,7 +52,7 @@ def test_every_kind_of_field_reaches_its_topic(shed: House, ear: Ear, controller
     assert ear.wait("home/data/shed/solar/load_active")["value"] is True
     assert ear.wait(SERIAL)["value"] == "1501FFFF"
     assert ear.wait(STATE)["value"] == "mppt"
-    controller.show({"battery_voltage": 12.1, "charging_state": "floating"})
+    controller.rover.show({"battery_voltage": 12.1, "charging_state": "floating"})
     ear.wait(VOLTAGE, lambda value: value["value"] == 12.1)
     ear.wait(STATE, lambda value: value["value"] == "floating")
     assert ear.wait(HEALTH)["state"] == "running"
@@ -63,7 +64,7 @@ def test_every_kind_of_field_reaches_its_topic(shed: House, ear: Ear, controller
         ("silence", "no answer from address 1"),
         ("wrong_crc", "the answer is damaged"),
         ("truncated", "the answer is damaged"),
-        ("other_address", "the answer is damaged"),
+        ("other_address", "unit 2 answered"),
         ("exception", "cannot say them now"),
     ],
 )
@@ -72,18 +73,18 @@ def test_a_fault_clears_the_topics_is_said_and_heals(
 ) -> None:
     shed.start("modbus")
     ear.wait(VOLTAGE)
-    controller.fault = fault
+    controller.rover.fault = fault
     health = ear.wait(HEALTH, lambda health: health["last_error"] and sentence in health["last_error"]["text"])
     assert health["state"] in ("running", "degraded")
     ear.wait(VOLTAGE, lambda value: value == b"")
-    controller.fault = None
+    controller.rover.fault = None
     ear.wait(VOLTAGE, lambda value: value != b"", timeout=15)
     ear.wait(HEALTH, lambda health: health["state"] == "running" and not health["stale"])
 
 
 def test_a_block_that_the_model_does_not_have_costs_only_itself(shed: House, ear: Ear, controller: Controller) -> None:
     for address in (0x0018, 0x0019):
-        del controller.words[address]
+        del controller.rover.words[address]
     shed.start("modbus")
     ear.wait(VOLTAGE)
     health = ear.wait(HEALTH, lambda health: health["last_error"])
@@ -117,14 +118,14 @@ def test_a_scan_shows_the_fields_with_their_values(controller: Controller) -> No
         (
             "solar/load_active",
             "solar/load_on_active",
-            "renogy has no field 'load_on_active', did you mean 'load_active'?",
+            "the table has no field 'load_on_active', did you mean 'load_active'?",
         ),
         ("key: battery_temperature", "key: batery_temperature", "did you mean 'battery_temperature'?"),
         ("battery_voltage: {from: modbus}", "battery_voltage: {from: modbus, unit: mV}", "is in V, not in mV"),
         ("[deactivated, ", "[", "its states are [deactivated, activated,"),
-        ("heartbeat: 200ms,", "heartbeat: 1s, make: epever,", "a make is a file services/protocols/epever.py"),
-        ("heartbeat: 200ms,", "heartbeat: 1s, make: rms,", "has no REGISTERS"),
-        ("heartbeat: 200ms,", "heartbeat: 1s, address: 0,", ">= 1"),
+        ("heartbeat: 200ms,", "heartbeat: 1s, make: epever,", "a make is a file services/protocols/makes/epever.py"),
+        ("heartbeat: 200ms,", "heartbeat: 1s, make: own,", "has no REGISTERS"),
+        ("heartbeat: 200ms,", "heartbeat: 1s, address: 256,", "<= 255"),
     ],
 )
 def test_a_wrong_line_is_found_by_check(tmp_path: Path, before: str, after: str, sentence: str) -> None:

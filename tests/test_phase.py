@@ -341,6 +341,64 @@ def test_an_offset_that_drifts_or_jumps_is_not_a_motor():
     assert words(events) == ["unknown", "off"]
 
 
+def test_a_clamp_that_shows_a_current_for_an_hour_is_an_offset_and_no_auger():
+    machine = Machine(RULES, {"water", "flue", "auger"})
+    auger, ran = machine.state.motors["auger"], []
+    for n in range(600):
+        now = START + n * 10 * SECOND
+        machine.feed("water", 62.0, now)
+        machine.feed("flue", 53.0, now)
+        machine.feed("auger", 1.5 if n > 100 else 0.0, now)
+        ran.append(auger.running)
+    assert any(ran), "for as long as it may be a motor"
+    assert not ran[-1]
+    assert auger.duty > RULES.auger.duty_max
+
+
+def test_a_zero_that_creeps_up_is_followed():
+    machine = Machine(RULES, {"water", "auger"})
+    auger = machine.state.motors["auger"]
+    for n in range(6000):
+        machine.feed("auger", 0.3 * n / 6000, START + n * 10 * SECOND)
+        assert not auger.on
+    assert auger.zero == pytest.approx(0.3, abs=0.05)
+
+
+def test_the_heat_of_a_fire_has_two_limits():
+    machine = Machine(RULES, {"water", "flue"})
+    hot = []
+    for n, above in enumerate((6.0, 9.9, 10.0, 6.0, 4.0, 3.9, 6.0, 9.9, 10.0)):
+        machine.feed("water", 60.0, START + n * 10 * SECOND)
+        machine.feed("flue", 60.0 + above, START + n * 10 * SECOND + SECOND)
+        machine.advance(START + n * 10 * SECOND + 2 * SECOND)
+        hot.append(machine.state.hot)
+    assert hot == [False, False, True, True, True, False, False, False, True]
+
+
+def test_what_a_motor_did_while_its_clamp_was_silent_is_not_reckoned():
+    machine = Machine(RULES, {"water", "auger"})
+    auger = machine.state.motors["auger"]
+    for n in range(400):
+        machine.feed("auger", 1.5 if n > 350 else 0.0, START + n * 10 * SECOND)
+    assert auger.on
+    seen = auger.on_ms
+    machine.feed("auger", 1.5, START + 400 * 10 * SECOND + 6 * HOUR)
+    assert auger.on_ms - seen <= RULES.stale_s * 1000
+
+
+def test_embers_go_out_some_hours_after_the_last_burn():
+    machine = Machine(RULES, {"water", "flue"})
+    events = []
+    for n in range(5 * 360):
+        now = START + n * 10 * SECOND
+        events += machine.feed("water", 65.0, now)
+        events += machine.feed("flue", 65.0 + min(60.0, n / 3) if n < 360 else max(55.0, 125.0 - (n - 360) / 3), now)
+    assert words(events)[-3:] == ["burnout", "keep_fire", "off"]
+    kept = next(time for time, word in phases(events) if word == "keep_fire")
+    out = next(time for time, word in phases(events) if word == "off" and time > kept)
+    assert RULES.keep_fire_s * 1000 - 30 * MINUTE < out - kept <= RULES.keep_fire_s * 1000
+
+
 def test_a_noisy_clamp_in_another_unit_learns_what_noise_is():
     chance = random.Random(6)
     auger = Motor()
@@ -516,6 +574,34 @@ def test_overheating_is_told_once_although_it_swings_about_the_limit(role):
         events += machine.feed(role, value, START + n * 10 * SECOND)
         events += machine.feed(other, 60.0, START + n * 10 * SECOND)
     assert [f for f in faults(events) if f[0] == "overheating"] == [("overheating", True), ("overheating", False)]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(10, False), (30, True)])
+def test_overheating_counts_once_it_has_lasted(seconds, told):
+    machine = Machine(RULES, {"water"})
+    events = []
+    for n in range(400):
+        above = 200 <= n < 200 + seconds // 10
+        machine.feed("water", 89.0 if not above else 90.5, START + n * 10 * SECOND)
+        events += machine.advance(START + n * 10 * SECOND + 9 * SECOND)
+    assert (("overheating", True) in faults(events)) == told
+
+
+def test_overheating_does_not_end_because_the_hot_sensor_fell_silent():
+    machine = Machine(RULES, {"water", "flue", "fan"})
+    events = []
+    for n in range(400):
+        now = START + n * 10 * SECOND
+        events += machine.feed("fan", 0.0, now)
+        events += machine.feed("water", 60.0, now)
+        if n < 200:
+            events += machine.feed("flue", min(310.0, 200.0 + n), now)
+    assert faults(events) == [("overheating", True)]
+    for n in range(400, 440):
+        events += machine.feed("fan", 0.0, START + n * 10 * SECOND)
+        events += machine.feed("water", 60.0, START + n * 10 * SECOND)
+        events += machine.feed("flue", 200.0, START + n * 10 * SECOND)
+    assert faults(events) == [("overheating", True), ("overheating", False)]
 
 
 # sums

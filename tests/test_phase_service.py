@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,6 @@ from harness import Broker, Ear, House, wait_for
 from bootstrap_lib.cli import main
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
-from bootstrap_lib.publisher import proper
 from bootstrap_lib.reading import Reading, encode, format_time, parse_time
 from bootstrap_lib.registry import Registry
 from services.boiler.boiler import Boiler, Entry
@@ -104,7 +104,7 @@ def oracle(house: House, rows: list[Row]) -> dict[tuple[str, int], object]:
         ]
         for event in events + boiler.advance(rows[-1][0] + 60_000):
             if topic := registry.topics.get(f"{entry.thing}/{event.name}"):
-                told[topic.name, event.time] = proper(topic, event.value)
+                told[topic.name, event.time] = topic.proper(event.value)
     return told
 
 
@@ -206,7 +206,7 @@ def stored(house: House, name: str) -> int:
 def archive(house: House, name: str) -> list[tuple[int, str | float]]:
     query = """SELECT time, coalesce(word, value) FROM readings JOIN topics ON topics.id = readings.topic
                WHERE name = ? ORDER BY time"""
-    with sqlite3.connect(house.state("archive") / "archive.sqlite") as database:
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite")) as database:
         try:
             return database.execute(query, (name,)).fetchall()
         except sqlite3.OperationalError:
@@ -308,6 +308,7 @@ def test_a_wrong_line_is_named_with_what_was_meant(house: House, wrong: str, rig
 def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(house: House) -> None:
     house.write(topics())
     service = Phase(Registry(house.config), "phase")
+    service.load(service.registry)
     before = service.registry, service.options, service.topics
     house.write(
         topics().replace("settle: 1s", "settle: 2s").replace("boiler/flue/temperature\n", "boiler/flux/temperature\n")

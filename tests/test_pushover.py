@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness import Broker, Ear, House, wait_for
+from harness import Broker, Ear, House, stand_in, wait_for
 
 from bootstrap_lib.bus import Message
 from bootstrap_lib.health import Health
@@ -24,15 +24,15 @@ from services.notices.calls import Courier
 from services.notices.deadman import Switch
 from services.notices.notice import Notice
 from services.notices.notifier import Notifier, Queued
-from services.simulators.pushover import Pushover
+from services.simulators.pushover import PushoverServer
 
 TOKEN, USER = "a" * 30, "u" * 30
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(500)).decode()
 
 
 @pytest.fixture
-def phone() -> Iterator[Pushover]:
-    with Pushover() as server:
+def phone() -> Iterator[PushoverServer]:
+    with PushoverServer() as server:
         yield server
 
 
@@ -51,7 +51,7 @@ def subscribers(**instances: str) -> str:
     return "subscribers:\n" + "".join(f"  {name}: {{{options}}}\n" for name, options in instances.items())
 
 
-def options(server: Pushover, more: str = "") -> str:
+def options(server: PushoverServer, more: str = "") -> str:
     return f'service: pushover, api_url: "{server.url}/1/", timeout: 2s, every: 100ms' + (f", {more}" if more else "")
 
 
@@ -63,7 +63,7 @@ def answer(ear: Ear, identity: str, timeout: float = 30.0) -> dict[str, Any]:
     return ear.wait(f"home/notify/{identity}/answer", timeout=timeout)
 
 
-def until(server: Pushover, count: int, timeout: float = 30.0) -> None:
+def until(server: PushoverServer, count: int, timeout: float = 30.0) -> None:
     wait_for(lambda: len(server.taken) >= count, timeout, f"message {count} (has {server.taken})")
 
 
@@ -72,7 +72,9 @@ def no_secret(house: House, name: str = "pushover") -> None:
     assert USER not in house.log(name)
 
 
-def test_a_message_arrives_once_with_all_that_it_says(house: House, ear: Ear, phone: Pushover, secrets: Path) -> None:
+def test_a_message_arrives_once_with_all_that_it_says(
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path
+) -> None:
     house.write(subscribers(pushover=options(phone), rrd="") + "sources: {}\n")
     house.start("pushover")
     ear.wait("home/service/pushover/health")
@@ -119,7 +121,7 @@ def test_a_message_arrives_once_with_all_that_it_says(house: House, ear: Ear, ph
 
 
 def test_a_graph_is_attached_and_a_missing_one_is_not_waited_for_long(
-    house: House, ear: Ear, phone: Pushover, secrets: Path, monkeypatch: pytest.MonkeyPatch
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.write(subscribers(pushover=options(phone), rrd="") + "sources: {}\n")
     house.start("pushover")
@@ -142,7 +144,7 @@ def test_a_graph_is_attached_and_a_missing_one_is_not_waited_for_long(
     "data", [{"base64": "no base64"}, {"base64": 5}, {"base64": ["x"]}, {"base64": None}, [], "x", None]
 )
 def test_a_graph_that_is_none_never_holds_its_message_back(
-    house: House, ear: Ear, phone: Pushover, secrets: Path, data: object
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path, data: object
 ) -> None:
     house.write(subscribers(pushover=options(phone), rrd="") + "sources: {}\n")
     house.start("pushover")
@@ -156,7 +158,9 @@ def test_a_graph_that_is_none_never_holds_its_message_back(
     assert len(ear.all("home/service/rrd/request/graph")) == 1
 
 
-def test_nothing_that_stands_on_an_alerts_topic_ends_it(house: House, ear: Ear, phone: Pushover, secrets: Path) -> None:
+def test_nothing_that_stands_on_an_alerts_topic_ends_it(
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path
+) -> None:
     house.write(subscribers(pushover=options(phone)) + "sources: {}\n")
     for n, payload in enumerate((b'{"state":"\xff"}', b"\xff", b"[]", b"5", b"", b'{"state":[1]}', b"[" * 100_000)):
         ear.say(f"home/alert/a{n}", payload, retain=True)
@@ -171,10 +175,11 @@ def test_each_kind_of_failure_loses_nothing_and_repeats_only_where_it_may(
 ) -> None:
     faults = ("400", "429", "500", "502", "silence", "lost", "malformed", "gone", "slow")
     with ExitStack() as stack:
-        servers = {fault: stack.enter_context(Pushover()) for fault in faults}
+        servers = {fault: stack.enter_context(PushoverServer()) for fault in faults}
         house.write(
             subscribers(**{f"p{fault}": options(server) for fault, server in servers.items()}) + "sources: {}\n"
         )
+        servers["429"].remaining = 0
         for fault, server in servers.items():
             server.fail(fault, count=1, delay=4.0)
             house.start(f"p{fault}", wait=False)
@@ -185,7 +190,7 @@ def test_each_kind_of_failure_loses_nothing_and_repeats_only_where_it_may(
         answers = {fault: answer(ear, f"m{fault}") for fault in faults}
         for fault in ("400", "429"):
             assert answers[fault]["state"] == "failed"
-            assert servers[fault].requests == 1, "a 4xx is never repeated"
+            assert servers[fault].requests == 1 + (fault == "429"), "a 4xx is never repeated, a limit is asked about"
         assert "quota" in answers["429"]["text"]
         assert "user identifier is invalid" in answers["400"]["text"]
         for fault in set(faults) - {"400", "429"}:
@@ -201,16 +206,16 @@ def test_each_kind_of_failure_loses_nothing_and_repeats_only_where_it_may(
             maybe = taken_before or fault in ("silence", "gone")
             assert ("Sent again" in texts[-1]) is maybe, fault
             assert not taken_before or "Sent again" not in texts[0]
-        # once the quota is used up, no request goes out for an hour
+        # once the quota is used up, it is asked about once a minute
         notify(ear, "next", to="p429")
         assert answer(ear, "next")["state"] == "failed"
-        assert servers["429"].requests == 1
+        assert servers["429"].requests == 2
         for fault in faults:
             no_secret(house, f"p{fault}")
 
 
 def test_killed_between_request_and_answer_it_tells_again_and_says_so(
-    house: House, ear: Ear, phone: Pushover, secrets: Path
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path
 ) -> None:
     house.write(subscribers(pushover=options(phone, "keep: 1h")) + "sources: {}\n")
     house.start("pushover")
@@ -225,8 +230,26 @@ def test_killed_between_request_and_answer_it_tells_again_and_says_so(
     assert [("Sent again" in fields["message"]) for fields in phone.taken] == [False, True]
 
 
-def test_a_message_that_came_while_it_was_dead_is_delivered(
+def test_a_message_that_waits_behind_trouble_survives_a_kill(
     house: House, ear: Ear, phone: Pushover, secrets: Path
+) -> None:
+    house.write(subscribers(pushover=options(phone)) + "sources: {}\n")
+    house.start("pushover")
+    ear.wait("home/service/pushover/health")
+    phone.fail("500", count=1)
+    notify(ear, "m1")
+    wait_for(lambda: "trying on, nothing is lost" in house.log("pushover"), what="the pause of five seconds")
+    notify(ear, "m2")
+    file = house.state("pushover") / "messages.json"
+    wait_for(lambda: "text of m2" in file.read_text(), 4, "the second message on disk, before it is tried")
+    house.kill("pushover")
+    house.start("pushover")
+    for identity in ("m1", "m2"):
+        assert answer(ear, identity)["state"] == "delivered"
+
+
+def test_a_message_that_came_while_it_was_dead_is_delivered(
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path
 ) -> None:
     house.write(subscribers(pushover=options(phone)) + "sources: {}\n")
     house.start("pushover")
@@ -239,7 +262,7 @@ def test_a_message_that_came_while_it_was_dead_is_delivered(
 
 
 def test_an_emergency_acknowledged_on_the_phone_is_acknowledged_at_the_alerts_and_one_that_is_over_stops_ringing(
-    house: House, ear: Ear, phone: Pushover, secrets: Path
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path
 ) -> None:
     house.write(subscribers(pushover=options(phone), alerts="") + "sources: {}\n")
     house.start("pushover")
@@ -262,7 +285,7 @@ def test_an_emergency_acknowledged_on_the_phone_is_acknowledged_at_the_alerts_an
 
 
 def test_it_speaks_by_itself_when_the_broker_is_gone_and_the_switch_is_asked_only_while_all_is_well(
-    house: House, ear: Ear, broker: Broker, phone: Pushover, secrets: Path
+    house: House, ear: Ear, broker: Broker, phone: PushoverServer, secrets: Path
 ) -> None:
     (secrets / "ping").write_text(f"{phone.url}/ping/secret-path")
     (secrets / "ping").chmod(0o600)
@@ -289,7 +312,7 @@ def test_it_speaks_by_itself_when_the_broker_is_gone_and_the_switch_is_asked_onl
 
 
 def test_nonsense_on_the_topic_is_put_aside_and_missing_secrets_are_said(
-    house: House, ear: Ear, phone: Pushover, secrets: Path
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path
 ) -> None:
     house.write(subscribers(pushover=options(phone), other='service: pushover, token: "secret:none"') + "sources: {}\n")
     house.start("pushover")
@@ -378,12 +401,9 @@ def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Silent:
     service = Silent(registry, "pushover")
     clock = SimpleNamespace(trusted=False, wall=1_795_000_000_000)
     clock.now = lambda: clock.wall
-    service.clock = clock
-    service.health = Health(0, 1, 10)
-    service.bus = SimpleNamespace(
-        online=True, published=[], publish=lambda *said, **_: service.bus.published.append(said)
-    )
-    return service
+    published: list[Any] = []
+    bus = SimpleNamespace(online=True, published=published, publish=lambda *said, **_: published.append(said))
+    return stand_in(service, clock=clock, health=Health(0, 1, 10), bus=bus)
 
 
 def test_a_clock_that_is_set_by_days_gives_no_message_up(silent: Silent) -> None:
@@ -409,6 +429,19 @@ def test_a_flood_of_messages_is_refused_so_that_another_notifier_is_asked(silent
     topic, payload = silent.bus.published[-1]
     assert topic == "home/notify/more/answer"
     assert json.loads(payload)["state"] == "failed"
+
+
+def test_what_is_urgent_goes_first_and_else_the_oldest(silent: Silent) -> None:
+    silent.begin()
+    for identity, priority in (("m1", 0), ("m2", -1), ("m3", 1), ("m4", 1)):
+        silent.enqueue(identity, Notice(text="x", priority=priority))
+        silent.clock.wall += 1000
+    told = []
+    while silent.kept.queue:
+        entry = silent._next()
+        told.append(entry.id)
+        silent.kept.queue.remove(entry)
+    assert told == ["m3", "m4", "m1", "m2"]
 
 
 def test_the_text_of_a_repeat_says_that_it_is_one() -> None:

@@ -10,6 +10,7 @@ from harness import PROJECT
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
+from bootstrap_lib.reading import ReadingError
 from bootstrap_lib.registry import MACHINE_FILE, Registry, expand
 
 HOUSE = """\
@@ -111,7 +112,8 @@ def test_each_wrong_line_gets_a_sentence_with_its_place(tmp_path: Path, line: st
         ("sources: {onewire: {evry: 1s}}", "sources.onewire.evry: unknown key 'evry', did you mean 'every'?"),
         ("- a list", "expected sections"),
         ("phases: &all {all: *all}", "topics.yaml:1: phases.all: more than 32 levels deep"),
-        ("phases: " + "[" * 5000 + "]" * 5000, "topics.yaml:1: phases[0]: more than 32 levels deep"),
+        ("phases: " + "[" * 40 + "]" * 40, "topics.yaml:1: phases[0]: more than 32 levels deep"),
+        ("phases: " + "[" * 5000 + "]" * 5000, "more than 32 levels deep"),  # libyaml may end it before we do
     ],
 )
 def test_each_wrong_section_gets_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -150,3 +152,50 @@ def test_check_prints_problems_as_compilers_do_and_never_a_traceback(tmp_path: P
     assert result.returncode == 78
     assert result.stderr.startswith(f"{path}:4: topics.a/b/temprature: ")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "value", "unit"),
+    [
+        ("temperature: {from: onewire, unit: °F", 68, 20.0, "°C"),
+        ("temperature: {from: onewire, unit: K", 300, 26.85, "°C"),
+        ("energy: {from: onewire, unit: Wh", 1500, 1.5, "kWh"),
+        ("energy: {from: onewire, unit: Wmin", 60000, 1.0, "kWh"),
+        ("pressure: {from: onewire, unit: mbar", 1013.2, 1.013, "bar"),
+        ("volume: {from: onewire, unit: l", 2500, 2.5, "m³"),
+        ("flow: {from: onewire, unit: l/min", 10, 0.6, "m³/h"),
+        ("power: {from: onewire, unit: kvar", 1.5, 1.5, "kvar"),
+        ('price_number: {from: onewire, unit: "€/kWh", decimals: 3', 0.301, 0.301, "€/kWh"),
+        ("current: {from: onewire, invert: true", 3.5, -3.5, "A"),
+        ("power: {from: onewire, scale: 2, offset: 10, unit: kW", 0.5, 11000.0, "W"),
+        ("temperature: {from: onewire, offset: -0.5", 20, 19.5, "°C"),
+        ("heat_active: {from: onewire, invert: true", False, True, ""),
+        ("energy: {from: onewire, scale: 0.01", 1e9 + 1, 10000000.01, "kWh"),  # the range is that of the result
+    ],
+)
+def test_what_a_source_gives_is_scaled_and_converted_before_its_range(
+    tmp_path: Path, key: str, given: float, value: float, unit: str
+) -> None:
+    (topic,) = read(tmp_path, f"sources: {{onewire: {{}}}}\ntopics:\n  a/b/{key}}}\n").topics.values()
+    assert (topic.measured(given), topic.unit) == (value, unit)
+
+
+def test_a_value_out_of_range_after_its_conversion_is_refused(tmp_path: Path) -> None:
+    text = "sources: {onewire: {}}\ntopics:\n  a/b/temperature: {from: onewire, unit: °F, range: [0, 30]}\n"
+    (topic,) = read(tmp_path, text).topics.values()
+    assert topic.measured(86.0) == 30.0
+    with pytest.raises(ReadingError, match=r"37\.77"):
+        topic.measured(100)
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("temperature: {from: onewire, unit: Wh", "'Wh' does not convert to °C: a temperature is in one of °C, °F, K"),
+        ("x_text: {from: onewire, scale: 2", "a text has no scale, offset or sign"),
+        ("x_active: {from: onewire, scale: 2", "true and false have no scale or offset: write invert: true"),
+    ],
+)
+def test_a_unit_or_scale_that_means_nothing_is_refused(tmp_path: Path, key: str, sentence: str) -> None:
+    (said,) = problems(tmp_path, f"sources: {{onewire: {{}}}}\ntopics:\n  a/b/{key}}}\n")
+    assert sentence in said

@@ -16,7 +16,7 @@ from pushover_complete import BadAPIRequestError, PushoverAPI, pushover_api
 
 from services.simulators import onewire
 from services.simulators.onewire import Fault, Tree
-from services.simulators.pushover import Pushover
+from services.simulators.pushover import PushoverServer
 from services.simulators.web import HALF_A_GIGABYTE, Web
 
 os.environ["W1THERMSENSOR_NO_KERNEL_MODULE"] = "1"
@@ -230,8 +230,8 @@ class TestPushover:
     TOKEN, USER = "T" * 30, "U" * 30
 
     @pytest.fixture
-    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pushover]:
-        with Pushover(log=tmp_path / "taken.jsonl") as server:
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PushoverServer]:
+        with PushoverServer(log=tmp_path / "taken.jsonl") as server:
             monkeypatch.setattr(pushover_api, "PUSHOVER_API_URL", f"{server.url}/1/")
             yield server
 
@@ -240,11 +240,11 @@ class TestPushover:
         with requests.Session() as session:
             yield session
 
-    def send(self, server: Pushover, **fields: Any) -> requests.Response:
+    def send(self, server: PushoverServer, **fields: Any) -> requests.Response:
         form = {"token": self.TOKEN, "user": self.USER, "message": "The boiler is out."} | fields
         return requests.post(f"{server.url}/1/messages.json", form, timeout=1)
 
-    def test_the_library_sends_is_counted_and_logged(self, server: Pushover, session: requests.Session) -> None:
+    def test_the_library_sends_is_counted_and_logged(self, server: PushoverServer, session: requests.Session) -> None:
         answer = PushoverAPI(self.TOKEN)._send_message(
             self.USER, "Chaudière éteinte", title="Boiler", priority=1, session=session
         )
@@ -254,14 +254,18 @@ class TestPushover:
         assert (line["message"], line["title"], line["priority"]) == ("Chaudière éteinte", "Boiler", "1")
         assert len(server.taken) == 1
 
-    def test_the_library_sends_a_picture(self, server: Pushover, session: requests.Session, tmp_path: Path) -> None:
+    def test_the_library_sends_a_picture(
+        self, server: PushoverServer, session: requests.Session, tmp_path: Path
+    ) -> None:
         picture = tmp_path / "graph.png"
         picture.write_bytes(b"\x89PNG" * 100)
         with picture.open("rb") as file:
             PushoverAPI(self.TOKEN)._send_message(self.USER, "graph", image=file, session=session)
         assert (server.taken[0]["message"], server.taken[0]["attachment_bytes"]) == ("graph", "400")
 
-    def test_an_emergency_is_acknowledged_by_its_receipt(self, server: Pushover, session: requests.Session) -> None:
+    def test_an_emergency_is_acknowledged_by_its_receipt(
+        self, server: PushoverServer, session: requests.Session
+    ) -> None:
         api = PushoverAPI(self.TOKEN)
         receipt = api._send_message(self.USER, "fire", priority=2, retry=30, expire=300, session=session)["receipt"]
         assert len(receipt) == 30
@@ -292,7 +296,7 @@ class TestPushover:
         ],
     )
     def test_an_invalid_message_is_refused_with_the_reason(
-        self, server: Pushover, fields: dict[str, str], wrong: str
+        self, server: PushoverServer, fields: dict[str, str], wrong: str
     ) -> None:
         answer = self.send(server, **fields)
         assert answer.status_code == 400
@@ -300,7 +304,7 @@ class TestPushover:
         assert answer.json()["errors"]
         assert server.taken == []
 
-    def test_the_quota_is_counted_by_user_and_ends_in_429(self, server: Pushover) -> None:
+    def test_the_quota_is_counted_by_user_and_ends_in_429(self, server: PushoverServer) -> None:
         server.quota = server.remaining = 3
         answer = self.send(server, user=",".join([self.USER] * 2))
         assert (answer.headers["X-Limit-App-Limit"], answer.headers["X-Limit-App-Remaining"]) == ("3", "1")
@@ -311,7 +315,7 @@ class TestPushover:
         assert (limits["limit"], limits["remaining"], len(server.taken)) == (3, 0, 2)
 
     @pytest.mark.parametrize(("fault", "status"), [("400", 400), ("429", 429), ("500", 500), ("502", 502)])
-    def test_a_refusing_server_takes_nothing(self, server: Pushover, fault: str, status: int) -> None:
+    def test_a_refusing_server_takes_nothing(self, server: PushoverServer, fault: str, status: int) -> None:
         server.fail(fault, count=1)
         assert self.send(server).status_code == status
         assert server.taken == []
@@ -327,25 +331,25 @@ class TestPushover:
         ],
     )
     def test_a_lost_answer_tells_nothing_about_what_was_taken(
-        self, server: Pushover, fault: str, raised: type[Exception], taken: int
+        self, server: PushoverServer, fault: str, raised: type[Exception], taken: int
     ) -> None:
         server.fail(fault, count=1)
         with pytest.raises(raised):
             self.send(server)
         assert len(server.taken) == taken
 
-    def test_a_malformed_answer_is_no_json_although_the_message_was_taken(self, server: Pushover) -> None:
+    def test_a_malformed_answer_is_no_json_although_the_message_was_taken(self, server: PushoverServer) -> None:
         server.fail("malformed")
         with pytest.raises(requests.JSONDecodeError):
             self.send(server).json()
         assert len(server.taken) == 1
 
-    def test_the_library_raises_on_a_refusal(self, server: Pushover, session: requests.Session) -> None:
+    def test_the_library_raises_on_a_refusal(self, server: PushoverServer, session: requests.Session) -> None:
         server.fail("429")
         with pytest.raises(BadAPIRequestError, match="429"):
             PushoverAPI(self.TOKEN)._send_message(self.USER, "x", session=session)
 
-    def test_connections_are_counted_and_kept_alive(self, server: Pushover, session: requests.Session) -> None:
+    def test_connections_are_counted_and_kept_alive(self, server: PushoverServer, session: requests.Session) -> None:
         for _ in range(3):
             session.get(f"{server.url}/1/sounds.json", timeout=1).raise_for_status()
         assert server.most_connections == 1
@@ -363,7 +367,7 @@ def test_a_server_runs_by_itself_and_says_where(name: str, tmp_path: Path) -> No
     assert state["fault"] == ""
 
 
-@pytest.mark.parametrize("name", ["web", "pushover", "renogy"])
+@pytest.mark.parametrize("name", ["web", "pushover", "modbus"])
 def test_every_simulator_that_runs_by_itself_explains_itself(name: str) -> None:
     command = [sys.executable, "-m", f"services.simulators.{name}", "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -7,15 +7,30 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import PROJECT
 
-from bootstrap_lib.clock import Clock, _battery_clock_agrees
 from bootstrap_lib.reading import Sequence
 from bootstrap_lib.spool import Spool, SpoolError
+
+
+@pytest.fixture(autouse=True)
+def _closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave no spool open that a test left open to stand for a kill."""
+    begin, made = Spool.__init__, []
+
+    def remember(self: Spool, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(Spool, "__init__", remember)
+    yield
+    for spool in made:
+        spool.close()
 
 
 @pytest.fixture
@@ -264,6 +279,41 @@ def test_a_damaged_file_is_set_aside_said_and_started_anew(
     assert spool.stream != stream, "a lost record of numbers begins a new stream"
 
 
+def test_a_page_that_is_damaged_deep_in_a_file_is_found_when_it_is_opened(
+    folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(*folders)
+    fill(spool, 5000)
+    spool.settle(age=-1)
+    spool.close()
+    path = folders[1] / "spool.sqlite"
+    data = bytearray(path.read_bytes())
+    page = len(data) // 4096 // 2 * 4096
+    data[page : page + 4096] = bytes(4096)
+    path.write_bytes(data)
+    spool = Spool(*folders)
+    assert "was damaged" in caplog.text
+    assert 4000 < len(waiting(spool)) < 5000, "what can be read from either end is kept"
+    assert list(folders[1].glob("spool.sqlite.damaged-*"))
+
+
+def test_what_the_archive_did_not_mark_goes_to_disk_after_a_second_and_a_half_in_synchronised_steps(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, begin = Spool(*folders), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: begin)
+    numbers = fill(spool, 3)
+
+    def on_disk(seconds: float) -> list[int]:
+        monkeypatch.setattr(time, "monotonic", lambda: begin + seconds)
+        spool.settle()
+        return [number for (number,) in spool._kept.ask("SELECT number FROM tail ORDER BY number")]
+
+    assert on_disk(1.3) == []
+    assert on_disk(1.5) == numbers
+    assert spool._kept.first("PRAGMA synchronous") == 2  # FULL: sqlite.org/pragma.html
+
+
 def test_a_full_disk_keeps_readings_in_the_tmpfs_and_says_so(folders: tuple[Path, Path]) -> None:
     spool = Spool(*folders)
     spool._kept.ask(f"PRAGMA max_page_count = {spool._kept.first('PRAGMA page_count')}")
@@ -314,8 +364,6 @@ def test_kill_9_at_any_moment_loses_nothing_that_append_returned(folders: tuple[
     code = """
 import sys, time
 from pathlib import Path
-from bootstrap_lib.clock import Clock, _battery_clock_agrees
-from bootstrap_lib.reading import Sequence
 from bootstrap_lib.spool import Spool
 spool = Spool(Path(sys.argv[1]), Path(sys.argv[2]))
 last = time.monotonic()
@@ -359,73 +407,3 @@ def test_a_disk_without_room_is_no_damage(folders: tuple[Path, Path], monkeypatc
         with pytest.raises(SpoolError, match="room"):
             Spool(*folders)
     assert waiting(Spool(*folders)) == numbers
-
-
-def test_a_clock_that_is_a_guess_and_behind_goes_on_from_what_is_known() -> None:
-    clock = Clock(patience=0.0, known=time.time_ns() // 1_000_000 + 3_600_000)
-    clock.trusted = clock.estimated = True
-    begin, first = time.monotonic(), clock.now()
-    while time.monotonic() < begin + 0.05:
-        pass
-    assert 40 <= clock.now() - first <= (time.monotonic() - begin) * 1000 + 2
-
-
-def test_a_clock_that_is_a_guess_and_set_back_gives_no_time_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(patience=0.0)
-    clock.trusted = clock.estimated = True
-    true = time.time_ns
-    ahead = 3600 * 10**9
-    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", lambda: true() + ahead)
-    later = clock.now()
-    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", true)
-    assert clock.now() >= later
-
-
-def test_after_a_kill_a_clock_that_was_set_back_meanwhile_gives_no_time_twice() -> None:
-    now = time.time_ns() // 1_000_000
-    behind = Clock(patience=0.0, known=now + 60_000, unknown=10_000)
-    good = Clock(patience=0.0, known=now - 5_000, unknown=10_000)
-    for clock in (behind, good):
-        clock.trusted = clock.estimated = True
-    assert behind.now() >= now + 70_000
-    assert good.now() < now + 1_000
-
-
-def test_how_far_ahead_a_reading_may_be_depends_on_what_the_clock_knows() -> None:
-    clock, minute, day = Clock(patience=0.0), 60_000, 86_400_000
-    now = clock.now()
-    clock.trusted, clock.estimated = True, False
-    assert not clock.ahead(now + minute - 100)
-    assert clock.ahead(now + 2 * minute)
-    clock.estimated = True
-    assert not clock.ahead(now + 30 * day), "it may have been off for a month"
-    assert clock.ahead(now + 70 * 365 * day)
-    clock.trusted = clock.estimated = False
-    assert not clock.ahead(now + 70 * 365 * day), "nobody knows yet"
-
-
-def test_a_guess_of_1970_judges_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.time_ns() // 1_000_000
-    monkeypatch.setattr("bootstrap_lib.clock.time.time_ns", lambda: 86_400 * 10**9)
-    clock = Clock(patience=0.0)
-    clock.trusted = clock.estimated = True
-    assert not clock.ahead(now)
-
-
-@pytest.mark.parametrize(
-    ("says", "synchronised"), [(time.time, True), (lambda: time.time() - 3600, False), (lambda: 300.0, False)]
-)
-def test_a_battery_clock_without_its_battery_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: Callable[[], float], synchronised: bool
-) -> None:
-    file = tmp_path / "since_epoch"
-    file.write_text(f"{says():.0f}\n")
-    monkeypatch.setattr("bootstrap_lib.clock._BATTERY_CLOCK", file)
-    assert _battery_clock_agrees() == synchronised
-
-
-def test_a_machine_without_a_battery_clock_has_none_that_agrees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bootstrap_lib.clock._BATTERY_CLOCK", tmp_path / "none")
-    assert not _battery_clock_agrees()

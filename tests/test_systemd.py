@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from harness import PROJECT, wait_for
+from once import tried_once
 
 from bootstrap_lib.commands import units
+from bootstrap_lib.installation import CLOSED_SINCE, InstallError, refuse_closed_home, systemd_version
 from bootstrap_lib.needs import needs_of, service_files
 
 CONTAINER = PROJECT / "tests" / "lab" / "container.sh"
@@ -123,6 +125,26 @@ def test_another_topics_yaml_than_the_installed_one_is_refused(tmp_path: Path) -
     assert done.returncode != 0
     assert "says something else" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "version", "refused"),
+    [
+        ("/root/venv", 257, True),
+        ("/root", 260, True),
+        ("/root/venv", 256, False),
+        ("/root/venv", 0, False),
+        ("/home/me/venv", 257, False),
+        ("/rootless/venv", 257, False),
+    ],
+)
+def test_an_installation_that_no_unit_could_see_is_refused(folder: str, version: int, refused: bool) -> None:
+    folders = [Path("/usr"), Path(folder)]
+    if not refused:
+        refuse_closed_home(folders, version)
+        return
+    with pytest.raises(InstallError, match=f"^{folder} lies below /root.*Install into /opt/constellation"):
+        refuse_closed_home(folders, version)
 
 
 # -- under a real systemd ---------------------------------------------------------------------------------------------
@@ -249,6 +271,11 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
+    with tried_once("the container with systemd"):
+        yield from _installed_lab()
+
+
+def _installed_lab() -> Iterator[Lab]:
     lab = Lab(PROJECT)
     try:
         lab.plug((WATER, 61.5), (FLUE, 120.25))
@@ -292,6 +319,24 @@ def test_a_hardened_unit_still_does_its_work(lab: Lab) -> None:
     count = f"import sqlite3; print(*sqlite3.connect({database!r}).execute('select count(*) from readings').fetchone())"
     wait_for(lambda: int(lab.run("python3", "-c", count)) > 2, PATIENCE, "readings in the archive")
     lab.wait("home/service/archive/stored/onewire", bool)
+
+
+def test_an_installation_below_root_is_refused_where_its_units_could_not_start(lab: Lab) -> None:
+    closed = systemd_version() >= CLOSED_SINCE
+    lab.run("python3", "-m", "venv", "--system-site-packages", "--without-pip", "/root/venv")
+    site = lab.run("/root/venv/bin/python", "-c", "import site; print(site.getsitepackages()[0])").strip()
+    packages = next(Path(folder) for folder in sys.path if folder.endswith("site-packages"))
+    lab.write(f"{site}/constellation.pth", f"{PROJECT}\n{packages}\n")
+    lab.write("/root/venv/bin/constellation", "")
+    # What our sentence says of systemd is true: such a unit sees the file, or does not.
+    unit = ["-p", "User=nobody", "-p", "ProtectHome=tmpfs", "-p", "BindReadOnlyPaths=/root/venv"]
+    done = lab.run("sh", "-c", f"systemd-run --wait --quiet {' '.join(unit)} cat /root/venv/pyvenv.cfg; echo $?")
+    assert (done.strip() != "0") == closed
+    command = "/root/venv/bin/python -m bootstrap_lib.cli units --install --dry-run 2>&1; echo $?"
+    said = lab.run("sh", "-c", command)
+    assert ("/root/venv lies below /root, which systemd" in said) == closed
+    assert said.endswith("69\n" if closed else "0\n")
+    assert "Traceback" not in said
 
 
 CLOCK = """\

@@ -460,6 +460,7 @@ class TestList:
         path = tmp_path / "topics.yaml"
         path.write_text(TOPICS.format(device="/dev/a", stale="1m", more=""))
         service = WMBus(Registry(path), "wmbus")
+        service.load(service.registry)
         before = service.registry, service.options, service.topics
         path.write_text(
             TOPICS.format(device="/dev/b", stale="1m", more="").replace("meter: 32666857", "meter: 3266685x")

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def ask_database(path: Path, query: str) -> list[tuple[Any, ...]]:
     """Rows of a database in use; none while it is not there yet."""
     if not path.exists():
         return []
-    with sqlite3.connect(path, timeout=5) as database:
+    with closing(sqlite3.connect(path, timeout=5)) as database:
         try:
             return database.execute(query).fetchall()
         except sqlite3.OperationalError:

@@ -6,6 +6,7 @@ Exit code 0 if it can be used, 78 if not. Every problem stands on a line of its 
 import argparse
 import contextlib
 import sys
+from collections.abc import Iterator
 
 from bootstrap_lib import catalog
 from bootstrap_lib.catalog import NoService
@@ -19,19 +20,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
 
 
-def problems_of(registry: Registry) -> tuple[list[Problem], list[str]]:
-    """Return what the services find wrong, and the instances of other hosts that could not be judged here, each with the reason."""
+def problems_of(registry: Registry) -> list[Problem]:
+    """Return what the services find wrong, as far as they can be loaded here; those of this host and unknown ones must be."""
     found: list[Problem] = []
-    not_judged: list[str] = []
     for instance in registry.instances.values():
         try:
             found += catalog.find(instance.service).check(registry, instance.name)
         except NoService as error:
             if instance.here or instance.service not in catalog.names():
                 found.append(registry.document.problem((instance.section, instance.name), str(error)))
-            else:
-                not_judged.append(f"{instance.name} (it runs on {instance.host}; here {error})")
-    return list(dict.fromkeys(found)), not_judged
+    return list(dict.fromkeys(found))
+
+
+def not_judged(registry: Registry) -> Iterator[str]:
+    """Yield the instances of other hosts whose services cannot be loaded here, each with the reason."""
+    for instance in registry.instances.values():
+        try:
+            catalog.find(instance.service)
+        except NoService as error:
+            yield f"{instance.name}, which runs on {instance.host}: {error}"
 
 
 def cost(registry: Registry) -> list[str]:
@@ -51,15 +58,14 @@ def main(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     path = find_registry(arguments.file or arguments.config)
     registry = Registry(path)
-    problems, not_judged = problems_of(registry)
-    if problems:
+    if problems := problems_of(registry):
         raise DocumentError(problems)
     if not arguments.quiet:
         here = [instance.name for instance in registry.instances.values() if instance.here]
         print(f"{path}: good. On this machine: {', '.join(here) or 'nothing'}.")
         for line in cost(registry):
             print(f"  {line}")
-        for line in not_judged:
+        for line in not_judged(registry):
             print(f"  not judged: {line}")
     sys.stdout.flush()
     return 0

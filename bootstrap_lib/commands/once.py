@@ -6,12 +6,11 @@ and nothing is published.
 
 import argparse
 import contextlib
-import fcntl
 import logging
 import traceback
 from collections.abc import Iterator
 
-from bootstrap_lib import catalog, log
+from bootstrap_lib import catalog, log, state
 from bootstrap_lib.client import Client
 from bootstrap_lib.document import DocumentError, StartError, reason
 from bootstrap_lib.registry import Registry, find_registry
@@ -67,10 +66,9 @@ def failures_as_sentences() -> Iterator[None]:
 
 def _runs(service: Service) -> bool:
     try:
-        with (service.state_folder / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        state.hold(service.state_folder, service.name).close()
+    except StartError:
         return True
-    except OSError:
+    except OSError:  # no folder, so it never ran
         return False
     return False

@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
     beside = path.with_name(path.name + ".new")
     beside.write_text(renamed(text, arguments.old, arguments.new), "utf-8")
     try:
-        if problems := problems_of(Registry(beside))[0]:
+        if problems := problems_of(Registry(beside)):
             raise DocumentError(problems)
     except DocumentError as error:
         beside.unlink()

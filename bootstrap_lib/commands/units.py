@@ -20,7 +20,14 @@ import msgspec
 import bootstrap_lib
 from bootstrap_lib import broker, catalog
 from bootstrap_lib.document import DocumentError
-from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
+from bootstrap_lib.installation import (
+    CREDENTIALS,
+    Installation,
+    InstallError,
+    refuse_closed_home,
+    shipped,
+    systemd_version,
+)
 from bootstrap_lib.needs import HOUSE_NETWORKS, needs_of
 from bootstrap_lib.registry import Instance, Registry, find_registry
 from bootstrap_lib.service import option_type
@@ -163,6 +170,7 @@ def _states(units: list[str]) -> dict[str, str]:
 
 
 def _install(installation: Installation, registry: Registry) -> None:
+    refuse_closed_home(_in_homes(), systemd_version())
     live = installation.live and manager_runs()
     if live and broker.is_here(registry) and shutil.which("mosquitto") is None:
         raise InstallError("mosquitto is not installed: apt install mosquitto, and run this again")

@@ -1,27 +1,40 @@
 """Alert rules and the alerts that follow from readings: pure algorithms, no I/O."""
 
-from services.alerting.check import compile_lines, house_of, notifiers_of, unknown_notifiers
-from services.alerting.engine import Announcement, Engine, Memory
-from services.alerting.outbox import Lost, Outbox, Outgoing
-from services.alerting.replay import replay
-from services.alerting.rule import House, Rule, RuleError, Watch, compile_rules, listed
+from services.alerting.check import compile_lines, compile_rules, notifiers_of, people_of, scope_of, unknown_recipients
+from services.alerting.condition import Scope, Watch
+from services.alerting.documents import document_of, explanation_of, names_shown
+from services.alerting.judging import Judge
+from services.alerting.outbox import Outbox, Outgoing
+from services.alerting.replay import Rehearsal, replay
+from services.alerting.rule import Rule, RuleError, listed
+from services.alerting.settings import AlertOptions, Settings
+from services.alerting.telling import Teller
+from services.alerting.told import TellerMemory
+from services.alerting.verdict import JudgeMemory
 
 __all__ = [
-    "Announcement",
-    "Engine",
-    "House",
-    "Lost",
-    "Memory",
+    "AlertOptions",
+    "Judge",
+    "JudgeMemory",
     "Outbox",
     "Outgoing",
+    "Rehearsal",
     "Rule",
     "RuleError",
+    "Scope",
+    "Settings",
+    "Teller",
+    "TellerMemory",
     "Watch",
     "compile_lines",
     "compile_rules",
-    "house_of",
+    "document_of",
+    "explanation_of",
     "listed",
+    "names_shown",
     "notifiers_of",
+    "people_of",
     "replay",
-    "unknown_notifiers",
+    "scope_of",
+    "unknown_recipients",
 ]

@@ -1,27 +1,129 @@
-"""The lines of topics.yaml that alerts stand on: rules on things that exist, notifiers that there are.
+"""The rules of topics.yaml: what is wrong with them, said with their lines, and what the alerts service looks at.
 
 Nothing here does I/O.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from bootstrap_lib import Problem, Registry, nearest
-from services.alerting.rule import House, Rule, Watch, compile_rules
+from bootstrap_lib import DocumentError, Problem, Registry, nearest
+from services.alerting.condition import FALLING, RISING, Scope, Watch, watches_of
+from services.alerting.people import People
+from services.alerting.rule import Rule, RuleError, hint, is_name, listed
+from services.alerting.settings import AlertOptions
+from services.alerting.wording import rendered_with_made_up_values
 
 NOTIFIERS: Final = ("pushover", "apprise")
 """Services that bring messages to people, in the order in which they are tried."""
 
 
-def house_of(registry: Registry) -> House:
+def compile_rules(rules: Mapping[str, Rule], scope: Scope) -> tuple[list[Watch], list[tuple[str, RuleError]]]:
+    """Turn rules into what is looked at; what is wrong is returned by the name of its rule."""
+    watches: dict[str, Watch] = {}
+    problems: list[tuple[str, RuleError]] = []
+    for name, rule in rules.items():
+        try:
+            _check(name, rule, rules, scope)
+            for watch in watches_of(name, rule, scope):
+                if other := watches.get(watch.name):
+                    raise RuleError(
+                        "", f"rule '{other.owner}' makes an alert {watch.name} too: give one of them another name"
+                    )
+                _can_fire(watch, scope)
+                rendered_with_made_up_values(watch)
+                watches[watch.name] = watch
+        except RuleError as error:
+            problems.append((name, error))
+    wrong = {name for name, _ in problems}
+    for watch in watches.values():
+        if watch.owner not in wrong and (explained := _always_explained(watch, watches.values())):
+            wrong.add(watch.owner)
+            problems.append((watch.owner, RuleError("inhibited_by", explained)))
+    return list(watches.values()), problems
+
+
+def _check(name: str, rule: Rule, rules: Mapping[str, Rule], scope: Scope) -> None:
+    if not is_name(name):
+        raise RuleError("", "no name for a rule: use small letters, digits and _")
+    if (rule.when is None) == (rule.stale is None):
+        raise RuleError("", "needs exactly one of when: and stale:")
+    for key, given, known in (
+        ("inhibited_by", listed(rule.inhibited_by), rules),
+        ("notify", listed(rule.notify), scope.notifiers),
+        ("escalate", listed(rule.escalate or []), scope.notifiers),
+        ("picture", listed(rule.picture or []), scope.topics),
+    ):
+        for word in given:
+            if word not in known:
+                raise RuleError(key, f"'{word}' is not known{hint(word, known)}")
+    if name in _inhibitors(name, rules):
+        raise RuleError("inhibited_by", "it would inhibit itself, in a ring")
+
+
+def _inhibitors(name: str, rules: Mapping[str, Rule]) -> set[str]:
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        rule = rules.get(waiting.pop())
+        new = set(listed(rule.inhibited_by)) - found if rule else set()
+        found |= new
+        waiting += new
+    return found
+
+
+def _can_fire(watch: Watch, scope: Scope) -> None:
+    """RuleError for a limit that no value of the topic ever passes."""
+    sign, limit, topic = watch.condition.operator, watch.condition.operand, scope.topics.get(watch.key)
+    if watch.condition.derived == "growth" and watch.counts and not isinstance(limit, str) and sign in FALLING:
+        if limit < 0 or (sign == "<" and limit == 0):
+            raise RuleError("when", "it can never fire: a counter does not fall")
+        return
+    if topic is None or watch.condition.derived or isinstance(limit, (bool, str)):
+        return
+    low, high = topic.low, topic.high
+    above = high is not None and sign in (">", ">=", "==") and (limit > high or (sign == ">" and limit == high))
+    below = low is not None and sign in ("<", "<=", "==") and (limit < low or (sign == "<" and limit == low))
+    if above or below:
+        least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
+        raise RuleError("when", f"it can never fire: readings of {watch.key} are from {least} to {most}")
+
+
+def _always_explained(watch: Watch, watches: Collection[Watch]) -> str:
+    """Why nobody would ever hear of an alert: one that explains it fires whenever it does."""
+    for other in watches:
+        if other.owner not in listed(watch.rule.inhibited_by) or other.key != watch.key or other.lasts > watch.lasts:
+            continue
+        mine, its = watch.condition, other.condition
+        if mine.derived or its.derived or isinstance(mine.operand, str) or isinstance(its.operand, str):
+            continue
+        rising = mine.operator in RISING and its.operator in RISING and its.operand <= mine.operand
+        falling = mine.operator in FALLING and its.operator in FALLING and its.operand >= mine.operand
+        if (rising or falling) and (mine.operand, mine.operator) != (its.operand, its.operator):
+            return f"it can never speak: '{other.owner}' fires whenever it does, and explains it; turn it round"
+    return ""
+
+
+def scope_of(registry: Registry) -> Scope:
     """What rules may speak of."""
     subscribers = [instance.name for instance in registry.instances.values() if instance.section == "subscribers"]
-    return House(registry.topics, list(registry.instances), subscribers)
+    people = people_of(registry)
+    return Scope(registry.topics, list(registry.instances), (*subscribers, *people.names()))
+
+
+def people_of(registry: Registry) -> People:
+    """People and groups, as the alerts service's options have them; nobody where those cannot be read."""
+    for instance in registry.find("alerts"):
+        try:
+            options = registry.options_of(instance.name, AlertOptions)
+        except DocumentError:
+            break
+        return People(options.people, options.groups)
+    return People()
 
 
 def compile_lines(registry: Registry) -> tuple[list[Watch], list[Problem]]:
-    """What the engine looks at, and the rules that cannot be used with their lines."""
-    watches, problems = compile_rules(registry.entries("alerts", Rule), house_of(registry))
+    """What is looked at, and the rules that cannot be used with their lines."""
+    watches, problems = compile_rules(registry.entries("alerts", Rule), scope_of(registry))
     place = registry.document.problem
     return watches, [
         place(("alerts", rule, error.key) if error.key else ("alerts", rule), str(error)) for rule, error in problems
@@ -33,12 +135,10 @@ def notifiers_of(registry: Registry) -> tuple[str, ...]:
     return tuple(instance.name for service in NOTIFIERS for instance in registry.find(service))
 
 
-def unknown_notifiers(registry: Registry, name: str, given: Collection[str]) -> Iterator[Problem]:
-    """Notifiers `given` to the instance `name` that no subscriber is."""
-    subscribers = house_of(registry).notifiers
-    for notifier in given:
-        if notifier not in subscribers:
-            place = registry.instances[name].section, name, "notify"
-            yield registry.document.problem(
-                place, f"no subscriber is named '{notifier}'{nearest(notifier, subscribers)}"
-            )
+def unknown_recipients(registry: Registry, name: str, given: Collection[str]) -> Iterator[Problem]:
+    """Names `given` as `notify` to the instance `name` that can be told nothing."""
+    known = scope_of(registry).notifiers
+    place = registry.instances[name].section, name, "notify"
+    for word in given:
+        if word not in known:
+            yield registry.document.problem(place, f"no subscriber is named '{word}'{nearest(word, known)}")

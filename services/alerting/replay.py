@@ -7,8 +7,15 @@ from typing import Final
 
 import msgspec
 
-from services.alerting.engine import Engine
-from services.alerting.rule import House, Rule, Topic, Value, compile_rules
+from bootstrap_lib import Duration
+from services.alerting.check import compile_rules
+from services.alerting.condition import Scope, Subject, Watch
+from services.alerting.documents import document_of
+from services.alerting.judging import Judge
+from services.alerting.rule import Rule, Value
+from services.alerting.settings import AlertOptions, Settings
+from services.alerting.telling import Teller
+from services.notices.notice import Notice
 
 UNSEEN: Final = 300_000
 """A topic that skips more than this (ms), and more than its `stale`, was not looked at by anybody meanwhile."""
@@ -20,10 +27,64 @@ class _Line(msgspec.Struct):
     time: datetime
 
 
+class Rehearsal:
+    """The machine of the service without a broker: every message is delivered at once."""
+
+    def __init__(self, watches: Iterable[Watch], gather: float) -> None:
+        """Rules on services see nothing here; `gather` in seconds."""
+        numbers = itertools.count(1)
+        self.judge = Judge()
+        self.teller = Teller(self.judge, identity=lambda: str(next(numbers)))
+        self.teller.take(Settings(AlertOptions(gather=Duration(gather))))
+        self.judge.load(watch for watch in watches if not watch.of_service)
+
+    def tick(self, at: int) -> list[tuple[str, Notice]]:
+        """Let time pass (ms since 1970); what people would have been sent."""
+        self.teller.tick(at, at)
+        return self.teller.publish(at, at)
+
+    def run(
+        self, given: Iterable[tuple[str, Value, int]], scope: Scope
+    ) -> Iterator[tuple[int, list[tuple[str, Notice]]]]:
+        """Feed readings (topic, value, ms) at their own pace; yields each time at which something happened, and what was sent.
+
+        `judge.changed` holds what changed since the last one.
+        """
+        at = ticked = 0
+        paces: dict[str, tuple[int, int, int]] = {}
+        for topic, value, time in given:
+            at = at or time
+            before, own, seen = paces.get(topic, (time, at, at))
+            step, longest = time - before, max(UNSEEN, scope.topics[topic].stale * 1000)
+            if step > longest:
+                if (unseen := step - (at - seen)) > longest:  # the other topics stood still too
+                    self.judge.suspend(at)
+                    at += unseen
+                    self.judge.resume(at)
+                own = at
+            else:
+                own += max(0, step)
+            at = max(at, own)
+            paces[topic] = time, own, at
+            if at > ticked:
+                yield from self._told(at - 1)
+                ticked = at
+            self.judge.feed(topic, value, time, at)
+            if self.judge.changed:
+                yield at, []
+        yield from self._told(at)
+
+    def _told(self, at: int) -> Iterator[tuple[int, list[tuple[str, Notice]]]]:
+        said = self.tick(at)
+        yield at, said
+        self.judge.changed.clear()
+        self.judge.moved.clear()
+
+
 def replay(
     lines: Iterable[str | bytes],
     rules: Mapping[str, Rule],
-    house: House,
+    scope: Scope,
     root: str = "home",
     gather: float = 10.0,
     *,
@@ -34,50 +95,22 @@ def replay(
     What comes out are lines as `mosquitto_sub -v` prints them: `home/alert/<rule>`, and with `messages` also
     `home/notify/<id>`. Rules on services see nothing here. RuleError, ValueError name what cannot be used.
     """
-    watches, problems = compile_rules(rules, house)
+    watches, problems = compile_rules(rules, scope)
     if problems:
         raise problems[0][1]
-    engine = Engine(gather=gather, absent=False)
-    engine.load(watch for watch in watches if not watch.key.startswith("service "))
-    numbers = itertools.count(1)
-
-    def said(at: int) -> Iterator[str]:
-        for announcement in engine.tick(at, at):
-            if messages:
-                yield f"{root}/notify/{next(numbers)} {msgspec.json.encode(announcement.notice).decode()}"
-        yield from shown(at)
-
-    def shown(at: int) -> Iterator[str]:
-        for name in sorted(engine.changed):
-            yield f"{root}/alert/{name} {msgspec.json.encode(engine.document(name, at)).decode()}"
-        engine.changed.clear()
-
-    at = ticked = 0
-    paces: dict[str, tuple[int, int, int]] = {}
-    for topic, value, time in readings(lines, house, f"{root}/data/"):
-        at = at or time
-        before, own, seen = paces.get(topic, (time, at, at))
-        step, longest = time - before, max(UNSEEN, house.topics[topic].stale * 1000)
-        if step > longest:
-            if (unseen := step - (at - seen)) > longest:  # the other topics stood still too
-                engine.suspend(at)
-                at += unseen
-                engine.resume(at)
-            own = at
-        else:
-            own += max(0, step)
-        at = max(at, own)
-        paces[topic] = time, own, at
-        if at > ticked:
-            yield from said(at - 1)
-            ticked = at
-        engine.feed(topic, value, time, at)
-        if engine.changed:
-            yield from shown(at)
-    yield from said(at)
+    desk = Rehearsal(watches, gather)
+    shown: dict[str, object] = {}
+    for at, said in desk.run(readings(lines, scope, f"{root}/data/"), scope):
+        for name in sorted(desk.judge.changed):
+            state = document_of(desk.teller, name, at)
+            if shown.get(name, "ok") != state["state"]:
+                shown[name] = state["state"]
+                yield f"{root}/alert/{name} {msgspec.json.encode(state).decode()}"
+        for identity, notice in said if messages else ():
+            yield f"{root}/notify/{identity} {msgspec.json.encode(notice).decode()}"
 
 
-def readings(lines: Iterable[str | bytes], house: House, prefix: str) -> Iterator[tuple[str, Value, int]]:
+def readings(lines: Iterable[str | bytes], scope: Scope, prefix: str) -> Iterator[tuple[str, Value, int]]:
     """Topic, value and time (ms) of each line that is a reading of the house; ValueError names a line that is none.
 
     Topics may be written with or without `prefix`.
@@ -93,13 +126,13 @@ def readings(lines: Iterable[str | bytes], house: House, prefix: str) -> Iterato
                 f"line {number}: {error}: give one JSON object a line with topic, value, unit and time"
             ) from None
         name = line.topic.removeprefix(prefix)
-        topic = house.topics.get(name)
+        topic = scope.topics.get(name)
         if topic is not None and believable(topic, line.value):
             moment = line.time if line.time.tzinfo else line.time.replace(tzinfo=UTC)
             yield name, line.value, round(moment.timestamp() * 1000)
 
 
-def believable(topic: Topic, value: Value) -> bool:
+def believable(topic: Subject, value: Value) -> bool:
     """Whether a source would have published the value: old recordings hold -1 and worse in place of a reading."""
     if topic.kind in ("gauge", "counter"):
         if isinstance(value, (bool, str)):

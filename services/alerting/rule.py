@@ -1,14 +1,9 @@
-"""Alert rules as people write them in topics.yaml, checked and turned into what the engine looks at.
+"""Alert rules as people write them in topics.yaml. What they mean is read in `condition`, checked in `check`."""
 
-Like the registry they use its durations and its "did you mean"; nothing here does I/O.
-"""
-
-import operator
 import re
 import string
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Final, Protocol
+from collections.abc import Collection, Iterator
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
@@ -16,23 +11,12 @@ from bootstrap_lib import Duration, nearest
 
 Value = bool | int | float | str
 
+Moment = Annotated[int, Meta(ge=0, le=4_102_444_800_000)]
+"""Milliseconds since 1970, or 0 for never; what lies beyond 2100 is no time, and a file that says so is damaged."""
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+
 FIELDS: Final = ("value", "unit", "topic", "label", "age", "rule")
 """What `say` may hold in braces."""
-
-COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-RISING: Final = (">", ">=")
-FALLING: Final = ("<", "<=")
-
-SERVICE_STATES: Final = ("dead", "starting", "running", "paused", "degraded", "stopping")
-SERVICE_STALE: Final = 90.0
-"""Seconds without a heartbeat after which a service is dead, until a heartbeat says how often they come."""
 
 
 class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,63 +47,17 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     priority: Annotated[int, Meta(ge=-2, le=2, description="-2 silent, -1 quiet, 0, 1 loud, 2 until acknowledged.")] = 0
     sound: Annotated[str, Meta(description="The notifier's name of a sound.")] | None = None
     inhibited_by: Annotated[
-        str | list[str], Meta(description="Rules that explain this one: while they hold, it says nothing.")
+        str | list[str], Meta(description="Rules that explain this one: while one fires, it says nothing.")
     ] = field(default_factory=list)
     group: Annotated[str, Meta(description="What falls due together within a group is one message.")] | None = None
     notify: Annotated[
-        str | list[str], Meta(description="The notifier; of a list, the next where one fails or does not answer.")
+        str | list[str],
+        Meta(description="A notifier, person or group; of a list, the next where one fails or does not answer."),
     ] = field(default_factory=list)
+    escalate: Annotated[str, Meta(description="Who is told too while nobody has acknowledged.")] | None = None
+    escalate_after: Annotated[Duration, Meta(description="After how long they are.")] = Duration(1800)
     url: Annotated[str, Meta(description="A page that the message links to.")] | None = None
     picture: Annotated[str, Meta(description="The topic whose last hours are attached as a graph.")] | None = None
-
-
-class Topic(Protocol):
-    """What the rules need to know of a topic; the registry's topics are such."""
-
-    @property
-    def kind(self) -> str:
-        """One of gauge, counter, switch, state, text."""
-
-    @property
-    def unit(self) -> str:
-        """Unit of its numbers."""
-
-    @property
-    def decimals(self) -> int:
-        """Digits of its numbers that are worth showing."""
-
-    @property
-    def low(self) -> float | None:
-        """Least number that it can be."""
-
-    @property
-    def high(self) -> float | None:
-        """Greatest number that it can be."""
-
-    @property
-    def states(self) -> tuple[str, ...]:
-        """Words that it may be."""
-
-    @property
-    def stale(self) -> float:
-        """Seconds of silence after which it is no longer alive."""
-
-    @property
-    def source(self) -> str:
-        """The instance that measures it."""
-
-    @property
-    def label(self) -> str:
-        """What people call it."""
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What rules may speak of: topics and instances by name, and the instances that notify."""
-
-    topics: Mapping[str, Topic]
-    services: Collection[str]
-    notifiers: Collection[str] = ()
 
 
 class RuleError(ValueError):
@@ -130,263 +68,34 @@ class RuleError(ValueError):
         self.key = key
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What is wrong when it is true. `span` (s) is there for what is derived from a stretch of time.
-
-    `derived` is `rate` (change per `span` by a line through the readings), `growth` (what was added within `span`,
-    a counter that starts anew included), `silence` (nothing is heard), or empty (the value itself).
-    """
-
-    operator: str
-    operand: Value
-    derived: str = ""
-    span: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """One thing that a rule looks at. A pattern makes one for each topic that it matches.
-
-    `name` is the alert's (`home/alert/<name>`), `key` the topic, or `service NAME [what of its health]`; `lasts` and
-    `stale` are in seconds. `clear` is the operand from which it is over again.
-    """
-
-    name: str
-    owner: str
-    rule: Rule
-    key: str
-    condition: Condition
-    clear: Value
-    lasts: float
-    source: str
-    stale: float
-    label: str
-    unit: str
-    decimals: int
-    counts: bool = False
-    """Whether its value only grows, so that a fall is a new start."""
-
-    @property
-    def text(self) -> str:
-        """What it says: the rule's own text or one that fits."""
-        return self.rule.say or _SAY[self.condition.derived].replace("{span}", str(Duration(self.condition.span)))
-
-
-_SAY: Final = {
-    "": "{label} is {value} {unit}",
-    "rate": "{label} changes by {value} {unit} per {span}",
-    "growth": "{label} grew by {value} {unit} in {span}",
-    "silence": "{label} has been silent for {age}",
-}
-
-_OPERATOR = r"(?P<operator>>=|<=|==|!=|>|<)"
-_NUMBER = r"(?P<operand>[-+]?\d+(?:\.\d+)?)"
-_TOPIC = r"(?P<topic>[^\s<>=!]+)"
-_SPAN = r"(?P<span>\S+)"
-_FORMS: Final = tuple(
-    (name, re.compile(form))
-    for name, form in {
-        "rate": rf"rate of {_TOPIC}\s*{_OPERATOR}\s*{_NUMBER} per {_SPAN}",
-        "growth": rf"growth of {_TOPIC} over {_SPAN}\s+{_OPERATOR}\s*{_NUMBER}",
-        "silence": rf"{_TOPIC} is stale",
-        "service is": r"service (?P<service>\S+) is (?P<operand>\w+)",
-        "service": rf"service (?P<service>\S+) (?P<part>[\w.]+)\s*{_OPERATOR}\s*{_NUMBER}",
-        "": rf"{_TOPIC}\s*{_OPERATOR}\s*(?P<operand>\S+)",
-    }.items()
-)
-_HOW: Final = (
-    "write TOPIC > NUMBER, TOPIC == WORD, rate of TOPIC > NUMBER per 1h, growth of TOPIC over 6h < NUMBER, "
-    "TOPIC is stale, service NAME is dead, or service NAME spool.dropped > 0"
-)
-
-
-def compile_rules(rules: Mapping[str, Rule], house: House) -> tuple[list[Watch], list[tuple[str, RuleError]]]:
-    """Turn rules into what the engine looks at; what is wrong is returned by the name of its rule."""
-    watches: dict[str, Watch] = {}
-    problems: list[tuple[str, RuleError]] = []
-    for name, rule in rules.items():
-        try:
-            _check(name, rule, rules, house)
-            for watch in _watches(name, rule, house):
-                if other := watches.get(watch.name):
-                    raise RuleError(
-                        "", f"rule '{other.owner}' makes an alert {watch.name} too: give one of them another name"
-                    )
-                watches[watch.name] = watch
-        except RuleError as error:
-            problems.append((name, error))
-    return list(watches.values()), problems
-
-
 def listed(names: str | list[str]) -> tuple[str, ...]:
     """Names that were written as one or as a list."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _check(name: str, rule: Rule, rules: Mapping[str, Rule], house: House) -> None:
-    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
-        raise RuleError("", "no name for a rule: use small letters, digits and _")
-    if (rule.when is None) == (rule.stale is None):
-        raise RuleError("", "needs exactly one of when: and stale:")
-    for key, given, known in (
-        ("inhibited_by", listed(rule.inhibited_by), rules),
-        ("notify", listed(rule.notify), house.notifiers),
-        ("picture", listed(rule.picture or []), house.topics),
-    ):
-        for word in given:
-            if word not in known:
-                raise RuleError(key, f"'{word}' is not known{_hint(word, known)}")
-    if name in _inhibitors(name, rules):
-        raise RuleError("inhibited_by", "it would inhibit itself, in a ring")
-    try:
-        found = [part for _, part, _, _ in string.Formatter().parse(rule.say or "") if part is not None]
-    except ValueError as error:
-        raise RuleError("say", f"{error}: a brace of the text itself is written twice") from None
-    for word in found:
-        if word not in FIELDS:
-            raise RuleError("say", f"{{{word}}} is not known{_hint(word, FIELDS)}")
-
-
-def _inhibitors(name: str, rules: Mapping[str, Rule]) -> set[str]:
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        rule = rules.get(waiting.pop())
-        new = set(listed(rule.inhibited_by)) - found if rule else set()
-        found |= new
-        waiting += new
-    return found
-
-
-def _watches(name: str, rule: Rule, house: House) -> Iterator[Watch]:
-    entry = "when" if rule.when else "stale"
-    said = rule.when or f"{rule.stale} is stale"
-    derived, match = next(
-        ((kind, found) for kind, form in _FORMS if (found := form.fullmatch(" ".join(said.split())))), ("", None)
-    )
-    if match is None:
-        unit = re.fullmatch(rf"{_TOPIC}\s*{_OPERATOR}\s*{_NUMBER}\s*\S+", said)
-        raise RuleError(entry, "write the number without its unit" if unit else f"{said!r} cannot be read: {_HOW}")
-    part = match.groupdict()
-    span = _span(part["span"]) if "span" in part else 0.0
-    lasts = 60.0 if rule.lasts is None and _is_silence(derived, part) else float(rule.lasts or 0.0)
-    if "service" in part:
-        yield from _service_watches(name, rule, house, part, lasts)
-        return
-    pattern = part["topic"]
-    names = _matching(pattern, house.topics, entry)
-    for topic_name in names:
-        topic = house.topics[topic_name]
-        condition = _condition(derived, part, span, topic)
-        yield Watch(
-            name=name if pattern == topic_name else f"{name}_{topic_name.replace('/', '_')}",
-            owner=name,
-            rule=rule,
-            key=topic_name,
-            condition=condition,
-            clear=_clear(rule, condition),
-            lasts=lasts,
-            source=topic.source,
-            stale=topic.stale,
-            label=topic.label,
-            unit=topic.unit,
-            decimals=topic.decimals,
-            counts=topic.kind == "counter",
-        )
-
-
-def _is_silence(derived: str, part: Mapping[str, str]) -> bool:
-    return derived == "silence" or (derived == "service is" and part["operand"] == "dead")
-
-
-def _service_watches(name: str, rule: Rule, house: House, part: Mapping[str, str], lasts: float) -> Iterator[Watch]:
-    pattern, operand, what = part["service"], part["operand"], part.get("part")
-    for service in _matching(pattern, house.services, "when"):
-        if what:
-            key, condition = f"service {service} {what}", Condition(part["operator"], float(operand))
-        elif operand not in SERVICE_STATES:
-            raise RuleError("when", f"a service is never '{operand}'{_hint(operand, SERVICE_STATES)}")
-        elif operand == "dead":
-            key, condition = f"service {service}", Condition("==", "dead", "silence")
-        else:
-            key, condition = f"service {service} state", Condition("==", operand)
-        yield Watch(
-            name=name if pattern == service else f"{name}_{service}",
-            owner=name,
-            rule=rule,
-            key=key,
-            condition=condition,
-            clear=_clear(rule, condition),
-            lasts=lasts,
-            source=service,
-            stale=SERVICE_STALE,
-            label=key,
-            unit="",
-            decimals=0,
-        )
-
-
-def _matching(pattern: str, names: Collection[str], entry: str) -> list[str]:
-    if "+" not in pattern and "#" not in pattern:
-        if pattern not in names:
-            raise RuleError(entry, f"'{pattern}' is not known{_hint(pattern, names)}")
-        return [pattern]
-    form = re.compile("/".join({"+": "[^/]+", "#": ".+"}.get(level, re.escape(level)) for level in pattern.split("/")))
-    found = [name for name in names if form.fullmatch(name)]
-    if not found:
-        raise RuleError(entry, f"'{pattern}' matches nothing: + stands for one level, # for all that follow")
-    return found
-
-
-def _condition(derived: str, part: Mapping[str, str], span: float, topic: Topic) -> Condition:
-    if derived == "silence":
-        return Condition("==", "stale", derived)
-    sign, operand = part["operator"], part["operand"]
-    numeric = topic.kind in ("gauge", "counter")
-    if derived and not numeric:
-        raise RuleError("when", f"a {topic.kind} has no {derived}: only numbers do")
-    if numeric:
-        try:
-            return Condition(sign, float(operand), derived, span)
-        except ValueError:
-            raise RuleError(
-                "when", f"'{operand}' is no number, and {topic.label} is one; write it without its unit"
-            ) from None
-    if sign not in ("==", "!="):
-        raise RuleError("when", f"a {topic.kind} is neither more nor less: write == or !=")
-    if topic.kind == "switch":
-        if operand not in ("true", "false"):
-            raise RuleError("when", f"'{operand}' is neither true nor false")
-        return Condition(sign, operand == "true")
-    if topic.kind == "state" and operand not in topic.states:
-        raise RuleError("when", f"it is never '{operand}'{_hint(operand, topic.states)}")
-    return Condition(sign, operand)
-
-
-def _clear(rule: Rule, condition: Condition) -> Value:
-    if rule.clear is None:
-        return condition.operand
-    sign, limit = condition.operator, condition.operand
-    if isinstance(limit, (bool, str)) or sign not in RISING + FALLING:
-        raise RuleError("clear", "only > and < have a value at which they are over")
-    if (sign in RISING and rule.clear > limit) or (sign in FALLING and rule.clear < limit):
-        raise RuleError(
-            "clear",
-            f"it would be over at {rule.clear:g} and begin at {limit:g}: write it on the other side of the limit",
-        )
-    return rule.clear
-
-
-def _span(text: str) -> float:
-    try:
-        span = float(Duration.parse(text))
-    except ValueError as error:
-        raise RuleError("when", str(error)) from None
-    if span <= 0:
-        raise RuleError("when", "a stretch of time is longer than nothing")
-    return span
-
-
-def _hint(word: str, known: Collection[str]) -> str:
+def hint(word: str, known: Collection[str]) -> str:
+    """What may have been meant: the nearest of the known words, else all of them."""
     return nearest(word, known) or (f": there are {', '.join(list(known)[:12])}" if known else ": there are none")
+
+
+def parts(say: str) -> Iterator[tuple[str, str]]:
+    """Text and the name to be filled in after it ("" at the end); RuleError where it could not be filled in as it is.
+
+    Only bare names are taken: what formats, converts or looks into a value may fail when the alert fires, and must not.
+    """
+    try:
+        for text, name, form, conversion in string.Formatter().parse(say):
+            if form or conversion:
+                raise RuleError("say", f"write {{{name}}}: a number is shown with the digits of its topic")
+            if name is not None and name not in FIELDS:
+                raise RuleError("say", f"{{{name}}} is not known{hint(name, FIELDS)}")
+            yield text, name or ""
+    except ValueError as error:
+        if isinstance(error, RuleError):
+            raise
+        raise RuleError("say", f"{error}: a brace of the text itself is written twice") from None
+
+
+def is_name(name: str) -> bool:
+    """Whether it can name a rule."""
+    return re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name) is not None

@@ -1,9 +1,10 @@
 """How fast a value changes and how much a counter grew, over a stretch of time, from at most some 120 points."""
 
 from itertools import pairwise
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 POINTS: Final = 120
 """Points that a window is divided into: an alert needs no finer ones, whatever the pace of the readings."""
@@ -12,9 +13,14 @@ POINTS: Final = 120
 class Window(msgspec.Struct):
     """The readings of one stretch of time, thinned; times in ms since 1970. It survives a restart as it is."""
 
-    span: int
+    span: Annotated[int, Meta(gt=0)]
     times: list[int] = msgspec.field(default_factory=list)
     values: list[float] = msgspec.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """ValueError where a file holds what never was a window."""
+        if len(self.times) != len(self.values) or any(b <= a for a, b in pairwise(self.times)):
+            raise ValueError("times and values of a window do not belong together")
 
     def take(self, time: int, value: float) -> None:
         """Add a reading that is newer than all before; the newest replaces one that is closer than a point's width."""

@@ -89,7 +89,7 @@ class Statistics:
     last_failure: str = ""
 
 
-class Heard(NamedTuple):
+class HeardDevice(NamedTuple):
     """A device that an adapter has heard: its strength in dBm, and the UUIDs of the services that it told."""
 
     adapter: str
@@ -116,12 +116,12 @@ def battery_links(
     return links
 
 
-def discover(seconds: float) -> Iterator[Heard]:
+def discover(seconds: float) -> Iterator[HeardDevice]:
     """Scan on all adapters for some seconds, then tell what was heard; for people, as it waits.
 
     LinkError where the libraries, the system bus or bluetoothd are missing, or an adapter cannot scan.
     """
-    heard: Iterator[Heard] = _load("discovery").discover(seconds)
+    heard: Iterator[HeardDevice] = _load("discovery").discover(seconds)
     return heard
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from services.bluetooth.bluez import ADAPTER, DEVICE, PROPERTIES, DBusError, sentence
-from services.bluetooth.session import Manager, Session
+from services.bluetooth.session import GattSession, Manager
 
 if TYPE_CHECKING:
     from services.bluetooth.battery_links import BatteryLinks
@@ -87,9 +87,9 @@ class Adapter:
         if self._switched_off:
             self._switch(on=True)
 
-    def session(self, link: Link) -> Session:
+    def session(self, link: Link) -> GattSession:
         """Make a new attempt to connect."""
-        return Session(link, self._manager, self._links.bluez)
+        return GattSession(link, self._manager, self._links.bluez)
 
     # -- turns to connect ---------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from services.protocols.battery import BatteryError, Rejection
 
 if TYPE_CHECKING:
     from services.bluetooth import Statistics
-    from services.protocols.battery import BatteryProtocol, Request, Value
+    from services.protocols.battery import BatteryProtocol, BatteryRequest, Value
 
 
 class Dialogue:
@@ -18,7 +18,7 @@ class Dialogue:
         self.sample: dict[str, Value] = {}
         self._protocol, self._tries, self._statistics = protocol, tries, statistics
         self._assembler = protocol.assembler()
-        self._pending: list[Request] = []
+        self._pending: list[BatteryRequest] = []
         self._tried = 0
         self._lasting: dict[str, dict[str, Value]] = {}
         """Answers that do not change, by the name of their request; each sample begins with them."""

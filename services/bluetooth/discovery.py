@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import dbus
 
-from services.bluetooth import Heard, LinkError
+from services.bluetooth import HeardDevice, LinkError
 from services.bluetooth.bluez import ADAPTER, BLUEZ, DEVICE, OBJECTS, DBusError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def discover(seconds: float) -> Iterator[Heard]:
+def discover(seconds: float) -> Iterator[HeardDevice]:
     """Scan for some seconds, then tell what was heard; LinkError where BlueZ cannot."""
     try:
         bus = dbus.SystemBus()
@@ -30,4 +30,4 @@ def discover(seconds: float) -> Iterator[Heard]:
         if "RSSI" in device:
             adapter = str(device["Adapter"]).rpartition("/")[2]
             services = frozenset(map(str, device.get("UUIDs", ())))
-            yield Heard(adapter, str(device["Address"]), str(device["Alias"]), int(device["RSSI"]), services)
+            yield HeardDevice(adapter, str(device["Address"]), str(device["Alias"]), int(device["RSSI"]), services)

@@ -33,7 +33,7 @@ class _Told:
         return self._objects
 
 
-class Session(gatt.Device):  # type: ignore[misc] # gatt has no types
+class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
     """One attempt to connect and what follows; thrown away at its end, and deaf from then on."""
 
     def __init__(self, link: Link, manager: Manager, bluez: Bluez) -> None:

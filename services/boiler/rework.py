@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from bootstrap_lib import Publisher, ReadingError, Request, Topic, Value, proper
+from bootstrap_lib import Publisher, ReadingError, Request, Topic, Value
 from services.boiler.boiler import Boiler
 from services.boiler.books import day_of
 from services.boiler.state import Event
@@ -93,7 +93,7 @@ class Rework:
                 if index < 0 or not self.since <= time < self.until:
                     continue
                 try:
-                    value = proper(topic, told[index][1])
+                    value = topic.proper(told[index][1])
                 except ReadingError:
                     continue
                 if self._stored.get((name, time)) != value:

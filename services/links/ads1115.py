@@ -8,12 +8,16 @@ The driver's traps (version 3.0.5) and the way round each:
 - After a brown-out continuous mode repeats one old value: the configuration is read back behind each window.
 """
 
+import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
 from services.protocols.rms import Samples
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.links.i2c import I2C
 
 Input = tuple[int] | tuple[int, int]
@@ -29,6 +33,9 @@ LIMITS = (0x7FFF, -0x8000)
 CONFIG = b"\x01"
 SELECTION = 0x7F00
 """The bits of the configuration that say input, gain and mode (SBAS444, config register)."""
+TRANSFERS = ("writeto", "readfrom_into", "writeto_then_readfrom")
+REPEATS = 3
+"""Of a transfer that the chip did not acknowledge."""
 PATIENCE = 0.5
 """Seconds that a chip may take beyond the window itself."""
 HELD_UP = 3 / DATA_RATE
@@ -42,7 +49,11 @@ class ChipError(OSError):
 
 
 class Deadline:
-    """A bus whose transfers fail after a moment in time, because the driver waits for a stuck chip for ever."""
+    """A bus whose transfers fail after a moment in time, because the driver waits for a stuck chip for ever.
+
+    A transfer that was refused is repeated: one disturbed acknowledgement must not cost a window of 0.2 s. All that
+    the driver sends may be said twice.
+    """
 
     def __init__(self, bus: "I2C") -> None:
         self.bus = bus
@@ -52,7 +63,15 @@ class Deadline:
         """Give any call of the bus, as long as there is time."""
         if name != "unlock" and time.monotonic() > self.end:
             raise TimeoutError
-        return getattr(self.bus, name)
+        call = getattr(self.bus, name)
+        return functools.partial(_repeated, call) if name in TRANSFERS else call
+
+
+def _repeated(transfer: "Callable[..., None]", *arguments: Any, **named: Any) -> None:
+    for _ in range(REPEATS):
+        with contextlib.suppress(OSError):
+            return transfer(*arguments, **named)
+    return transfer(*arguments, **named)
 
 
 class Chip:

@@ -13,7 +13,7 @@ BIAS_ERROR: Final = 0.1
 """Volts of mean between a clamp and its bias that no working wiring shows: the clamp's coil joins the two."""
 
 
-class Channel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class AdcChannel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One input of one chip."""
 
     address: Annotated[int, Meta(ge=ADDRESSES.start, lt=ADDRESSES.stop, description="The chip.")] = 0x48

@@ -1,104 +1,157 @@
-"""A Modbus RTU device on a serial port through minimalmodbus: each block of registers is asked for by itself."""
+"""A line with Modbus devices: a request and its answer belong together, whatever comes late, twice, or damaged.
 
-import errno
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Protocol, Self
+Nothing is asked while an answer may still be under way: who is silent is waited for as long as `timeout` says, and an
+answer that is later still is told by its unit, function and length. After a silence the unit is asked for something of
+another length first, so that a late answer cannot be the next one's.
+"""
 
-from services.protocols.registers import Block, Register, Value, blocks, decode
+import time
+from collections.abc import Callable
+from typing import Final
 
-PATIENCE = 0.3
-"""Seconds for an answer beside the time of its bytes on the line."""
-BITS = 10
-"""Of a byte on the line (8N1)."""
-FRAME = 5
-"""Bytes of an answer around its registers: address, function, length, checksum."""
-SILENCES = 3
-"""Requests without any answer after which nobody is there; a single one may be for registers that are passed over."""
+from services.links.port import MOMENT, Port, PortError
+from services.protocols import modbus
+from services.protocols.modbus import Answer
 
-
-class Table(Protocol):
-    """A module of services/protocols that describes a make."""
-
-    REGISTERS: tuple[Register, ...]
-    BAUD_RATE: int
-    ADDRESS: int
+END: Final = 0.1
+"""Seconds of silence after which a damaged answer has ended; USB adapters hold bytes back for 16 ms, gateways longer."""
+BITS: Final = 11
+"""Of a byte on the line."""
+SHORT: Final = 3
+"""Bytes that an answer may have lost and still be known as one."""
+CHARACTERS: Final = 3.5
+"""Of silence between two frames (MODBUS over Serial Line, 2.5.1.1)."""
 
 
-class PortError(OSError):
-    """The port cannot be used, or nobody answers on it; the text says what to look at."""
+class Silence(OSError):
+    """Nobody answered, or only those who were not asked, as the text says."""
 
 
-class Device:
-    """A device at an address of a serial port (8N1), open inside `with`; nobody else may have the port meanwhile."""
+class Damage(OSError):
+    """What came is no answer to what was asked; the text says what it is."""
 
-    def __init__(self, port: Path, table: Table, address: int | None = None) -> None:
-        self.port, self.table, self.address = port, table, address or table.ADDRESS
 
-    def __enter__(self) -> Self:
-        import minimalmodbus  # noqa: PLC0415 - checks and documents run without the driver
-        import serial  # noqa: PLC0415
+class Refusal(OSError):
+    """The unit answered with a code."""
 
-        self._library: Any = minimalmodbus
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class RtuLine:
+    """Modbus RTU on a port: a serial one, or a TCP connection to an adapter that passes bytes on."""
+
+    def __init__(self, port: Port, timeout: float, pause: float, idle: Callable[[], None]) -> None:
+        """`timeout` and `pause` (between two requests) in seconds; `idle` is called while it waits, and may raise."""
+        self.port = port
+        self._timeout, self._idle = timeout, idle
+        self._pause = max(pause, CHARACTERS * BITS / port.baud)
+        self._free_at = 0.0
+        self._owing: dict[int, set[int]] = {}
+        """Numbers of registers that a unit was asked for and may still say."""
+
+    def ask(self, unit: int, function: int, address: int, count: int) -> tuple[int, ...]:
+        """Return registers of a unit. Silence, Damage or Refusal says why there are none; PortError ends them all."""
+        with self.port.turn(self._idle):
+            if owed := self._owing.get(unit):
+                self._exchange(unit, function, address, next(few for few in range(1, 9) if few not in owed))
+                owed.clear()
+            answer = self._exchange(unit, function, address, count)
+        if answer.refused:
+            raise Refusal(answer.refused)
+        return answer.words
+
+    def _exchange(self, unit: int, function: int, address: int, count: int) -> Answer:
+        self._drain()
+        request = modbus.sealed(bytes((unit,)) + modbus.question(function, address, count))
+        self.port.send(request)
+        until = time.monotonic() + self._timeout + (len(request) + 5 + 2 * count) * BITS / self.port.baud
+        buffer, echoed, strangers = bytearray(), False, ""
+        last = 0.0
         try:
-            self._serial = serial.Serial(
-                str(self.port), self.table.BAUD_RATE, timeout=PATIENCE, write_timeout=PATIENCE, exclusive=True
-            )
-        except serial.SerialException as error:
-            raise PortError(f"{self.port} {_trouble(error)}") from None
-        self._instrument = minimalmodbus.Instrument(self._serial, self.address)
-        return self
+            while (now := time.monotonic()) < until:
+                self._idle()
+                got = self.port.receive(min(MOMENT, until - now, END if buffer else MOMENT))
+                if got:
+                    buffer += got
+                    last = time.monotonic()
+                if not echoed and buffer.startswith(request):
+                    del buffer[: len(request)]
+                    echoed = True
+                while answer := modbus.find_answer(buffer):
+                    if answer[:2] == (unit, function) and (answer.refused or len(answer.words) == count):
+                        return answer
+                    strangers = f"unit {answer.unit} answered, with {len(answer.words)} registers"
+                if not got and len(buffer) >= modbus.SHORTEST and time.monotonic() - last >= END:
+                    break
+            if len(buffer) < modbus.SHORTEST + 2 * count - SHORT:  # else it was the answer, but for a byte
+                self._owing.setdefault(unit, set()).add(count)
+            raise Damage("the answer is damaged") if buffer else Silence(strangers)
+        finally:
+            self._free_at = time.monotonic() + self._pause
 
-    def __exit__(self, *_: object) -> None:
-        self._serial.close()
-
-    def read(self, names: Iterable[str]) -> tuple[dict[str, Value], dict[str, str]]:
-        """Read fields of the table: their values by name, and by name the sentence why a field could not be read.
-
-        A field that says nothing known is in neither. PortError where nobody answers; OSError where the port is gone.
-        """
-        names = set(names)
-        wanted = [register for register in self.table.REGISTERS if register.name in names]
-        words: dict[int, int] = {}
-        reasons: dict[int, str] = {}
-        silences = 0
-        requests = list(blocks(wanted))
-        for block in requests:
-            addresses = range(block.address, block.address + block.length)
-            self._serial.timeout = PATIENCE + (FRAME + 2 * block.length) * BITS / self.table.BAUD_RATE
-            try:
-                words.update(zip(addresses, self._instrument.read_registers(block.address, block.length), strict=True))
-            except self._library.ModbusException as error:
-                reasons.update(dict.fromkeys(addresses, self._reason(block, error)))
-                silences += isinstance(error, self._library.NoResponseError)
-                if silences == min(SILENCES, len(requests)):
-                    raise PortError(reasons[block.address]) from None
-        failed = {register.name: reasons[register.address] for register in wanted if register.address in reasons}
-        return decode(wanted, words), failed
-
-    def _reason(self, block: Block, error: Exception) -> str:
-        where = f"registers {block.address:#06x} to {block.address + block.length - 1:#06x}"
-        match error:
-            case self._library.NoResponseError():
-                return (
-                    f"no answer from address {self.address} on {self.port}: is the device on, is this its address, "
-                    "are TX and RX (or A and B) swapped?"
-                )
-            case self._library.IllegalRequestError():
-                return f"{where}: this model does not have them; leave their topics out"
-            case self._library.SlaveReportedException():
-                return f"{where}: the device cannot say them now; switch it off and on if it stays so"
-            case _:
-                return f"{where}: the answer is damaged; look for a long or disturbed cable, or a second master"
+    def _drain(self) -> None:
+        """Wait until the line is quiet; what comes meanwhile was asked for by nobody who still waits."""
+        until = time.monotonic() + self._timeout
+        while (now := time.monotonic()) < self._free_at or self.port.receive(0.0):
+            self._idle()
+            if now > until:
+                raise Damage("the line is never quiet: is there a second master?")
+            if self.port.receive(max(0.0, min(self._free_at - now, MOMENT))):
+                self._free_at = max(self._free_at, time.monotonic() + self._pause)
 
 
-def _trouble(error: OSError) -> str:
-    match error.errno:
-        case errno.ENOENT:
-            return "is not there: plug the adapter in, or choose another one with `constellation scan modbus`"
-        case errno.EACCES:
-            return "may not be opened: the service's user needs the group dialout"
-        case errno.EAGAIN:
-            return "is in use by another program: one service has a port for itself"
-        case _:
-            return f"cannot be used: {error}"
+class TcpLine:
+    """Modbus TCP: each request has a number, and its answer the same."""
+
+    def __init__(self, port: Port, timeout: float, pause: float, idle: Callable[[], None]) -> None:
+        """`timeout` and `pause` (between two requests) in seconds; `idle` is called while it waits, and may raise."""
+        self.port = port
+        self._timeout, self._pause, self._idle = timeout, pause, idle
+        self._free_at = 0.0
+        self._number = 0
+
+    def ask(self, unit: int, function: int, address: int, count: int) -> tuple[int, ...]:
+        """Return registers of a unit. Silence, Damage or Refusal says why there are none; PortError ends them all."""
+        answer = None
+        with self.port.turn(self._idle):
+            while (left := self._free_at - time.monotonic()) > 0:
+                self._idle()
+                time.sleep(min(left, MOMENT))
+            self._number = self._number % 0xFFFF + 1
+            body = modbus.question(function, address, count)
+            self.port.send(modbus.HEADER.pack(self._number, 0, len(body) + 1, unit) + body)
+            until, buffer = time.monotonic() + self._timeout, bytearray()
+            while answer is None and (now := time.monotonic()) < until:
+                self._idle()
+                buffer += self.port.receive(min(MOMENT, until - now))
+                while answer is None and (answer := self._take(buffer, unit, function)):
+                    break
+                if len(buffer) >= modbus.HEADER.size and buffer[2:4] != b"\0\0":
+                    raise PortError(f"{self.port.name} does not speak Modbus TCP: try `framing: rtu`")
+        self._free_at = time.monotonic() + self._pause
+        if answer is None:
+            self.port.close()  # and with it an answer that is late
+            raise Silence
+        if answer.refused:
+            raise Refusal(answer.refused)
+        if len(answer.words) != count:
+            raise Damage(f"it answered with {len(answer.words)} registers instead of {count}")
+        return answer.words
+
+    def _take(self, buffer: bytearray, unit: int, function: int) -> Answer | None:
+        """Take whole answers out of what came; those to other requests mean nothing."""
+        while len(buffer) > modbus.HEADER.size:
+            number, protocol, length, whose = modbus.HEADER.unpack_from(buffer)
+            if protocol or len(buffer) < modbus.HEADER.size - 1 + length:
+                return None
+            body = bytes(buffer[modbus.HEADER.size : modbus.HEADER.size - 1 + length])
+            del buffer[: modbus.HEADER.size - 1 + length]
+            answer = modbus.answer_of(whose, body) if len(body) > 1 else None
+            if answer and number == self._number and answer[:2] == (unit, function):
+                return answer
+        return None
+
+
+Line = RtuLine | TcpLine

@@ -3,6 +3,7 @@
 Python's own http.client: requests would cost 5 MB more, and limits neither the time nor the size of an answer.
 """
 
+import codecs
 import functools
 import io
 import socket
@@ -10,8 +11,9 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead, RemoteDisconnected
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
@@ -22,6 +24,7 @@ REDIRECTS = 5
 MOVED = (301, 302, 303, 307, 308)
 NOT_MODIFIED = 304
 OK = 200
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 """What an answer says of its version, and how the next request asks for a newer one (RFC 9110, section 13)."""
 
@@ -34,6 +37,16 @@ class WebError(OSError):
         self.wait = wait
 
 
+class Document(NamedTuple):
+    """What an answer says, whatever that is: text is a value like any other, not a URL to go on to."""
+
+    content: Any
+
+
+class _Moved(NamedTuple):
+    url: str
+
+
 class Page:
     """A URL that is asked again and again; `headers` go to its own host only, wherever it redirects to."""
 
@@ -41,7 +54,7 @@ class Page:
         self._url, self._headers, self._timeout = url, headers, timeout
         self._version: dict[str, str] = {}
 
-    def fetch(self) -> Any:
+    def fetch(self) -> Document | None:
         """Return the decoded document, or None if it is the one that was fetched last.
 
         WebError, at the latest after the timeout (and what the name's look-up takes).
@@ -56,12 +69,12 @@ class Page:
                 answer = self._ask(parts, end)
             except (OSError, HTTPException, ValueError) as error:
                 raise error if isinstance(error, WebError) else WebError(self._reason(error, parts)) from None
-            if not isinstance(answer, str):
+            if not isinstance(answer, _Moved):
                 return answer
-            url = urljoin(url, answer)
+            url = urljoin(url, answer.url)
         raise WebError(f"it sends us on more than {REDIRECTS} times")
 
-    def _ask(self, parts: SplitResult, end: float) -> Any:
+    def _ask(self, parts: SplitResult, end: float) -> Document | _Moved | None:
         """Make one request: the document, None, or the URL to ask instead."""
         kind = HTTPConnection if parts.scheme == "http" else functools.partial(HTTPSConnection, context=_trust())
         own = parts[:2] == urlsplit(self._url)[:2]
@@ -74,13 +87,13 @@ class Page:
             response = HTTPResponse(_Clocked(connection.sock, end), method="GET")  # type: ignore[arg-type]
             response.begin()
             if response.status in MOVED:
-                return response.headers.get("Location", "")
+                return _Moved(response.headers.get("Location", ""))
             if response.status == NOT_MODIFIED and self._version:
                 return None
             if response.status != OK:
                 sentence = f"it answers {response.status} {response.reason}".strip()
                 raise WebError(sentence, _seconds(response.headers.get("Retry-After")))
-            document = _document(response)
+            document = Document(_document(response))
         self._version = {ask: response.headers[name] for name, ask in VALIDATORS.items() if name in response.headers}
         return document
 
@@ -143,10 +156,30 @@ def _document(response: HTTPResponse) -> Any:
     if response.length:
         raise WebError(f"its answer was cut off, {response.length} bytes are missing")
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(_text(body, response.headers.get_content_charset()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WebError(f"its answer is no JSON: {error}") from None
 
 
+def _text(body: bytes, charset: str | None) -> bytes | str:
+    """Take off the mark that some put before UTF-8, and read other charsets as the mark or the header says."""
+    for mark, name in MARKS.items():
+        if body.startswith(mark):
+            return body[len(mark) :].decode(name)
+    if charset in (None, "utf-8", "us-ascii"):
+        return body
+    try:
+        return body.decode(charset)
+    except LookupError:
+        raise WebError(f"its charset {charset} is not known") from None
+
+
 def _seconds(text: str | None) -> float:
-    return float(text) if text and text.isdecimal() else 0.0
+    """Read Retry-After: seconds, or a date (RFC 9110, section 10.2.3)."""
+    if not text or text.isdecimal():
+        return float(text or 0)
+    try:
+        then = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max(0.0, then.timestamp() - time.time())

@@ -59,9 +59,9 @@ def _value(topic: Topic[Any], record: Record) -> Value | Failure:
         return str(value)
     if topic.kind == "switch":
         return bool(value)
-    if record.unit == topic.unit or isinstance(value, str):
+    if record.unit == topic.given or isinstance(value, str):
         return value
-    factor = FACTORS.get((record.unit, topic.unit))
+    factor = FACTORS.get((record.unit, topic.given))
     if factor is None:
         return Failure(f"the meter says {record.name} in {record.unit or 'no unit'}: write unit: '{record.unit}'")
     return value * factor

@@ -1,4 +1,4 @@
-"""Messages for people and the notifiers' answers, as they travel on `home/notify/…` (docs/alerts.md)."""
+"""Messages for people and the notifiers' reports, as they travel on `home/notify/…` (docs/alerts.md)."""
 
 from collections.abc import Iterator
 from typing import Final, Literal
@@ -15,7 +15,8 @@ class Notice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One message, on `home/notify/<id>`. `notify` names the notifier that is asked; without it every one is.
 
     `priority` is one of PRIORITIES; `time` is RFC 3339 in UTC; `picture` is a topic whose graph is attached; `rules`
-    are the alerts that it speaks of.
+    are the alerts that it speaks of. After `until` it is not to be delivered, another notifier is asked then;
+    `withdraw` takes it back where it is not delivered yet.
     """
 
     text: str
@@ -27,13 +28,18 @@ class Notice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     url: str | None = None
     picture: str | None = None
     rules: tuple[str, ...] = ()
+    until: str = ""
+    withdraw: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What became of a message, on `home/notify/<id>/answer`. A notifier that still tries does not answer."""
+class Report(msgspec.Struct, frozen=True):
+    """What became of a message, on `home/notify/<id>/answer`. A notifier that still tries does not report.
+
+    `expired`: it was delivered and rang for as long as it may, and nobody has acknowledged it.
+    """
 
     notifier: str
-    state: Literal["delivered", "failed"]
+    state: Literal["delivered", "failed", "expired"]
     text: str = ""
 
 

@@ -16,6 +16,8 @@ from bootstrap_lib import (
     Duration,
     InstanceOptions,
     Message,
+    ReadingError,
+    Registry,
     Subscriber,
     as_json,
     describe,
@@ -24,7 +26,7 @@ from bootstrap_lib import (
     state,
 )
 from services.notices.calls import DEADLINE, Courier
-from services.notices.notice import Answer, Notice
+from services.notices.notice import Notice, Report
 from services.notices.pictures import Pictures
 
 log = logging.getLogger(__name__)
@@ -36,11 +38,13 @@ ANSWERS: Final = 500
 """Messages of which it is remembered what became of them, so that a repeat is recognised."""
 MOST_WAITING: Final = 1000
 """Messages that may wait; more than that is a flood, and is refused."""
+BURST: Final = 1.0
+"""Seconds after a connection in which nothing is tried: what waited at the broker may take back what came before it."""
 LONGEST: Final = 65536
 """Bytes of the longest message that is read."""
 
 
-class Options(InstanceOptions, frozen=True, kw_only=True):
+class NotifierOptions(InstanceOptions, frozen=True, kw_only=True):
     """What every notifier may be told."""
 
     every: Annotated[Duration, Meta(description="How often it looks at the time.")] = Duration(1)
@@ -58,11 +62,24 @@ class Queued(Struct):
     """It was handed over; if this is found after a start, nobody knows whether it arrived."""
     again: bool = False
     """An answer was lost, so people may have it already."""
+    withdrawn: bool = False
+    """It was taken back while it was being tried: if it did not arrive now, it is not tried again."""
 
     @property
     def time(self) -> int:
         """When what it tells happened (ms)."""
-        return parse_time(self.notice.time) if self.notice.time else self.since
+        try:
+            return parse_time(self.notice.time) if self.notice.time else self.since
+        except ReadingError:
+            return self.since
+
+    @property
+    def until(self) -> int | None:
+        """After when it is not to be delivered any more (ms)."""
+        try:
+            return parse_time(self.notice.until) if self.notice.until else None
+        except ReadingError:
+            return None
 
     @property
     def text(self) -> str:
@@ -74,11 +91,11 @@ class Queued(Struct):
         )
 
 
-class Kept(Struct):
+class MessagesKept(Struct):
     """What must survive a restart."""
 
     queue: list[Queued] = msgspec.field(default_factory=list)
-    answers: dict[str, Answer] = msgspec.field(default_factory=dict)
+    answers: dict[str, Report] = msgspec.field(default_factory=dict)
 
 
 class Delivered(Struct, frozen=True):
@@ -106,8 +123,20 @@ Outcome = Delivered | Refused | Unanswered
 class Notifier(Subscriber):
     """A service that brings messages to people. Subclasses write `deliver`."""
 
-    options: Options
+    options: NotifierOptions
     WANTS_DATA = False
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._file = self.state_folder / "messages.json"
+        self.kept = MessagesKept()
+        self.courier: Courier[Any] = Courier(self.renew)
+        self._dirty = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._taken: dict[str, float] = {}
+        self._pictures = Pictures(self._ask_graph)
 
     def deliver(self, entry: Queued, picture: bytes | None) -> Outcome:
         """Bring a message to people, in a thread of its own; `picture` is a PNG. Raises nothing."""
@@ -127,21 +156,29 @@ class Notifier(Subscriber):
     def begin(self) -> None:
         """Take up what waits."""
         super().begin()
-        self._file = self.state_folder / "messages.json"
-        self.kept = state.load(self._file, Kept, Kept())
+        self.kept = state.load(self._file, MessagesKept, MessagesKept())
         for entry in self.kept.queue:
             entry.again, entry.trying = entry.again or entry.trying, False
-        self.courier: Courier[Any] = Courier(self.renew)
-        self._dirty = False
-        self._failures = 0
-        self._not_before = 0.0
-        self._taken: dict[str, float] = {}
-        self._pictures = Pictures(self)
+        self._taken.clear()
+
+    @property
+    def _rrd(self) -> str | None:
+        found = self.registry.find("rrd")
+        return f"{self.registry.root}/service/{found[0].name}" if found else None
+
+    def _ask_graph(self, request: dict[str, Any]) -> bool:
+        """Ask for a graph; False where nobody draws any now."""
+        if self._rrd is None or not self.bus.online:
+            return False
+        self.bus.publish(f"{self._rrd}/request/graph", as_json(request))
+        return True
 
     def subscribe(self, session: bool) -> None:  # noqa: ARG002 (the same for both)
         """Hear of messages, and of graphs."""
         self.bus.subscribe(f"{self.registry.root}/notify/+", qos=1)
-        self._pictures.subscribe()
+        if self._rrd:
+            self.bus.subscribe(f"{self._rrd}/response/graph")
+        self._not_before = max(self._not_before, time.monotonic() + BURST)
 
     def on_other(self, message: Message) -> None:
         """Take a message that is for this notifier, or a graph that was asked for."""
@@ -152,25 +189,44 @@ class Notifier(Subscriber):
                     raise ValueError(f"{len(message.payload)} bytes are too long (at most {LONGEST})")
                 self._accept(levels[1], msgspec.json.decode(message.payload, type=Notice))
             elif levels[-1] == "graph":
-                self._pictures.hear(message)
+                self._pictures.hear(message.payload)
         except ValueError as error:
             self.bury(message, f"no message for people: {reason(error)}")
 
     def _accept(self, identity: str, notice: Notice) -> None:
         if notice.notify not in ("", self.name):
             return
-        if notice.time:
-            parse_time(notice.time)
+        for moment in (notice.time, notice.until):
+            if moment:
+                parse_time(moment)
+        waiting = next((entry for entry in self.kept.queue if entry.id == identity), None)
         if identity in self.kept.answers:
             self.health.counters["repeats"] += 1
             self._answer(identity, self.kept.answers[identity])
-        elif any(entry.id == identity for entry in self.kept.queue):
+        elif notice.withdraw:
+            self._withdraw(identity, waiting)
+        elif waiting is not None:
             self.health.counters["repeats"] += 1
+            if not waiting.trying and waiting.notice != notice:  # the newest values are told
+                waiting.notice = notice
+                self._dirty = True
         elif len(self.kept.queue) >= MOST_WAITING:
             self.health.counters["failed"] += 1
-            self._answer(identity, Answer(self.name, "failed", f"{MOST_WAITING} messages wait already"))
+            self._answer(identity, Report(self.name, "failed", f"{MOST_WAITING} messages wait already"))
         else:
             self.enqueue(identity, notice)
+
+    def _withdraw(self, identity: str, waiting: Queued | None) -> None:
+        """Let go of a message that is no longer true; one that never came is not taken when it comes."""
+        self.health.counters["withdrawn"] += 1
+        if waiting is not None and waiting.trying:
+            waiting.withdrawn = True
+            return
+        if waiting is not None:
+            self.kept.queue.remove(waiting)
+            self._pictures.take(identity)
+            self._taken.pop(identity, None)
+        self._report(identity, Report(self.name, "failed", "taken back"))
 
     def enqueue(self, identity: str, notice: Notice) -> None:
         """Put a message into the queue; it is tried once it is on disk."""
@@ -217,8 +273,11 @@ class Notifier(Subscriber):
             self.courier.run(lambda: self.deliver(entry, picture), lambda outcome: self._settle_entry(entry, outcome))
 
     def _next(self) -> Queued | None:
-        for entry in [entry for entry in self.kept.queue if self._age(entry) > self.options.keep]:
-            self._finish_entry(entry, "failed", f"given up after {describe(self.options.keep)}")
+        for entry in list(self.kept.queue):
+            if self._age(entry) > self.options.keep:
+                self._finish_entry(entry, "failed", f"given up after {describe(self.options.keep)}")
+            elif entry.until is not None and self.clock.trusted and self.clock.now() > entry.until:
+                self._finish_entry(entry, "failed", "too late: another notifier is asked by now")
         if not self.kept.queue or time.monotonic() < self._not_before:
             return None
         return min(self.kept.queue, key=lambda entry: (-entry.notice.priority, entry.since))
@@ -246,6 +305,8 @@ class Notifier(Subscriber):
             case Unanswered(reason=why, lost=lost):
                 entry.again = entry.again or lost
                 self._wait(why)
+                if entry.withdrawn:
+                    self._finish_entry(entry, "failed", f"taken back; {why}")
                 self.keep(self._file, self.kept)
 
     def _wait(self, why: str) -> None:
@@ -265,14 +326,18 @@ class Notifier(Subscriber):
         if result == "failed":
             self.error(f"'{entry.notice.title}': {why}")
             log.error("'%s' is not delivered: %s", entry.notice.title, why)
+        self._report(entry.id, Report(self.name, result, why))
+
+    def _report(self, identity: str, report: Report) -> None:
+        """Remember what became of a message, then say it."""
         answers = self.kept.answers
-        answers[entry.id] = answer = Answer(self.name, result, why)
+        answers[identity] = report
         while len(answers) > ANSWERS:
             del answers[next(iter(answers))]
         self.keep(self._file, self.kept)
-        self._answer(entry.id, answer)
+        self._answer(identity, report)
 
-    def _answer(self, identity: str, answer: Answer) -> None:
+    def _answer(self, identity: str, answer: Report) -> None:
         self.bus.publish(f"{self.registry.root}/notify/{identity}/answer", as_json(answer), qos=1)
 
     def on_beat(self) -> None:

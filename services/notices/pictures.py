@@ -2,11 +2,12 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from bootstrap_lib import Duration, Message, Service, as_json, describe
+from bootstrap_lib import Duration, describe
 
 log = logging.getLogger(__name__)
 
@@ -21,31 +22,21 @@ class _Drawn(msgspec.Struct):
 class Pictures:
     """Graphs by the message that shows them."""
 
-    def __init__(self, service: Service) -> None:
-        """`service` is the notifier."""
-        self._service = service
+    def __init__(self, ask: Callable[[dict[str, Any]], bool]) -> None:
+        """`ask` sends a request to whoever draws graphs; it tells whether there is anybody."""
+        self._ask = ask
         self._asked: dict[str, float] = {}
         self._drawn: dict[str, bytes | None] = {}
-
-    @property
-    def _rrd(self) -> str | None:
-        found = self._service.registry.find("rrd")
-        return f"{self._service.registry.root}/service/{found[0].name}" if found else None
-
-    def subscribe(self) -> None:
-        """Hear of graphs."""
-        if self._rrd:
-            self._service.bus.subscribe(f"{self._rrd}/response/graph")
 
     def ready(self, message: str, topic: str | None, span: Duration) -> bool:
         """Whether a message need not wait for the graph of its topic any more: it came, never will, or took too long."""
         now = time.monotonic()
-        if not topic or self._rrd is None or not self._service.bus.online or message in self._drawn:
+        if not topic or message in self._drawn:
             return True
         if message not in self._asked:
+            if not self._ask({"id": message, "topics": [topic], "from": str(span), "inline": True}):
+                return True
             self._asked[message] = now
-            request = {"id": message, "topics": [topic], "from": str(span), "inline": True}
-            self._service.bus.publish(f"{self._rrd}/request/graph", as_json(request))
             return False
         if now - self._asked[message] < PATIENCE:
             return False
@@ -53,9 +44,9 @@ class Pictures:
         self._drawn[message] = None
         return True
 
-    def hear(self, message: Message) -> None:
+    def hear(self, payload: bytes) -> None:
         """Take the rrd service's answer; one that holds no graph is waited for no more. ValueError where it is none."""
-        answer = msgspec.json.decode(message.payload, type=dict[str, Any])
+        answer = msgspec.json.decode(payload, type=dict[str, Any])
         identity = str(answer.get("id"))
         if self._asked.pop(identity, None) is None:
             return
@@ -64,7 +55,7 @@ class Pictures:
         except msgspec.ValidationError:
             self._drawn[identity] = None
         if self._drawn[identity] is None:
-            log.warning("no graph: %s", answer.get("error", "the answer holds none"))
+            log.warning("no graph: %.200r", answer.get("error", "the answer holds none"))
 
     def take(self, message: str) -> bytes | None:
         """Take the graph of a message, where there is one; nothing is kept of the message."""

@@ -25,7 +25,7 @@ class BatteryError(ValueError):
     """A battery refused a request, or its answer is not what the protocol says; the text is a sentence."""
 
 
-class Channel(msgspec.Struct, frozen=True):
+class GattChannel(msgspec.Struct, frozen=True):
     """The GATT service of a battery with its two characteristics, as 128-bit UUIDs in lower case."""
 
     service: str
@@ -33,7 +33,7 @@ class Channel(msgspec.Struct, frozen=True):
     write: str
 
 
-class Request(msgspec.Struct, frozen=True):
+class BatteryRequest(msgspec.Struct, frozen=True):
     """One question to a battery: what is asked, and the bytes that ask it.
 
     `optional`: not every board knows the answer; silence or a refusal is no failure. `once`: the answer does not change
@@ -61,7 +61,7 @@ class Rejection(msgspec.Struct, frozen=True):
     frame: bytes
 
 
-class Assembler(ABC):
+class FrameAssembler(ABC):
     """Finds frames in notified fragments by length and checksum, and starts again one byte later where there is none.
 
     Holds no more than one frame between two calls. Bytes that cannot begin a frame are passed over in silence. A
@@ -173,17 +173,17 @@ class BatteryProtocol(Protocol):
     """A make of battery: one module with these names, and nothing to register."""
 
     @property
-    def CHANNELS(self) -> Sequence[Channel]:  # noqa: N802 - a module's constant
+    def CHANNELS(self) -> Sequence[GattChannel]:  # noqa: N802 - a module's constant
         """Where the battery listens and speaks, the usual channel first."""
 
     @property
-    def REQUESTS(self) -> Sequence[Request]:  # noqa: N802 - a module's constant
+    def REQUESTS(self) -> Sequence[BatteryRequest]:  # noqa: N802 - a module's constant
         """What makes a complete sample, in the order to be asked."""
 
-    def assembler(self) -> Assembler:
+    def assembler(self) -> FrameAssembler:
         """Return an assembler with an empty buffer."""
 
-    def measurements(self, request: Request, frame: Frame) -> dict[str, Value] | None:
+    def measurements(self, request: BatteryRequest, frame: Frame) -> dict[str, Value] | None:
         """Name what a frame says in answer to a request; None when it answers something else.
 
         Raises BatteryError when the battery refused or the data make no sense.

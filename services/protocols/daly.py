@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.protocols import battery
-from services.protocols.battery import BatteryError, Channel, Frame, Request
+from services.protocols import battery, modbus
+from services.protocols.battery import BatteryError, BatteryRequest, Frame, GattChannel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,50 +90,26 @@ FAULT_BITS: Final = {
 """Bit of the four fault registers, counted from bit 0 of the first → name; the first level warns, the second acts."""
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ 0xA001 * (value & 1)  # noqa: PLW2901 - the register of a CRC
-        table.append(value)
-    return tuple(table)
-
-
-_CRC = _crc_table()
-
-
-def crc(data: bytes) -> int:
-    """Return the CRC-16/MODBUS of the data."""
-    register = 0xFFFF
-    for byte in data:
-        register = register >> 8 ^ _CRC[(register ^ byte) & 0xFF]
-    return register
-
-
-def _sealed(body: bytes) -> bytes:
-    return body + crc(body).to_bytes(2, "little")
-
-
 def encode_request(register: int, count: int) -> bytes:
     """Return the frame that reads `count` registers; nothing in this module writes."""
-    return _sealed(bytes((ADDRESS, READ)) + battery.from_words((register, count)))
+    return modbus.sealed(bytes((ADDRESS, READ)) + battery.from_words((register, count)))
 
 
 def encode_answer(registers: Iterable[int]) -> bytes:
     """Return the frame with which a battery answers; at most 127 registers."""
     data = battery.from_words(registers)
-    return _sealed(bytes((ADDRESS, READ, len(data))) + data)
+    return modbus.sealed(bytes((ADDRESS, READ, len(data))) + data)
 
 
-CHANNELS: Final = (Channel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),)
+CHANNELS: Final = (GattChannel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),)
 
-_STATUS = Request("status", encode_request(0, STATUS_COUNT))
-_SETTINGS = Request("settings", encode_request(RATED_CHARGE, SETTINGS_COUNT), optional=True, once=True)
-_VERSIONS = Request("versions", encode_request(VERSIONS, VERSIONS_COUNT), optional=True, once=True)
+_STATUS = BatteryRequest("status", encode_request(0, STATUS_COUNT))
+_SETTINGS = BatteryRequest("settings", encode_request(RATED_CHARGE, SETTINGS_COUNT), optional=True, once=True)
+_VERSIONS = BatteryRequest("versions", encode_request(VERSIONS, VERSIONS_COUNT), optional=True, once=True)
 REQUESTS: Final = (_STATUS, _SETTINGS, _VERSIONS)
 
 
-class Assembler(battery.Assembler):
+class DalyAssembler(battery.FrameAssembler):
     """Finds answers and refusals by length and CRC; never holds more than one frame (259 bytes) between two calls."""
 
     START = ADDRESS
@@ -149,15 +125,15 @@ class Assembler(battery.Assembler):
 
     def read(self, frame: bytes) -> Frame | str:
         """Verify the CRC."""
-        said, right = int.from_bytes(frame[-2:], "little"), crc(frame[:-2])
+        said, right = int.from_bytes(frame[-2:], "little"), modbus.crc(frame[:-2])
         if said != right:
             return f"The CRC is {said:04X}, but {right:04X} would be right for these {len(frame)} bytes."
         return Frame(READ, frame[2] if frame[1] == REFUSED else 0, frame[3:-2])
 
 
-def assembler() -> Assembler:
+def assembler() -> DalyAssembler:
     """Return an assembler with an empty buffer."""
-    return Assembler()
+    return DalyAssembler()
 
 
 def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
@@ -187,7 +163,7 @@ def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
     )
 
 
-def measurements(request: Request, frame: Frame) -> dict[str, Value] | None:
+def measurements(request: BatteryRequest, frame: Frame) -> dict[str, Value] | None:
     """Name what a frame says in answer to a request; None when it answers something else.
 
     Raises BatteryError when the battery refused, or counts more cells or probes than it can have.

@@ -55,7 +55,7 @@ class Clamp:
         return self.bias + self.amperes * self.volts_per_ampere * fundamental * shape
 
 
-class Chip:
+class SimulatedChip:
     """One ADS1115: four inputs, noise in codes (RMS), the oscillator's relative error (the data sheet allows 0.1)."""
 
     def __init__(
@@ -73,14 +73,19 @@ class Chip:
         self.fault: Fault | None = None
         self.clock = clock
         self.random = random.Random(seed)
+        self.registers: dict[int, int] = {}
+        self.pointer = CONVERSION
+        self.started: float | None = None
+        """When the running conversion, or the first of the continuous ones, began."""
+        self.converted = 0
+        """Continuous conversions since then."""
         self.power_on()
 
     def power_on(self) -> None:
         """Start as after power-up or a brown-out: default configuration, powered down, nothing converted."""
         self.registers = dict(POWER_ON)
         self.pointer = CONVERSION
-        self.started: float | None = None  # when the running conversion, or the first of the continuous ones, began
-        self.converted = 0  # continuous conversions since then
+        self.started, self.converted = None, 0
 
     def write(self, data: bytes) -> None:
         """Take a transfer to the chip: the pointer, and two bytes of a register behind it."""
@@ -126,10 +131,10 @@ class Chip:
         return max(-0x8000, min(0x7FFF, code)) & 0xFFFF
 
 
-class Bus:
+class SimulatedBus:
     """The I²C bus as CircuitPython drivers see it, with chips by address; each transfer takes `latency` seconds."""
 
-    def __init__(self, chips: Mapping[int, Chip], latency: float = LATENCY) -> None:
+    def __init__(self, chips: Mapping[int, SimulatedChip], latency: float = LATENCY) -> None:
         self.chips = chips
         self.latency = latency
         self.transfers = 0
@@ -170,7 +175,7 @@ class Bus:
         self.writeto(address, out_buffer, start=out_start, end=out_end)
         self.readfrom_into(address, in_buffer, start=in_start, end=in_end)
 
-    def _chip(self, address: int) -> Chip:
+    def _chip(self, address: int) -> SimulatedChip:
         self.transfers += 1
         time.sleep(self.latency)
         chip = self.chips.get(address)
@@ -205,14 +210,14 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oscillator_error: float = 0.0
     fault: Fault | None = None
 
-    def apply(self, chip: Chip) -> None:
+    def apply(self, chip: SimulatedChip) -> None:
         """Wire a chip as described, without touching its registers."""
         pins: tuple[Literal["A0", "A1", "A2", "A3"], ...] = ("A0", "A1", "A2", "A3")
         chip.inputs = [self.inputs.get(pin, Input()).analogue(self.bias, self.hertz) for pin in pins]
         chip.noise, chip.oscillator_error, chip.fault = self.noise, self.oscillator_error, self.fault
 
 
-class DescribedBus(Bus):
+class DescribedBus(SimulatedBus):
     """A bus whose chips stand in a JSON file by their address; a changed file is taken over while the bus runs.
 
     A file that cannot be read at first is an error; later, half written, it leaves everything as it was.
@@ -220,6 +225,7 @@ class DescribedBus(Bus):
 
     def __init__(self, path: Path, latency: float = LATENCY) -> None:
         super().__init__({}, latency)
+        self.chips: dict[int, SimulatedChip] = {}
         self.path = path
         self._changed = 0
         self._looked = -math.inf
@@ -240,11 +246,11 @@ class DescribedBus(Bus):
         self.chips = {}
         for name, description in described.items():
             address = int(name, 0)
-            self.chips[address] = chip = known.get(address) or Chip(())
+            self.chips[address] = chip = known.get(address) or SimulatedChip(())
             description.apply(chip)
         self._changed = changed
 
-    def _chip(self, address: int) -> Chip:
+    def _chip(self, address: int) -> SimulatedChip:
         if time.monotonic() - self._looked > REREAD:
             self._look()
         return super()._chip(address)

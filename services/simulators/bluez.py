@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PROTOCOLS: Final[dict[str, BatteryProtocol]] = {"jbd": jbd, "daly": daly}
 
 
-class BatteryOptions(msgspec.Struct, frozen=True):
+class SimulatedBatteryOptions(msgspec.Struct, frozen=True):
     """One simulated battery: Bluetooth address, protocol (a key of PROTOCOLS) and the adapter that hears it."""
 
     address: str
@@ -97,7 +97,7 @@ class Simulator:
         self._connection = connect(bus_address)
         register(self._connection, CONTROL_PATH, CONTROL, self._call)
 
-    def add(self, options: BatteryOptions) -> None:
+    def add(self, options: SimulatedBatteryOptions) -> None:
         """Add a battery."""
         protocol = PROTOCOLS[options.protocol]
 
@@ -166,7 +166,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--battery",
         action="append",
-        type=BatteryOptions.parse,
+        type=SimulatedBatteryOptions.parse,
         metavar="ADDRESS[,PROTOCOL[,ADAPTER]]",
         help="a battery, for example A4:C1:38:00:00:01,jbd,hci0 (which is the default); may be repeated; "
         f"protocols: {', '.join(PROTOCOLS)}",
@@ -185,7 +185,7 @@ def _arguments() -> argparse.Namespace:
 def _serve(bus_address: str, options: argparse.Namespace) -> None:
     simulator = Simulator(bus_address, options.values)
     bluetoothd = simulator.bluetoothd
-    for battery in options.battery or [BatteryOptions("A4:C1:38:00:00:01")]:
+    for battery in options.battery or [SimulatedBatteryOptions("A4:C1:38:00:00:01")]:
         simulator.add(battery)
     absent = False
     for setting in options.fault:

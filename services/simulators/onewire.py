@@ -22,6 +22,8 @@ POWER_ON_BYTE, CONVERTED_BYTE = 0x0C, 0x10
 OVERFLOW_CELSIUS = -109.9375
 """What a sensor says with a right CRC while it is pulled out (w1thermsensor issue 114)."""
 MASTER = "w1_bus_master1"
+SLOWNESS = 3.0
+"""Seconds that a slow sensor holds its bus."""
 TRIGGER, IDLE, CONVERTING, CONVERTED = "trigger", "0\n", "-1\n", "1\n"
 """What `therm_bulk_read` takes, and what it says (Documentation/ABI/testing/sysfs-driver-w1_therm)."""
 LOOK = 0.02
@@ -38,7 +40,10 @@ class Fault(StrEnum):
     OVERFLOW = "overflow"
     ZERO = "zero"
     EIO = "eio"
+    SLOW = "slow"
+    """Three seconds a read."""
     HANG = "hang"
+    """Holds its bus for ever, as in the kernel; so do the others that wait behind it."""
 
 
 def crc8(data: bytes) -> int:
@@ -85,14 +90,23 @@ def _text(celsius: float, fault: Fault | None) -> str:
 
 
 class SlowFile:
-    """A file whose reader waits: a FIFO that is answered once, after `wait` seconds or when released (None)."""
+    """A file whose reader waits: a FIFO that is answered once, after `wait` seconds or when released (None).
 
-    def __init__(self, path: Path, wait: Callable[[], float | None], answer: Callable[["SlowFile"], str]) -> None:
+    The bus is held meanwhile: one lock for all sensors of a master, as the kernel's mutex.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        wait: Callable[[], float | None],
+        answer: Callable[["SlowFile"], str],
+        bus: threading.Semaphore,
+    ) -> None:
         new = path.with_name(".new")
         os.mkfifo(new)
         self._handle = os.open(new, os.O_PATH)  # reaches the FIFO after it was renamed away
         new.replace(path)
-        self._wait, self._answer = wait, answer
+        self._wait, self._answer, self._bus = wait, answer, bus
         self._released = threading.Event()
         self._reader: int | None = None  # stays open until the thread ends: it may not have opened its side yet
         threading.Thread(target=self._serve, name=f"{path.parent.name} conversion", daemon=True).start()
@@ -104,7 +118,11 @@ class SlowFile:
 
     def _serve(self) -> None:
         pipe = os.open(f"/proc/self/fd/{self._handle}", os.O_WRONLY)
+        while not (held := self._bus.acquire(timeout=LOOK)) and not self._released.is_set():
+            pass
         self._released.wait(self._wait())
+        if held:
+            self._bus.release()
         text = self._answer(self)
         os.close(self._handle)
         with contextlib.suppress(BrokenPipeError), os.fdopen(pipe, "w") as file:
@@ -114,18 +132,20 @@ class SlowFile:
 
 
 class Tree:
-    """The folder of a 1-wire master and its sensors, named by their ids (`28-0316a2795f4b`).
+    """The folder of 1-wire masters and their sensors, named by their ids (`28-0316a2795f4b`).
 
-    `conversion` is the time in seconds that a reader waits for one sensor, 0.75 on a real bus; 0 answers at once. With
-    `bulk` the master has `therm_bulk_read`, as Linux from 5.9 on: after `trigger` was written all sensors convert
-    together, and the next reader of each waits for that conversion only. (Linux makes the writer wait, which a plain
-    file cannot.) Leaving the context unplugs every sensor and releases every reader.
+    `conversion` is the time in seconds that one sensor holds its bus, 0.75 on a real one; 0 answers at once. With
+    `bulk` the first master has `therm_bulk_read`, as Linux from 5.9 on: after `trigger` was written all its sensors
+    convert together, and the next reader of each waits for that conversion only. (Linux makes the writer wait, which a
+    plain file cannot.) Leaving the context unplugs every sensor and releases every reader.
     """
 
     def __init__(self, root: Path, *, conversion: float = 0.0, bulk: bool = False) -> None:
         self.root = root
         self.conversion = conversion
         self._bulk = root / MASTER / "therm_bulk_read" if bulk else None
+        self._buses: dict[int, threading.Semaphore] = {}
+        self._master_of: dict[str, int] = {}
         self._celsius: dict[str, float] = {}
         self._faults: dict[str, Fault] = {}
         self._slow: dict[str, SlowFile] = {}
@@ -148,9 +168,13 @@ class Tree:
         for sensor in list(self._celsius):
             self.unplug(sensor)
 
-    def set(self, sensor: str, celsius: float) -> None:
-        """Give a sensor a temperature in °C; one that is not plugged in is plugged in."""
+    def set(self, sensor: str, celsius: float, master: int = 1) -> None:
+        """Give a sensor a temperature in °C; one that is not plugged in is plugged in, at a master."""
         with self._lock:
+            if sensor not in self._celsius:
+                (self.root / _master(master) / sensor).mkdir(parents=True, exist_ok=True)
+                _point(self.root / sensor, Path(_master(master), sensor))
+                self._master_of[sensor] = master
             self._celsius[sensor] = celsius
             self._show(sensor)
 
@@ -170,20 +194,23 @@ class Tree:
             self._faults.pop(sensor, None)
             self._converted.discard(sensor)
             (self.root / sensor / "w1_slave").unlink()
-            (self.root / sensor).rmdir()
+            (self.root / sensor).resolve().rmdir()
+            (self.root / sensor).unlink()
             if slow := self._slow.pop(sensor, None):
                 slow.release()
 
     def _show(self, sensor: str) -> None:
         """Make the sensor's file say what it says now."""
         file = self.root / sensor / "w1_slave"
-        file.parent.mkdir(exist_ok=True)
         fault = self._faults.get(sensor)
         before = self._slow.pop(sensor, None)
         if fault is Fault.EIO:
             _point(file, Path("/proc/self/mem"))  # its first byte cannot be read by anyone: a genuine EIO
-        elif fault is Fault.HANG or self.conversion:
-            self._slow[sensor] = SlowFile(file, lambda: self._wait(sensor), lambda slow: self._answer(sensor, slow))
+        elif fault in (Fault.HANG, Fault.SLOW) or self.conversion:
+            bus = self._buses.setdefault(self._master_of[sensor], threading.Semaphore())
+            self._slow[sensor] = SlowFile(
+                file, lambda: self._wait(sensor), lambda slow: self._answer(sensor, slow), bus
+            )
         else:
             _replace(file, _text(self._celsius[sensor], fault))
         if before:
@@ -193,6 +220,8 @@ class Tree:
         with self._lock:
             if self._faults.get(sensor) is Fault.HANG:
                 return None
+            if self._faults.get(sensor) is Fault.SLOW:
+                return SLOWNESS
             if self._bulk:
                 self._look(self._bulk)
             if sensor in self._converted:
@@ -219,11 +248,15 @@ class Tree:
         """Take a written `trigger`, and say when the conversion is done."""
         text = bulk.read_text()
         if text.startswith(TRIGGER):
-            self._converted = set(self._celsius)
+            self._converted = {sensor for sensor, master in self._master_of.items() if master == 1}
             self._converted_at = time.monotonic() + self.conversion
             _replace(bulk, CONVERTING)
         elif text == CONVERTING and time.monotonic() >= self._converted_at:
             _replace(bulk, CONVERTED)
+
+
+def _master(number: int) -> str:
+    return f"w1_bus_master{number}"
 
 
 def _replace(file: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.simulators.server import Handler, Server, parse_form
+from services.simulators.server import Handler, LocalServer, parse_form
 
 KEY = re.compile(r"[A-Za-z0-9]{30}")
 QUOTA = 10_000
@@ -58,14 +58,14 @@ class Receipt:
         }
 
 
-class Pushover(Server):
+class PushoverServer(LocalServer):
     """The service. `taken` holds the fields of every message that it accepted, also those whose answer was lost."""
 
     faults = ("400", "429", "500", "502", "silence", "lost", "slow", "malformed", "gone")
     """`silence` never answers, `gone` hangs up: nothing is taken. `lost` takes and hangs up; `slow`, after `delay`."""
 
     def __init__(self, port: int = 0, log: Path | None = None, quota: int = QUOTA) -> None:
-        super().__init__(Request, port)
+        super().__init__(PushoverCall, port)
         self.log = log
         self.quota = self.remaining = quota
         self.taken: list[dict[str, str]] = []
@@ -190,10 +190,10 @@ def _parse_multipart(kind: str, body: bytes) -> dict[str, str]:
     return fields
 
 
-class Request(Handler):
+class PushoverCall(Handler):
     """A request of the API, version 1."""
 
-    server: Pushover
+    server: PushoverServer
 
     def setup(self) -> None:
         """Count the connection."""
@@ -301,7 +301,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m services.simulators.pushover",
         description=__doc__,
-        epilog=f"Faults: {', '.join(Pushover.faults)},\n"
+        epilog=f"Faults: {', '.join(PushoverServer.faults)},\n"
         "switched on by curl -d fault=NAME [-d count=N] [-d delay=SECONDS] URL/control.\n"
         "Acknowledge as on the phone by curl -d acknowledge=all URL/control.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -309,7 +309,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
     parser.add_argument("--log", type=Path, help="append what was taken to this file, as JSON lines")
     options = parser.parse_args(arguments)
-    Pushover(options.port, options.log).run()
+    PushoverServer(options.port, options.log).run()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ CONTROL = "/control"
 DELAY = 10.0
 
 
-class Server(ThreadingHTTPServer):
+class LocalServer(ThreadingHTTPServer):
     """A server on 127.0.0.1 with one fault at a time: `with SomeServer() as server`, then ask `server.url`.
 
     The fault is set by `fail`, or by HTTP: `curl -d fault=hang -d count=2 URL/control` breaks the next two requests,
@@ -89,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
     """A connection; a subclass answers in `respond`, the control URL is answered here."""
 
     protocol_version = "HTTP/1.1"
-    server: Server
+    server: LocalServer
+    close_connection: bool
     wbufsize = -1  # header and body leave together
 
     def do_GET(self) -> None:

@@ -36,7 +36,7 @@ def button(_house: DemoHouse, _instance: Instance) -> Options:
 def renogy(house: DemoHouse, _instance: Instance) -> Options:
     """A charge controller on a pseudo-terminal."""
     port = house.hardware / "renogy"
-    house.simulate("renogy", "--link", port, "--state", house.hardware / "renogy.json")
+    house.simulate("modbus", "--unit", "1,renogy", "--link", port, "--state", house.hardware / "renogy.json")
     return {"device": str(port)}
 
 
@@ -92,6 +92,18 @@ def bluez(house: DemoHouse, instance: Instance) -> Options:
     log = house.log("simulated bluez")
     house.simulate("bluez", *options, ready=lambda: "ready" in log.read_text())
     return {}
+
+
+def page(house: DemoHouse, _instance: Instance) -> Options:
+    """A port of loopback that is free, and a person who may change things."""
+    from services.page import people  # noqa: PLC0415 (only a house with a page)
+
+    house.secrets[people.SECRET] = people.write({"demo": people.hashed(DEMO_PASSWORD)}).strip()
+    return {"port": free_port()}
+
+
+DEMO_PASSWORD: Final = "simulated"  # noqa: S105 (it opens nothing but the demo's own page)
+"""Of the person `demo`."""
 
 
 def boiler(house: DemoHouse, _instance: Instance) -> Options:

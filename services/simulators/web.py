@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from services.simulators.server import Handler, Server
+from services.simulators.server import Handler, LocalServer
 
 HALF_A_GIGABYTE = 512 * 1024 * 1024
 PIECE = b" " * 65536
@@ -24,7 +24,7 @@ STANDS = {
 }
 
 
-class Web(Server):
+class Web(LocalServer):
     """The service; `document` is what it says, and each change of it has a new ETag and time of change."""
 
     faults = (
@@ -42,9 +42,11 @@ class Web(Server):
     )
 
     def __init__(self, port: int = 0) -> None:
-        super().__init__(Request, port)
+        super().__init__(WebRequest, port)
         self.requests = 0
         self.not_modified = 0
+        self._document: Any = None
+        self.raw, self.tag, self.changed = b"", "", ""
         self.document = STANDS
 
     @property
@@ -66,7 +68,7 @@ class Web(Server):
         return super().control(fields) | {"requests": self.requests, "not_modified": self.not_modified}
 
 
-class Request(Handler):
+class WebRequest(Handler):
     """A request for the stands, whatever its path."""
 
     server: Web

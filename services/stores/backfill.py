@@ -75,8 +75,14 @@ class Asker(Protocol):
 
     name: str
     registry: Registry
-    bus: Bus
-    clock: clock.Clock
+
+    @property
+    def bus(self) -> Bus:
+        """The connection to the broker."""
+
+    @property
+    def clock(self) -> clock.Clock:
+        """The time."""
 
     def error(self, sentence: str, topic: str | None = None) -> None:
         """Tell health what is wrong."""

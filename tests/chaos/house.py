@@ -288,6 +288,8 @@ class House:
     def archived(self) -> dict[str, Counter[int]]:
         """Numbers in the archive, by source, with how often each is there."""
         found: dict[str, Counter[int]] = {name: Counter() for name in SOURCES}
+        if not self.archive.exists():  # cut off before it was made, and not made again yet
+            return found
         with closing(sqlite3.connect(self.archive, timeout=10)) as database:
             for name, value in database.execute(
                 "SELECT name, value FROM readings JOIN topics ON topics.id = readings.topic"

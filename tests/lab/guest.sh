@@ -52,9 +52,11 @@ fetch_kernel() { # the newest that apt knows; the parts that no lab needs are le
   echo "Downloading $package"
   unpacked=$(mktemp -d "$cache/new.XXXXXX")
   (cd "$unpacked" && apt-get -o APT::Sandbox::User=root download -qq "$package" && dpkg-deb --fsys-tarfile ./*.deb |
-    tar -x --exclude='*/drivers/'{gpu,net,media,scsi,infiniband,staging} --exclude='*/kernel/sound' ./boot ./lib) ||
+    tar -x --exclude='*/drivers/'{gpu,net,media,scsi,infiniband,staging} --exclude='*/kernel/sound') ||
     { rm -rf "$unpacked"; cannot "apt could not download $package: the guest needs a Debian mirror in reach, once"; }
   rm -f "$unpacked"/*.deb
+  [ -d "$unpacked/lib" ] || mv "$unpacked/usr/lib" "$unpacked/lib" # from Debian 13 on the modules lie in /usr/lib
+  rm -rf "$unpacked/usr"
   local release=${package#linux-image-}
   /sbin/depmod -b "$unpacked" "$release"
   ln "$unpacked/boot/vmlinuz-$release" "$unpacked/vmlinuz"

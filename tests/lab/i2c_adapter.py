@@ -4,7 +4,7 @@ import struct
 from collections.abc import Mapping
 from enum import IntEnum
 
-from services.simulators.ads1115 import Chip
+from services.simulators.ads1115 import SimulatedChip
 from tests.lab.usbip import Device, Stall
 
 TRANSFERS = range(4, 8)  # a message, without or with a start and a stop
@@ -23,7 +23,7 @@ class TinyI2C(Device):
 
     vendor, product = 0x0403, 0xC631
 
-    def __init__(self, chips: Mapping[int, Chip]) -> None:
+    def __init__(self, chips: Mapping[int, SimulatedChip]) -> None:
         self.chips = chips
         self._status = Acknowledge.IDLE
 

@@ -13,7 +13,7 @@ import dbus
 import pytest
 
 from services.protocols.battery import Pack
-from services.simulators.ads1115 import Chip, Clamp
+from services.simulators.ads1115 import Clamp, SimulatedChip
 from tests.harness import PROJECT, Broker, Ear, House
 from tests.lab import pack
 from tests.lab.i2c_adapter import TinyI2C
@@ -170,7 +170,7 @@ class Laboratory:
 
     def __init__(self, folder: Path) -> None:
         self.sensors = {name: Sensor(name, celsius) for name, celsius in ((FLUE, 91.25), (WATER, 63.25), (ROOM, -3.5))}
-        self.chip = Chip(())
+        self.chip = SimulatedChip(())
         self.apply(amperes=3.0, volts=1.25)
         self.wire = Bus(tuple(self.sensors.values()))
         self.onewire = Port(0, DS9490R(self.wire))

@@ -8,7 +8,8 @@ from gi.repository import GLib
 
 from services.simulators.bluetooth.bus import BLUEZ, OBJECTS, PROPERTIES, BluezError, Reply, connect, later, own_name
 from services.simulators.bluetooth.bus import register as register_on
-from services.simulators.bluetooth.objects import Adapter, Device, Object
+from services.simulators.bluetooth.module import SimulatedModule
+from services.simulators.bluetooth.objects import Object, SimulatedAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,8 @@ class Bluetoothd:
     """A bluetoothd that can be ended and started; its adapters and batteries outlive that."""
 
     def __init__(self, bus_address: str) -> None:
-        self.adapters: dict[str, Adapter] = {}
-        self.batteries: dict[str, Device] = {}
+        self.adapters: dict[str, SimulatedAdapter] = {}
+        self.batteries: dict[str, SimulatedModule] = {}
         self.events: list[str] = []
         self._bus_address = bus_address
         self._connection: Gio.DBusConnection | None = None
@@ -40,8 +41,8 @@ class Bluetoothd:
         answer: Callable[[str, bytes], bytes | None],
     ) -> None:
         """Put a battery into the reach of an adapter; `answer(address, request)` speaks for it."""
-        heard_by = self.adapters.setdefault(adapter, Adapter(self, adapter))
-        self.batteries[address] = Device(heard_by, address, make, protocol, answer)
+        heard_by = self.adapters.setdefault(adapter, SimulatedAdapter(self, adapter))
+        self.batteries[address] = SimulatedModule(heard_by, address, make, protocol, answer)
 
     def set_fault(self, address: str, fault: str) -> None:
         """Set a fault for a battery, by its name in FAULTS; `plain` ends them all."""

@@ -1,0 +1,352 @@
+"""The life of one process of the constellation: its loop, heartbeat, requests, reload and end, the same for all.
+
+Work, heartbeat and the sign of life for systemd are one act of one loop, in the main thread: what hangs stops all
+three, and is restarted. What is done in that loop is the service's (`bootstrap_lib.service`).
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from bootstrap_lib import state
+from bootstrap_lib.bus import Bus, Connected, Disconnected, Event, Message, Published
+from bootstrap_lib.clock import Clock
+from bootstrap_lib.control import Control, Nothing, Request, RequestError
+from bootstrap_lib.document import DocumentError, Problem, StartError
+from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.health import BEATS, Health
+from bootstrap_lib.log import LogTopic
+from bootstrap_lib.loop import Loop, Word
+from bootstrap_lib.notify import notify, reloading, watchdog_seconds
+from bootstrap_lib.registry import InstanceOptions, Registry
+from bootstrap_lib.secrets import SecretError
+from bootstrap_lib.spool import SpoolError
+
+log = logging.getLogger(__name__)
+
+SETTLE: float = 0.5
+"""Seconds after a change of topics.yaml until it is read: an editor may not be done."""
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
+    """Payload of `request/log_level`: {"value":"debug","for":"10m"}."""
+
+    value: Level
+    span: Duration = msgspec.field(name="for", default=Duration(600))
+
+
+class Remembered(msgspec.Struct):
+    """What an instance remembers of itself between its starts; `paused` is a time in ms, or -1 for until resumed."""
+
+    start: int = 0
+    known: int = 0
+    paused: int = 0
+
+
+class Work(Protocol):
+    """What a process asks of the service that it runs; `bootstrap_lib.service.Service` says what each is for."""
+
+    name: str
+    prefix: str
+    registry: Registry
+    options: InstanceOptions
+    state_folder: Path
+    runtime_folder: Path
+    stopping: str | None
+
+    def make_bus(self, post: Any) -> Bus: ...  # noqa: D102
+    def load(self, registry: Registry) -> bool: ...  # noqa: D102
+    def begin(self) -> None: ...  # noqa: D102
+    def work(self) -> None: ...  # noqa: D102
+    def end(self) -> None: ...  # noqa: D102
+    def on_connected(self, session: bool) -> None: ...  # noqa: D102
+    def on_message(self, message: Message) -> bool: ...  # noqa: D102
+    def on_published(self, mid: int, refusal: str | None) -> None: ...  # noqa: D102
+    def on_reloaded(self, changed: bool) -> None: ...  # noqa: D102
+    def on_removed(self) -> None: ...  # noqa: D102
+    def on_beat(self) -> None: ...  # noqa: D102
+    def request_owners(self) -> Iterable[object]: ...  # noqa: D102
+    def status(self) -> str: ...  # noqa: D102
+
+
+class Process:
+    """One process, from its lock to its goodbye. It opens what every process has; the service's own is opened by `begin`."""
+
+    def __init__(self, work: Work) -> None:
+        """Take the instance's lock, and up what it remembers; StartError where it runs already or has no folders."""
+        self._work = work
+        self.opened = ExitStack()
+        """What is closed when the process ends, the last first, however far it came."""
+        for folder in (work.state_folder, work.runtime_folder):
+            _make(folder)
+        self.opened.enter_context(state.hold(work.state_folder, work.name))
+        self._file, self._known_file = work.state_folder / "instance.json", work.runtime_folder / "known.json"
+        self.remembered = state.load(self._file, Remembered, Remembered())
+        self.remembered.start += 1
+        known = max(self.remembered.known, state.load(self._known_file, int, 0))
+        self.clock = Clock(known=known, unknown=round(work.options.heartbeat * 1000))
+        self.remember()
+        self.health = Health(self.clock.now(), self.remembered.start, work.options.heartbeat)
+        self.loop = Loop()
+        self.bus = work.make_bus(self.loop.post)
+        self._next_beat = 0.0
+        self._reload_at: float | None = None
+        self._level_until: float | None = None
+        self._full = False
+        self._listening = False
+        self._control: Control | None = None
+
+    # -- from start to end --------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run to the end; returns the exit code. StartError if it cannot begin."""
+        work = self._work
+        try:
+            self.loop.listen_to_signals(self._stop)
+            self.loop.watch(work.registry.path.parent)
+            handler = LogTopic(f"{work.prefix}/log", self.bus)
+            logging.getLogger().addHandler(handler)
+            self.opened.callback(logging.getLogger().removeHandler, handler)
+            work.begin()
+            self.opened.callback(work.end)
+            self._control = Control((self, *work.request_owners()), self.bus, work.prefix)
+            self._open_for_business()
+            work.work()
+        except (SpoolError, SecretError) as error:
+            raise StartError(str(error)) from None
+        finally:
+            self._finish()
+        return 0
+
+    def _open_for_business(self) -> None:
+        try:
+            self.bus.start()
+        except OSError as error:
+            raise StartError(str(error)) from None
+        self.health.enter("running", self.clock.now())
+        self.beat()
+        notify(READY=1, STATUS=self._work.status())
+        log.info("started")
+
+    def _stop(self, why: str) -> None:
+        self._work.stopping = self._work.stopping or why
+
+    def _finish(self) -> None:
+        notify(STOPPING=1, STATUS="stopping")
+        if self.bus.online:
+            self.health.enter("stopping", self.clock.now())
+            self.publish_health()
+            self.bus.publish(f"{self._work.prefix}/status", b"offline", qos=1, retain=True)
+        try:
+            self.opened.close()
+        finally:
+            self.bus.stop()
+            self.remember()
+            log.info("stopped: %s", self._work.stopping or "an error")
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def turn(self, seconds: float, file: int | None = None) -> bool:
+        """Let the loop turn for at most `seconds`; True as soon as the file descriptor can be read.
+
+        Events are dealt with, beats are sent. Returns early when the process stops or there was news for the service.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._work.stopping:
+            news = self._deal()
+            now = time.monotonic()
+            if now >= self._next_beat:
+                self.beat()
+            self._due(now)
+            if news or now >= deadline:
+                return False
+            if self.loop.sleep(min(deadline, self._next_beat, self._reload_at or deadline) - now, file):
+                return True
+        return False
+
+    def _deal(self) -> bool:
+        news = False
+        while not (news or self._work.stopping) and (event := self.loop.next()) is not None:
+            news = self._take(event)
+        return news
+
+    def _take(self, event: Event | Word) -> bool:
+        """Deal with one event; True if the service should have a look."""
+        match event:
+            case Message():
+                return self._receive(event)
+            case Published(mid=mid, refusal=refusal):
+                self._work.on_published(mid, refusal)
+            case Connected(session=session):
+                self._greet(session)
+            case Disconnected():
+                self._listening = False
+                return True
+            case "stop" | "round":
+                return True
+            case "reload":
+                self.reload()
+                return True
+            case "file":
+                self._reload_at = self._reload_at or time.monotonic() + SETTLE
+        return False
+
+    def _receive(self, message: Message) -> bool:
+        try:
+            if self._control is not None and self._control.is_request(message.topic, self._work.registry.root):
+                self.health.counters["requests"] += 1
+                self._control.handle(message)
+                return True
+            return self._work.on_message(message)
+        except RecursionError:  # JSON within JSON, thousands deep: no decoder's own error
+            self.error(f"{message.topic}: its content is nested too deeply to be read", message.topic)
+            log.warning("%s: its content is nested too deeply to be read", message.topic)
+            return False
+
+    def _greet(self, session: bool) -> None:
+        root = self._work.registry.root
+        for name in (self._work.name, "all"):
+            self.bus.subscribe(f"{root}/service/{name}/request/+", as_published=True)
+        self._work.on_connected(session)
+        self._listening = True
+        self.bus.publish(f"{self._work.prefix}/status", b"online", qos=1, retain=True)
+        self.publish_health()
+
+    def _due(self, now: float) -> None:
+        if self._reload_at is not None and now >= self._reload_at:
+            self._reload_at = None
+            self.reload(only_if_changed=True)
+        if self._level_until is not None and now >= self._level_until:
+            self._level_until = None
+            logging.getLogger().setLevel(logging.INFO)
+
+    # -- signs of life ------------------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Say that the loop turns: to systemd, and on the health topic."""
+        heartbeat, watchdog = self._work.options.heartbeat, watchdog_seconds()
+        self._next_beat = time.monotonic() + min(heartbeat, watchdog / 2 if watchdog else heartbeat)
+        self.clock.check()
+        if self.clock.estimated:  # after a kill no time is used again, whatever the wall clock says then
+            with contextlib.suppress(OSError):  # a full tmpfs ends nobody
+                state.save(self._known_file, self.clock.now())
+        self.bus.revive()
+        self._work.on_beat()
+        self.publish_health()
+        notify(WATCHDOG=1, STATUS=self._work.status())
+
+    def beat_soon(self) -> None:
+        """Beat with the next turn of the loop: something changed that others should see."""
+        self._next_beat = 0.0
+
+    def publish_health(self) -> None:
+        """Publish the heartbeat, not before it listens: whoever sees it may ask. It expires when three beats fail to come."""
+        if self.bus.online and self._listening:
+            self.health.extra["clock"] = (
+                "estimated" if self.clock.estimated else "trusted" if self.clock.trusted else "waiting"
+            )
+            expiry = max(1, round(BEATS * self._work.options.heartbeat))
+            document = self.health.document(self._work.registry.digest)
+            self.bus.publish(f"{self._work.prefix}/health", document, retain=True, expiry=expiry)
+
+    def error(self, sentence: str, topic: str | None = None) -> None:
+        """Count an error for health; whether it is worth a log line is the caller's to say."""
+        self.health.error(sentence, self.clock.now(), topic)
+
+    # -- what is written down -----------------------------------------------------------------------------------
+
+    def remember(self) -> None:
+        """Write down what the next start must know; a full disk is no reason to stop."""
+        if self.clock.trusted:  # also back, when a clock that was ahead has been set
+            self.remembered.known = self.clock.now()
+        try:
+            state.save(self._file, self.remembered)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._file, reason_of(error))
+
+    def keep(self, file: Path, value: object) -> None:
+        """Write state down; a disk that takes nothing is counted, said once, and stops nobody."""
+        try:
+            state.save(file, value)
+        except OSError as error:
+            sentence = f"{file} cannot be written: {reason_of(error)}"
+            self.error(sentence)
+            if not self._full:
+                log.error("%s; a restart will not know what it says", sentence)  # noqa: TRY400
+            self._full = True
+        else:
+            self._full = False
+
+    # -- reload -------------------------------------------------------------------------------------------------
+
+    def reload(self, *, only_if_changed: bool = False) -> list[Problem]:
+        """Read topics.yaml again; a wrong one is refused with its lines and the old one goes on."""
+        reloading()
+        try:
+            return self._read_again(only_if_changed=only_if_changed)
+        except DocumentError as error:
+            self.error(str(error.problems[0]))
+            text = "; ".join(map(str, error.problems))
+            log.error("topics.yaml is refused, the old one goes on: %s", text)  # noqa: TRY400
+            return list(error.problems)
+        finally:
+            notify(READY=1, STATUS=self._work.status())
+            self.beat_soon()
+
+    def _read_again(self, *, only_if_changed: bool) -> list[Problem]:
+        work = self._work
+        registry = Registry(work.registry.path)
+        if only_if_changed and registry.digest == work.registry.digest:
+            return []
+        if work.name not in registry.instances:
+            work.stopping = "topics.yaml no longer has it"
+            work.registry = registry
+            work.on_removed()
+            return []
+        if registry.broker != work.registry.broker:
+            log.warning("the broker's settings changed: restart %s to use them", work.name)
+        changed = work.load(registry)
+        log.info("topics.yaml is taken over%s", "" if changed else ", nothing changed here")
+        work.on_reloaded(changed)
+        return []
+
+    # -- requests that everyone understands ---------------------------------------------------------------------
+
+    def request_ping(self, _request: Request, _arguments: Nothing) -> dict[str, Any]:
+        """Answer with the state, to show that the loop turns."""
+        return {"state": self.health.state, "start": self.health.start}
+
+    def request_reload(self, _request: Request, _arguments: Nothing) -> dict[str, Any]:
+        """Read topics.yaml again."""
+        if problems := self.reload():
+            raise RequestError("; ".join(map(str, problems)))
+        return {"registry": self._work.registry.digest}
+
+    def request_stop(self, request: Request, _arguments: Nothing) -> None:
+        """End the process."""
+        self._work.stopping = "request"
+        log.info("stopping by request %s", request.id or "")
+
+    def request_log_level(self, _request: Request, arguments: LogLevel) -> dict[str, Any]:
+        """Say more or less, for a time."""
+        logging.getLogger().setLevel(arguments.value.upper())
+        self._level_until = time.monotonic() + arguments.span
+        return {"value": arguments.value, "for": describe(arguments.span)}
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"{folder} cannot be made ({reason_of(error)}): create it for this user, or set STATE_DIRECTORY and RUNTIME_DIRECTORY"
+        ) from None

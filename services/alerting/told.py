@@ -1,0 +1,76 @@
+"""What people know: of each alert, by each way to them. It lasts over restarts, and longer than the rule itself."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from services.alerting.outbox import Outgoing
+from services.alerting.rule import Count, Moment
+
+
+class Track(msgspec.Struct, omit_defaults=True):
+    """What the people at the end of one route know of one alert. Times are wall time (ms), but for `told`."""
+
+    told: dict[str, Moment] = {}
+    """Notifiers that delivered that it fires and not yet that it is over, with since when it was so (reading time)."""
+    fired: Count = 0
+    """How often it had fired, and for how long in all (ms), by what they know."""
+    fired_for: Count = 0
+    explained: Count = 0
+    """The last firing of which nobody needs to hear, as something else explained it."""
+    spoken: Moment = 0
+    woken: bool = False
+    """A snooze has ended: what still fires is said again."""
+    meanwhile: bool = False
+    """It came in a backlog."""
+    ring: list[str] = []
+    """Notifiers that are to ring again: an emergency rang in vain."""
+    rounds: Count = 0
+    """How often nobody on the route could deliver."""
+    not_before: Moment = 0
+
+
+class Delivery(NamedTuple):
+    """Who delivered what, when (wall, ms)."""
+
+    time: Moment
+    notifier: str
+    title: str
+
+
+class Told(msgspec.Struct, omit_defaults=True):
+    """What was said and answered of one alert. Times are wall time (ms)."""
+
+    title: str = ""
+    priority: int = 0
+    tracks: dict[str, Track] = {}
+    """By route, as its notifiers are written with commas."""
+    noticed: Moment = 0
+    """Since when it fires, as far as it was noticed here."""
+    ended: Moment = 0
+    """When people were told that it is over: the hold-off counts from here."""
+    acknowledged: Moment = 0
+    snoozed: Moment = 0
+    unanswered: Count = 0
+    """Emergencies of it that rang in vain."""
+    escalated: bool = False
+    history: list[Delivery] = []
+
+    def shift(self, step: int) -> None:
+        """The clock was set."""
+        for name in ("noticed", "ended", "acknowledged", "snoozed"):
+            if moment := getattr(self, name):
+                setattr(self, name, max(1, moment + step))
+        for track in self.tracks.values():
+            track.told = {notifier: max(1, begun + step) for notifier, begun in track.told.items()}
+            track.spoken = max(1, track.spoken + step) if track.spoken else 0
+            track.not_before = max(1, track.not_before + step) if track.not_before else 0
+
+
+class TellerMemory(msgspec.Struct):
+    """What must be known after a restart."""
+
+    told: dict[str, Told] = msgspec.field(default_factory=dict)
+    waiting: list[Outgoing] = msgspec.field(default_factory=list)
+    settled: list[Outgoing] = msgspec.field(default_factory=list)
+    maintenance: Moment = 0

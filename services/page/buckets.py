@@ -1,0 +1,147 @@
+"""Rows of the archive's tables gathered into buckets of time, as a picture needs them: from hours, minutes or single readings."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+MINUTE: Final = 60_000
+HOUR: Final = 3_600_000
+DAY: Final = 86_400_000
+
+RAW_SPAN: Final = 2 * HOUR
+"""Spans up to this (ms) may be drawn from single readings: these lie in the order of time, all topics together."""
+
+STEPS: Final = tuple(
+    seconds * 1000
+    for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+) + tuple(days * DAY for days in (2, 7, 14, 30))
+"""Widths of a bucket, ms: the narrowest that is wide enough is taken."""
+
+
+class Bucket(NamedTuple):
+    """A stretch of a topic; `time` is its beginning, ms."""
+
+    time: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+def step_of(since: int, until: int, buckets: int, least: int) -> int:
+    """Width of a bucket, ms: at most `buckets` of them, none below `least`."""
+    wanted = max(least, (until - since) / max(1, buckets))
+    return next((step for step in STEPS if step >= wanted), STEPS[-1])
+
+
+def _hours_until(db: sqlite3.Connection) -> int:
+    """Up to when (ms) the table of hours is computed; 0 where an archive has none."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'hours' AND type = 'table'").fetchone():
+        return 0
+    row = db.execute("SELECT value FROM settings WHERE name = 'hours'").fetchone()
+    return int(row[0]) if row and str(row[0]).isdigit() else 0
+
+
+def is_fine(db: sqlite3.Connection, number: int, since: int, until: int, step: int) -> bool:
+    """Whether a span is to be drawn from single readings: it is short, and they are there as far back as minutes are."""
+    if step >= 2 * MINUTE or until - since > RAW_SPAN:
+        return False
+    first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
+    if first is None:
+        return False
+    query = "SELECT 1 FROM minutes WHERE topic = ? AND time >= ? AND time < ? LIMIT 1"
+    return first <= since or not db.execute(query, (number, since, first - MINUTE)).fetchone()
+
+
+_COLUMNS: Final = {
+    "gauge": "avg(mean), min(low), max(high)",
+    "switch": "avg(seconds_on) / {length}, min(last), max(high)",
+    "counter": "sum(difference), null, null",
+}
+
+
+def rows_of(  # noqa: PLR0917
+    db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int, offset: int
+) -> Iterator[Bucket]:
+    """Buckets in the order of time: from hours where these are enough, else minutes; the newest from single readings."""
+    bucket = f"time - (time + {offset}) % {step}" if step > HOUR else f"time - time % {step}"
+    begin = since
+    tables = [("minutes", 60, until)]
+    if step >= HOUR and (ready := _hours_until(db)):
+        tables = [("hours", 3600, min(ready, until)), ("minutes", 60, until)]
+    found: dict[int, Bucket] = {}
+    for table, length, end in tables:
+        columns = _COLUMNS.get(kind, _COLUMNS["gauge"]).format(length=length)
+        query = f"SELECT {bucket} AS begin, {columns} FROM {table} WHERE topic = ? AND time >= ? AND time < ? GROUP BY begin ORDER BY begin"  # noqa: S608
+        for row in db.execute(query, (number, begin, end)):
+            found[row[0]] = _joined(found.get(row[0]), Bucket(*row), kind)
+        begin = max(begin, end)
+    if kind == "counter":
+        found = {t: row._replace(mean=None if row.mean is None else row.mean * HOUR / step) for t, row in found.items()}
+    yield from (found[time] for time in sorted(found))
+    last = db.execute("SELECT max(time) FROM minutes WHERE topic = ?", (number,)).fetchone()[0]
+    tail = max(since, 0 if last is None else last + MINUTE)
+    if kind != "counter" and until - tail <= RAW_SPAN:
+        for row in single(db, number, kind, tail, until, max(step, 1000) if step <= HOUR else MINUTE):
+            if row.time > (max(found) if found else 0):
+                yield row
+
+
+def _joined(one: Bucket | None, two: Bucket, kind: str) -> Bucket:
+    if one is None or one.mean is None or two.mean is None:
+        return two if one is None or one.mean is None else one
+    if kind == "counter":
+        return two._replace(mean=one.mean + two.mean)
+    lows = [value for value in (one.low, two.low) if value is not None]
+    highs = [value for value in (one.high, two.high) if value is not None]
+    return Bucket(one.time, (one.mean + two.mean) / 2, min(lows, default=None), max(highs, default=None))
+
+
+def single(  # noqa: PLR0917
+    db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int
+) -> Iterator[Bucket]:
+    """Buckets from single readings, while these are kept."""
+    if kind == "counter":
+        query = "SELECT time, value FROM readings WHERE time >= ? AND time < ? AND topic = ? ORDER BY time"
+        before: tuple[int, float] | None = None
+        for time, value in db.execute(query, (since, until, number)):
+            if before is not None and value >= before[1] and time > before[0]:
+                rate = (value - before[1]) * HOUR / (time - before[0])
+                yield Bucket(time, rate, None, None)
+            before = time, value
+        return
+    query = (
+        f"SELECT time - time % {step} AS begin, avg(value), min(value), max(value) FROM readings"  # noqa: S608
+        " WHERE time >= ? AND time < ? AND topic = ? AND value IS NOT NULL GROUP BY begin ORDER BY begin"
+    )
+    yield from (Bucket(*row) for row in db.execute(query, (since, until, number)))
+
+
+def points_of(db: sqlite3.Connection, number: int, since: int, until: int) -> Iterator[tuple[int, str]]:
+    """Words of a state in the order of time: single readings of short spans, else the last of each minute."""
+    begin = since
+    first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
+    if until - since > RAW_SPAN + HOUR or first is None or first > since:
+        query = "SELECT time, word FROM minutes WHERE topic = ? AND time >= ? AND time < ? AND word IS NOT NULL ORDER BY time"
+        for time, word in db.execute(query, (number, since, until)):
+            yield time, word
+            begin = time + MINUTE
+        if until - begin > RAW_SPAN:
+            return
+    query = (
+        "SELECT time, word FROM readings WHERE time >= ? AND time < ? AND topic = ? AND word IS NOT NULL ORDER BY time"
+    )
+    yield from db.execute(query, (begin, until, number))
+
+
+def counted(db: sqlite3.Connection, number: int, since: int, until: int) -> float | None:
+    """What a counter counted from one time to before another (ms); None where nothing was stored."""
+    total, begin = None, since
+    tables = [("minutes", until)]
+    if until - since > DAY and (ready := _hours_until(db)) and since % HOUR == 0:
+        tables = [("hours", min(until - until % HOUR, ready)), ("minutes", until)]
+    for table, end in tables:
+        query = f"SELECT sum(difference) FROM {table} WHERE topic = ? AND time >= ? AND time < ?"  # noqa: S608
+        value = db.execute(query, (number, begin, end)).fetchone()[0]
+        total = value if total is None else total if value is None else total + value
+        begin = max(begin, end)
+    return total

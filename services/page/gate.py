@@ -1,0 +1,184 @@
+"""Who looks, and who may change: loopback, sessions after a login, a proxy that is trusted.
+
+Looking is free on the machine itself, and elsewhere where topics.yaml says `look: anyone`; changing always needs a person.
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from bootstrap_lib import state
+from services.page import people
+
+COOKIE: Final = "constellation"
+IDLE: Final = 7 * 86_400_000
+"""Milliseconds without a request after which a session ends."""
+LONGEST: Final = 30 * 86_400_000
+"""Milliseconds after which it ends whatever happens."""
+MOST: Final = 200
+"""Sessions at a time; the one unused for longest goes first."""
+FREE: Final = 5
+"""Wrong passwords before one has to wait."""
+LONGEST_WAIT: Final = 900_000
+"""Milliseconds that one has to wait at most."""
+REMEMBERED: Final = 1000
+"""Addresses and names of which failures are remembered."""
+SEEN_EVERY: Final = 3_600_000
+"""Milliseconds between two notes on disk that a session is used."""
+
+
+class Login(Struct):
+    """Somebody who logged in. Times in ms."""
+
+    name: str
+    began: int
+    seen: int
+
+
+class Failures(Struct):
+    """Wrong passwords of an address or a name, and until when no more are heard (ms)."""
+
+    count: int = 0
+    until: int = 0
+
+
+class Caller(Struct, frozen=True):
+    """Who asks: the address behind any trusted proxy, the person if one is known, and whether TLS protects the way."""
+
+    address: str
+    name: str | None
+    local: bool
+    secure: bool
+
+
+class Wait(RuntimeError):
+    """Too many wrong passwords; `seconds` says how long none is heard."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many wrong passwords: try again in {seconds} s")
+        self.seconds = seconds
+
+
+class Gate:
+    """Sessions and rights. May be asked from any thread."""
+
+    def __init__(self, folder: Path, known: Mapping[str, str], *, anyone: bool, trust: Sequence[str]) -> None:
+        """`known` are people with their hashes; sessions are kept in `folder`, by the hashes of their cookies."""
+        self.people = dict(known)
+        self.anyone = anyone
+        self._trust: list[IPv4Network | IPv6Network] = [ip_network(one, strict=False) for one in trust]
+        self._file = folder / "sessions.json"
+        self._sessions = state.load(self._file, dict[str, Login], {})
+        self._failures: dict[str, Failures] = {}
+        self._lock = threading.Lock()
+        self._trying = threading.Lock()
+
+    def caller(self, peer: str, headers: Mapping[str, str], cookie: str | None, now: int, *, tls: bool) -> Caller:
+        """Who sent a request from an address with these headers (names in small letters)."""
+        trusted = self._is_trusted(peer)
+        forwarded = "x-forwarded-for" in headers or "forwarded" in headers or "x-real-ip" in headers
+        address, name, secure = peer, None, tls
+        if trusted:
+            address = headers.get("x-forwarded-for", peer).rpartition(",")[2].strip() or peer
+            name = headers.get("remote-user") or None
+            secure = headers.get("x-forwarded-proto", "") == "https" or tls
+        if name is None and cookie:
+            name = self._session(cookie, now)
+        return Caller(address[:60], name, _is_loopback(peer) and not forwarded, secure)
+
+    def may_look(self, caller: Caller) -> bool:
+        """Whether someone may see the house."""
+        return self.anyone or caller.local or caller.name is not None
+
+    def _is_trusted(self, peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trust)
+
+    # -- sessions -----------------------------------------------------------------------------------------------
+
+    def _session(self, cookie: str, now: int) -> str | None:
+        key = _key(cookie)
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None:
+                return None
+            over = now - session.began > LONGEST or now - session.seen > IDLE or session.name not in self.people
+            if over:
+                del self._sessions[key]
+            elif now - session.seen > SEEN_EVERY:
+                session.seen = now
+            else:
+                return session.name
+            state.save(self._file, self._sessions)
+            return None if over else session.name
+
+    def log_in(self, name: str, password: str, address: str, now: int) -> str | None:
+        """Cookie of a new session; None for a wrong password; Wait where too many were wrong."""
+        keys = (f"address {address}", f"name {name[:40]}")
+        with self._lock:
+            until = max((self._failures[key].until for key in keys if key in self._failures), default=0)
+            if until > now:
+                raise Wait(max(1, (until - now) // 1000))
+        with self._trying:  # one at a time: each takes 16 MB
+            right = people.matches(password, self.people.get(name, people.NOBODY)) and name in self.people
+        with self._lock:
+            if not right:
+                self._fail(keys, now)
+                return None
+            for key in keys:
+                self._failures.pop(key, None)
+            cookie = secrets.token_urlsafe(32)
+            self._sessions[_key(cookie)] = Login(name, now, now)
+            for old in sorted(self._sessions, key=lambda one: self._sessions[one].seen)[:-MOST]:
+                del self._sessions[old]
+            state.save(self._file, self._sessions)
+        return cookie
+
+    def _fail(self, keys: Sequence[str], now: int) -> None:
+        for key in keys:
+            failures = self._failures.setdefault(key, Failures())
+            failures.count += 1
+            if failures.count >= FREE:
+                failures.until = now + min(LONGEST_WAIT, 1000 * 2 ** (failures.count - FREE))
+        while len(self._failures) > REMEMBERED:
+            del self._failures[next(iter(self._failures))]
+
+    def log_out(self, cookie: str | None) -> None:
+        """End a session."""
+        with self._lock:
+            if cookie and self._sessions.pop(_key(cookie), None):
+                state.save(self._file, self._sessions)
+
+    @staticmethod
+    def cookie(value: str, *, secure: bool) -> str:
+        """Header that sets the cookie; an empty value takes it away."""
+        age = LONGEST // 1000 if value else 0
+        return f"{COOKIE}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
+
+
+def same_origin(origin: str | None, host: str, *, secure: bool) -> bool:
+    """Whether a change comes from this very page (RFC 6454); one without an origin does not."""
+    return origin is not None and hmac.compare_digest(
+        origin.encode(), f"{'https' if secure else 'http'}://{host}".encode()
+    )
+
+
+def _key(cookie: str) -> str:
+    return hashlib.sha256(cookie.encode()).hexdigest()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

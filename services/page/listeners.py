@@ -1,0 +1,97 @@
+"""Browsers that look: each has a queue that is bounded, and who does not keep up is dropped while the others go on."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+WAITING: Final = 100
+"""Events that may wait for a browser: ten seconds of a busy house."""
+
+PATIENCE: Final = 10.0
+"""Seconds in which a browser must take what it is sent."""
+
+MOST: Final = 300
+"""Browsers at a time."""
+
+
+def event(name: str, content: bytes) -> bytes:
+    """A server-sent event (html.spec.whatwg.org, 9.2); the content is JSON and has no line breaks."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), content)
+
+
+class Listeners:
+    """All open streams. Everything but `send_from` belongs to the server's own thread."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queues: dict[asyncio.Queue[bytes], asyncio.Task[Any] | None] = {}
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        """How many listen."""
+        return len(self._queues)
+
+    def begin(self) -> None:
+        """Belong to the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def send_from(self, content: bytes) -> None:
+        """Hand events to all, from any thread."""
+        if self._loop is not None and self._queues:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._spread, content)
+
+    def _spread(self, content: bytes) -> None:
+        for queue, task in list(self._queues.items()):
+            try:
+                queue.put_nowait(content)
+            except asyncio.QueueFull:
+                del self._queues[queue]
+                self.dropped += 1
+                if task is not None:
+                    task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def listen(self) -> AsyncIterator[asyncio.Queue[bytes]]:
+        """Take part until the context is left."""
+        queue: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
+        self._queues[queue] = asyncio.current_task()
+        try:
+            yield queue
+        finally:
+            self._queues.pop(queue, None)
+
+    async def serve(self, first: Callable[[], bytes], receive: Receive, send: Send, headers: list[Any]) -> None:
+        """Answer a request with the stream: `first`, then what comes, until the browser goes or does not keep up."""
+        async with self.listen() as queue:
+            start = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+            await send({"type": "http.response.start", "status": 200, "headers": [*start, *headers]})
+            await send({"type": "http.response.body", "body": b"retry: 1000\n\n" + first(), "more_body": True})
+            gone = asyncio.ensure_future(_until_gone(receive))
+            try:
+                while not gone.done():
+                    content = asyncio.ensure_future(queue.get())
+                    done, _ = await asyncio.wait({gone, content}, return_when=asyncio.FIRST_COMPLETED)
+                    if content not in done:
+                        content.cancel()
+                        return
+                    body = content.result()
+                    while not queue.empty():
+                        body += queue.get_nowait()
+                    await asyncio.wait_for(
+                        send({"type": "http.response.body", "body": body, "more_body": True}), PATIENCE
+                    )
+            except (TimeoutError, asyncio.CancelledError):
+                self.dropped += 1
+            finally:
+                gone.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

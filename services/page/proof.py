@@ -1,0 +1,161 @@
+"""What can be shown of the promise that nothing is lost: each claim with its figures, never greener than they are."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Struct, field
+
+from bootstrap_lib import Sequence
+from services.page.forms import Claim, ProofAnswer, SourceProof
+from services.page.live import Live
+
+REMEMBERED: Final = 2000
+"""Readings of a source whose arrival is remembered until the mark has passed them."""
+
+WAITING: Final = 5000
+"""Milliseconds after which a reading that is not on disk is one that waits."""
+
+FRESH: Final = 2 * 86_400_000
+"""Age (ms) up to which a backup is believed."""
+
+
+class Sent(Struct):
+    """A source's numbers as they went by: the newest, those above the mark with their arrival (ms), and the mark's lag (ms)."""
+
+    stream: str = ""
+    newest: int = 0
+    stored: int | None = None
+    lag: int | None = None
+    last: int | None = None
+    above: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+
+class Ledger:
+    """What each source sent and what the archive said it has."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self.sources: dict[str, Sent] = {}
+
+    def read(self, source: str, sequence: Sequence | None, time: int, now: int) -> None:
+        """Note a reading that went by."""
+        sent = self.sources.setdefault(source, Sent())
+        sent.last = max(time, sent.last or 0)
+        if sequence is None:
+            return
+        if sequence.stream != sent.stream:
+            sent.stream, sent.newest, sent.stored, sent.lag = sequence.stream, 0, None, None
+            sent.above.clear()
+        if sequence.number > sent.newest:
+            sent.newest = sequence.number
+            if sent.stored is None or sequence.number > sent.stored:
+                sent.above.append((sequence.number, now))
+
+    def mark(self, source: str, stream: str, after: int, now: int) -> None:
+        """Note up to which number everything of a source is on disk."""
+        sent = self.sources.setdefault(source, Sent(stream=stream))
+        if stream != sent.stream:
+            return
+        sent.stored = after
+        while sent.above and sent.above[0][0] <= after:
+            sent.lag = now - sent.above.popleft()[1]
+
+
+def of(live: Live, ledger: Ledger, archive: Mapping[str, Any], now: int, gone: int | None) -> ProofAnswer:
+    """The proof at a time (ms). `archive` says what was found beside it: bytes, backup (ms), trouble."""
+    sources = [_source(name, live, ledger, now) for name in _sources(live)]
+    claims = [
+        _on_disk(sources, live, now, gone),
+        _nothing_lost(sources, live, gone),
+        _whole(live, archive, gone),
+        _filled(live, gone),
+        _backup(archive, now),
+        _nothing_refused(live, gone),
+    ]
+    return ProofAnswer(at=now, shown=all(claim.state == "yes" for claim in claims), claims=claims, sources=sources)
+
+
+def _sources(live: Live) -> list[str]:
+    publishing = {topic.source for topic in live.topics.values() if topic.stored}
+    return [name for name in live.services if name in publishing]
+
+
+def _health(live: Live, name: str) -> dict[str, Any]:
+    service = live.services[name]
+    return (service.health or {}) if service.status == "online" else {}
+
+
+def _number(content: object, *path: str) -> int:
+    for step in path:
+        content = content.get(step) if isinstance(content, dict) else None
+    return content if isinstance(content, int) else 0
+
+
+def _source(name: str, live: Live, ledger: Ledger, now: int) -> SourceProof:
+    health, sent = _health(live, name), ledger.sources.get(name, Sent())
+    late = sum(1 for _, arrived in sent.above if now - arrived > WAITING)
+    return SourceProof(
+        source=name,
+        state=str(health.get("state", "offline")),
+        taken=_number(health, "counters", "published"),
+        newest=sent.newest or None,
+        stored=sent.stored,
+        waiting=max(_number(health, "spool", "waiting") if late else 0, late),
+        lag=sent.lag,
+        refused=_number(health, "counters", "refused") + _number(health, "spool", "dead"),
+        lost=_number(health, "spool", "dropped") + _number(health, "counters", "lost"),
+        last=sent.last,
+    )
+
+
+def _on_disk(sources: list[SourceProof], live: Live, now: int, gone: int | None) -> Claim:  # noqa: ARG001 (like the others)
+    known = [one for one in sources if one.newest is not None]
+    waiting = sum(one.waiting for one in sources)
+    unmarked = [one.source for one in known if one.stored is None]
+    facts = {
+        "sources": len(known),
+        "waiting": waiting,
+        "unmarked": unmarked,
+        "lag": max((one.lag for one in known if one.lag is not None), default=None),
+    }
+    shown = bool(known) and not waiting and not unmarked and gone is None
+    return Claim(key="on_disk", state="yes" if shown else "open", facts=facts)
+
+
+def _nothing_lost(sources: list[SourceProof], live: Live, gone: int | None) -> Claim:
+    lost = {one.source: one.lost for one in sources if one.lost}
+    dead = [one.source for one in sources if not _health(live, one.source)]
+    facts = {"lost": lost, "silent": dead}
+    return Claim(key="nothing_lost", state="no" if lost else "open" if dead or gone else "yes", facts=facts)
+
+
+def _whole(live: Live, archive: Mapping[str, Any], gone: int | None) -> Claim:
+    name = next((name for name, one in live.services.items() if one.service == "archive"), None)
+    health = _health(live, name) if name else {}
+    facts = {key: archive.get(key) for key in ("bytes", "trouble", "first")} | {"state": health.get("state")}
+    if archive.get("trouble"):
+        return Claim(key="whole", state="no" if name else "open", facts=facts)
+    shown = health.get("state") == "running" and gone is None
+    return Claim(key="whole", state="yes" if shown else "open", facts=facts)
+
+
+def _filled(live: Live, gone: int | None) -> Claim:
+    stores = [name for name, one in live.services.items() if one.service in ("influx", "rrd")]
+    filling = [name for name in stores if _health(live, name).get("filling")]
+    silent = [name for name in stores if not _health(live, name)]
+    facts = {"stores": stores, "filling": filling, "silent": silent}
+    return Claim(key="filled", state="open" if filling or silent or gone else "yes", facts=facts)
+
+
+def _backup(archive: Mapping[str, Any], now: int) -> Claim:
+    taken = archive.get("backup")
+    facts = {"taken": taken, "bytes": archive.get("backup_bytes")}
+    return Claim(key="backup", state="yes" if taken and now - taken < FRESH else "open", facts=facts)
+
+
+def _nothing_refused(live: Live, gone: int | None) -> Claim:
+    refused = {name: dead for name in live.services if (dead := _number(_health(live, name), "counters", "dead"))}
+    return Claim(
+        key="nothing_refused", state="no" if refused else "open" if gone else "yes", facts={"refused": refused}
+    )

@@ -1,0 +1,429 @@
+"""The doors of a real service, between a real broker and a real archive: bad input gets an answer, and only people change things."""
+
+import contextlib
+import gzip
+import itertools
+import json
+import re
+import socket
+import sqlite3
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from harness import Broker, Ear, House, free_port, wait_for
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+from served import METER, PASSWORD, PHASE, TOPICS, WATER, Page, fill_archive
+from voices import now
+
+from services.page.doors import DOORS
+from services.page.server import FILES
+
+DAY = 86_400_000
+
+
+@pytest.fixture
+def archived(house: House) -> int:
+    """An archive of forty days that ends an hour ago; returns its last minute."""
+    end = (now() - 3_600_000) // 60_000 * 60_000
+    fill_archive(
+        house.state("archive") / "archive.sqlite",
+        end - 40 * DAY,
+        end,
+        end - 20 * DAY,
+        (end - 3 * DAY, end - 3 * DAY + 3_600_000),
+    )
+    return end
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_said_is_on_the_page_and_what_is_cleared_is_not(page: Page) -> None:
+    page.say(WATER, 61.4)
+    wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="the value")
+    page.voice.raw(WATER, b"")
+    found = wait_for(lambda: (one := page.get(f"topics/{WATER}")).get("cleared") and one, what="the clearing")
+    assert found["value"] is None
+    page.say(WATER, 62.0)
+    wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 62.0, what="the next value")
+
+
+def test_a_retained_value_of_before_is_there_after_a_kill(page: Page) -> None:
+    page.say(WATER, 61.4)
+    wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="the value")
+    page.restart()
+    wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="the value, again")
+
+
+def test_bad_input_gets_an_answer_with_its_place(page: Page) -> None:
+    for path, status, where in (
+        ("topics/no/such/topic", 404, "name"),
+        ("history?topics=no/such/topic&from=2026-01-01", 404, "topics"),
+        (f"history?topics={WATER}", 422, "from"),
+        (f"history?topics={WATER}&from=yesterday", 422, "from"),
+        (f"history?topics={WATER}&from=2026-02-01&to=2026-01-01", 422, "to"),
+        (f"history?topics={WATER}&from=2150-01-01", 422, "from"),
+        (f"history?topics={WATER}&from=2026-01-01&to=2150-01-01", 422, "to"),
+        (f"history?topics={WATER}&from=1971-01-01", 422, "from"),
+        (f"history?topics={WATER}&from=99999999999999", 422, "from"),
+        (f"history?topics={WATER}&from=2026-01-01&buckets=1e9", 422, "buckets"),
+        (f"history?topics={WATER}&from=2026-01-01&format=xml", 422, "format"),
+        (f"history?topics={WATER}&from=2026-01-01&other=1", 422, "other"),
+        (f"history?topics={WATER}&from=2026-01-01&from=2026-01-02", 422, "from"),
+        ("house?at=2150-01-01", 422, "at"),
+        ("house?at=-1", 422, "at"),
+        ("what-if?rule=nonsense&from=2026-11-01", 422, "rule"),
+        (f"what-if?rule={WATER}&from=2026-01-01", 422, "from"),
+        ("nothing", 404, None),
+    ):
+        found, _, body = page.knock(f"/api/1/{path}")
+        answer = json.loads(body)
+        assert (found, answer.get("where")) == (status, where), (path, answer)
+        assert answer["error"]
+
+
+def test_a_large_body_and_a_body_that_is_no_json_are_refused(page: Page) -> None:
+    assert page.knock("/api/1/login", b"x" * 70_000)[0] == 413
+    assert page.knock("/api/1/login", b"x" * 70_000, Transfer_Encoding="chunked")[0] in (400, 413)
+    assert page.knock("/api/1/login", b"{nonsense")[0] == 422
+    assert page.knock("/api/1/login", b"[" * 50_000)[0] == 422
+    assert page.knock("/api/1/login", b'{"name": 1, "password": "x"}')[0] == 422
+    assert page.knock("/api/1/login", b"a=b", Content_Type="application/x-www-form-urlencoded")[0] == 415
+
+
+def test_an_archive_that_is_away_is_said_and_the_living_page_goes_on(page: Page, archived: int) -> None:
+    query = f"history?topics={WATER}&from={archived - DAY}&to={archived}"
+    assert page.get(query)["series"][0]["mean"]
+    path = page.house.state("archive") / "archive.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+        db.execute("CREATE TABLE held (x)")
+        status, _, body = page.knock(f"/api/1/{query}")
+        assert (status, json.loads(body)["where"]) == (503, "archive"), body
+        page.say(WATER, 77.0)
+        wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 77.0, what="a live value")
+        db.execute("ROLLBACK")
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    assert page.knock(f"/api/1/{query}")[0] == 503
+    path.write_bytes(b"damaged" * 5000)
+    assert page.knock(f"/api/1/{query}")[0] == 503
+    assert page.knock("/api/1/proof")[0] == 200
+
+
+def test_a_year_s_spike_survives_and_an_hour_s_hole_is_one(page: Page, archived: int) -> None:
+    answer = page.get(f"history?topics={WATER}&from={archived - 40 * DAY}&to={archived}&buckets=200")
+    series = answer["series"][0]
+    assert series["step"] >= 3 * 3_600_000
+    assert max(high for high in series["high"] if high is not None) == 121.9
+    near = page.get(f"history?topics={WATER}&from={archived - 4 * DAY}&to={archived}&buckets=2000")["series"][0]
+    assert near["holes"] == [[archived - 3 * DAY, archived - 3 * DAY + 3_600_000]]
+    assert near["mean"][near["t"].index(archived - 3 * DAY)] is None
+
+
+def test_words_meters_and_a_past_moment_come_from_the_archive(page: Page, archived: int) -> None:
+    runs = page.get(f"phases?topic={PHASE}&from={archived - DAY}&to={archived}")
+    assert {word for word, _, _ in runs} == {"combustion", "off"}
+    assert all(one[2] == other[1] for one, other in itertools.pairwise(runs))
+    (meter,) = page.get(f"meters?by=day&at={archived}")["meters"]
+    whole = [period for period in meter["periods"] if period[1] - period[0] == DAY]
+    usual = [period for period in whole if not period[0] <= archived - 3 * DAY < period[1]]
+    assert {round(period[2], 2) for period in usual} == {14.4}
+    assert {period[3] for period in usual} == {3.6}, "at 0.25 a kWh"
+    then = page.get(f"house?at={archived - DAY}")
+    assert then["values"][WATER]["time"] <= archived - DAY
+    assert 60 <= then["values"][WATER]["value"] <= 70
+    in_hole = page.get(f"house?at={archived - 3 * DAY + 1_800_000}")["values"]
+    assert WATER not in in_hole or in_hole[WATER]["cleared"]
+
+
+def test_csv_has_what_is_seen(page: Page, archived: int) -> None:
+    path = f"/api/1/history?topics={WATER},{METER}&from={archived - DAY}&to={archived}&format=csv"
+    status, headers, body = page.knock(path)
+    lines = body.decode().splitlines()
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "text/csv")
+    assert lines[0] == f"time,{WATER} mean,low,high,{METER} mean,low,high"
+    assert len(lines) > 200
+    assert re.fullmatch(r"2[\d-]+T[\d:.]+Z,\d+\.\d+,\d+\.\d+,\d+\.\d+,\d+\.\d+,,", lines[2])
+
+
+def test_an_answer_is_compressed_and_not_sent_twice(page: Page, archived: int) -> None:
+    path = f"/api/1/history?topics={WATER}&from={archived - DAY}&to={archived}"
+    _, headers, body = page.knock(path, Accept_Encoding="gzip")
+    assert json.loads(gzip.decompress(body))["series"]
+    status, _, body = page.knock(path, If_None_Match=headers["etag"])
+    assert (status, body) == (304, b"")
+
+
+def test_what_if_is_answered_by_the_alerts_own_machine(page: Page, archived: int) -> None:
+    rule = urllib.parse.quote(f"{WATER} > 69 for 10m")
+    found = page.get(f"what-if?rule={rule}&from={archived - 2 * DAY}&to={archived}")
+    assert len(found["fired"]) == 4, "each wave of twelve hours once"
+    status, _, body = page.knock(
+        f"/api/1/what-if?rule={urllib.parse.quote('boiler/water > 3')}&from={archived - DAY}&to={archived}"
+    )
+    assert status == 422
+    assert "not known" in json.loads(body)["error"]
+
+
+# -- what the page is made of -----------------------------------------------------------------------------------------
+
+
+def test_the_whole_page_is_small_and_speaks_to_nobody_else(page: Page) -> None:
+    total = 0
+    for path in FILES.rglob("*"):
+        if path.suffix in (".html", ".css", ".js", ".svg", ".webmanifest") or path.name == "en.json":
+            status, headers, body = page.knock(f"/{path.relative_to(FILES)}", Accept_Encoding="gzip")
+            assert (status, "etag" in headers) == (200, True), path
+            total += len(body)
+            if path.name != "uPlot.iife.min.js":
+                text = path.read_text()
+                assert not re.search(r"(?:src|href|url|import|fetch)[^\n]{0,9}https?://", text), path
+                assert " style=" not in text, f"{path}: the policy forbids it"
+    assert total < 120_000
+    _, headers, _ = page.knock("/")
+    assert headers["content-security-policy"].startswith("default-src 'self';")
+
+
+def test_nothing_but_the_page_s_own_files_is_served(page: Page) -> None:
+    for path in ("/../web.py", "/%2e%2e/web.py", "/..%2fweb.py", "//etc/passwd", "/words/../../live.py"):
+        assert page.knock(path)[0] == 404, path
+
+
+def test_another_name_is_refused(page: Page) -> None:
+    assert page.knock("/api/1/house", Host="evil.example")[0] == 421
+    assert page.knock("/api/1/house", Host=f"localhost:{page.port}")[0] == 200
+    assert page.knock("/api/1/house", Host=f"[::1]:{page.port}")[0] == 200
+
+
+# -- changing ---------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_changes_anything_without_a_login_and_from_elsewhere(page: Page) -> None:
+    for door in DOORS:
+        if door.changes:
+            path = "/api/1" + door.path.format(rule="hot", instance="alerts", verb="reload")
+            assert page.knock(path, {})[0] == 401, path
+    page.log_in()
+    reload = "/api/1/services/alerts/reload"
+    assert page.knock(reload, {}, Origin="http://evil.example")[0] == 403
+    assert page.knock(reload, {}, Origin="")[0] == 403
+    assert page.knock(reload, method="GET")[0] == 404 or page.knock(reload, method="GET")[0] == 405
+
+
+def test_a_wrong_password_is_counted_and_the_cookie_is_closed(page: Page) -> None:
+    _, headers, _ = page.knock("/api/1/login", {"name": "ada", "password": PASSWORD})
+    assert "HttpOnly" in headers["set-cookie"]
+    assert "SameSite=Strict" in headers["set-cookie"]
+    found = [page.knock("/api/1/login", {"name": "ada", "password": "wrong"})[0] for _ in range(6)]
+    assert found[:5] == [401] * 5
+    assert found[5] == 429
+
+
+@pytest.mark.parametrize("page", [", listen: 0.0.0.0"], indirect=True)
+def test_looking_from_elsewhere_takes_a_login(page: Page) -> None:
+    address = _own_address()
+    for path in ("house", "stream", f"history?topics={WATER}&from=2026-11-01", "proof", "log"):
+        assert _knock_from(address, page, path) == 401, path
+    assert _knock_from(address, page, "me") == 200
+    page.log_in()
+    assert _knock_from(address, page, "house", page.cookie) == 200
+
+
+def test_an_alert_is_acknowledged_by_two_tabs_at_once_and_the_diary_says_who(page: Page, ear: Ear) -> None:
+    page.house.start("alerts")
+    ear.wait("home/alert/hot", lambda one: one["state"] == "ok")
+    wait_for(lambda: page.get("house")["services"]["alerts"].get("status") == "online", what="alerts")
+    page.say(WATER, 90.0)
+    wait_for(lambda: page.get("house")["alerts"].get("hot", {}).get("state") == "firing", what="the alert")
+    page.log_in()
+    with ThreadPoolExecutor(2) as tabs:
+        answers = list(tabs.map(lambda _: page.knock("/api/1/alerts/hot/acknowledge", {}), range(2)))
+    assert [status for status, _, _ in answers] == [200, 200], answers
+    ear.wait("home/alert/hot", lambda one: one["acknowledged"])
+    assert "ada asks alerts to acknowledge" in page.house.log("web")
+    (one,) = page.get(f"alerts?from={now() - DAY}")["fired"]
+    assert ("acknowledge", "ada") in [(step["kind"], step["text"]) for step in one["steps"]]
+    page.say(WATER, 60.0)
+    wait_for(lambda: page.get(f"alerts?from={now() - DAY}")["fired"][0]["until"], what="its end")
+    assert page.knock("/api/1/alerts/none/acknowledge", {})[0] == 404
+
+
+def test_a_service_that_does_not_run_is_said(page: Page) -> None:
+    page.log_in()
+    assert page.knock("/api/1/services/onewire/read", {})[0] == 503
+    assert page.knock("/api/1/services/onewire/stop", {})[0] == 404, "the page does not ask for that"
+    assert page.knock("/api/1/services/none/read", {})[0] == 404
+    status, _, body = page.knock("/api/1/services/web/reload", {})
+    assert (status, json.loads(body).keys()) == (200, {"registry"})
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+def _stream(page: Page) -> socket.socket:
+    link = socket.create_connection(("127.0.0.1", page.port), timeout=10)
+    link.sendall(b"GET /api/1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return link
+
+
+def test_dead_streams_are_dropped_and_the_others_go_on(page: Page) -> None:
+    dead = []
+    for _ in range(200):
+        link = _stream(page)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        dead.append(link)
+    alive = _stream(page)
+    heard = bytearray()
+
+    def hears(word: bytes) -> bool:
+        heard.extend(alive.recv(65_536))
+        return word in heard
+
+    wait_for(lambda: hears(b"event: tick"), what="a tick")
+
+    def looking() -> dict[str, int]:
+        return (page.get("house")["services"]["web"].get("health") or {}).get("viewers") or {"now": 0, "dropped": 0}
+
+    wait_for(lambda: looking()["now"] > 190, what="two hundred viewers")
+    viewers = looking()
+    deadline, value = time.monotonic() + 60, 0
+    while viewers["dropped"] < 200 and time.monotonic() < deadline:
+        for _ in range(200):
+            value += 1
+            page.say(WATER, value % 80)
+        wait_for(lambda: hears(b'"value":'), what="a reading")
+        heard.clear()
+        viewers = looking()
+    page.say(WATER, 79.25)
+    wait_for(lambda: hears(b"79.25"), what="the last reading, by the one who listens")
+    for link in (*dead, alive):
+        link.close()
+    wait_for(lambda: looking()["now"] == 0, what="the others' end")
+
+
+def test_a_broker_that_is_gone_is_said_within_five_seconds_and_comes_back(page: Page, broker: Broker) -> None:
+    page.say(WATER, 61.4)
+    wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="the value")
+    broker.kill()
+    began = time.monotonic()
+    wait_for(lambda: page.get("house").get("gone"), what="that it is gone")
+    assert time.monotonic() - began < 5
+    broker.start()
+    wait_for(lambda: not page.get("house").get("gone"), 40, what="that it is back")
+    found = wait_for(lambda: (one := page.get(f"topics/{WATER}")).get("cleared") and one, what="what it forgot")
+    assert found["value"] is None, "a broker that lost its memory knows no value"
+
+
+def test_a_broker_that_hangs_is_gone_too(page: Page, broker: Broker) -> None:
+    import signal
+
+    broker.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        wait_for(lambda: page.get("house").get("gone"), what="that it is gone")
+        assert time.monotonic() - began < 6
+    finally:
+        broker.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: not page.get("house").get("gone"), 40, what="that it is back")
+
+
+# -- the description --------------------------------------------------------------------------------------------------
+
+
+def test_every_door_is_described_and_what_it_answers_fits_no_error(page: Page) -> None:
+    found = page.get("openapi.json")
+    assert found["openapi"] == "3.1.0"
+    assert len(found["paths"]) == len({door.path for door in DOORS})
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(found)):
+        assert name in found["components"]["schemas"]
+
+
+text = some.text(max_size=30)
+
+
+def test_whatever_is_asked_no_door_fails(page: Page, archived: int) -> None:
+    """Like schemathesis, from our own description: any parameters and bodies, on all doors, and no 5xx but 'away'."""
+    page.log_in()
+    operations = [
+        (path, method, one)
+        for path, methods in page.get("openapi.json")["paths"].items()
+        for method, one in methods.items()
+    ]
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=some.data())
+    def knock(data: some.DataObject) -> None:
+        path, method, one = data.draw(some.sampled_from(operations))
+        query = {}
+        for parameter in one["parameters"]:
+            likely = some.sampled_from(
+                [WATER, METER, PHASE, "hot", "web", str(archived), "2026-11-01", "0", "day", "reload", "1h"]
+            )
+            value = data.draw(text | likely)
+            if parameter["in"] == "path":
+                path = path.replace("{" + parameter["name"] + "}", urllib.parse.quote(value, safe="/") or "x")
+            elif data.draw(some.booleans()):
+                query[parameter["name"]] = value
+        path += "?" + urllib.parse.urlencode(query, errors="replace") if query else ""
+        body = (
+            data.draw(some.none() | some.dictionaries(text, text) | some.just({"for": "1h"}))
+            if method == "post"
+            else None
+        )
+        if "/login" in path or "/logout" in path:
+            return
+        status, _, answer = page.knock(path.encode("ascii", "replace").decode(), body, method.upper())
+        assert status < 500 or status == 503, (path, status, answer)
+
+    knock()
+    assert page.house.processes["web"].poll() is None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(payload=some.binary(max_size=200))
+def test_no_payload_ends_the_page(page: Page, payload: bytes) -> None:
+    for topic in (
+        f"home/data/{WATER}",
+        "home/alert/hot",
+        "home/service/alerts/health",
+        "home/service/x/log",
+        "home/notify/1",
+    ):
+        page.voice._client.publish(topic, payload, 0)
+    assert page.get("house")["now"]
+
+
+def _own_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _knock_from(address: str, page: Page, path: str, cookie: str = "") -> int:
+    """A request that comes over a proxy on this machine where it has no address of its own."""
+    import http.client
+
+    if address.startswith("127."):
+        return page.knock(f"/api/1/{path}", X_Forwarded_For="203.0.113.9", **({"Cookie": cookie} if cookie else {}))[0]
+    link = http.client.HTTPConnection(address, page.port, timeout=10)
+    link.request("GET", f"/api/1/{path}", headers={"Cookie": cookie} if cookie else {})
+    with link.getresponse() as answer, contextlib.closing(link):
+        return answer.status
+
+
+def test_a_port_that_is_taken_is_a_sentence(house: House, broker: Broker) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port := free_port()))
+        other.listen()
+        house.write(TOPICS.format(port=port, web=""))
+        process = house.start("web", wait=False)
+        assert process.wait(30) != 0
+    assert f"cannot listen on 127.0.0.1:{port}" in house.log("web")

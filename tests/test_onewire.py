@@ -1,0 +1,135 @@
+"""The 1-wire service on masters that are as slow as the kernel's: one sensor after the other holds the bus."""
+
+import time
+from pathlib import Path
+
+import pytest
+from harness import Ear, House, wait_for
+
+from bootstrap_lib.source import Failure
+from services.onewire import open_bus
+from services.protocols.ds18b20 import SensorError, decode
+from services.simulators.onewire import Fault, Tree, slave_text
+
+HEALTH = "home/service/onewire/health"
+
+
+def sensor(number: int) -> str:
+    return f"28-{number:012x}"
+
+
+def house_of(house: House, tmp_path: Path, count: int, options: str) -> None:
+    lines = "\n".join(f"  hall/s{n}/temperature: {{from: onewire, id: {sensor(n)}}}" for n in range(1, count + 1))
+    house.write(f"sources:\n  onewire: {{{options}, bus: {tmp_path}/w1}}\ntopics:\n{lines}\n")
+
+
+def topic(number: int) -> str:
+    return f"home/data/hall/s{number}/temperature"
+
+
+def test_a_bus_slower_than_its_rhythm_beats_stays_alive_and_stops_in_a_second(
+    house: House, ear: Ear, tmp_path: Path
+) -> None:
+    with Tree(tmp_path / "w1", conversion=0.2) as tree:
+        for number in range(1, 21):
+            tree.set(sensor(number), 20.0 + number)
+        house_of(house, tmp_path, 20, "every: 500ms, stale: 1500ms, heartbeat: 300ms")
+        process = house.start("onewire")
+        for number in range(1, 21):
+            ear.wait(topic(number))
+        beats = len(ear.all(HEALTH))
+        first = len(ear.all(topic(1)))
+        wait_for(lambda: len(ear.all(topic(1))) >= first + 2, what="two more rounds")
+        assert len(ear.all(HEALTH)) > beats + 8, "it beats within a round"
+        assert b"" not in [payload for number in range(1, 21) for payload in ear.all(topic(number))]
+        assert "silent" not in house.log("onewire")
+        started = time.monotonic()
+        process.terminate()
+        process.wait(10)
+        assert time.monotonic() - started < 1.0 + 1.0, "a second, and one for the busy machine"
+
+
+def test_a_slow_sensor_costs_its_own_time_and_other_masters_nothing(house: House, ear: Ear, tmp_path: Path) -> None:
+    with Tree(tmp_path / "w1", conversion=0.02) as tree:
+        for number in range(1, 9):
+            tree.set(sensor(number), 20.0 + number, master=number)
+        tree.fail(sensor(1), Fault.SLOW)
+        house_of(house, tmp_path, 8, "every: 300ms, stale: 1s, heartbeat: 500ms")
+        house.start("onewire")
+        ear.wait(topic(1), timeout=30)
+        second = len(ear.all(topic(1)))
+        before = len(ear.all(topic(8)))
+        wait_for(lambda: len(ear.all(topic(1))) > second, what="the slow one again")
+        assert len(ear.all(topic(8))) - before >= 4, "the others have their own rhythm"
+        assert "hall/s8/temperature is silent" not in house.log("onewire")
+
+
+def test_a_bus_that_hangs_is_said_and_ends_nobody(
+    house: House, ear: Ear, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Tree(tmp_path / "w1", conversion=0.02) as tree:
+        tree.set(sensor(1), 21.0)
+        tree.set(sensor(2), 22.0, master=2)
+        house_of(house, tmp_path, 2, "every: 300ms, stale: 1s, heartbeat: 300ms")
+        process = house.start("onewire")
+        ear.wait(topic(1))
+        tree.fail(sensor(1), Fault.HANG)
+        ear.wait(topic(1), lambda value: value == b"")
+        wait_for(lambda: "its bus hangs in the kernel" in house.log("onewire"), what="the sentence")
+        alive = len(ear.all(topic(2)))
+        wait_for(lambda: len(ear.all(topic(2))) > alive + 3, what="the other bus")
+        process.terminate()
+        assert process.wait(5) == 0, "a thread that hangs in the kernel does not keep the process"
+
+
+def pad(raw: int, *rest: int) -> list[str]:
+    from services.simulators.onewire import crc8
+
+    data = raw.to_bytes(2, "little", signed=True) + bytes(rest)
+    return slave_text(data + bytes((crc8(data),))).splitlines()
+
+
+REST = (0x4B, 0x46, 0x7F, 0xFF)
+COUPLE = (0x70, 0x01, 0xF1, 0xFF)
+
+
+@pytest.mark.parametrize(
+    ("family", "lines", "last", "value"),
+    [
+        ("28", pad(85 * 16, *REST, 0x10, 0x10), 20.0, 85.0),  # byte 6 says that it was measured
+        ("28", pad(85 * 16, *REST, 0x0C, 0x10), 85.0, "power-on"),
+        ("28", pad(85 * 16, *REST, 0xFF, 0x10), 20.0, "power-on"),  # a clone: its byte 6 says nothing
+        ("28", pad(85 * 16, *REST, 0xFF, 0x10), 84.5, 85.0),
+        ("10", pad(85 * 16, *REST, 0x0C, 0x10), 84.6, 85.0),  # a DS18S20 counts with byte 6
+        ("10", pad(85 * 16, *REST, 0x0C, 0x10), 20.0, "power-on"),
+        ("42", pad(85 * 16, *REST, 0x0C, 0x10), 84.6, 85.0),
+        ("3b", pad(85 * 16, *REST, 0x0C, 0x10), 20.0, "power-on"),  # a DS1825
+        ("3b", pad(85 * 16, *COUPLE, 0xFF, 0x10), 20.0, 85.0),  # a thermocouple may jump
+        ("3b", pad(640 * 16 + 4, *COUPLE, 0xFF, 0x10), None, 640.25),
+        ("3b", pad(-40 * 16, *COUPLE, 0xFF, 0x10), None, -40.0),
+        ("3b", pad(1, 0x71, 0x01, 0xF1, 0xFF, 0xFF, 0x10), None, "thermocouple is open"),
+        ("3b", pad(1, 0x72, 0x01, 0xF1, 0xFF, 0xFF, 0x10), None, "touches ground"),
+        ("3b", pad(1, 0x74, 0x01, 0xF1, 0xFF, 0xFF, 0x10), None, "touches the supply"),
+        ("3b", pad(1900 * 16, *COUPLE, 0xFF, 0x10), None, "beyond what a thermocouple"),
+        ("3b", pad(140 * 16, *REST, 0x0C, 0x10), None, "beyond what it can measure"),
+        ("28", pad(140 * 16, *REST, 0x0C, 0x10), None, "beyond what it can measure"),
+    ],
+)
+def test_range_and_the_85_degrees_follow_from_the_family(
+    family: str, lines: list[str], last: float | None, value: float | str
+) -> None:
+    if isinstance(value, float):
+        assert decode(lines, last, family) == value
+    else:
+        with pytest.raises(SensorError, match=value):
+            decode(lines, last, family)
+
+
+def test_the_family_of_an_id_reaches_the_decoder(tmp_path: Path) -> None:
+    folder = tmp_path / "3b-0316a2795f4b"
+    folder.mkdir()
+    (folder / "w1_slave").write_text("\n".join(pad(412 * 16, *COUPLE, 0xFF, 0x10)) + "\n")
+    read = open_bus(tmp_path)
+    assert read("3b-0316a2795f4b", None) == 412.0
+    (folder / "w1_slave").write_text("\n".join(pad(1, 0x71, 0x01, 0xF1, 0xFF, 0xFF, 0x10)) + "\n")
+    assert isinstance(read("3b-0316a2795f4b", None), Failure)

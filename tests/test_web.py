@@ -1,0 +1,188 @@
+"""The page's doors and its bookkeeping, without a browser: what comes in wrong gets an answer, what goes out is true."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bootstrap_lib import Reading, Sequence
+from bootstrap_lib.registry import Registry
+from services.page import people
+from services.page.diary import Diary
+from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, same_origin
+from services.page.live import Live
+from services.page.proof import Ledger, of
+
+T0 = 1_790_000_000_000
+TOPICS = """
+sources: {onewire: {every: 1s, stale: 3s}}
+topics:
+  boiler/water/temperature: {from: onewire, id: 28-000000000001}
+  boiler/flue/temperature: {from: onewire, id: 28-000000000002}
+"""
+WATER, FLUE = "boiler/water/temperature", "boiler/flue/temperature"
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Live:
+    path = tmp_path / "topics.yaml"
+    path.write_text(TOPICS)
+    return Live(Registry(path))
+
+
+def test_a_value_is_what_came_last_and_a_clearing_keeps_it_as_what_was(live: Live) -> None:
+    live.read(Reading(WATER, 61.4, "°C", T0))
+    live.read(Reading(WATER, 60.0, "°C", T0 - 5000))  # a repeat of an older one
+    assert (live.values[WATER].value, live.values[WATER].cleared) == (61.4, 0)
+    live.clear(WATER, T0 + 9000)
+    assert live.values[WATER].cleared == T0 + 3000, (
+        "it was dead from when it was stale, however late its source says so"
+    )
+    live.read(Reading(WATER, 62.0, "°C", T0 + 20_000))
+    assert live.values[WATER].cleared == 0
+
+
+def test_after_a_connection_nothing_is_believed_that_the_broker_does_not_say_again(live: Live) -> None:
+    live.read(Reading(WATER, 61.4, "°C", T0))
+    live.read(Reading(FLUE, 100.0, "°C", T0))
+    live.ask()
+    live.read(Reading(WATER, 61.4, "°C", T0))
+    assert live.values[FLUE].asked
+    live.answered({})
+    assert live.values[WATER].cleared == 0
+    assert live.values[FLUE].cleared == T0 + 3000
+
+
+def test_what_was_never_heard_takes_its_silence_from_the_archive(live: Live) -> None:
+    live.answered({WATER: T0})
+    assert live.values[WATER].cleared == T0 + 3000
+    assert (live.values[FLUE].cleared, live.values[FLUE].time) == (0, 0), "never seen"
+
+
+def test_only_what_changed_is_told(live: Live) -> None:
+    live.read(Reading(WATER, 61.4, "°C", T0))
+    assert [name for name, _ in live.changes()] == ["values"]
+    assert live.changes() == []
+
+
+# -- the ledger and the proof ---------------------------------------------------------------------------------------
+
+
+def test_a_reading_that_is_not_marked_waits_and_a_marked_one_has_a_lag(live: Live) -> None:
+    ledger = Ledger()
+    live.hear("onewire", "status", b"online", T0)
+    live.hear("onewire", "health", json.dumps({"state": "running", "counters": {"published": 2}}).encode(), T0)
+    ledger.read("onewire", Sequence("ab", 0, 1), T0, T0)
+    ledger.read("onewire", Sequence("ab", 1, 2), T0 + 1000, T0 + 1000)
+    ledger.mark("onewire", "ab", 1, T0 + 1500)
+    found = of(live, ledger, {}, T0 + 9000, None)
+    source = found.sources[0]
+    assert (source.lag, source.waiting, source.stored, source.newest) == (1500, 1, 1, 2)
+    assert {claim.key: claim.state for claim in found.claims}["on_disk"] == "open"
+    ledger.mark("onewire", "ab", 2, T0 + 9000)
+    found = of(live, ledger, {}, T0 + 9000, None)
+    assert {claim.key: claim.state for claim in found.claims}["on_disk"] == "yes"
+    assert {claim.key: claim.state for claim in of(live, ledger, {}, T0, T0).claims}["on_disk"] == "open", "no broker"
+
+
+def test_a_lost_reading_is_never_green_and_a_mark_of_another_stream_counts_for_nothing(live: Live) -> None:
+    ledger = Ledger()
+    health = {"state": "running", "counters": {}, "spool": {"dropped": 118}}
+    live.hear("onewire", "status", b"online", T0)
+    live.hear("onewire", "health", json.dumps(health).encode(), T0)
+    ledger.read("onewire", Sequence("ab", 0, 1), T0, T0)
+    ledger.mark("onewire", "cd", 9, T0)
+    found = of(live, ledger, {}, T0, None)
+    states = {claim.key: claim.state for claim in found.claims}
+    assert (states["nothing_lost"], states["on_disk"], found.shown) == ("no", "open", False)
+
+
+# -- who may --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path, {"ada": people.hashed("a long enough word")}, anyone=False, trust=["10.0.0.2"])
+
+
+def test_a_password_is_kept_as_a_hash_that_only_it_matches() -> None:
+    kept = people.hashed("a long enough word")
+    assert "long" not in kept
+    assert people.matches("a long enough word", kept)
+    assert not people.matches("a long enough Word", kept)
+    assert not people.matches("x", "no hash at all")
+    assert people.read(people.write({"ada": kept})) == {"ada": kept}
+
+
+def test_a_session_ends_when_it_is_idle_and_when_it_is_old(gate: Gate, tmp_path: Path) -> None:
+    cookie = gate.log_in("ada", "a long enough word", "1.2.3.4", T0)
+    assert cookie
+
+    def who(now: int) -> str | None:
+        return gate.caller("1.2.3.4", {}, cookie, now, tls=False).name
+
+    assert who(T0 + 1000) == "ada"
+    again = Gate(tmp_path, gate.people, anyone=False, trust=[])
+    assert again.caller("1.2.3.4", {}, cookie, T0 + 2000, tls=False).name == "ada", "a restart logs nobody out"
+    assert cookie not in (tmp_path / "sessions.json").read_text()
+    for days in range(1, 29):
+        assert who(T0 + days * 86_400_000) == "ada"
+    assert who(T0 + 28 * 86_400_000 + IDLE + 1) is None
+    cookie = gate.log_in("ada", "a long enough word", "1.2.3.4", T0)
+    for days in range(1, 30):
+        who(T0 + days * 86_400_000)
+    assert who(T0 + LONGEST + 1) is None
+
+
+def test_who_guesses_waits_longer_and_longer(gate: Gate) -> None:
+    for _ in range(FREE):
+        assert gate.log_in("ada", "wrong", "1.2.3.4", T0) is None
+    with pytest.raises(Wait):
+        gate.log_in("ada", "a long enough word", "1.2.3.4", T0)
+    with pytest.raises(Wait):
+        gate.log_in("ada", "a long enough word", "5.6.7.8", T0)
+    assert gate.log_in("ada", "a long enough word", "5.6.7.8", T0 + 1001)
+
+
+def test_looking_is_free_on_the_machine_itself_but_not_through_a_proxy(gate: Gate) -> None:
+    def may(peer: str, **headers: str) -> bool:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return gate.may_look(gate.caller(peer, named, None, T0, tls=False))
+
+    assert may("127.0.0.1")
+    assert may("::1")
+    assert not may("192.168.1.7")
+    assert not may("127.0.0.1", x_forwarded_for="203.0.113.9")
+    assert not may("192.168.1.7", remote_user="ada"), "a header that anybody may send"
+    assert may("10.0.0.2", remote_user="ada")
+
+
+def test_a_change_comes_from_the_page_itself() -> None:
+    assert same_origin("http://house:8080", "house:8080", secure=False)
+    for origin in (None, "null", "http://house", "https://house:8080", "http://evil:8080", "http://house:8080.evil"):
+        assert not same_origin(origin, "house:8080", secure=False)
+
+
+# -- the diary ------------------------------------------------------------------------------------------------------
+
+
+def test_the_diary_keeps_an_alert_from_its_begin_to_its_end_and_nothing_twice(tmp_path: Path) -> None:
+    diary = Diary(tmp_path / "diary.sqlite", T0)
+    firing = {"state": "firing", "since": "2026-09-21T14:13:20.000Z", "text": "Boiler at 90", "rule": "hot"}
+    for _ in range(3):
+        diary.note("hot", firing, T0 + 1000)
+    diary.step(["hot"], T0 + 2000, "told", "pushover")
+    diary.note("hot", firing | {"acknowledged": True}, T0 + 3000)
+    diary.note("hot", {"state": "ok", "since": "2026-09-21T14:14:20.000Z"}, T0 + 61_000)
+    diary.note("hot", {"state": "ok", "since": "2026-09-21T14:14:20.000Z"}, T0 + 62_000)
+    diary.close()
+    (one,) = Diary(tmp_path / "diary.sqlite", T0).between(T0 - 1, T0 + 100_000)
+    assert (one.since, one.until, one.acknowledged) == (T0, T0 + 60_000, T0 + 3000)
+    assert [step.kind for step in one.steps] == ["fires", "told", "acknowledged", "over"]
+    assert Diary(tmp_path / "diary.sqlite", T0).between(T0 + 60_001, T0 + 100_000) == []
+
+
+def test_a_damaged_diary_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "diary.sqlite").write_bytes(b"no database at all" * 300)
+    assert Diary(tmp_path / "diary.sqlite", T0).between(0, T0) == []
+    assert (tmp_path / "diary.sqlite.damaged").exists()
