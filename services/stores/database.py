@@ -106,18 +106,9 @@ class Database:
         moves: list[tuple[int, int]] = []
         with self.engine.begin() as connection:
             for topic in taken.values():
-                for old in topic.was:
-                    known_already = sql.exists().where(
-                        *(TOPICS.alias("other").c[name] == value for name, value in _row(topic).items())
-                    )
-                    history = sql.update(TOPICS).where(
-                        TOPICS.c.name == old, TOPICS.c.unit == topic.unit, TOPICS.c.kind == topic.kind, ~known_already
-                    )
+                for old in topic.was:  # but a row of the new name, unit and kind stays the one that it is
+                    history = sql.update(TOPICS).prefix_with("OR IGNORE").where(TOPICS.c.name == old)
                     connection.execute(history.values(name=topic.name))
-                    rest = sql.update(TOPICS).where(
-                        TOPICS.c.name == old, (TOPICS.c.unit != topic.unit) | (TOPICS.c.kind != topic.kind)
-                    )
-                    connection.execute(rest.prefix_with("OR IGNORE").values(name=topic.name))
             if taken:
                 rows = [_row(topic) for topic in taken.values()]
                 connection.execute(insert(TOPICS).on_conflict_do_nothing(), rows)
