@@ -16,11 +16,11 @@ from bootstrap_lib.bus import Message
 from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import Request
 from bootstrap_lib.document import reason as reason_of
-from bootstrap_lib.reading import Sequence, Value, encode_head, encode_tail
+from bootstrap_lib.reading import ReadingError, Sequence, Value, decode, encode_head, encode_tail
 from bootstrap_lib.registry import Topic
 from bootstrap_lib.service import Service
 from bootstrap_lib.spool import Row, Spool, SpoolError
-from bootstrap_lib.state import DeadLetters
+from bootstrap_lib.state import Dead, DeadLetters, Letter
 
 log = logging.getLogger(__name__)
 
@@ -281,6 +281,26 @@ class Publisher:
         if mark.stream == self.spool.stream:
             self._rewind(mark.after)
         return {"waiting": self.spool.count()}
+
+    def request_dead(self, _request: Request, arguments: Dead) -> dict[str, int]:
+        """Send again what the broker refused and might take now, or forget it all."""
+        if arguments.do == "drop":
+            taken, left = self.dead.sort_out(lambda _: True, lambda: None)
+            return {"dropped": taken, "left": left}
+        taken, left = self.dead.sort_out(self._is_sent_again, lambda: self.spool.settle(age=-1.0))
+        return {"taken": taken, "left": left}
+
+    def _is_sent_again(self, letter: Letter) -> bool:
+        topic = self._service.registry.topics.get(letter.topic) or self._service.registry.formerly.get(letter.topic)
+        if topic is None or topic.source != self._service.name:
+            return False
+        try:
+            reading = decode(topic.name, letter.payload.encode())
+        except ReadingError:
+            return False
+        waiting = self.spool.count()
+        self._append(topic.name, encode_head(reading.value, reading.unit), reading.time, None)
+        return self.spool.count() > waiting
 
     def on_beat(self) -> None:
         """Tell health what waits."""

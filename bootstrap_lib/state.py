@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar
+from typing import IO, BinaryIO, Literal, TypeVar
 
 import msgspec
 
@@ -172,6 +172,12 @@ class Letter(msgspec.Struct):
     payload: str
     reason: str
     time: int = 0
+
+
+class Dead(msgspec.Struct, forbid_unknown_fields=True):
+    """Payload of `request/dead`: {"do":"send"} deals again with what was mended, {"do":"drop"} forgets all letters."""
+
+    do: Literal["send", "drop"]
 
 
 _letter = msgspec.json.Decoder(Letter)

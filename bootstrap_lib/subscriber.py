@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 from bootstrap_lib import state
 from bootstrap_lib.bus import Bus, Event, Message
 from bootstrap_lib.clock import AHEAD
+from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
 from bootstrap_lib.registry import Registry, Topic
 from bootstrap_lib.service import Service
-from bootstrap_lib.state import DeadLetters
+from bootstrap_lib.state import Dead, DeadLetters, Letter
 
 log = logging.getLogger(__name__)
 
@@ -298,6 +299,30 @@ class Subscriber(Service):
             self._said.add(text)
             shown = "" if sentence.startswith("not a reading") else f" ({excerpt(message.payload)})"
             log.warning("%s is put aside: %s%s", message.topic, sentence, shown, extra={"topic": message.topic})
+        return True
+
+    def request_dead(self, _request: Request, arguments: Dead) -> dict[str, int]:
+        """Take what was mended out of the dead letters and deal with it again, or forget them all."""
+        if arguments.do == "drop":
+            taken, left = self.dead.sort_out(lambda _: True, lambda: None)
+            return {"dropped": taken, "left": left}
+        try:
+            taken, left = self.dead.sort_out(self._is_mended, self.flush)
+        except Away as error:
+            raise RequestError(f"{error}; nothing was taken out of the dead letters") from None
+        return {"taken": taken, "left": left}
+
+    def _is_mended(self, letter: Letter) -> bool:
+        """Deal with a dead letter again; whether that went well."""
+        name = letter.topic.removeprefix(self._data)
+        topic = self.registry.topics.get(name) or self.registry.formerly.get(name)
+        try:
+            if name == letter.topic or topic is None:
+                return False
+            self.on_reading(self._judge(topic.name, topic, letter.payload.encode(), None), topic)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with it, it stays where it is)
+            log.debug("%s stays in the dead letters: %s", letter.topic, reason_of(error))
+            return False
         return True
 
     def on_connected(self, session: bool) -> None:

@@ -3,12 +3,14 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Broker, Ear, House, wait_for
+from harness import PROJECT, Broker, Ear, House, wait_for
 from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time
@@ -261,6 +263,31 @@ def test_streams_of_a_source_are_bounded_and_the_oldest_forgotten(
     wait_for(lambda: ask_database(database(archive), "SELECT count(*) FROM marks") == [(4,)], what="four marks")
 
 
+def dead(house: House, *words: str) -> str:
+    environment = os.environ | {"STATE_DIRECTORY": str(house.state("archive"))}
+    line = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), "dead", *(words or ("archive",))]
+    done = subprocess.run(line, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_was_mended_is_taken_out_of_the_dead_letters_and_stored(archive: House, voice: Voice, ear: Ear) -> None:
+    late = "boiler/late/temperature"
+    for number in range(1, 31):
+        voice.say(late, 20.0, now() + number, number)
+    voice.raw(WATER, b"no reading", 31)
+    voice.say(WATER, 20.0, now(), 32)
+    wait_for(lambda: dead(archive).count("boiler/late/temperature") == 1, what="the list")
+    assert "30 x home/data/boiler/late/temperature" in dead(archive)
+    archive.write(TOPICS + f"  {late}: {{from: onewire}}\n")
+    wait_for(lambda: "30 of them would be taken now" in dead(archive), what="the advice")
+    wait_for(lambda: dead(archive, "archive", "--send") == "30 taken, 1 left\n", what="the answer")
+    assert ask_database(database(archive), f"{COUNT} WHERE value = 20") in ([(30,)], [(31,)])
+    assert dead(archive).count("\n") == 1
+    assert dead(archive, "archive", "--drop") == "1 dropped, 0 left\n"
+    assert dead(archive) == "no dead letters\n"
+
+
 def test_what_is_not_kept_is_not_marked_and_goes_on_when_there_is_room(
     house: House, voice: Voice, ear: Ear, broker: Broker
 ) -> None:
@@ -276,6 +303,11 @@ def test_what_is_not_kept_is_not_marked_and_goes_on_when_there_is_room(
     kept = (house.state("archive") / "dead_letters.jsonl").read_text().splitlines()
     wait_for(lambda: ear.last(MARK)["after"] == 1 + len(kept), what="the mark of all that was kept")
     assert ear.all("home/service/onewire/request/resend") or len(kept) + 1 < total
+    listed = dead(house)
+    assert f"{len(kept)} x home/data/{WATER}" in listed
+    assert "its unit is '°F', topics.yaml says '°C'" in listed
+    assert "would be taken now" not in listed
+    assert dead(house, "archive", "--send") == f"0 taken, {len(kept)} left\n"
     shutil.move(house.state("archive") / "dead_letters.jsonl", house.folder / "read by a person")
     for number in range(2 + len(kept), 3 + 2 * len(kept)):
         voice.say(WATER, 20.0, now(), number, unit="°F")
