@@ -7,6 +7,7 @@ import os
 import sqlite3
 import struct
 import subprocess
+import tempfile
 import sys
 import time
 import zlib
@@ -497,12 +498,19 @@ def test_a_load_beside_the_running_service_is_refused_and_after_one_the_files_ar
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files to another user")
 def test_a_load_by_root_leaves_the_files_to_the_service(tmp_path: Path) -> None:
     house = registry(tmp_path, topics())
-    before, after = tmp_path / "before", tmp_path / "after"
+    before = tmp_path / "before"
     fill(before / "rrd", house)
-    after.mkdir()
-    os.chown(after, 65534, 65534)
-    constellation(house.path, "dump", "rrd", tmp_path / "house.tar", STATE_DIRECTORY=str(before))
-    done = constellation(house.path, "load", "rrd", tmp_path / "house.tar", STATE_DIRECTORY=str(after))
+    with tempfile.TemporaryDirectory() as open_to_all:  # pytest's own folders are root's alone
+        Path(open_to_all).chmod(0o755)
+        after = Path(open_to_all) / "after"
+        after.mkdir()
+        os.chown(after, 65534, 65534)
+        _load_by_root(house, before, after, tmp_path / "house.tar")
+
+
+def _load_by_root(house: Registry, before: Path, after: Path, tar: Path) -> None:
+    constellation(house.path, "dump", "rrd", tar, STATE_DIRECTORY=str(before))
+    done = constellation(house.path, "load", "rrd", tar, STATE_DIRECTORY=str(after))
     assert done.returncode == 0, done.stderr
     owners = {path.stat().st_uid for path in after.rglob("*")}
     assert owners == {65534}
