@@ -5,11 +5,12 @@ Modules are named where a word alone would say too little: `state.save`, `secret
 
 from bootstrap_lib import broker, catalog, clock, health, log, machine_file, quantities, secrets, state
 from bootstrap_lib import light_imports as _light_imports  # noqa: F401 (before anything that imports the same)
-from bootstrap_lib.bus import Bus, Message
+from bootstrap_lib.bus import Bus
 from bootstrap_lib.client import Client
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError, nearest, reason
 from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.events import Connected, Message
 from bootstrap_lib.needs import Needs, needs_of
 from bootstrap_lib.notify import notify
 from bootstrap_lib.publisher import Publisher
@@ -24,6 +25,7 @@ __all__ = [
     "Away",
     "Bus",
     "Client",
+    "Connected",
     "DeviceError",
     "DocumentError",
     "Duration",

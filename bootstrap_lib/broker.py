@@ -11,25 +11,20 @@ import re
 import secrets
 import shlex
 import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from bootstrap_lib import certificates
+from bootstrap_lib.certificates import CA, FOLDER
 from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
 from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Broker, Registry
 
-FOLDER: Final = Path("/etc/mosquitto/constellation")
-"""Where the broker's own files lie: passwords, rights, its certificate and key."""
 DROP_IN: Final = Path("/etc/mosquitto/conf.d/constellation.conf")
-CA: Final = Path("/etc/constellation/ca.crt")
-CA_KEY: Final = Path("/etc/constellation/credentials/ca.key")
 OPERATOR: Final = Path("/etc/constellation/operator")
 """XDG_CONFIG_HOME for mosquitto_sub and mosquitto_pub as the operator."""
 LOCAL_RIGHTS: Final = FOLDER / "acl.local"
@@ -38,8 +33,6 @@ PORT: Final = 8883
 SETTINGS: Final = {"ca": str(CA), "password": "secret:mqtt.{instance}"}
 """What `broker:` in topics.yaml says in a house that was installed."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
-CA_DAYS, SERVER_DAYS, RENEW_DAYS = 7300, 3650, 60
 
 OWN: Final = ("readwrite {root}/service/%u/#", "read {root}/service/+/stored/%u", "read {root}/service/+/replay/%u")
 """Rights of every user to what bears its name; %u is that name. Requests to another are not among them."""
@@ -103,24 +96,36 @@ class PreparedBroker:
         return f"XDG_CONFIG_HOME={shlex.quote(str(self.operator))} mosquitto_sub -v -t {shlex.quote(pattern)}"
 
 
+def _people(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """Rights of all users that are no instance: those whom every house has, and those whom an instance speaks with."""
+    found = dict(PEOPLE)
+    for instance in registry.instances.values():
+        needs = needs_of(instance.service)
+        if needs.partner and instance.raw.get(needs.partner_when):
+            found[needs.partner] = needs.partner_rights
+    return found
+
+
 def users(registry: Registry) -> Iterator[str]:
     """Names of all users of the broker: the instances of every host, and the people; InstallError if one is both."""
-    if clash := ", ".join(PEOPLE.keys() & registry.instances.keys()):
+    people = _people(registry)
+    if clash := ", ".join(people.keys() & registry.instances.keys()):
         raise InstallError(
             f"{registry.path}: no instance may be called {clash}: the broker has a user of that name already"
         )
-    yield from (*registry.instances, *PEOPLE)
+    yield from (*registry.instances, *people)
 
 
 def rights(registry: Registry, local: str = "") -> str:
     """Return the broker's access control list (mosquitto.conf(5), acl_file); `local` is added as it is."""
     lines = ["# Written by `constellation units --install` from topics.yaml; your own rights go into acl.local.", ""]
     lines += [f"pattern {right.format(root=registry.root)}" for right in OWN]
+    people = _people(registry)
     for name in users(registry):
         if instance := registry.instances.get(name):
             granted = SECTIONS[instance.section] + needs_of(instance.service).all_rights
         else:
-            granted = PEOPLE[name]
+            granted = people[name]
         lines += ["", f"user {name}", *(f"topic {right.format(root=registry.root)}" for right in granted)]
     return "\n".join(lines) + "\n" + (f"\n# acl.local\n{local}" if local else "")
 
@@ -148,7 +153,7 @@ def is_here(registry: Registry) -> bool:
 
 def install(installation: Installation, registry: Registry, *, port: int | None = None) -> None:
     """Write everything that mosquitto needs; what exists and is right stays as it is."""
-    _certificates(installation, registry.broker.host)
+    certificates.make(installation, registry.broker.host)
     _credentials(installation, registry)
     local = installation.path(LOCAL_RIGHTS)
     text = rights(registry, local.read_text("utf-8") if local.exists() else "")
@@ -224,82 +229,3 @@ def _operator(installation: Installation, registry: Registry, port: int) -> None
     )
     for program in ("mosquitto_sub", "mosquitto_pub"):
         installation.write(OPERATOR / program, options, mode=0o600)
-
-
-# -- certificates, by the openssl command that every Debian has -------------------------------------------------------
-
-
-def _openssl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise InstallError("the certificates cannot be made: apt install openssl") from None
-
-
-_KEY: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
-
-
-def _request(
-    installation: Installation, key: Path, certificate: Path, group: str | None, *arguments: str | Path
-) -> None:
-    """Make a key and a certificate together, and put both in place."""
-    with tempfile.TemporaryDirectory(prefix="constellation-") as folder:
-        new_key, new_certificate = Path(folder, "key"), Path(folder, "certificate")
-        done = _openssl("req", "-x509", *_KEY, "-keyout", new_key, "-out", new_certificate, *arguments)
-        if done.returncode:
-            raise InstallError(f"openssl cannot make {certificate}: {' '.join(done.stderr.split())[-300:]}")
-        installation.write(key, new_key.read_text(), mode=0o640 if group else 0o600, group=group)
-        installation.write(certificate, new_certificate.read_text())
-
-
-def _certificates(installation: Installation, host: str) -> None:
-    """Make an authority of the house's own once, and the broker's certificate whenever it is missing, wrong or old."""
-    names = dict.fromkeys(
-        ("localhost", socket.gethostname(), f"{socket.gethostname()}.local", host, "127.0.0.1", "::1")
-    )
-    authority, server = installation.path(CA), installation.path(FOLDER / "server.crt")
-    if not authority.exists():
-        installation.say(f"made a certificate authority for this house ({installation.path(CA_KEY)} is its key)")
-        if installation.dry_run:
-            return
-        use = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        subject = ("-subj", f"/CN=Constellation of {socket.gethostname()[:40]}")
-        _request(installation, CA_KEY, CA, None, "-days", str(CA_DAYS), *subject, *use)
-    if server.exists() and _is_right(server, authority, names):
-        return
-    installation.say(f"made the broker's certificate, for {', '.join(names)}")
-    if installation.dry_run:
-        return
-    if not installation.path(CA_KEY).exists():
-        raise InstallError(
-            f"{CA_KEY} is missing, so the broker's certificate cannot be made: put it back, or remove {CA} to begin anew"
-        )
-    _request(
-        installation,
-        FOLDER / "server.key",
-        FOLDER / "server.crt",
-        "mosquitto",
-        *("-days", str(SERVER_DAYS), "-subj", f"/CN={socket.gethostname()[:60]}"),
-        *("-CA", authority, "-CAkey", installation.path(CA_KEY)),
-        *("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),
-        *("-addext", "keyUsage=critical,digitalSignature"),
-        *("-addext", "subjectAltName=" + ",".join(f"{'IP' if _address(name) else 'DNS'}:{name}" for name in names)),
-    )
-
-
-def _is_right(certificate: Path, authority: Path, names: dict[str, None]) -> bool:
-    """Whether a certificate is the authority's, good for all names, and for some time to come."""
-    if _openssl("verify", "-CAfile", authority, certificate).returncode:
-        return False
-    if _openssl("x509", "-noout", "-checkend", str(RENEW_DAYS * 86400), "-in", certificate).returncode:
-        return False
-    said = _openssl("x509", "-noout", "-ext", "subjectAltName", "-in", certificate).stdout
-    have = {entry.strip().partition(":")[2] for entry in said.partition("\n")[2].split(",")}
-    return {_address(name) or name for name in have} >= {_address(name) or name for name in names}
-
-
-def _address(name: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(name)
-    except ValueError:
-        return None

@@ -12,8 +12,8 @@ import ssl
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -23,6 +23,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bootstrap_lib import secrets
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.events import Connected, Disconnected, Event, Message, Published
+from bootstrap_lib.paho_client import PahoClient
 from bootstrap_lib.registry import Broker
 
 log = logging.getLogger(__name__)
@@ -31,51 +33,21 @@ WILL_DELAY: Final = 10
 """Seconds between a lost connection and `offline`: a restart does not ring alarms."""
 
 
-class Connected(NamedTuple):
-    """The broker accepted us; `session` tells whether it still knew our session."""
-
-    session: bool
+LARGEST: Final = 2_000_000
+"""Bytes of the largest packet that the broker may send us: a page of a replay, a graph and a list of meters are below."""
 
 
-class Disconnected(NamedTuple):
-    """The connection is gone."""
+class _UserProperty:
+    """The one property of a reading, packed at once: paho's general way takes as long as the rest of publishing."""
 
-    reason: str
+    LONGEST: Final = 127
 
+    def __init__(self, name: str, value: str) -> None:
+        key, text = name.encode(), value.encode()
+        self.packed = b"\x26" + struct.pack("!H", len(key)) + key + struct.pack("!H", len(text)) + text
 
-class Message(NamedTuple):
-    """A message from the broker, with the connection that brought it (see `Bus.acknowledge`).
-
-    `sequence` is the user property `seq` of a reading; `response_topic` and `correlation` are what an MQTT 5 client
-    wants of an answer. paho's own properties are not kept: they weigh 6 kB, and a batch waits to be acknowledged.
-    """
-
-    topic: str
-    payload: bytes
-    retained: bool
-    mid: int
-    connection: int
-    sequence: str | None = None
-    response_topic: str | None = None
-    correlation: bytes | None = None
-
-
-class Published(NamedTuple):
-    """The broker's answer to a QoS 1 message: `refusal` says why it did not take it, or None."""
-
-    mid: int
-    refusal: str | None
-
-
-Event = Connected | Disconnected | Message | Published
-
-
-class _Client(mqtt.Client):
-    def acknowledge(self, mids: list[int]) -> None:
-        """Send all acknowledgements at once: one by one each is a call of the system, at which the threads take turns."""
-        if mids:
-            packets = b"".join(struct.pack("!BBH", PacketTypes.PUBACK << 4, 2, mid) for mid in mids)
-            self._packet_queue(PacketTypes.PUBACK << 4, packets, 0, 1)
+    def pack(self) -> bytes:
+        return bytes((len(self.packed),)) + self.packed
 
 
 class Bus:
@@ -101,7 +73,7 @@ class Bus:
         self._session_expiry, self._receive_maximum = session_expiry, receive_maximum
         self.online = False
         self._latest: mqtt.MQTTMessageInfo | None = None
-        self._client = client = _Client(
+        self._client = client = PahoClient(
             CallbackAPIVersion.VERSION2, client_id=client_id or name, protocol=mqtt.MQTTv5, manual_ack=True
         )
         client.suppress_exceptions = True
@@ -144,7 +116,10 @@ class Bus:
     def _connect(self) -> None:
         broker, client = self.broker, self._client
         connect = properties(
-            PacketTypes.CONNECT, SessionExpiryInterval=self._session_expiry, ReceiveMaximum=self._receive_maximum
+            PacketTypes.CONNECT,
+            SessionExpiryInterval=self._session_expiry,
+            ReceiveMaximum=self._receive_maximum,
+            MaximumPacketSize=LARGEST,
         )
         client.connect_async(broker.host, self.port, int(broker.keepalive), clean_start=False, properties=connect)
         client.loop_start()
@@ -186,13 +161,26 @@ class Bus:
         correlation: bytes | None = None,
     ) -> int:
         """Send a message and return its id, which comes back in `Published` for QoS 1."""
-        wanted = {"MessageExpiryInterval": expiry, "UserProperty": user, "CorrelationData": correlation}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        extra = properties(PacketTypes.PUBLISH, **given) if given else None
+        extra: Any = None
+        if user is not None and expiry is None and correlation is None:
+            extra = _UserProperty(*user)
+        if extra is None or len(extra.packed) > _UserProperty.LONGEST:
+            wanted = {"MessageExpiryInterval": expiry, "UserProperty": user, "CorrelationData": correlation}
+            given = {name: value for name, value in wanted.items() if value is not None}
+            extra = properties(PacketTypes.PUBLISH, **given) if given else None
         info = self._client.publish(topic, payload, qos, retain, extra)
         if qos:
             self._latest = info
         return info.mid
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send what is published within, at QoS 1, in one write."""
+        self._client.hold()
+        try:
+            yield
+        finally:
+            self._client.release()
 
     def subscribe(self, pattern: str, qos: int = 0, *, only_new: bool = False, as_published: bool = False) -> None:
         """Subscribe; `only_new` leaves out retained messages of a subscription that exists, `as_published` keeps their mark."""

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from bootstrap_lib.bus import Bus, Connected, Event, Message, Published
+from bootstrap_lib.bus import Bus
 from bootstrap_lib.document import StartError
+from bootstrap_lib.events import Connected, Event, Message, Published
 from bootstrap_lib.reading import as_json
 from bootstrap_lib.registry import Registry
 

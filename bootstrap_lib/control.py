@@ -5,17 +5,29 @@ form of the payload. A request is never acted on when it was retained or seen be
 """
 
 import logging
+import re
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, Final, get_type_hints
 
 import msgspec
 
-from bootstrap_lib.bus import Bus, Message
-from bootstrap_lib.document import from_text, nearest
+from bootstrap_lib.bus import Bus
+from bootstrap_lib.document import from_text, nearest, plain
+from bootstrap_lib.events import Message
 from bootstrap_lib.reading import as_json
 
 log = logging.getLogger(__name__)
+
+
+_ANSWERS: Final = "answers go below `…/response/…` or `reply/…`, at most ten levels and 200 bytes"
+_ANSWER: Final = re.compile(r"(?:reply|[\w.-]+(?:/[\w.-]+){0,6}/(?:reply|response))(?:/[\w.@:-]+){1,6}")
+
+
+def is_for_answers(topic: str) -> bool:
+    """Whether an asker may have its answer on a topic; some topics of MQTT would cost us our connection."""
+    few = topic.count("/") < 10 and len(topic.encode("utf-8", "replace")) <= 200  # noqa: PLR2004 (as _ANSWERS says)
+    return few and _ANSWER.fullmatch(topic) is not None
 
 
 class RequestError(ValueError):
@@ -54,8 +66,11 @@ class Request:
         payload = as_json(answer | ({"id": self.id} if self.id is not None else {}))
         self._bus.publish(self._response, payload, qos=1, correlation=self._message.correlation)
         asked = self._message.response_topic
-        if asked and asked != self._response and not set(asked) & set("#+"):
-            self._bus.publish(asked, payload, qos=1, correlation=self._message.correlation)
+        if asked and asked != self._response:
+            if is_for_answers(asked):
+                self._bus.publish(asked, payload, correlation=self._message.correlation)
+            else:
+                log.warning("the answer to %s is not sent to %s: %s", self.verb, plain(asked, 60), _ANSWERS)
 
 
 class Control:
@@ -83,14 +98,15 @@ class Control:
         verb = message.topic.rpartition("/")[2]
         for_all = "/all/request/" in message.topic
         if message.retained:
-            log.warning("request %s was retained by its sender, it is not acted on: publish it without retain", verb)
+            text = "request %s was retained by its sender, it is not acted on: publish it without retain"
+            log.warning(text, plain(verb, 60))
             return
         identity, body, problem = self._read(message.payload)
         request = Request(self._bus, f"{self._prefix}/response/{verb[:60]}", message, verb, identity)
         if verb not in self.verbs:
             if not for_all:
-                hint = nearest(verb, self.verbs) or f": it knows {', '.join(sorted(self.verbs))}"
-                request.refuse(f"'{verb}' is not known{hint}")
+                hint = nearest(verb[:60], self.verbs) or f": it knows {', '.join(sorted(self.verbs))}"
+                request.refuse(f"'{plain(verb, 60)}' is not known{hint}")
             return
         if identity is not None and (verb, identity) in self._seen:
             log.info("request %s with id %r came again, it is done already", verb, identity)
@@ -125,12 +141,13 @@ class Control:
             return None, {}, None
         try:
             body = msgspec.json.decode(payload)
+            identity = body.pop("id", None) if isinstance(body, dict) else None
+            short = isinstance(identity, str | int | float | None) and len(str(identity)) <= 100  # noqa: PLR2004
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return None, {}, f"payload is not JSON: {error}"
-        identity = body.pop("id", None) if isinstance(body, dict) else None
-        if isinstance(identity, (dict, list)) or len(str(identity)) > 100:  # noqa: PLR2004
-            return None, {}, "'id' is a short text or a number"
-        return identity, body, None
+        except ValueError:  # Python writes no number of thousands of digits
+            short = False
+        return (identity, body, None) if short else (None, {}, "'id' is a short text or a number")
 
 
 LATER = object()

@@ -18,6 +18,15 @@ KeyPath = tuple[str | int, ...]
 T = TypeVar("T")
 
 
+def _text(path: Path) -> str:
+    """Text of a file of bounded size and depth: what the parser would build of others is beyond bounds."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise DocumentError([Problem(str(path), 1, "", f"longer than {MOST_BYTES:,} bytes: write a smaller file")])
+    return content.decode("utf-8")
+
+
 class Problem(NamedTuple):
     """One thing that is wrong in a file of the user: where, what, and what to do about it."""
 
@@ -81,6 +90,12 @@ DEEPEST: Final = 32
 TOO_DEEP: Final = f"more than {DEEPEST} levels deep: make it flat"
 
 
+MOST_NODES: Final = 200_000
+"""Values of a file, those that anchors repeat counted each time; the largest of houses has a tenth."""
+MOST_BYTES: Final = 4_000_000
+TOO_MUCH: Final = f"more than {MOST_NODES} values, those that anchors repeat included: write a smaller file"
+
+
 class Document:
     """The merged content of one or more YAML files, with the place of every key."""
 
@@ -89,6 +104,7 @@ class Document:
         self.problems: list[Problem] = []
         self._places: dict[KeyPath, tuple[str, int]] = {}
         self._first = ("?", 1)
+        self._nodes = 0
 
     def read(self, path: Path) -> None:
         """Merge a file over what is there already: a later file overrides key by key. DocumentError if unreadable."""
@@ -98,7 +114,7 @@ class Document:
             said = "PyYAML was built without libyaml: pip install --force-reinstall --only-binary :all: PyYAML"
             raise DocumentError([Problem(str(path), 1, "", f"cannot be read, {said}")])
         try:
-            node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
+            node = yaml.compose(_text(path), Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
@@ -122,12 +138,18 @@ class Document:
         self._merge(self.content, self._construct(node, (), str(path)))
 
     def _construct(self, node: yaml.Node, path: KeyPath, file: str) -> Any:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise DocumentError([Problem(file, node.start_mark.line + 1, dotted(path[:2]), TOO_MUCH)])
         if len(path) > DEEPEST:
             line = node.start_mark.line + 1
             raise DocumentError([Problem(file, line, dotted(path[:2]), TOO_DEEP)])
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             for key_node, value_node in node.value:
+                if not isinstance(key_node, yaml.ScalarNode):
+                    line = key_node.start_mark.line + 1
+                    raise DocumentError([Problem(file, line, dotted(path), "a key is a word, no list and no mapping")])
                 key = str(key_node.value)
                 here = (*path, key)
                 line = key_node.start_mark.line + 1
@@ -144,7 +166,19 @@ class Document:
                 self._places[*path, index] = (file, item.start_mark.line + 1)
                 items.append(self._construct(item, (*path, index), file))
             return items
-        return _CONSTRUCT.get(node.tag, str)(node.value)
+        try:
+            return _CONSTRUCT.get(node.tag, str)(node.value)
+        except ValueError:
+            kind = node.tag.rpartition(":")[2]
+            message = f"{plain(node.value, 40)!r} is no {kind}: write a value of that kind, of a usual size"
+            raise DocumentError([Problem(file, node.start_mark.line + 1, dotted(path), message)]) from None
+
+    def add(self, other: "Document") -> None:
+        """Add what another document says and this one does not."""
+        mine = self.content
+        self.content = other.content
+        self._merge(self.content, mine)
+        self._places = {**other._places, **self._places}  # noqa: SLF001 (of its own kind)
 
     def _merge(self, into: dict[str, Any], new: Mapping[str, Any]) -> None:
         for key, value in new.items():
@@ -241,6 +275,13 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def plain(text: object, length: int = 200) -> str:
+    """Return what people or devices said so that a terminal and a log can show it: control characters escaped, on one line."""
+    said = str(text)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said[:length])
+    return shown + ("…" if len(said) > length else "")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -5,12 +5,18 @@ A message about a topic carries it: `log.warning("…", extra={"topic": name})` 
 """
 
 import logging
+import math
 import os
 import socket
 import sys
-from typing import Final
+import time
+from typing import Any, Final, Literal
+
+import msgspec
 
 from bootstrap_lib.bus import Bus
+from bootstrap_lib.control import Request
+from bootstrap_lib.duration import Duration, describe
 from bootstrap_lib.reading import as_json
 
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -113,3 +119,32 @@ class LogTopic(logging.Handler):
             if topic := getattr(record, "topic", None):
                 entry["topic"] = topic
             self._bus.publish(self._topic, as_json(entry))
+
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
+    """Payload of `request/log_level`: {"value":"debug","for":"10m"}."""
+
+    value: Level
+    span: Duration = msgspec.field(name="for", default=Duration(600))
+
+
+class RaisedLevel:
+    """The level of the log while somebody wants to hear more, or less, for a time."""
+
+    def __init__(self) -> None:
+        self._until = math.inf
+
+    def due(self, now: float) -> None:
+        """Go back to the usual level when the time (monotonic) is over."""
+        if now >= self._until:
+            self._until = math.inf
+            logging.getLogger().setLevel(logging.INFO)
+
+    def request_log_level(self, _request: Request, arguments: LogLevel) -> dict[str, Any]:
+        """Say more or less, for a time."""
+        logging.getLogger().setLevel(arguments.value.upper())
+        self._until = time.monotonic() + arguments.span
+        return {"value": arguments.value, "for": describe(arguments.span)}

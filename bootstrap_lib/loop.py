@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Literal
 
-from bootstrap_lib.bus import Event, Message
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.events import Event, Message
 
 log = logging.getLogger(__name__)
 

@@ -83,8 +83,17 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """It brings messages to people."""
     rights: tuple[str, ...] = ()
     """Further rights at the broker (mosquitto.conf(5), acl_file), `{root}` for the first word of every topic."""
+    partner: str | None = None
+    """A further user of the broker: a program of somebody else's that it speaks with."""
+    partner_when: str = ""
+    """Option of the service without which there is no such program."""
+    partner_rights: tuple[str, ...] = ()
+    """Rights of that user."""
     keeps: tuple[str, ...] = ()
     """Retained topics below the root that are its own; `prune` asks it which of them still have an owner."""
+
+    machine: tuple[str, ...] = ()
+    """Options that it writes by itself, into topics.machine.yaml beside topics.yaml."""
 
     sections: tuple[str, ...] = ()
     """Sections of topics.yaml that it reads."""

@@ -7,75 +7,29 @@ three, and is restarted. What is done in that loop is the service's (`bootstrap_
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import msgspec
+from typing import Any
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Bus, Connected, Disconnected, Event, Message, Published
 from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import Control, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
-from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.events import Connected, Disconnected, Event, Message, Published
 from bootstrap_lib.health import BEATS, Health
-from bootstrap_lib.log import LogTopic
+from bootstrap_lib.log import LogTopic, RaisedLevel
 from bootstrap_lib.loop import Loop, Word
 from bootstrap_lib.notify import notify, reloading, watchdog_seconds
-from bootstrap_lib.registry import InstanceOptions, Registry
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.spool import SpoolError
+from bootstrap_lib.work import Remembered, Work
 
 log = logging.getLogger(__name__)
 
 SETTLE: float = 0.5
 """Seconds after a change of topics.yaml until it is read: an editor may not be done."""
-
-Level = Literal["debug", "info", "warning", "error"]
-
-
-class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
-    """Payload of `request/log_level`: {"value":"debug","for":"10m"}."""
-
-    value: Level
-    span: Duration = msgspec.field(name="for", default=Duration(600))
-
-
-class Remembered(msgspec.Struct):
-    """What an instance remembers of itself between its starts; `paused` is a time in ms, or -1 for until resumed."""
-
-    start: int = 0
-    known: int = 0
-    paused: int = 0
-
-
-class Work(Protocol):
-    """What a process asks of the service that it runs; `bootstrap_lib.service.Service` says what each is for."""
-
-    name: str
-    prefix: str
-    registry: Registry
-    options: InstanceOptions
-    state_folder: Path
-    runtime_folder: Path
-    stopping: str | None
-
-    def make_bus(self, post: Any) -> Bus: ...  # noqa: D102
-    def load(self, registry: Registry) -> bool: ...  # noqa: D102
-    def begin(self) -> None: ...  # noqa: D102
-    def work(self) -> None: ...  # noqa: D102
-    def end(self) -> None: ...  # noqa: D102
-    def on_connected(self, session: bool) -> None: ...  # noqa: D102
-    def on_message(self, message: Message) -> bool: ...  # noqa: D102
-    def on_published(self, mid: int, refusal: str | None) -> None: ...  # noqa: D102
-    def on_reloaded(self, changed: bool) -> None: ...  # noqa: D102
-    def on_removed(self) -> None: ...  # noqa: D102
-    def on_beat(self) -> None: ...  # noqa: D102
-    def request_owners(self) -> Iterable[object]: ...  # noqa: D102
-    def status(self) -> str: ...  # noqa: D102
 
 
 class Process:
@@ -100,7 +54,7 @@ class Process:
         self.bus = work.make_bus(self.loop.post)
         self._next_beat = 0.0
         self._reload_at: float | None = None
-        self._level_until: float | None = None
+        self._level = RaisedLevel()
         self._full = False
         self._listening = False
         self._control: Control | None = None
@@ -118,7 +72,7 @@ class Process:
             self.opened.callback(logging.getLogger().removeHandler, handler)
             work.begin()
             self.opened.callback(work.end)
-            self._control = Control((self, *work.request_owners()), self.bus, work.prefix)
+            self._control = Control((self, self._level, *work.request_owners()), self.bus, work.prefix)
             self._open_for_business()
             work.work()
         except (SpoolError, SecretError) as error:
@@ -225,9 +179,7 @@ class Process:
         if self._reload_at is not None and now >= self._reload_at:
             self._reload_at = None
             self.reload(only_if_changed=True)
-        if self._level_until is not None and now >= self._level_until:
-            self._level_until = None
-            logging.getLogger().setLevel(logging.INFO)
+        self._level.due(now)
 
     # -- signs of life ------------------------------------------------------------------------------------------
 
@@ -294,13 +246,18 @@ class Process:
         try:
             return self._read_again(only_if_changed=only_if_changed)
         except DocumentError as error:
-            self.error(str(error.problems[0]))
-            text = "; ".join(map(str, error.problems))
-            log.error("topics.yaml is refused, the old one goes on: %s", text)  # noqa: TRY400
-            return list(error.problems)
+            return self._refuse(list(error.problems))
+        except Exception as error:  # noqa: BLE001 (whatever is saved there, what runs goes on)
+            said = f"it cannot be used ({type(error).__name__}: {reason_of(error)})"
+            return self._refuse([Problem(str(self._work.registry.path), 1, "", said)])
         finally:
             notify(READY=1, STATUS=self._work.status())
             self.beat_soon()
+
+    def _refuse(self, problems: list[Problem]) -> list[Problem]:
+        self.error(str(problems[0]))
+        log.error("topics.yaml is refused, the old one goes on: %s", "; ".join(map(str, problems)))
+        return problems
 
     def _read_again(self, *, only_if_changed: bool) -> list[Problem]:
         work = self._work
@@ -335,12 +292,6 @@ class Process:
         """End the process."""
         self._work.stopping = "request"
         log.info("stopping by request %s", request.id or "")
-
-    def request_log_level(self, _request: Request, arguments: LogLevel) -> dict[str, Any]:
-        """Say more or less, for a time."""
-        logging.getLogger().setLevel(arguments.value.upper())
-        self._level_until = time.monotonic() + arguments.span
-        return {"value": arguments.value, "for": describe(arguments.span)}
 
 
 def _make(folder: Path) -> None:

@@ -4,19 +4,29 @@ Sources measure what they publish, `phase` concludes it; what both promise is th
 numbers, the archive's mark, readings sent again, refused ones put aside, topics taken back that are ours no more.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Message
 from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import Request
 from bootstrap_lib.document import reason as reason_of
-from bootstrap_lib.reading import ReadingError, Sequence, Value, decode, encode_head, encode_tail
+from bootstrap_lib.events import Message
+from bootstrap_lib.reading import (
+    LAST_NUMBER,
+    ReadingError,
+    Sequence,
+    Value,
+    decode,
+    encode_head,
+    encode_tail,
+)
 from bootstrap_lib.registry import Topic
 from bootstrap_lib.service import Service
 from bootstrap_lib.spool import Row, Spool, SpoolError
@@ -37,8 +47,12 @@ RESEND_AFTER = 15.0
 class Mark(msgspec.Struct, forbid_unknown_fields=True):
     """Up to which number of a stream a store has everything: on the mark's topic, and in `request/resend`."""
 
-    stream: str
-    after: int
+    stream: Annotated[str, Meta(pattern=r"^[0-9a-z]{1,32}$")]
+    after: Annotated[int, Meta(ge=0, le=LAST_NUMBER)]
+
+
+Unkept = tuple[str, str | None, int, str | None]
+"""A reading on its way into the spool: topic, head, time, boot."""
 
 
 class Publisher:
@@ -56,12 +70,14 @@ class Publisher:
         """Value, head and time of what stands on each topic by our doing."""
         self._cursor = 0
         self._in_flight: dict[int, int] = {}
+        self._acknowledged = 0
         self._mark = 0
         self._mark_moved = self._connected_at = time.monotonic()
         self._resend_pause = RESEND_AFTER
         self._archive_online = False
         self._settle_at = 0.0
         self._troubled = self._losing = False
+        self._gathered: list[Unkept] | None = None
         self._published = set(state.load(service.state_folder / "published.json", list[str], []))
         self._known = service.remembered.known
         self._correct_times()
@@ -140,23 +156,45 @@ class Publisher:
     def _archive(self) -> str | None:
         return self._service.registry.record
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Make what is published within one step of the spool and one write to the broker."""
+        gathered: list[Unkept] = []
+        with self._service.bus.together():
+            self._gathered = gathered
+            try:
+                yield
+            finally:
+                self._gathered = None
+                self._keep(gathered)
+
     def _append(self, name: str, head: str | None, at: int, boot: str | None) -> None:
+        if self._gathered is None:
+            self._keep([(name, head, at, boot)])
+        else:
+            self._gathered.append((name, head, at, boot))
+
+    def _keep(self, readings: list[Unkept]) -> None:
+        if not readings:
+            return
         if not self.spool.last:
             self._mark_moved = time.monotonic()  # nothing waited, so the mark had no reason to move
         try:
-            row, sequence = self.spool.append(name, head, at, boot)
+            kept = self.spool.append_all(readings)
         except SpoolError as error:
-            self._service.health.counters["lost"] += 1
-            self._service.error(str(error), name)
+            for name, *_ in readings:
+                self._service.health.counters["lost"] += 1
+                self._service.error(str(error), name)
             if not self._losing:
-                log.error("%s", error, extra={"topic": self.topic_of(name)})  # noqa: TRY400
+                log.error("%s", error, extra={"topic": self.topic_of(readings[0][0])})  # noqa: TRY400
             self._losing = True
             return
         self._losing = False
         self._settle_at = min(self._settle_at, time.monotonic() + LOOK)
-        online = self._service.bus.online
-        if online and boot is None and self._cursor >= sequence.previous and len(self._in_flight) < self.WINDOW:
-            self._send(row, sequence)
+        for row, sequence in kept:
+            in_turn = row.boot is None and self._cursor >= sequence.previous
+            if self._service.bus.online and in_turn and len(self._in_flight) < self.WINDOW:
+                self._send(row, sequence)
 
     def _send(self, row: Row, sequence: Sequence) -> None:
         payload = b"" if row.head is None else encode_tail(row.head, row.time)
@@ -257,7 +295,10 @@ class Publisher:
         if number is not None and refusal:
             self._bury(number, refusal)
         elif number is not None and self._archive is None:  # the weaker promise: in the broker's memory
-            self.spool.confirm(self.spool.stream, min(self._in_flight.values(), default=number + 1) - 1)
+            self._acknowledged += 1  # a step of the spool for each would cost more than the reading
+            if not self._in_flight or self._acknowledged >= self.WINDOW // 4:
+                self._acknowledged = 0
+                self.spool.confirm(self.spool.stream, min(self._in_flight.values(), default=number + 1) - 1)
         if len(self._in_flight) < self.WINDOW // 2:
             self._pump()
 

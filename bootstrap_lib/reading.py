@@ -7,6 +7,7 @@ An empty payload clears a topic: whoever measured it no longer can.
 
 import json
 import math
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +18,12 @@ Value = bool | int | float | str
 
 LONGEST: Final = 4096
 """Bytes of the longest payload accepted on a data topic: a measurement has about 70."""
+
+
+LAST_NUMBER: Final = 2**63 - 1
+"""The last of a stream's numbers: what SQL keeps as an integer."""
+
+_SEQUENCE: Final = re.compile(r"([0-9a-z]{1,32}):([0-9]{1,19}):([0-9]{1,19})", re.ASCII)
 
 
 class ReadingError(ValueError):
@@ -41,8 +48,13 @@ class Sequence(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def parse(cls, text: str) -> "Sequence":
         """Read the user property; ValueError where it is none."""
-        stream, previous, number = text.split(":")
-        return cls(stream, int(previous), int(number))
+        if not (found := _SEQUENCE.fullmatch(text)):
+            raise ValueError(f"{text[:60]!r} is no place in a sequence: STREAM:PREVIOUS:NUMBER, in 63 bits")
+        stream, previous, number = found.groups()
+        place = cls(stream, int(previous), int(number))
+        if not place.previous < place.number <= LAST_NUMBER:
+            raise ValueError(f"{text[:60]!r}: a number comes after the one before it, and has 63 bits at most")
+        return place
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -71,7 +83,8 @@ _decoder = msgspec.json.Decoder(_Wire)
 def format_time(time: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC, always with milliseconds."""
     whole, milliseconds = divmod(time, 1000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    moment = datetime.fromtimestamp(whole, UTC)
+    return f"{moment.year:04d}-{moment:%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
 
 def parse_time(text: str) -> int:
@@ -82,7 +95,10 @@ def parse_time(text: str) -> int:
         raise ReadingError(f"time {text[:40]!r} is not of the form 2026-11-20T15:01:53.120Z") from None
     if moment.tzinfo is None:
         raise ReadingError(f"time {text[:40]!r} has no offset from UTC: end it with Z")
-    return round(moment.timestamp() * 1000)
+    try:
+        return round(moment.timestamp() * 1000)
+    except (OverflowError, ValueError):  # a day of year 1 or 9999 that another offset puts beyond
+        raise ReadingError(f"time {text[:40]!r} lies beyond what a computer can name") from None
 
 
 def encode_head(value: Value, unit: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest
+from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, StartError, from_text, nearest, plain
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.needs import needs_of, service_files
 from bootstrap_lib.quantities import AKIN, CONVERSIONS, QUANTITIES, WORD, Kind, Quantity, conversion
@@ -37,6 +37,9 @@ MOST_NAMES: Final = 1000
 
 _BRACES: Final = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
+_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
+"""Names of zones, as in the tz database; never a path."""
+
 T = TypeVar("T")
 OptionsT_co = TypeVar("OptionsT_co", covariant=True)
 
@@ -44,7 +47,13 @@ OptionsT_co = TypeVar("OptionsT_co", covariant=True)
 class Broker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How to reach the MQTT broker. `{instance}` stands for the name of the service that connects."""
 
-    host: Annotated[str, Meta(description="Name or address of the broker.")] = "localhost"
+    host: Annotated[
+        str,
+        Meta(
+            description="Name or address of the broker.",
+            pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$|^::1$",
+        ),
+    ] = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     ca: (
         Annotated[Path, Meta(description="Certificate of the authority that signed the broker's; switches TLS on.")]
@@ -224,14 +233,19 @@ class Registry:
         self.path = path
         self.document = Document()
         digest = hashlib.sha256()
-        for file in (path, path.with_name(MACHINE_FILE)):
-            if file is path or file.exists():
-                self.document.read(file)
-                digest.update(file.read_bytes())
+        more = (Path(given) for given in (os.environ.get("CONSTELLATION_SETTINGS"),) if given)
+        for file in (path, *more):
+            self.document.read(file)
+            digest.update(file.read_bytes())
+        if (machine := path.with_name(MACHINE_FILE)).exists():
+            self._add_machine_file(machine)
+            digest.update(machine.read_bytes())
         self.digest = digest.hexdigest()[:12]
         self._look_for_strangers()
         self.root, self.broker, self.zone = self._root(), self._broker(), self._zone()
         self.instances = dict(self._read_instances())
+        self._keys: dict[str, str] = {}
+        """Key of the line that made each topic."""
         self.topics = {topic.name: topic for topic in self._read_topics()}
         self.formerly = {old: topic for topic in self.topics.values() for old in topic.was if old not in self.topics}
         """Topics by the names that they had: what was measured under one is the new one's."""
@@ -239,6 +253,33 @@ class Registry:
         """The instance whose marks confirm what is on disk, or None in a house that keeps no record."""
         if self.document.problems:
             raise DocumentError(self.document.problems)
+
+    def _add_machine_file(self, file: Path) -> None:
+        """Add what its writers own: their lists, and the topics of these. What topics.yaml itself says wins."""
+        own = Document()
+        own.read(file)
+        for section, entries in own.content.items():
+            for name, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
+                if problem := self._is_not_its_own(section, name, entry):
+                    own.problems.append(own.problem((section, name), f"{problem}: write it into topics.yaml"))
+        if own.problems:
+            raise DocumentError(own.problems)
+        self.document.add(own)
+
+    def _is_not_its_own(self, section: str, name: str, entry: Any) -> str | None:
+        """Say why something may not stand in the machine's own file, or None."""
+        owner = str(entry.get("from")) if section == "topics" and isinstance(entry, dict) else name
+        options = self.document.section("sources").get(owner)
+        if section not in ("sources", "topics") or not isinstance(entry, dict) or not isinstance(options, dict | None):
+            return "this file holds lists of sources and their topics, nothing else"
+        owned = needs_of(str((options or {}).get("service", owner))).machine
+        if owner not in self.document.section("sources") or not owned:
+            return f"'{owner}' is no source that writes here"
+        if section == "sources" and (strange := ", ".join(entry.keys() - set(owned))):
+            return f"{owner} may keep {', '.join(owned)} here, and not {strange}"
+        if section == "topics" and any(str(value).startswith("secret:") for value in entry.values()):
+            return "no secret is named here"
+        return None
 
     def _look_for_strangers(self) -> None:
         for section in [section for section in self.document.content if section not in self.SECTIONS]:
@@ -259,9 +300,10 @@ class Registry:
 
     def _zone(self) -> str:
         zone = self.document.content.get("timezone", "UTC")
-        if isinstance(zone, str) and (ZONES / zone).is_file():
+        if isinstance(zone, str) and _ZONE.fullmatch(zone) and _is_zone(ZONES / zone):
             return zone
-        self._note(("timezone",), f"{zone!r} is no time zone: write one such as Europe/Paris")
+        hint = "write one such as Europe/Paris" if (ZONES / "Europe").is_dir() else "sudo apt install tzdata"
+        self._note(("timezone",), f"{plain(zone, 60)!r} is no time zone: {hint}")
         return "UTC"
 
     @property
@@ -290,8 +332,7 @@ class Registry:
                         yield name, Instance(name, checked.service or name, checked.host, section, options)
 
     def _read_topics(self) -> Iterator["Topic[Mapping[str, Any]]"]:
-        section = self.document.section("topics")
-        made: dict[str, str] = {}
+        section, made = self.document.section("topics"), self._keys
         for key, raw in section.items():
             path: KeyPath = ("topics", key)
             if not isinstance(raw, dict):
@@ -432,8 +473,7 @@ class Registry:
 
     def key_of(self, name: str) -> str:
         """Return the line's key that made a topic: itself, or the one with braces that expands to it."""
-        section = self.document.section("topics")
-        return name if name in section else next((key for key in section if "{" in key and name in expand(key)), name)
+        return self._keys.get(name, name)
 
     def no_instance(self, name: str) -> str:
         """Say that nothing has a name, and what is there."""
@@ -462,9 +502,26 @@ def _size(key: str) -> int:
     )
 
 
+def _is_zone(file: Path) -> bool:
+    """Whether a file holds a time zone (TZif of RFC 8536)."""
+    try:
+        with file.open("rb") as zone:
+            return zone.read(4) == b"TZif"
+    except OSError:
+        return False
+
+
+INSTALLED: Final = Path("/etc/constellation/topics.yaml")
+"""The file of an installed house: what every verb judges, from every folder."""
+
+
 def find_registry(given: str | None = None) -> Path:
-    """Path of topics.yaml: as given, $CONSTELLATION_CONFIG, the working folder's, or /etc/constellation's."""
-    if given or (given := os.environ.get("CONSTELLATION_CONFIG")):
-        return Path(given)
-    here = Path("topics.yaml")
-    return here if here.exists() else Path("/etc/constellation/topics.yaml")
+    """Path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one. StartError for root where others could write it."""
+    path = Path(given or os.environ.get("CONSTELLATION_CONFIG") or INSTALLED)
+    if os.geteuid() == 0 and path.exists():
+        owner = path.stat().st_uid
+        if owner not in (0, int(os.environ.get("SUDO_UID", "0"))):
+            raise StartError(
+                f"{path} belongs to another user (number {owner}), and root does as it says: sudo chown root {path}"
+            )
+    return path

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import ClassVar, get_args, get_origin, get_type_hints
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Bus, Event, Message
+from bootstrap_lib.bus import Bus
 from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import Nothing
 from bootstrap_lib.document import DocumentError, Problem
+from bootstrap_lib.events import Event, Message
 from bootstrap_lib.health import Health
 from bootstrap_lib.loop import Word
 from bootstrap_lib.needs import Needs
-from bootstrap_lib.process import Process, Remembered
+from bootstrap_lib.process import Process
 from bootstrap_lib.registry import InstanceOptions, Registry
+from bootstrap_lib.work import Remembered
 
 
 class Service:

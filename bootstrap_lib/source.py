@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bootstrap_lib.bus import Message
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.events import Message
 from bootstrap_lib.publisher import Publisher
 from bootstrap_lib.reading import ReadingError, Value
 from bootstrap_lib.registry import Registry, Topic
@@ -85,8 +85,12 @@ class Source(Service):
             raise RuntimeError(f"{self.name} does not run")
         return self._publisher
 
-    def samples(self) -> Iterator[Sample]:
-        """Open the device, then yield samples for as long as `tick()` says so; `with` closes it at the end."""
+    def samples(self) -> Iterator[Sample | list[Sample]]:
+        """Open the device, then yield samples for as long as `tick()` says so; `with` closes it at the end.
+
+        Samples that are there at once, as those of a telegram, may be yielded as a list: they are one step in the spool
+        and one write to the broker.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -98,9 +102,10 @@ class Source(Service):
         """Measure one round, or listen for `timeout` seconds, without publishing anything; for `constellation once`."""
         self._once = _Once(time.monotonic() + timeout)
         awaited = {topic.name for topic in self.topics}
-        for topic, value in self.samples():
-            yield topic, value
-            awaited.discard(topic.name)
+        for given in self.samples():
+            for topic, value in given if isinstance(given, list) else [given]:
+                yield topic, value
+                awaited.discard(topic.name)
             if not awaited:
                 return
         for topic in self.topics:
@@ -188,8 +193,13 @@ class Source(Service):
                 self._rest(3600.0)
                 continue
             try:
-                for topic, value in self.samples():
-                    self.take(topic, value)
+                for given in self.samples():
+                    if isinstance(given, list):
+                        with self.publisher.together():
+                            for topic, value in given:
+                                self.take(topic, value)
+                    else:
+                        self.take(*given)
                 self._end_round()
             except SpoolError:
                 raise

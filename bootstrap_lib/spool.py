@@ -16,7 +16,7 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -88,20 +88,29 @@ class Spool:
 
     def append(self, topic: str, head: str | None, moment: int, boot: str | None = None) -> tuple[Row, Sequence]:
         """Take a reading (or, without a head, a clearing) and give it its number; SpoolError where no folder takes it."""
-        number = self._next
-        row = Row(number, topic, head, moment, boot)
-        values = (*row, time.monotonic())
+        return self.append_all([(topic, head, moment, boot)])[0]
+
+    def append_all(self, readings: Iterable[tuple[str, str | None, int, str | None]]) -> list[tuple[Row, Sequence]]:
+        """Take several readings in one step: all of them are kept, or SpoolError says that none is."""
+        rows = [Row(number, *reading) for number, reading in enumerate(readings, self._next)]
+        if not rows:
+            return []
+        since = time.monotonic()
+        self._add([(*row, since) for row in rows])
+        previous = (self._last, *(row.number for row in rows))
+        self._last = rows[-1].number
+        self._next = self._last + 1
+        return [(row, Sequence(self.stream, before, row.number)) for before, row in zip(previous, rows, strict=False)]
+
+    def _add(self, rows: list[tuple[Any, ...]]) -> None:
         try:
             self._look(self._fresh)
-            self._fresh.add([values])
+            self._fresh.add(rows)
         except (sqlite3.Error, OSError):  # tmpfs is full: the disk takes it
             try:
-                self._kept.add([values])
+                self._kept.add(rows)
             except sqlite3.Error as error:
                 raise SpoolError(f"no room to keep a reading, it is lost: {error}") from None
-        sequence = Sequence(self.stream, self._last, number)
-        self._next, self._last = number + 1, number
-        return row, sequence
 
     def after(self, number: int, count: int) -> list[tuple[Row, Sequence]]:
         """Return up to `count` of the readings behind a number, oldest first, each with its place in the sequence."""

@@ -130,9 +130,15 @@ class SpoolFile:
         with self._noticing():
             self._database.executemany(statement, rows)
 
-    def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Take readings; those that are there already stay as they are."""
-        self.each(_ADD, rows)
+    def add(self, rows: list[tuple[Any, ...]]) -> None:
+        """Take readings, all or none; those that are there already stay as they are."""
+        if len(rows) == 1:  # a step by itself
+            self.do(_ADD, rows[0])
+        elif self._database.in_transaction:
+            self.each(_ADD, rows)
+        else:
+            with self.transaction():
+                self.each(_ADD, rows)
 
     def remember(self, last: int, **values: str) -> None:
         """Write down what numbers these are, and the last of them."""

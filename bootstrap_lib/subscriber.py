@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Bus, Event, Message
-from bootstrap_lib.clock import AHEAD
+from bootstrap_lib.bus import Bus
+from bootstrap_lib.clock import AHEAD, BORN
 from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.events import Event, Message
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
 from bootstrap_lib.registry import Registry, Topic
 from bootstrap_lib.service import Service
@@ -208,6 +209,8 @@ class Subscriber(Service):
                 "topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`"
             )
         reading = decode(name, payload, sequence)
+        if reading.time < BORN:
+            raise Poison("its time lies before 2026, when this project began: set the clock of its source")
         self._follow(topic, sequence, reading.time)
         if reading.time > self._plausible and self._is_ahead(reading.time):
             raise Poison("its time is more than a minute ahead: set the clock of its source")

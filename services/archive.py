@@ -13,7 +13,6 @@ from bootstrap_lib import (
     InstanceOptions,
     Needs,
     Nothing,
-    Poison,
     Reading,
     ReadingError,
     Registry,
@@ -24,7 +23,6 @@ from bootstrap_lib import (
     Subscriber,
     Topic,
     as_json,
-    clock,
     format_time,
     parse_time,
 )
@@ -138,10 +136,6 @@ class Archive(Subscriber):
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading for the next commit."""
-        if reading.time < clock.BORN:
-            raise Poison(
-                f"its time {format_time(reading.time)} is before there was such a house: set the clock of its source"
-            )
         self._held.database.store(reading.topic, reading.time, reading.value)
         self._account(topic, reading.sequence)
 

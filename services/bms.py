@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -41,7 +41,7 @@ HUNG = 60.0
 """Seconds without a sign of life from the links' thread after which only a new process helps."""
 SCAN = 5.0
 """Seconds in which any battery advertises."""
-PROTOCOLS = ("jbd", "daly")
+PROTOCOLS = ("jbd", "jk", "daly", "daly_p81")
 """What a scan knows by its services; any other module is a protocol too."""
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class BatteryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     protocol: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")] = "jbd"
     adapter: Annotated[str, Meta(pattern=r"^(hci\d+|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$")] = "hci0"
     keep: bool = True
+    positive: Literal["charging", "discharging"] = "charging"
 
 
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,7 +66,8 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
         Duration(8)
     )
     batteries: Annotated[
-        dict[str, BatteryOptions], Meta(description="By name; each has an `address`, `protocol`, `adapter`, `keep`.")
+        dict[str, BatteryOptions],
+        Meta(description="By name; each has an `address`, `protocol`, `adapter`, `keep`, `positive`."),
     ] = msgspec.field(default_factory=dict)
     may_power_cycle: Annotated[bool, Meta(description="Switch an adapter off and on when nothing else helps.")] = False
     deadlines: Annotated[Deadlines | None, Meta(description="Seconds for each state of a link.")] = None
@@ -145,7 +147,7 @@ class Bms(Source):
                     moment, name, what = news.popleft()
                     if isinstance(what, dict):
                         said = {told for told in said if told[0] != name}
-                        measured = what | self._derive(moment, name, what)
+                        measured = told_as(what, batteries[name].positive) | self._derive(moment, name, what)
                         for topic in self.topics:
                             if (topic.options.battery or only) == name:
                                 yield topic, value_of(topic, measured)
@@ -165,8 +167,10 @@ class Bms(Source):
 
     def _derive(self, moment: float, name: str, measured: dict[str, Value]) -> dict[str, Value | None]:
         """Add what follows from samples in time; only energy that is saved is told, so that it never goes backwards."""
-        power, current, charge = (float(measured[key]) for key in ("power", "current", "remaining_charge"))
-        remaining = self._estimates[name].take(moment, power, current, charge)
+        if not measured.keys() >= {"voltage", "current", "remaining_charge"}:  # an active balancer
+            return {}
+        voltage, current, charge = (float(measured[key]) for key in ("voltage", "current", "remaining_charge"))
+        remaining = self._estimates[name].take(moment, voltage, current, charge)
         if moment - self._saved_at >= SAVE_AFTER and self._save():
             self._saved_at = moment
         energy = self._saved[name]
@@ -256,6 +260,14 @@ def protocol_of(name: str) -> BatteryProtocol:
     if not hasattr(protocol, "CHANNELS"):
         raise DeviceError(f"'{name}' is no battery's protocol: {path} has no CHANNELS")
     return cast("BatteryProtocol", protocol)
+
+
+def told_as(measured: dict[str, Value], positive: str) -> dict[str, Value | None]:
+    """Turn current and power round for people who count what a battery gives as positive."""
+    if positive == "charging":
+        return dict(measured)
+    turned: dict[str, Value | None] = {key: -float(measured[key]) for key in ("current", "power") if key in measured}
+    return {**measured, **turned}
 
 
 def value_of(topic: Topic[BatteryField], measured: dict[str, Value | None]) -> Value | Failure | None:

@@ -3,13 +3,12 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
 from bootstrap_lib import (
     LATER,
-    Away,
     DocumentError,
     Duration,
     InstanceOptions,
@@ -22,30 +21,25 @@ from bootstrap_lib import (
     Registry,
     Request,
     RequestError,
+    Sequence,
     Subscriber,
     Topic,
-    Value,
     format_time,
     nearest,
     parse_time,
-    reason,
-    state,
 )
-from services.boiler.backlog import SETTLE, Backlog, Waiting
-from services.boiler.boiler import Boiler, Entry, Memory
-from services.boiler.check import compile_entries
+from services.boiler.backlog import SETTLE
+from services.boiler.boiler import Boiler, BoilerEntry
+from services.boiler.check import compile_entries, tells_of
 from services.boiler.replay import replay_house
-from services.boiler.rework import Rework, Reworking
-from services.boiler.state import Event
+from services.boiler.rework import Rework
+from services.boiler.work import PhaseWork
 from services.stores.backfill import Filling
 
 log = logging.getLogger(__name__)
 
-STEP: Final = 120_000
-"""Milliseconds by which the clock is behind the readings when it was set back."""
 
-
-class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PhaseOptions(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How often it looks, and what it costs the SD card."""
 
     every: Annotated[Duration, Meta(description="How often it lets time pass.")] = Duration(1)
@@ -57,23 +51,23 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     )
 
 
-class Kept(Struct):
-    """What must survive a restart; readings are acknowledged when it is on disk."""
-
-    boilers: dict[str, Memory] = {}
-    waiting: list[Waiting] = []
-    inputs: set[str] = set()
-    """Topics that the broker's session brings."""
-
-
 class Refill(Struct, forbid_unknown_fields=True):
-    """Payload of `request/refill`: {"kg":2500}, what the silo holds now; with two boilers also {"boiler":"north"}."""
+    """Payload of `request/refill`: {"kg":2500} or {"level":80}, what the silo holds now, or {"bags":3}, what was filled in."""
 
-    kg: Annotated[float, Meta(ge=0, le=1e6)]
+    kg: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    bags: Annotated[float, Meta(gt=0, le=1e4)] | None = None
+    level: Annotated[float, Meta(ge=0, le=100)] | None = None
     boiler: str | None = None
 
 
-class Span(Struct, forbid_unknown_fields=True):
+class Reset(Struct, forbid_unknown_fields=True):
+    """Payload of `request/reset`: {"what":"ash"}, emptied; or cleaning, service: done; with two boilers also the boiler."""
+
+    what: Literal["ash", "cleaning", "service"]
+    boiler: str | None = None
+
+
+class ReworkSpan(Struct, forbid_unknown_fields=True):
     """Payload of `request/rework`: {"from":"2026-11-20T00:00:00Z"}, to now or to a time, all boilers or one."""
 
     since: str = field(name="from")
@@ -88,17 +82,23 @@ class Phase(Subscriber):
         publishes=True, fills=True, sections=("phases",), simulator="services.simulators.staging:boiler"
     )
 
-    options: Options
+    options: PhaseOptions
     WANTS_DATA = False
-    SECTIONS: ClassVar[dict[str, type]] = {"phases": Entry}
+    SECTIONS: ClassVar[dict[str, type]] = {"phases": BoilerEntry}
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        self.entries: dict[str, BoilerEntry] = {}
+        self.topics: dict[str, Topic[Any]] = {}
+        self._work: PhaseWork | None = None
+        super().__init__(registry, name)
 
     def load(self, registry: Registry) -> bool:
         """Take options, boilers and the lines of their outputs; DocumentError lists what cannot be used."""
         entries, topics, problems = compile_entries(registry, self.name)
         if problems:
             raise DocumentError(problems)
-        before = getattr(self, "entries", None), getattr(self, "topics", None)
-        changed = super().load(registry) or (entries, topics) != before
+        changed = super().load(registry) or (entries, topics) != (self.entries, self.topics)
         self.entries, self.topics = entries, topics
         return changed
 
@@ -111,10 +111,15 @@ class Phase(Subscriber):
         except DocumentError as error:
             return problems + list(error.problems)
 
+    @classmethod
+    def cost(cls, registry: Registry, name: str) -> list[str]:
+        """Lines of `check`: which phases, faults and sums the inputs of each boiler can tell."""
+        return [*super().cost(registry, name), *tells_of(registry)]
+
     @staticmethod
     def replay(registry: Registry, lines: Iterable[bytes]) -> Iterator[str]:
         """Print what would have been published of readings as JSON lines; for `constellation replay phase`."""
-        entries = registry.entries("phases", Entry).values()
+        entries = registry.entries("phases", BoilerEntry).values()
         return replay_house(lines, entries, registry.timezone.key, f"{registry.root}/data/")
 
     # -- the process --------------------------------------------------------------------------------------------
@@ -122,35 +127,32 @@ class Phase(Subscriber):
     def begin(self) -> None:
         """Take up what was so at the last stop."""
         super().begin()
-        self.publisher = Publisher(self, self.dead)
-        self._file = self.state_folder / "phase.json"
-        self._kept = state.load(self._file, Kept, Kept())
-        self._told_at: dict[str, float] = {}
-        self._backlog = Backlog(self._kept.waiting, time.monotonic())
-        self._filling = Filling(self)
-        self._reworking = Reworking(self._filling, self.publisher)
-        self._take_boilers()
+        publisher, filling = Publisher(self, self.dead), Filling(self)
+        file = self.state_folder / "phase.json"
+        self._work = PhaseWork(file, publisher, filling, bus=self.bus, clock=self.clock, error=self.error)
+        self._work.take_boilers(self.entries, self.topics, self.registry.timezone.key)
 
-    def _take_boilers(self) -> None:
-        memories, zone = self._kept.boilers, self.registry.timezone.key
-        self._boilers = {name: Boiler(entry, zone, memories.get(name)) for name, entry in self.entries.items()}
-        self._kept.boilers = {name: boiler.memory for name, boiler in self._boilers.items()}
-        self.publisher.disown(self.topics)
-        self._told_at.clear()
+    @property
+    def open_work(self) -> PhaseWork:
+        """What `begin` opened; RequestError before."""
+        if self._work is None:
+            raise RequestError("it is starting: ask again in a second")
+        return self._work
 
     def on_reloaded(self, changed: bool) -> None:
         """Take over other rules; what is known of a boiler stays."""
-        if changed:
-            self._take_boilers()
-            self._subscribe()
+        if changed and self._work is not None:
+            self._work.take_boilers(self.entries, self.topics, self.registry.timezone.key)
+            self._work.subscribe_inputs()
 
     def request_owners(self) -> Iterable[object]:
         """Return the service, and what publishes for it."""
-        return self, self.publisher
+        return self, self.open_work.publisher
 
     def end(self) -> None:
         """Close the spool."""
-        self.publisher.close()
+        if self._work is not None:
+            self._work.publisher.close()
 
     @property
     def flush_every(self) -> float:
@@ -159,143 +161,99 @@ class Phase(Subscriber):
 
     def flush(self) -> None:
         """Write everything down; Away where the disk cannot take it."""
-        try:
-            state.save(self._file, self._kept)
-        except OSError as error:
-            raise Away(f"{self._file} cannot be written: {reason(error)}") from None
-
-    # -- what is heard ------------------------------------------------------------------------------------------
+        self.open_work.save()
 
     def subscribe(self, session: bool) -> None:
         """Hear of inputs; have the archive tell what a broker without memory has lost."""
-        self._backlog.connect(time.monotonic())
-        self._subscribe()
-        self._filling.subscribe()
-        self.publisher.on_connected(session)
-        if not session and self._reworking.rework is None:
-            since: dict[str, int] = {}
-            for boiler in self._boilers.values():
-                if boiler.time:
-                    since |= {topic: min(boiler.time, since.get(topic, boiler.time)) for topic in boiler.roles}
-            self._filling.ask(since)
-
-    def _subscribe(self) -> None:
-        inputs = {topic for boiler in self._boilers.values() for topic in boiler.roles}
-        for topic in inputs:
-            self.bus.subscribe(self.publisher.topic_of(topic), qos=1, only_new=True)
-        for topic in self._kept.inputs - inputs:
-            self.bus.unsubscribe(self.publisher.topic_of(topic))
-        self._kept.inputs = inputs
+        self.open_work.subscribe(session)
 
     def on_message(self, message: Message) -> bool:
         """Tell marks from readings."""
-        return False if self.publisher.on_message(message) else super().on_message(message)
+        return False if self.open_work.publisher.on_message(message) else super().on_message(message)
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading until those of its moment have come from all sources."""
-        self._backlog.take(topic.name, reading.value, reading.time, self.clock.now(), time.monotonic())
+        backlog = self.open_work.backlog
+        backlog.take(topic.name, reading.value, reading.time, self.clock.now(), time.monotonic())
+
+    def on_cleared(self, name: str, sequence: Sequence | None) -> None:  # noqa: ARG002 (its place is that of its coming)
+        """Take note that an input cannot be measured any more."""
+        self.open_work.backlog.clear(name)
 
     def on_other(self, message: Message) -> None:
         """Take a page of what the archive replays."""
         try:
-            for name, moment, value in self._filling.take(message):
-                if self._reworking.rework is not None:
-                    self._reworking.rework.take(name, moment, value)
-                else:
-                    self._backlog.hold(name, value, moment)
+            self.open_work.take_page(message)
         except ValueError as error:
             self.bury(message, str(error))
 
-    # -- what is due --------------------------------------------------------------------------------------------
-
     def on_tick(self) -> None:
         """Judge what has come, let time pass, and say again what would go stale."""
-        now = time.monotonic()
-        self.publisher.housekeep(now)
-        self._filling.on_tick()
-        if self._reworking.on_tick():
-            self._told_at.clear()
-        until = self.clock.now() - SETTLE
-        behind = self._is_behind(now)
-        for moment, name, value in self._backlog.due(until, behind=behind):
-            for boiler in self._boilers.values():
-                if name in boiler.roles:
-                    self._tell(boiler, boiler.feed(name, value, moment))
-        if self.clock.trusted and not behind:
-            for boiler in self._boilers.values():
-                self._tell(boiler, boiler.rebase(until) if until < boiler.time - STEP else boiler.advance(until))
-                self._repeat(boiler, now)
-
-    def _is_behind(self, now: float) -> bool:
-        filling = bool(self._filling.topics and self._reworking.rework is None)
-        inputs = self._kept.inputs
-        return self._backlog.is_behind(now, self.options.settle, inputs, online=self.bus.online, filling=filling)
-
-    def _tell(self, boiler: Boiler, events: list[Event]) -> None:
-        for event in events:
-            self._publish(f"{boiler.entry.thing}/{event.name}", event.value, event.time)
-        if events:
+        if self.open_work.judge(time.monotonic(), self.options.settle):
             self._flush_at = 0.0
-
-    def _publish(self, name: str, value: Value, moment: int) -> None:
-        if (topic := self.topics.get(name)) is None:
-            return
-        self._told_at[name] = time.monotonic()
-        try:
-            self.publisher.publish(topic, topic.proper(value), moment)
-        except ReadingError as error:
-            self.error(str(error), name)
-
-    def _repeat(self, boiler: Boiler, now: float) -> None:
-        if boiler.known:
-            for output, value in boiler.memory.outputs.items():
-                topic = self.topics.get(f"{boiler.entry.thing}/{output}")
-                if topic is not None and now >= self._told_at.get(topic.name, -topic.stale) + topic.stale / 3:
-                    self._publish(topic.name, value, boiler.known)
 
     def on_published(self, mid: int, refusal: str | None) -> None:
         """Learn what became of a reading, or go on with corrections."""
-        self.publisher.on_published(mid, refusal)
-        self._reworking.on_published(mid)
+        self.open_work.publisher.on_published(mid, refusal)
+        self.open_work.reworking.on_published(mid)
 
     def on_beat(self) -> None:
         """Tell health what waits and what each boiler does."""
-        self.publisher.on_beat()
-        self.health.extra["phases"] = {name: b.memory.outputs.get("phase") for name, b in self._boilers.items()}
+        self.open_work.publisher.on_beat()
+        self.health.extra["phases"] = self.open_work.phases
 
     def status(self) -> str:
         """One line: what each boiler does."""
-        phases = (f"{name} {boiler.memory.outputs.get('phase')}" for name, boiler in self._boilers.items())
-        return f"{self.health.state}: {', '.join(phases)}"
+        phases = self._work.phases if self._work is not None else {}
+        return f"{self.health.state}: {', '.join(f'{name} {phase}' for name, phase in phases.items())}"
 
     # -- requests -----------------------------------------------------------------------------------------------
 
     def _named(self, name: str | None) -> dict[str, Boiler]:
-        if not self._boilers:
+        boilers = self.open_work.boilers
+        if not boilers:
             raise RequestError("topics.yaml names no boiler: add one below phases:")
         if name is None:
-            return self._boilers
-        if name in self._boilers:
-            return {name: self._boilers[name]}
-        hint = nearest(name, self._boilers) or f": there are {', '.join(self._boilers)}"
+            return boilers
+        if name in boilers:
+            return {name: boilers[name]}
+        hint = nearest(name, boilers) or f": there are {', '.join(boilers)}"
         raise RequestError(f"no boiler is named '{name}'{hint}")
 
-    def request_refill(self, _request: Request, arguments: Refill) -> dict[str, Any]:
-        """Enter what the silo holds after a refill."""
-        found = self._named(arguments.boiler)
+    def _one(self, name: str | None) -> tuple[str, Boiler]:
+        found = self._named(name)
         if len(found) > 1:
             raise RequestError(f'there are {", ".join(found)}: say which with "boiler"')
-        name, boiler = next(iter(found.items()))
+        return next(iter(found.items()))
+
+    def request_refill(self, _request: Request, arguments: Refill) -> dict[str, Any]:
+        """Enter what the silo holds after a refill, or the bags that were filled in."""
+        name, boiler = self._one(arguments.boiler)
+        given = {"kg": arguments.kg, "bags": arguments.bags, "level": arguments.level}
         try:
-            self._tell(boiler, boiler.refill(arguments.kg))
+            self.open_work.tell(boiler, boiler.refill(**given))
         except ValueError as error:
             raise RequestError(str(error)) from None
-        log.info("the silo of %s holds %g kg", name, arguments.kg)
-        return {"boiler": name, "kg": arguments.kg}
+        self._flush_at = 0.0
+        entered = {what: value for what, value in given.items() if value is not None}
+        log.info("the silo of %s was filled: %s", name, entered)
+        return {"boiler": name, **entered}
 
-    def request_rework(self, request: Request, arguments: Span) -> object:
+    def request_reset(self, _request: Request, arguments: Reset) -> dict[str, Any]:
+        """Note that ash was emptied, or the boiler cleaned or serviced: its reminder begins anew."""
+        name, boiler = self._one(arguments.boiler)
+        try:
+            self.open_work.tell(boiler, boiler.reset(arguments.what))
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        self._flush_at = 0.0
+        log.info("%s of %s is done", arguments.what, name)
+        return {"boiler": name, "what": arguments.what}
+
+    def request_rework(self, request: Request, arguments: ReworkSpan) -> object:
         """Compute a span of the archive anew and correct what it says there; alerts see nothing new in it."""
-        if self._reworking.rework is not None or self._filling.topics:
+        work = self.open_work
+        if work.reworking.rework is not None or work.filling.topics:
             raise RequestError("it is reading from the archive already: wait until that is done")
         if not self.registry.find("archive"):
             raise RequestError("topics.yaml names no archive: there is nothing to be computed anew")
@@ -309,5 +267,5 @@ class Phase(Subscriber):
         if since >= until:
             raise RequestError("the span is empty: `from` lies before `to`, and before now")
         log.info("computing anew from %s to %s", format_time(since), format_time(until))
-        self._reworking.begin(Rework(boilers, self.topics, since, until), request)
+        work.reworking.begin(Rework(boilers, self.topics, since, until), request)
         return LATER

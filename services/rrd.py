@@ -1,5 +1,6 @@
 """The picture: a round-robin file for each topic, from which graphs of hours or years are drawn in an instant."""
 
+import contextlib
 import logging
 import os
 import time
@@ -28,6 +29,7 @@ from bootstrap_lib import (
 )
 from services.stores.backfill import Filling, ReplayEntry
 from services.stores.drawing import Drawing, Order
+from services.stores.fresh import Fresh
 from services.stores.roundrobin import (
     TIERS,
     Damaged,
@@ -98,6 +100,7 @@ class RoundRobin(Subscriber):
         self._unusable: dict[str, float] = {}
         self._complained: set[str] = set()
         self._drawing = Drawing(self.state_folder / "graphs")
+        self._opened: Fresh | None = None
         self._unclean = self.state_folder / UNCLEAN
         self._owing = False
         self._filling = Filling(self, TIERS, self._draw)
@@ -105,12 +108,19 @@ class RoundRobin(Subscriber):
     def begin(self) -> None:
         """Find out whether the last run ended cleanly: if not, what it had written may be lost."""
         super().begin()
+        self._opened = Fresh(self.folder)
         self._owing = self._unclean.exists()
         note = "the service runs, or did not end as it should: its files are filled from the archive"
         try:
             state.save(self._unclean, note)
         except OSError as error:
             raise StartError(f"{self._unclean} cannot be written: {reason(error)}") from None
+
+    @property
+    def _fresh(self) -> Fresh:
+        if self._opened is None:
+            raise RuntimeError("the picture is not open")
+        return self._opened
 
     @property
     def folder(self) -> Path:
@@ -126,6 +136,7 @@ class RoundRobin(Subscriber):
         """Keep a reading for the next round."""
         if topic.stored_by("rrd"):
             self._points.setdefault(topic.name, []).append((reading.time, number(reading.value, topic)))
+            self._fresh.add(topic, reading.time, number(reading.value, topic))
 
     def flush(self) -> None:
         """Update each file with all that came for it; Away where the disk cannot take it."""
@@ -137,6 +148,8 @@ class RoundRobin(Subscriber):
             self.health.counters["late"] += self._write(name, self._points[name])
             if name not in self._filling.topics:
                 del self._points[name]
+        with contextlib.suppress(OSError):  # the bands of a picture: the files say when the disk is full
+            self._fresh.save()
 
     def _write(self, name: str, points: list[Any], write: Write = RoundRobinFile.write) -> int:
         """Add points to a topic's file and return how many came late; one that is damaged has to be filled before.
@@ -293,7 +306,9 @@ class RoundRobin(Subscriber):
 
     def request_graph(self, request: Request, order: Order) -> object:
         """Draw a graph into a PNG file; `inline` asks for the picture itself as base64 too."""
-        self._drawing.begin(request, order, self.registry, self.folder)
+        with contextlib.suppress(Away):  # what there is, is drawn
+            self.flush()
+        self._drawing.begin(request, order, self.registry, self.folder, self._fresh)
         return LATER
 
     def dump_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:

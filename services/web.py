@@ -84,7 +84,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Web(Subscriber):
-    """The page."""
+    """The page that a household leaves open."""
 
     NEEDS: ClassVar = Needs(
         extra="web",
@@ -247,6 +247,11 @@ class Web(Subscriber):
             f"{self.prefix}/echo",
         ):
             self.bus.subscribe(pattern, qos=1 if "/status" in pattern or "/alert/" in pattern else 0)
+
+    def on_message(self, message: Message) -> bool:
+        """Come back to the loop with each message, for what it changes is told soon, not when the next second begins."""
+        super().on_message(message)
+        return True
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Show a reading."""

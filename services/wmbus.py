@@ -3,14 +3,16 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from bootstrap_lib import (
+    DocumentError,
     Duration,
     Failure,
+    Instance,
     InstanceOptions,
     Message,
     Needs,
@@ -21,28 +23,33 @@ from bootstrap_lib import (
     Sample,
     Source,
     Topic,
+    format_time,
     reason,
 )
-from services.meters import gateway, open_receiver, scan
+from services.meters import meter_list, open_receiver, scan
 from services.meters import wanted as lines
+from services.meters.dispatch import Meters, Place
+from services.meters.first_gateway import STOP, FirstGateway
 from services.meters.listed import MeterList
-from services.meters.master import Master
-from services.meters.memory import Memory
-from services.meters.meters import Meters
+from services.meters.memory import MeterMemory
+from services.meters.meter_list import ListedMeter, RejectedMeter
 from services.meters.topics import PLACE, values_of
-from services.meters.wanted import Field, Wanted
-from services.protocols.wmbus import Formats
+from services.meters.wanted import MeterField, Wanted
+from services.protocols.wmbus import Formats, Telegram
 
 log = logging.getLogger(__name__)
+
+KEY_CONFLICT: Final = "its owner put another key among the secrets, and that one is used"
 
 
 class Compatibility(Struct, frozen=True, forbid_unknown_fields=True):
     """The first gateway's own topics and messages."""
 
     gateway: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]+$", description="Its id, as in v2/<id>/sensors/set.")]
+    stop: Annotated[Literal["ignore", "obey"], Meta(description="What the master's STOP does.")] = "ignore"
 
 
-class ListedMeter(Struct, frozen=True, forbid_unknown_fields=True):
+class ListedMeterOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """A meter whose topics make themselves."""
 
     name: Annotated[
@@ -65,7 +72,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
         600
     )
     meters: Annotated[
-        dict[Annotated[str, Meta(pattern="^[0-9A-F]{8}$")], ListedMeter],
+        dict[Annotated[str, Meta(pattern="^[0-9A-F]{8}$")], ListedMeterOptions],
         Meta(description="By number; `request/meters` writes them."),
     ] = msgspec.field(default_factory=dict)
     compatibility: Annotated[Compatibility | None, Meta(description="Speak as the first gateway, too.")] = None
@@ -89,34 +96,43 @@ class WMBus(Source):
             "# Meters that were configured over MQTT are written to topics.machine.yaml, beside topics.yaml.",
             "ReadWritePaths=/etc/constellation",
         ),
-        rights=("readwrite v2/#",),
+        rights=("readwrite v2/#", "read STOP"),
+        partner="gateway",
+        partner_when="compatibility",
+        partner_rights=("read v2/#", "write v2/+/sensors/set", "write STOP"),
+        machine=("meters",),
         decodes={"wmbus": "Telegrams of meters by wireless M-Bus; a second word on a line is that telegram's key."},
         simulator="services.simulators.staging:dongle",
     )
 
     options: Options
-    topics: tuple[Topic[Field], ...]
+    topics: tuple[Topic[MeterField], ...]
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance."""
         super().__init__(registry, name)
         self.meters = Meters(Formats())
         self._wanted: Wanted = {}
-        self._master = Master(None)
-        self._list = MeterList(self)
+        self._master = FirstGateway(None)
+        self._list = MeterList(self.state_folder / "secrets", self.reload)
         self._telegram_at: float | None = None
-        self._memory = Memory(self.state_folder, self.runtime_folder)
+        self._first: dict[Place, tuple[Telegram, float | None]] = {}
+        """Telegrams of listed meters whose topics are still to be written."""
+        self._memory = MeterMemory(self.state_folder, self.runtime_folder)
         self._open_with: tuple[str, str, float] | None = None
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[list[Sample]]:
         """Take telegrams as they come."""
         if self.measures_once:
             self._want()
         self._open_with = self._receiver
         with open_receiver(*self._receiver) as receiver:
-            while self.tick(receiver.fileno(), receiver.silence):
+            while self.tick(receiver.fileno(), min(receiver.silence, self._list.silence)):
                 for telegram, signal in receiver.receive():
-                    yield from self.hear(telegram, signal)
+                    if samples := list(self.hear(telegram, signal)):
+                        yield samples
+                if samples := list(self._first_samples()):
+                    yield samples
                 self.meters.counts.update(receiver.counters)
                 receiver.counters.clear()
 
@@ -127,7 +143,7 @@ class WMBus(Source):
     def hear(self, frame: bytes, signal: float | None) -> Iterator[Sample]:
         """Yield the samples of one telegram (without block CRCs; `signal` in dBm)."""
         self._telegram_at = time.monotonic()
-        heard = self.meters.hear(frame, self._telegram_at)
+        heard = self.meters.hear(frame, self._telegram_at, self._today())
         if heard is None:
             return
         meter, telegram = heard.meter, heard.telegram
@@ -136,11 +152,18 @@ class WMBus(Source):
             yield from ((topic, failure) for topics in self._wanted[meter.place].values() for topic in topics)
             return
         if not self.measures_once and (listed := self.options.meters.get(meter.id)):
-            self._list.learn(meter.id, listed.name, telegram)
+            if self._list.learn(self.registry, self._instance, meter.id, listed.name, telegram):
+                self._first[meter.place] = telegram, signal
             if self.clock.trusted:
-                values = {record.name: record.value for record in telegram.records}
-                self._master.tell(self.bus, f"{listed.name}-{meter.id}", values, self.clock.now())
+                name = f"{listed.name}-{meter.id}"
+                self._master.tell(self.bus.publish, name, telegram.records, self.clock.now())
         yield from values_of(self._wanted.get(meter.place, {}), telegram, signal)
+
+    def _today(self) -> str | None:
+        """Today's date, or None where the clock is not to be trusted."""
+        if self.measures_once or not self.clock.trusted:
+            return None
+        return format_time(self.clock.now())[:10]
 
     # -- meters -------------------------------------------------------------------------------------------------
 
@@ -149,35 +172,71 @@ class WMBus(Source):
         self._wanted = lines.wanted(self.topics, self.options.meters)
         self.meters.want(lines.keys(self._wanted, self._list.secrets))
 
+    def _first_samples(self) -> Iterator[Sample]:
+        """Write topics for what listed meters said and had none for, and yield what they said."""
+        try:
+            new = self._list.write_new(self.registry)
+        except (OSError, DocumentError) as error:
+            self.error(f"topics of listed meters cannot be written beside topics.yaml: {reason(error)}")
+            return
+        if new:
+            first, self._first = self._first, {}
+            for place, (telegram, signal) in first.items():
+                values = values_of(self._wanted.get(place, {}), telegram, signal)
+                yield from ((topic, value) for topic, value in values if topic.name in new)
+
+    @property
+    def _instance(self) -> Instance:
+        return self.registry.instances[self.name]
+
     def request_meters(self, _request: Request, arguments: list[Any] | Change) -> list[dict[str, str]]:
         """Replace the listed meters, or add to them; the answer says for each where its topics are, or what is wrong."""
         change = arguments if isinstance(arguments, Change) else Change(arguments)
-        entries = list(gateway.read(change.meters))
-        self._list.take_over(entries, add=change.mode == "add")
-        return [
-            {"meter": entry.id, "error": entry.reason}
-            if isinstance(entry, gateway.Rejected)
-            else {"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")}
-            for entry in entries
-        ]
+        entries = list(meter_list.read(change.meters))
+        conflicts = self._take_over(entries, add=change.mode == "add")
+        answer = []
+        for entry in entries:
+            if isinstance(entry, RejectedMeter):
+                answer.append({"meter": entry.id, "error": entry.reason})
+                continue
+            answer.append({"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")})
+            if entry.id in conflicts:
+                answer[-1]["conflict"] = KEY_CONFLICT
+        return answer
+
+    def _take_over(self, entries: list[ListedMeter | RejectedMeter], *, add: bool) -> set[str]:
+        """Use a list; returns the meters to which it gives another key than their owner did."""
+        meant = lines.wanted(self.topics, ())
+        named = {place[0]: lines.reference_of(names) for place, names in meant.items()}
+        keys = {entry.id: bytes.fromhex(entry.key) for entry in entries if isinstance(entry, ListedMeter) and entry.key}
+        owned = {number: lines.owners_key(number, named.get(number)) for number in keys}
+        self._list.take_over(self.registry, self._instance, entries, add=add)
+        return {number for number, key in keys.items() if owned[number] not in (None, key)}
 
     def on_connected(self, session: bool) -> None:
         """Also hear the first gateway's master."""
         super().on_connected(session)
-        self._master.listen(self.bus)
+        self._listen_to_master()
 
     def on_message(self, message: Message) -> bool:
         """Take the master's list, and answer it as the first gateway did."""
-        if message.topic != self._master.command:
+        if message.topic not in self._master.topics:
             return super().on_message(message)
+        if message.topic == STOP:
+            if not message.retained and self._master.stop(self.bus.publish):
+                log.info("stopping: the first gateway's master says STOP")
+                self.stopping = "STOP"
+            return True
         try:
-            entries = self._master.read(message)
-            self._list.take_over(entries, add=False)
+            entries = self._master.read(message.payload)
+            conflicts = self._take_over(entries, add=False)
         except (RequestError, OSError) as error:
             self.error(f"{message.topic}: {reason(error)}")
             log.warning("%s: the list is refused: %s", message.topic, reason(error))
         else:
-            self._master.answer(self.bus, entries)
+            for number in sorted(conflicts):
+                log.warning("%s: meter %s: %s", message.topic, number, KEY_CONFLICT)
+            self._master.answer(self.bus.publish, entries)
         return True
 
     # -- the process --------------------------------------------------------------------------------------------
@@ -208,13 +267,21 @@ class WMBus(Source):
         self._want()
         self._changed = self._changed and self._receiver != self._open_with
         if self._meet_master():
-            self._master.listen(self.bus)
+            self._listen_to_master()
+
+    def _listen_to_master(self) -> None:
+        for topic in self._master.topics:
+            self.bus.subscribe(topic)
 
     def _meet_master(self) -> bool:
         """Take over which master is spoken with; True if it is another one, of whom nothing was heard yet."""
-        compatibility, before = self.options.compatibility, self._master.command
-        self._master = Master(compatibility.gateway if compatibility else None)
-        return self._master.command != before
+        compatibility = self.options.compatibility
+        speaks_as = (compatibility.gateway, compatibility.stop == "obey") if compatibility else (None, False)
+        if speaks_as == self._master.speaks_as:
+            return False
+        before = self._master.topics
+        self._master = FirstGateway(speaks_as[0], obeys=speaks_as[1])
+        return self._master.topics != before
 
     def on_beat(self) -> None:
         """Tell health what is heard; write down what a restart must not lose."""

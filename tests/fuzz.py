@@ -12,15 +12,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+sys.path.insert(0, str(Path(__file__).parent))  # run as a module, or imported by a test
+import own_telegrams
+
 from services.protocols import daly, im871a, jbd, rtlwmbus
 from services.protocols.battery import BatteryError, BatteryProtocol, Frame, Pack
 from services.protocols.wmbus import (
+    DataRecord,
     Formats,
-    Record,
     TelegramError,
     decode,
     decode_lines,
@@ -35,24 +39,24 @@ KEY = bytes(range(16))
 _SENDER = encode.address("KAM", "32666857", 0x30, 0x02)
 _ENTRIES = encode.omnipower(1234.56, 7.89, 1.234, 0.5)
 _MIXED = [
-    encode.entry("0C13", encode.decimal(12345678, 4)),
-    encode.entry("426C", bytes.fromhex("BF2C")),
-    encode.entry("046D", bytes.fromhex("3B375F31")),
-    encode.entry("0D78", b"\x04abcd"),
-    encode.entry("8D04931E", b"\x07\x72\xfe\x01\x00\x02\x00\x03"),
-    encode.entry("055B", bytes.fromhex("0000A841")),
-    encode.entry("02FD17", b"\x01\x00"),
+    encode.record("0C13", encode.decimal(12345678, 4)),
+    encode.record("426C", bytes.fromhex("BF2C")),
+    encode.record("046D", bytes.fromhex("3B375F31")),
+    encode.record("0D78", b"\x04abcd"),
+    encode.record("8D04931E", b"\x07\x72\xfe\x01\x00\x02\x00\x03"),
+    encode.record("055B", bytes.fromhex("0000A841")),
+    encode.record("02FD17", b"\x01\x00"),
 ]
 _STRANGE = [
-    encode.entry("066D", bytes.fromhex("2D130AE12B00")),
-    encode.entry("036D", bytes.fromhex("2D130A")),
-    encode.entry("0DED1E", b"\x08\x43\x00" + bytes.fromhex("010000020000")),
-    encode.entry("0D6D", bytes.fromhex("E43B375F31")),
-    encode.entry("8D01931F", bytes.fromhex("06B2010100FFFF")),
-    encode.entry("01FC034955233C", b"\x07"),
-    encode.entry("0D78", bytes.fromhex("C478563412")),
-    encode.entry("B48010FDC8FC01", encode.integer(-5, 4)),
-    encode.entry("03FFA021", b"\x01\x02\x03"),
+    encode.record("066D", bytes.fromhex("2D130AE12B00")),
+    encode.record("036D", bytes.fromhex("2D130A")),
+    encode.record("0DED1E", b"\x08\x43\x00" + bytes.fromhex("010000020000")),
+    encode.record("0D6D", bytes.fromhex("E43B375F31")),
+    encode.record("8D01931F", bytes.fromhex("06B2010100FFFF")),
+    encode.record("01FC034955233C", b"\x07"),
+    encode.record("0D78", bytes.fromhex("C478563412")),
+    encode.record("B48010FDC8FC01", encode.integer(-5, 4)),
+    encode.record("03FFA021", b"\x01\x02\x03"),
 ]
 _SESSION = 0x1234567
 _FORMATS = Formats()
@@ -107,7 +111,7 @@ def wmbus(data: bytes) -> None:
     return None
 
 
-def _proper(records: list[Record]) -> None:
+def _proper(records: list[DataRecord]) -> None:
     names = [record.name for record in records]
     assert len(set(names)) == len(names), names
     for record in records:
@@ -155,13 +159,47 @@ def wmbus_sealed(data: bytes) -> None:
     assert _said(sealed) == _said(encode.extended(_SENDER, message, _SESSION, key=None))
 
 
-def _said(telegram: bytes) -> tuple[list[Record], str | None]:
+def _said(telegram: bytes) -> tuple[list[DataRecord], str | None]:
     try:
         read = decode(telegram, KEY, formats=_FORMATS, framing="stripped")
     except TelegramError as error:
         return [], str(error)
     _proper(read.records)
     return read.records, read.note
+
+
+def wmbus_own(data: bytes) -> None:
+    """As `wmbus`, for makers' own codings: refuse with a sentence, or read what a meter can show."""
+    try:
+        telegram = decode(data, framing="stripped")
+    except TelegramError as error:
+        refused = str(error)
+        assert refused.endswith("."), refused
+        return
+    _proper(telegram.records)
+    for record in telegram.records:
+        if record.name.endswith(("room_temperature", "radiator_temperature")) and record.value is not None:
+            assert -20 <= record.value <= 120, record  # type: ignore[operator]
+
+
+_APATOR = own_telegrams.apator(own_telegrams.apator_registers(17579, before=b"\x43\x01\x02"))
+_APATOR_START = 18
+"""Behind the byte that says that these are registers: without it they are records of the standard."""
+
+
+def wmbus_own_guarded(data: bytes) -> None:
+    """Read no total past the CRC of Apator's registers, whatever burst of up to 16 bits damaged them."""
+    if len(data) < 4:
+        return
+    bits = (len(_APATOR) - _APATOR_START) * 8
+    place = int.from_bytes(data[:2], "big") % (bits - 15)
+    pattern = int.from_bytes(data[2:4], "big") | 1
+    damaged = (int.from_bytes(_APATOR, "big") ^ pattern << place).to_bytes(len(_APATOR), "big")
+    try:
+        telegram = decode(damaged, framing="stripped")
+    except TelegramError:
+        return
+    assert not any(record.name == "volume" for record in telegram.records), damaged.hex()
 
 
 def wmbus_lines(data: bytes) -> None:
@@ -172,7 +210,7 @@ def wmbus_lines(data: bytes) -> None:
     assert all(("error" in answer) != ("records" in answer) for answer in answers)
 
 
-_GOOD = im871a.Message(im871a.Endpoint.RADIO, im871a.TELEGRAM, _PLAIN[1:], rssi=0x4C)
+_GOOD = im871a.DongleMessage(im871a.Endpoint.RADIO, im871a.TELEGRAM, _PLAIN[1:], rssi=0x4C)
 _FRAME = im871a.encode(_GOOD)
 _KNOWN = (_GOOD, im871a.PING, im871a.RESET)
 
@@ -182,7 +220,7 @@ def dongle(data: bytes) -> None:
 
     By chance (1 in 65536) noise and the start of a frame make a frame of their own, told by its strange message.
     """
-    assembler = im871a.Assembler()
+    assembler = im871a.DongleAssembler()
     messages = assembler.feed(data)
     assert len(assembler._buffer) < im871a.LONGEST
     messages += assembler.feed(_FRAME + data)
@@ -283,6 +321,8 @@ TARGETS: dict[str, Target] = {
     "wmbus": Target(wmbus, TELEGRAMS),
     "wmbus_guarded": Target(wmbus_guarded, (bytes(8),)),
     "wmbus_sealed": Target(wmbus_sealed, [b"\0" + encode.records(_MIXED), b"\0" + encode.records(_STRANGE)]),
+    "wmbus_own": Target(wmbus_own, own_telegrams.SEEDS),
+    "wmbus_own_guarded": Target(wmbus_own_guarded, (bytes(8),)),
     "wmbus_lines": Target(wmbus_lines, [telegram.hex().encode() + b"\n" for telegram in TELEGRAMS]),
     "im871a": Target(dongle, [im871a.encode(message) for message in _KNOWN]),
     **{
@@ -294,7 +334,7 @@ TARGETS: dict[str, Target] = {
         )
     },
     "jbd_lines": Target(jbd_lines, [answer.hex().encode() + b"\n" for answer in _JBD]),
-    "rtlwmbus": Target(rtl_line, (rtlwmbus.encode(rtlwmbus.Received("C1", True, "", 90, _PLAIN)).encode(),)),
+    "rtlwmbus": Target(rtl_line, (rtlwmbus.encode(rtlwmbus.ReceivedLine("C1", True, "", 90, _PLAIN)).encode(),)),
 }
 
 

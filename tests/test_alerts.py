@@ -97,6 +97,7 @@ def state(name: str) -> Any:
     return lambda shown: isinstance(shown, dict) and shown["state"] == name
 
 
+@pytest.mark.slow
 def test_hot_water_reaches_the_phone_once_and_its_end_once_through_kills_of_everything(
     home: House, ear: Ear, broker: Broker, tree: Tree, phone: PushoverServer
 ) -> None:

@@ -44,7 +44,7 @@ from services.bluetooth import Deadlines
 from services.bluetooth import adapter as bluetooth_adapter
 from services.bluetooth.estimates import Energy, Estimates
 from services.bluetooth.loop import Loop
-from services.protocols import daly, jbd
+from services.protocols import daly, daly_p81, jbd, jk
 from services.protocols.battery import BatteryProtocol, Frame, Pack, Value
 from services.simulators.bluetooth.bus import ADDRESS_VARIABLE, connect
 from services.simulators.bluetooth.faults import FAULTS
@@ -97,9 +97,9 @@ def measured(protocol: BatteryProtocol, pack: Pack = PACK) -> dict[str, Value]:
     """All that a battery says of a pack."""
     named: dict[str, Value] = {}
     for request in protocol.REQUESTS:
-        (frame,) = protocol.assembler().feed(protocol.answer(request.frame, pack) or b"")
-        assert isinstance(frame, Frame)
-        named |= protocol.measurements(request, frame) or {}
+        for frame in protocol.assembler().feed(protocol.answer(request.frame, pack) or b""):
+            assert isinstance(frame, Frame)
+            named |= protocol.measurements(request, frame) or {}
     return named
 
 
@@ -110,7 +110,13 @@ def published(key: str, value: Value) -> Value:
     return round(value, QUANTITIES[key.rpartition("_")[2]].decimals) if isinstance(value, float) else value
 
 
-EVERYTHING = {"plain": measured(jbd), "daly": measured(daly)}
+EVERYTHING = {
+    "plain": measured(jbd),
+    "daly": measured(daly),
+    "daly_ff00": measured(daly),
+    "daly_p81": measured(daly_p81),
+    "jk": measured(jk, msgspec.structs.replace(PACK, alarms=())),
+}
 """By name of the batteries in the world of links whose every measurement has a topic."""
 
 
@@ -322,8 +328,9 @@ STEADY = (
 )
 """Faults that a link lives with, or overcomes by itself."""
 SLOW = ("late_answer", "write_refused_late", "phone_friendly")
-BEGUN = {name: name for name in LINK_FAULTS if name not in ("plain", "mute")} | {
-    "write_refused_late": "write_refused_late late_answer"
+BEGUN = {name: name for name in LINK_FAULTS if name not in ("plain", "mute", "first_channel_refused")} | {
+    "daly_ff00": "first_channel_refused",
+    "write_refused_late": "write_refused_late late_answer",
 }
 """Faults that are there from the start."""
 
@@ -346,6 +353,9 @@ LINKED = one_adapter_each(LINK_FAULTS) | {
         "adapter": f"hci{LINK_FAULTS.index('connect_never_answers') + 1}",
     },
     "daly": {"address": address(99), "protocol": "daly", "adapter": "hci99"},
+    "daly_ff00": {"address": address(101), "protocol": "daly", "adapter": "hci101"},
+    "daly_p81": {"address": address(102), "protocol": "daly_p81", "adapter": "hci102"},
+    "jk": {"address": address(103), "protocol": "jk", "adapter": "hci103"},
     "phone_friendly": {"address": address(100), "protocol": "jbd", "adapter": "hci100", "keep": False},
 }
 
@@ -363,7 +373,7 @@ def play_link_faults(world: World) -> None:
     world.until(
         lambda told: (
             len(told["mute"].changed()) >= 2
-            and all(len(told[name].samples) >= 5 for name in (*STEADY, "neighbour", "daly"))
+            and all(len(told[name].samples) >= 5 for name in (*STEADY, "neighbour", *OTHER_MAKES))
             and all(len(told[name].samples) >= 3 for name in (*HEALED, *SLOW))
             and told["connect_never_answers"].statistics["failures"] >= 3
             and told["link_unstable"].statistics["sessions"] >= 10
@@ -705,11 +715,16 @@ def test_a_battery_that_echoes_requests_is_said_to_want_pairing(links: dict[str,
     assert "paired" in links["request_echoed"].reasons
 
 
-def test_a_daly_battery_is_read_over_the_same_link(links: dict[str, Told]) -> None:
-    assert len(links["daly"].samples) >= 5
-    assert set(links["daly"].cells()) == {CELLS}
-    assert links["daly"].samples[-1][1]["nominal_charge"] == 560
-    assert links["daly"].samples[-1][1]["current"] == -6.0
+OTHER_MAKES = ("daly", "daly_ff00", "daly_p81", "jk")
+
+
+@pytest.mark.parametrize("name", OTHER_MAKES)
+def test_other_makes_are_read_over_the_same_link(links: dict[str, Told], name: str) -> None:
+    assert len(links[name].samples) >= 5
+    assert set(links[name].cells()) == {CELLS}
+    if name != "daly_p81":
+        assert links[name].samples[-1][1]["nominal_charge"] == 560
+    assert links[name].samples[-1][1]["current"] == (-6.04 if name == "jk" else -6.0)
 
 
 def test_a_battery_whose_link_is_not_kept_is_connected_for_each_sample(links: dict[str, Told]) -> None:
@@ -831,21 +846,37 @@ def test_energy_is_written_once_a_minute_and_what_is_published_is_what_is_writte
 def test_energy_is_counted_by_trapezoids_for_each_direction_and_not_over_a_gap() -> None:
     estimates = Estimates(Energy(1.0, 2.0), gap=60)
     for moment, power in ((0, -1800), (10, 1800), (20, 1800), (100, 3600), (110, 3600)):
-        estimates.take(moment, power, power / 24, 100)
+        estimates.take(moment, 24, power / 24, 100)
     charged = (1800 * 10 / 4 + 1800 * 10 + 3600 * 10) / 3.6e6
     assert estimates.energy.charged == pytest.approx(1 + charged)
     assert estimates.energy.discharged == pytest.approx(2 + 1800 * 10 / 4 / 3.6e6)
 
 
+def test_energy_over_a_gap_is_what_the_batterys_own_charge_says() -> None:
+    estimates = Estimates(Energy(1.0, 2.0), gap=60)
+    estimates.take(0, 25, 0, 100)
+    estimates.take(3600, 26, 0, 90)
+    assert estimates.energy == Energy(1.0, 2.26, 90)
+    later = Estimates(estimates.energy, gap=60)  # another process, hours later
+    later.take(0, 26, 0, 110)
+    assert later.energy == Energy(1.52, 2.26, 110)
+
+
+def test_people_may_count_what_a_battery_gives_as_positive() -> None:
+    said = {"current": -6.0, "power": -150.0, "voltage": 25.0}
+    assert services.bms.told_as(said, "discharging") == {"current": 6.0, "power": 150.0, "voltage": 25.0}
+    assert services.bms.told_as(said, "charging") == said
+
+
 def test_the_time_that_is_left_follows_the_average_discharge_until_it_charges() -> None:
     estimates = Estimates(Energy(), gap=60)
-    assert estimates.take(0, -240, -10, 50) == 5 * 3600
-    eased = estimates.take(30, -120, -5, 50)
+    assert estimates.take(0, 24, -10, 50) == 5 * 3600
+    eased = estimates.take(30, 24, -5, 50)
     assert eased is not None
     assert 5 * 3600 < eased < 6 * 3600
     assert estimates.take(60, 24, 1, 50) is None
-    assert estimates.take(70, -120, -5, 50) == 10 * 3600
-    assert estimates.take(1000, -240, -10, 50) == 5 * 3600
+    assert estimates.take(70, 24, -5, 50) == 10 * 3600
+    assert estimates.take(1000, 24, -10, 50) == 5 * 3600
     assert Estimates(Energy(), gap=60).take(0, 0.0, 0.0, 50) is None
 
 

@@ -16,6 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bootstrap_lib import broker as brokers
+from bootstrap_lib import certificates
 from bootstrap_lib.installation import InstallError, shipped
 from bootstrap_lib.registry import Registry
 
@@ -37,7 +38,7 @@ class Shipped:
         rights.parent.mkdir(parents=True)
         rights.write_text("user tester\ntopic readwrite #\n")
         self.prepare()
-        passwords = folder / str(brokers.FOLDER / "passwords").lstrip("/")
+        passwords = folder / str(certificates.FOLDER / "passwords").lstrip("/")
         subprocess.run(["mosquitto_passwd", "-b", passwords, "tester", "by hand"], check=True, capture_output=True)
         self.prepare()
         self.process: subprocess.Popen[str] | None = None

@@ -16,7 +16,8 @@ import pytest
 from harness import Broker, Ear, House, free_port, wait_for
 from voices import Voice, ask_database, now
 
-from bootstrap_lib.bus import Bus, Connected, Message
+from bootstrap_lib.bus import Bus
+from bootstrap_lib.events import Connected, Message
 from bootstrap_lib.registry import Broker as BrokerOptions
 from tests.chaos.device import Device
 from tests.chaos.mutants import MUTANTS
@@ -83,7 +84,7 @@ class Scene:
         with (house.folder / f"{name}.log").open("ab") as log:
             environment = house.environment | folders
             house.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=PROJECT)
-        wait_for(lambda: house.log(name).count(": started") > before, 20, f"start of {name}")
+        wait_for(lambda: house.log(name).count(": started") > before, 40, f"start of {name}")
 
     def kill(self, name: str) -> None:
         process = self.house.processes.pop(name)
@@ -352,13 +353,16 @@ def _judge(run: Run, good: bool) -> None:
     print(output)
 
 
+@pytest.mark.slow
 def test_a_short_chaos_run_loses_nothing_and_doubles_nothing(runs: dict[str, Run]) -> None:
     _judge(runs["chaos"], good=True)
 
 
+@pytest.mark.slow
 def test_power_cuts_cost_at_most_the_last_two_seconds(runs: dict[str, Run]) -> None:
     _judge(runs["power"], good=True)
 
 
+@pytest.mark.slow
 def test_without_fsync_power_cuts_cost_more_and_that_is_caught(runs: dict[str, Run]) -> None:
     _judge(runs["no_fsync"], good=False)

@@ -10,6 +10,8 @@ from harness import Broker, Ear, House, wait_for
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from bootstrap_lib.control import is_for_answers
+
 ASK, ANSWER = "home/service/clerk/request/", "home/service/clerk/response/"
 CLERK = '''
 """Understands requests of the test's own."""
@@ -156,14 +158,51 @@ def test_who_wants_the_answer_elsewhere_gets_it_there_with_the_correlation(clerk
     client.loop_start()
     wait_for(lambda: subscribed, what="the subscription")
     properties = Properties(PacketTypes.PUBLISH)
-    properties.ResponseTopic, properties.CorrelationData = "phone/answers", b"seven"
+    properties.ResponseTopic, properties.CorrelationData = "phone/reply/7", b"seven"
     client.publish(ASK + "add", '{"numbers":[7]}', properties=properties)
     wait_for(lambda: len(heard) == 2, what="both answers")
-    assert {message.topic for message in heard} == {"phone/answers", ANSWER + "add"}
+    assert {message.topic for message in heard} == {"phone/reply/7", ANSWER + "add"}
     assert {message.properties.CorrelationData for message in heard} == {b"seven"}
     assert {message.payload for message in heard} == {b'{"status":"ok","data":7}'}
     client.disconnect()
     client.loop_stop()
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "home/data/boiler/water/temperature",
+        "$SYS/broker/reply/x",
+        "home/service/clerk/request/stop",
+        "reply",
+        "reply/" + "/".join("abcdefghijk"),
+        "reply/" + "x" * 200,
+        "reply/a\u202eb",
+    ],
+)
+def test_an_answer_goes_nowhere_that_is_not_for_answers(topic: str) -> None:
+    assert is_for_answers("reply/phone")
+    assert is_for_answers("home/service/clerk/response/add")
+    assert not is_for_answers(topic)
+
+
+def test_an_answer_to_a_topic_that_costs_the_connection_is_not_sent_and_the_next_is_answered(
+    clerk: House, broker: Broker, ear: Ear
+) -> None:
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.ResponseTopic = "/".join(["deep"] * 230)
+    ear._client.publish(ASK + "add", '{"numbers":[1],"id":"deep"}', properties=properties)
+    ear.wait(ANSWER + "add", lambda answer: answer["id"] == "deep")
+    assert ear.ask("clerk", "add", {"numbers": [2, 3]}) == {"status": "ok", "data": 5}
+    assert "the answer to add is not sent to deep/deep/" in clerk.log("clerk")
+    assert clerk.log("clerk").count("connection") == 0
+
+
+@pytest.mark.parametrize("payload", ['{"id":' + "9" * 5000 + "}", '{"id":[1]}', '{"numbers":[' + "9" * 5000 + "]}"])
+def test_a_number_of_thousands_of_digits_is_answered_with_a_sentence(clerk: House, ear: Ear, payload: str) -> None:
+    ear.say(ASK + "add", payload, qos=0)
+    assert ear.wait(ANSWER + "add")["status"] == "error"
+    assert ear.ask("clerk", "ping")["status"] == "ok"
 
 
 def test_a_level_that_was_raised_for_a_time_is_taken_back(clerk: House, ear: Ear) -> None:

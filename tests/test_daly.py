@@ -21,7 +21,7 @@ PACK = Pack(
     alarms=("low_soc", "short_circuit"),
     discharge_fet=False,
 )
-STATUS, SETTINGS, VERSIONS = daly.REQUESTS
+STATUS, BALANCE, SETTINGS, VERSIONS = daly.REQUESTS
 ANSWERS = [daly.answer(request.frame, PACK) or b"" for request in daly.REQUESTS]
 
 

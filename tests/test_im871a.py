@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.protocols import im871a, rtlwmbus
-from services.protocols.im871a import Assembler, LinkMode, Message
+from services.protocols.im871a import DongleAssembler, DongleMessage, LinkMode
 
 TELEGRAM = bytes.fromhex("0944112233445566778899")[:10]
-INDICATION = Message(im871a.Endpoint.RADIO, im871a.TELEGRAM, TELEGRAM[1:], rssi=0x4C)
+INDICATION = DongleMessage(im871a.Endpoint.RADIO, im871a.TELEGRAM, TELEGRAM[1:], rssi=0x4C)
 FRAME = im871a.encode(INDICATION)
-ANSWER = im871a.encode(Message(im871a.Endpoint.MANAGEMENT, im871a.Management.PING_RESPONSE))
+ANSWER = im871a.encode(DongleMessage(im871a.Endpoint.MANAGEMENT, im871a.Management.PING_RESPONSE))
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ ANSWER = im871a.encode(Message(im871a.Endpoint.MANAGEMENT, im871a.Management.PIN
         (im871a.configuration(LinkMode.T1, time=True), "A58103060002033001016A57"),
     ],
 )
-def test_commands_are_the_documented_bytes(message: Message, frame: str) -> None:
+def test_commands_are_the_documented_bytes(message: DongleMessage, frame: str) -> None:
     assert im871a.encode(message) == bytes.fromhex(frame)
 
 
 def test_a_telegram_gets_its_length_back_and_the_signal_its_unit() -> None:
-    (message,) = Assembler().feed(FRAME)
+    (message,) = DongleAssembler().feed(FRAME)
     assert message == INDICATION
     assert message.telegram == TELEGRAM
     assert message.signal == -84.5
@@ -48,27 +48,27 @@ def test_a_telegram_gets_its_length_back_and_the_signal_its_unit() -> None:
 def test_every_combination_of_attachments_and_length_is_read(
     time: int | None, rssi: int | None, payload: bytes
 ) -> None:
-    message = Message(2, 3, payload, time, rssi)
-    assert Assembler().feed(im871a.encode(message)) == [message]
+    message = DongleMessage(2, 3, payload, time, rssi)
+    assert DongleAssembler().feed(im871a.encode(message)) == [message]
 
 
 def test_a_frame_split_into_single_bytes_is_still_read() -> None:
-    assembler = Assembler()
+    assembler = DongleAssembler()
     assert [message for byte in FRAME for message in assembler.feed(bytes((byte,)))] == [INDICATION]
 
 
 def test_two_frames_in_one_delivery_are_both_read() -> None:
-    assert Assembler().feed(FRAME + ANSWER) == [INDICATION, Message(1, 2)]
+    assert DongleAssembler().feed(FRAME + ANSWER) == [INDICATION, DongleMessage(1, 2)]
 
 
 def test_a_false_start_before_a_frame_does_not_cost_it() -> None:
-    assembler = Assembler()
+    assembler = DongleAssembler()
     assert assembler.feed(bytes.fromhex("0013A599") + FRAME) == [INDICATION]
     assert assembler.dropped == 4
 
 
 def test_a_false_header_that_announces_a_long_frame_gives_it_back_after_a_pause() -> None:
-    assembler = Assembler()
+    assembler = DongleAssembler()
     assert assembler.feed(bytes.fromhex("A58203FF") + FRAME) == []
     assert assembler.pause() == [INDICATION]
 
@@ -77,21 +77,21 @@ def test_a_damaged_frame_is_dropped_and_the_next_one_read() -> None:
     for bit in range(8, len(FRAME) * 8):
         damaged = bytearray(FRAME)
         damaged[bit // 8] ^= 1 << bit % 8
-        assembler = Assembler()
+        assembler = DongleAssembler()
         messages = assembler.feed(bytes(damaged) + FRAME)
         messages += assembler.pause()
         assert messages == [INDICATION], bit
 
 
 def test_a_frame_inside_a_payload_is_no_message() -> None:
-    outer = im871a.encode(Message(2, 3, b"\x44" + ANSWER))
-    assembler = Assembler()
+    outer = im871a.encode(DongleMessage(2, 3, b"\x44" + ANSWER))
+    assembler = DongleAssembler()
     assert assembler.feed(outer[:-1]) == []
     assert [message.id for message in assembler.feed(outer[-1:])] == [3]
 
 
 def test_noise_is_not_kept() -> None:
-    assembler = Assembler()
+    assembler = DongleAssembler()
     chance = random.Random(1)
     for _ in range(50):
         assembler.feed(chance.randbytes(1000))
@@ -99,8 +99,8 @@ def test_noise_is_not_kept() -> None:
 
 
 def test_the_device_tells_its_kind_and_firmware() -> None:
-    message = Message(1, im871a.Management.DEVICE_INFORMATION_RESPONSE, bytes.fromhex("33001301F13A0000"))
-    assert im871a.device(message) == im871a.Device(0x33, 0, 0x13, 1, 0x3AF1)
+    message = DongleMessage(1, im871a.Management.DEVICE_INFORMATION_RESPONSE, bytes.fromhex("33001301F13A0000"))
+    assert im871a.device(message) == im871a.DongleInformation(0x33, 0, 0x13, 1, 0x3AF1)
     assert im871a.device(im871a.PING) is None
 
 
@@ -121,7 +121,7 @@ def test_damaged_input_does_no_harm(name: str) -> None:
 def test_a_line_of_rtl_wmbus_is_read() -> None:
     line = "T1;1;1;2026-01-02 10:00:00.000;97;148;66554433;0x" + TELEGRAM.hex()
     received = rtlwmbus.parse(line + "\n")
-    assert received == rtlwmbus.Received("T1", True, "2026-01-02 10:00:00.000", 97, TELEGRAM)
+    assert received == rtlwmbus.ReceivedLine("T1", True, "2026-01-02 10:00:00.000", 97, TELEGRAM)
     assert rtlwmbus.parse(rtlwmbus.encode(received)) == received
 
 

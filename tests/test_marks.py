@@ -10,7 +10,7 @@ import pytest
 from harness import Broker, Ear, House
 from voices import Voice, ask_database, now
 
-from bootstrap_lib.bus import Message
+from bootstrap_lib.events import Message
 from bootstrap_lib.publisher import RESEND_AFTER, Publisher
 from bootstrap_lib.registry import Registry
 from services.stores.marks import SourceMark

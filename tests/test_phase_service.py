@@ -17,7 +17,7 @@ from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.reading import Reading, encode, format_time, parse_time
 from bootstrap_lib.registry import Registry
-from services.boiler.boiler import Boiler, Entry
+from services.boiler.boiler import Boiler, BoilerEntry
 from services.phase import Phase
 from services.simulators.models.boiler import AUGER_KG_H, SimulatedBoiler
 
@@ -94,7 +94,7 @@ def oracle(house: House, rows: list[Row]) -> dict[tuple[str, int], object]:
     """All that the machines say of readings in order, by topic and time."""
     registry = Registry(house.config)
     told: dict[tuple[str, int], object] = {}
-    for entry in registry.entries("phases", Entry).values():
+    for entry in registry.entries("phases", BoilerEntry).values():
         boiler = Boiler(entry, "UTC")
         events = [
             event
@@ -277,7 +277,32 @@ def test_silent_inputs_are_unknown_by_the_clock_and_a_refill_is_reckoned(house: 
     assert ear.ask("phase", "refill", {"kg": 1500, "boiler": "new"})["data"] == {"boiler": "new", "kg": 1500}
     assert ear.wait("home/data/boiler/burner/silo_mass")["value"] == 1500
     assert "say which" in ear.ask("phase", "refill", {"kg": 1500})["error"]
+    assert ear.ask("phase", "refill", {"bags": 4, "boiler": "new"})["data"] == {"boiler": "new", "bags": 4}
+    ear.wait("home/data/boiler/burner/silo_mass", lambda said: said["value"] == 1560)
+    assert "silo_kg" in ear.ask("phase", "refill", {"level": 50, "boiler": "new"})["error"]
+    assert "one of kg" in ear.ask("phase", "refill", {"kg": 1, "bags": 2, "boiler": "new"})["error"]
+    assert "reminds of nothing" in ear.ask("phase", "reset", {"what": "ash", "boiler": "old"})["error"]
+    assert ear.ask("phase", "reset", {"what": "ash", "boiler": "new"})["data"] == {"boiler": "new", "what": "ash"}
     ear.wait("home/data/boiler/burner/phase", lambda said: said["value"] == "unknown")
+
+
+def test_an_input_that_is_cleared_is_missing_at_once(house: House, ear: Ear) -> None:
+    house.write(topics(dwell=1.0, stale=600))
+    house.start("phase")
+    ear.wait("home/service/phase/health")
+    deadline = time.monotonic() + 90
+    while (ear.last("home/data/boiler/burner/phase") or {}).get("value") != "off":
+        assert time.monotonic() < deadline, house.log("phase")
+        now = time.time_ns() // 1_000_000
+        publish(house, [(now, topic_of("water"), 50.0), (now, topic_of("flue"), 41.0)])
+        time.sleep(0.3)
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.connect("127.0.0.1", house.port)
+    client.loop_start()
+    client.publish(f"home/data/{topic_of('flue')}", b"", 1, retain=True).wait_for_publish(10)
+    client.loop_stop()
+    client.disconnect()
+    ear.wait("home/data/boiler/burner/phase", lambda said: said["value"] == "unknown", 60)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +316,7 @@ def test_silent_inputs_are_unknown_by_the_clock_and_a_refill_is_reckoned(house: 
         ("[unknown, prepurge,", "[unknown, off, prepurge,", "off is missing: write states: [unknown, off,"),
         ("{water: boiler/none/temperature, fan", "{water: boiler/water/temperature, fan", "has no topic"),
         ("{fan", "{water: boiler/water/temperature, fan", "give the topic of the water"),
+        ("thing: boiler/burner\n    buttons: {ash: boiler/ash/done_active}", "thing: boiler/burner", "has no topic"),
         ("hot_onn: ", "hot_on: ", "unknown key 'hot_onn', did you mean 'hot_on'?"),
         ("thing: boiler/burner\n", "thing: cellar/old\n", "is that of 'new' too"),
     ],
@@ -299,7 +325,7 @@ def test_a_wrong_line_is_named_with_what_was_meant(house: House, wrong: str, rig
     assert right in topics()
     house.write(topics().replace(right, wrong, 1))
     try:
-        problems = problems_of(Registry(house.config))
+        problems = problems_of(Registry(house.config))[0]
     except DocumentError as error:
         problems = list(error.problems)
     assert any(sentence in str(problem) for problem in problems), problems
@@ -319,7 +345,22 @@ def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(house: House) -
 
 
 def test_the_lines_of_a_good_house_have_no_problem(fired: House, tmp_path: Path) -> None:
-    assert [p for p in problems_of(Registry(fired.config)) if "phase" in p.path] == []
+    assert [p for p in problems_of(Registry(fired.config))[0] if "phase" in p.path] == []
+
+
+def test_check_says_what_the_inputs_can_tell_and_what_nothing_will_come_of(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.write(topics().replace("      igniter: boiler/igniter/current\n      fan: boiler/fan/current\n", "", 1))
+    assert main(["--config", str(house.config), "check"]) == 0
+    said = capsys.readouterr().out
+    assert "new: phases: unknown, off, ignition, combustion, burnout, keep_fire\n" in said
+    assert "new: faults: ignition_failed, jam_or_empty, overheating, fire_out, auger_clamp\n" in said
+    house.write(topics().replace("      auger: boiler/auger/current\n", "", 1))
+    assert main(["--config", str(house.config), "check"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing is published on boiler/burner/cycle_mass: it wants the input auger" in said
+    assert "jam_or_empty" not in said.split("new: faults: ")[1].splitlines()[0]
 
 
 def test_readings_as_json_lines_are_replayed_by_the_rules_of_the_house(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from harness import Broker, Ear, House, stand_in, wait_for
 
-from bootstrap_lib.bus import Message
+from bootstrap_lib.events import Message
 from bootstrap_lib.health import Health
 from bootstrap_lib.registry import Registry
 from services.notices import calls as courier
@@ -231,7 +231,7 @@ def test_killed_between_request_and_answer_it_tells_again_and_says_so(
 
 
 def test_a_message_that_waits_behind_trouble_survives_a_kill(
-    house: House, ear: Ear, phone: Pushover, secrets: Path
+    house: House, ear: Ear, phone: PushoverServer, secrets: Path
 ) -> None:
     house.write(subscribers(pushover=options(phone)) + "sources: {}\n")
     house.start("pushover")

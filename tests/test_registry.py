@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from harness import PROJECT
 
@@ -12,6 +14,11 @@ from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.reading import ReadingError
 from bootstrap_lib.registry import MACHINE_FILE, Registry, expand
+
+
+class Sensor(msgspec.Struct):
+    """Keys of no source: none."""
+
 
 HOUSE = """\
 sources:
@@ -42,6 +49,57 @@ def test_unit_decimals_range_and_staleness_follow_from_the_last_word(tmp_path: P
     assert topic.row.rrd == "GAUGE"
 
 
+def test_texts_and_what_is_not_to_be_stored_are_stored_by_nobody(tmp_path: Path) -> None:
+    lines = "  a/b/name_text: {from: onewire}\n  a/b/c_number: {from: onewire, store: false}\n"
+    lines += "  a/b/d_number: {from: onewire, store: [archive]}\n  a/b/e_number: {from: onewire}\n"
+    topics = read(tmp_path, HOUSE + lines).topics
+    stored = {
+        name: [store for store in ("archive", "rrd") if topics[f"a/b/{name}"].stored_by(store)]
+        for name in ("name_text", "c_number", "d_number", "e_number")
+    }
+    assert stored == {"name_text": [], "c_number": [], "d_number": ["archive"], "e_number": ["archive", "rrd"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("broker: {keepalive: !!float ten}", "broker.keepalive: 'ten' is no float"),
+        ("broker: {port: !!int 0x}", "broker.port: '0x' is no int"),
+        ("broker: {port: " + "8" * 6000 + "}", "is no int: write a value of that kind, of a usual size"),
+        ("timezone: ../../../proc/self/environ", "is no time zone"),
+        ("timezone: /usr/share/zoneinfo/UTC", "is no time zone"),
+        ("timezone: Europe", "is no time zone"),
+        ("broker: {host: '-oProxyCommand=x'}", "broker.host: expected text matching"),
+        ('broker: {host: "a\\nb"}', "broker.host: expected text matching"),
+        ("? [a, b]\n: c", "a key is a word"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, "more than 32 levels deep"),
+    ],
+)
+def test_what_cannot_be_converted_gets_a_sentence_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
+    found = problems(tmp_path, text + "\n")
+    assert any("topics.yaml:1: " in problem and sentence in problem for problem in found), found
+
+
+def test_a_file_that_anchors_make_large_is_refused_before_it_costs_time_or_memory(tmp_path: Path) -> None:
+    doubled = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    (found,) = problems(tmp_path, "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + doubled)
+    assert "more than 200000 values, those that anchors repeat included" in found
+    assert "longer than" in problems(tmp_path, "# " + "x" * 5_000_000)[0]
+
+
+def test_a_thousand_topics_of_one_line_are_read_in_linear_time(tmp_path: Path) -> None:
+    def cost(count: int) -> float:
+        text = HOUSE + "".join(f"  r{n}/t/{{a,b,c,d}}_temperature: {{from: onewire}}\n" for n in range(count))
+        registry = read(tmp_path, text)
+        began = time.process_time()
+        registry.topics_of("onewire", Sensor)
+        return time.process_time() - began
+
+    cost(10)
+    few, many = min(cost(100) for _ in range(3)), min(cost(1000) for _ in range(3))
+    assert many < 30 * few + 0.01
+
+
 def test_braces_expand_to_numbers_and_words() -> None:
     assert expand("shed/battery/cell_{1..3}_voltage") == [f"shed/battery/cell_{n}_voltage" for n in (1, 2, 3)]
     assert expand("{north,south}/x/temperature") == ["north/x/temperature", "south/x/temperature"]
@@ -58,13 +116,46 @@ def test_yaml_words_stay_what_they_look_like(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_the_machine_s_own_file_adds_and_overrides(tmp_path: Path) -> None:
-    machine = "sources: {onewire: {every: 2s}}\ntopics: {c/d/temperature: {from: onewire}}\n"
-    registry = read(tmp_path, HOUSE + "  a/b/temperature: {from: onewire}\n", machine)
-    assert {name: topic.every for name, topic in registry.topics.items()} == {
-        "a/b/temperature": 2.0,
-        "c/d/temperature": 2.0,
+METERS = """\
+sources: {onewire: {}, radio: {service: wmbus, device: /dev/radio}}
+topics: {a/b/energy: {from: radio, meter: 1, label: Mine}}
+"""
+
+
+def test_the_machines_own_file_adds_lists_and_their_topics_and_topics_yaml_wins(tmp_path: Path) -> None:
+    machine = "sources: {radio: {meters: {'7': {name: kam}}}}\ntopics: {a/b/energy: {from: radio, label: Listed}, "
+    registry = read(tmp_path, METERS, machine + "c/d/energy: {from: radio, meter: 7}}\n")
+    assert registry.instances["radio"].raw == {
+        "service": "wmbus",
+        "device": "/dev/radio",
+        "meters": {"7": {"name": "kam"}},
     }
+    assert {name: topic.label for name, topic in registry.topics.items()} == {
+        "a/b/energy": "Mine",
+        "c/d/energy": "c d energy",
+    }
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        "broker: {host: elsewhere}",
+        "root: other",
+        "timezone: UTC",
+        "alerts: {x: {when: a/b/energy > 1}}",
+        "subscribers: {archive: {url: 'sqlite:////tmp/x'}}",
+        "sources: {radio: {device: /dev/other}}",
+        "sources: {onewire: {meters: {}}}",
+        "sources: {stranger: {service: wmbus, meters: {}}}",
+        "topics: {c/d/temperature: {from: onewire}}",
+        "topics: {c/d/energy: {from: radio, meter: 7, secret: 'secret:mqtt.operator'}}",
+        "sources: [radio]",
+        "topics: {c/d/energy: radio}",
+    ],
+)
+def test_the_machines_own_file_may_hold_nothing_else(tmp_path: Path, machine: str) -> None:
+    with pytest.raises(DocumentError, match=r"topics\.machine\.yaml:1: .*: write it into topics\.yaml"):
+        read(tmp_path, METERS, machine)
 
 
 @pytest.mark.parametrize(

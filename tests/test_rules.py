@@ -323,12 +323,12 @@ class TestAValue:
     def test_what_begins_while_it_is_snoozed_is_said_afterwards_and_nothing_is_repeated_meanwhile(self) -> None:
         scene = Scene({"hot": {"when": f"{WATER} > 85", "repeat": "1m"}})
         scene.measure(WATER, [70])
-        scene.engine.snooze(["hot"], scene.wall + 5 * MINUTE)
+        scene.teller.snooze(["hot"], scene.wall + 5 * MINUTE)
         scene.measure(WATER, [90] * 29)
         assert not scene.told
         scene.measure(WATER, [90] * 2)
         assert scene.titles == ["Hot"]
-        scene.engine.snooze(["hot"], scene.wall + 5 * MINUTE)
+        scene.teller.snooze(["hot"], scene.wall + 5 * MINUTE)
         scene.measure(WATER, [90] * 29)
         assert scene.titles == ["Hot"]
         scene.measure(WATER, [90] * 10)

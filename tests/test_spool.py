@@ -407,3 +407,26 @@ def test_a_disk_without_room_is_no_damage(folders: tuple[Path, Path], monkeypatc
         with pytest.raises(SpoolError, match="room"):
             Spool(*folders)
     assert waiting(Spool(*folders)) == numbers
+
+
+def test_readings_of_one_step_follow_each_other_as_those_of_single_ones_do(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "run", tmp_path / "state")
+    spool.append("a/b/c", "1", 1)
+    kept = spool.append_all([("a/b/c", "2", 2, None), ("a/b/d", "3", 3, None)])
+    assert kept == spool.after(1, 10)
+    assert [(row.number, sequence.previous) for row, sequence in kept] == [(2, 1), (3, 2)]
+    assert spool.append_all([]) == []
+    _, sequence = spool.append("a/b/c", "4", 4)
+    assert (sequence.previous, sequence.number) == (3, 4)
+    spool.close()
+
+
+def test_a_step_for_which_there_is_no_room_keeps_nothing_and_uses_no_number(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "run", tmp_path / "state")
+    too_big: tuple[str, str | None, int, str | None] = ("a/b/c", "1", 1 << 70, None)
+    with pytest.raises((SpoolError, OverflowError)):
+        spool.append_all([("a/b/c", "1", 1, None), too_big])
+    assert spool.after(0, 10) == []
+    _, sequence = spool.append("a/b/c", "1", 1)
+    assert (sequence.previous, sequence.number) == (0, 1)
+    spool.close()

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from harness import Broker, Ear, House, wait_for
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from voices import Voice, now
 
-from bootstrap_lib.reading import format_time
+from bootstrap_lib.reading import Reading, Sequence, encode, format_time
 
 WATER, FLUE = "boiler/water/temperature", "boiler/flue/temperature"
 YEAR = 365 * 86_400_000
@@ -106,6 +108,9 @@ class Kept:
     def lines(self) -> list[str]:
         kept = self.folder / "kept"
         return kept.read_text().splitlines() if kept.exists() else []
+
+    def dead(self) -> list[str]:
+        return (self.house.state("keeper") / "dead_letters.jsonl").read_text().splitlines()
 
     def wait(self, lines: list[str]) -> None:
         wait_for(lambda: self.lines() == lines, 15, f"{lines} in the store, not {self.lines()}")
@@ -212,6 +217,47 @@ def test_one_poisonous_reading_lies_in_the_dead_letters_and_stops_nobody(  # noq
     assert [sentence in json.loads(letter)["reason"] for letter in letters] == [True, True]
     ear.wait("home/service/keeper/health", lambda health: health["counters"].get("dead") == 2)
     assert kept.house.log("keeper").count("is put aside") == 1  # said once
+
+
+@pytest.mark.parametrize(
+    ("moment", "sentence"),
+    [
+        ("0900-03-01T00:00:00.000Z", "its time lies before 2026"),
+        ("2025-12-31T23:59:59.999Z", "its time lies before 2026"),
+        ("0001-01-01T00:00:00.000+23:59", "its time lies before 2026"),
+        ("9999-12-31T23:59:59.999Z", "ahead"),
+    ],
+)
+def test_a_time_that_cannot_be_is_a_dead_letter_and_ends_nobody(
+    kept: Kept, voice: Voice, moment: str, sentence: str
+) -> None:
+    voice.raw(WATER, f'{{"value":1,"unit":"°C","time":"{moment}"}}'.encode(), 1)
+    voice.say(WATER, 20.0, now(), 2)
+    kept.wait([f"{WATER} 20"])
+    assert sentence in kept.dead()[0]
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        "ab12:1:9223372036854775808",
+        "ab12:-1:2",
+        "ab12:5:5",
+        "a b:1:2",
+        "x" * 33 + ":1:2",
+        "ab12:1:" + "9" * 5000,
+        ":1:2",
+        "1:2",
+    ],
+)
+def test_a_place_that_no_sequence_has_is_as_none(kept: Kept, voice: Voice, sequence: str) -> None:
+    with pytest.raises(ValueError, match=r"sequence|number"):
+        Sequence.parse(sequence)
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.UserProperty = ("seq", sequence)
+    payload = encode(Reading(WATER, 20.0, "°C", now()))
+    voice._client.publish(f"home/data/{WATER}", payload, 1, properties=properties)
+    kept.wait([f"{WATER} 20"])
 
 
 def test_a_topic_that_nobody_named_is_put_aside_and_a_cleared_one_is_heard_of(kept: Kept, voice: Voice) -> None:

@@ -10,25 +10,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import own_telegrams
 import pytest
 from harness import PROJECT, Broker, Ear, House, wait_for
+from test_broker import Shipped
 
-from bootstrap_lib.document import DocumentError
+from bootstrap_lib import broker as brokers
+from bootstrap_lib import certificates
+from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.registry import MACHINE_FILE, Registry
-from services.meters import gateway
 from services.meters import listed as listing
+from services.meters import meter_list
 from services.meters import topics as meter_topics
-from services.meters.dongle import Dongle as Receiver
-from services.meters.meters import NEW_BEGINNING, Meters, Place
+from services.meters.dispatch import NEW_BEGINNING, Meters, Place
+from services.meters.dongle import Dongle
+from services.meters.line_receiver import LineReceiver
 from services.meters.receiver import ReceiverError
-from services.meters.rtlwmbus import Lines
 from services.meters.wanted import settle
 from services.protocols import rtlwmbus
 from services.protocols.wmbus import Formats, decode, encode
-from services.simulators.im871a import Dongle, Electricity, Heat, Shown, Water
+from services.simulators.im871a import SimulatedDongle
+from services.simulators.meters import Electricity, Heat, Shown, Water
 from services.wmbus import WMBus
 
 NUMBER, OTHER = "32666857", "12345678"
@@ -69,8 +73,8 @@ def secrets(folder: Path, **keys: bytes) -> str:
 
 
 @pytest.fixture
-def dongle(tmp_path: Path) -> Iterator[Dongle]:
-    with Dongle(tmp_path / "tty") as dongle:
+def dongle(tmp_path: Path) -> Iterator[SimulatedDongle]:
+    with SimulatedDongle(tmp_path / "tty") as dongle:
         yield dongle
 
 
@@ -78,7 +82,7 @@ Begin = Callable[..., None]
 
 
 @pytest.fixture
-def begin(house: House, ear: Ear, dongle: Dongle, tmp_path: Path) -> Begin:
+def begin(house: House, ear: Ear, dongle: SimulatedDongle, tmp_path: Path) -> Begin:
     """Start the service on the dongle, and wait until the dongle hears."""
 
     def start(more: str = "", topics: str = TOPICS, stale: str = "60s", key: bytes = KEY) -> None:
@@ -98,7 +102,7 @@ def counters(ear: Ear, name: str, least: int) -> int:
 
 class TestTelegrams:
     def test_values_arrive_in_the_units_of_their_topics_with_the_signal(
-        self, begin: Begin, dongle: Dongle, ear: Ear
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear
     ) -> None:
         begin()
         assert dongle.hear(omnipower(2.06, 1))
@@ -107,7 +111,7 @@ class TestTelegrams:
         assert (power["value"], power["unit"]) == (250.0, "W")
         assert ear.wait("home/data/house/meter/signal")["value"] == -84.5
 
-    def test_noise_between_the_telegrams_loses_none(self, begin: Begin, dongle: Dongle, ear: Ear) -> None:
+    def test_noise_between_the_telegrams_loses_none(self, begin: Begin, dongle: SimulatedDongle, ear: Ear) -> None:
         begin()
         dongle.fault = "noise"
         for minute in range(1, 31):
@@ -117,7 +121,7 @@ class TestTelegrams:
         assert [json.loads(payload)["value"] for payload in ear.all(ENERGY)] == [float(n) for n in range(1, 31)]
         assert counters(ear, "noise_bytes", 100)
 
-    def test_a_wrong_checksum_gives_no_value(self, begin: Begin, dongle: Dongle, ear: Ear) -> None:
+    def test_a_wrong_checksum_gives_no_value(self, begin: Begin, dongle: SimulatedDongle, ear: Ear) -> None:
         begin()
         dongle.fault = "wrong_crc"
         dongle.hear(omnipower(99.0, 1))
@@ -127,7 +131,7 @@ class TestTelegrams:
         assert len(ear.all(ENERGY)) == 1
 
     def test_duplicates_replays_and_foreign_meters_are_counted_and_quiet(
-        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House
     ) -> None:
         begin()
         old = omnipower(1.0, 5)
@@ -140,7 +144,7 @@ class TestTelegrams:
         assert house.log("wmbus").count(OTHER) == 1
 
     def test_a_wrong_key_is_said_once_for_a_topic_and_gives_no_value(
-        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House
     ) -> None:
         begin(key=OTHER_KEY)
         for minute in range(1, 21):
@@ -152,7 +156,7 @@ class TestTelegrams:
         assert OTHER_KEY.hex() not in house.log("wmbus")
 
     def test_a_plain_telegram_with_the_number_of_a_meter_with_a_key_is_not_believed(
-        self, begin: Begin, dongle: Dongle, ear: Ear
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear
     ) -> None:
         begin()
         dongle.hear(omnipower(66.0, 1, key=None))
@@ -162,7 +166,7 @@ class TestTelegrams:
         assert len(ear.all(ENERGY)) == 1
 
     def test_after_a_restart_the_first_compact_telegram_is_read_and_a_replay_is_not(
-        self, begin: Begin, dongle: Dongle, ear: Ear, house: House, tmp_path: Path
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House, tmp_path: Path
     ) -> None:
         topics = """
 sources:
@@ -175,8 +179,8 @@ topics:
 
         def telegram(minutes: int, message: Callable[[Any], bytes]) -> bytes:
             entries = [
-                encode.entry("0406", encode.integer(minutes, 4)),
-                encode.entry("0265", encode.integer(2150, 2)),
+                encode.record("0406", encode.integer(minutes, 4)),
+                encode.record("0265", encode.integer(2150, 2)),
             ]
             return encode.extended(sender, message(entries), minutes << 4, key=KEY, access=minutes)
 
@@ -197,7 +201,7 @@ topics:
         assert counters(ear, "replays", 1) == 1
 
     def test_what_cannot_be_a_value_is_said_and_not_published(
-        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House
     ) -> None:
         topics = """
 sources:
@@ -210,7 +214,7 @@ topics:
         begin(topics=topics)
         sender = encode.address("SEN", "00000042", 0x68, 7)
         contents = encode.records(
-            [encode.entry("0C13", bytes.fromhex("00AA0000")), encode.entry("0A3B", encode.decimal(12, 2))]
+            [encode.record("0C13", bytes.fromhex("00AA0000")), encode.record("0A3B", encode.decimal(12, 2))]
         )
         dongle.hear(encode.telegram(sender, bytes((0x7A, 1, 4, 0, 0)) + contents), "T1")
         wait_for(lambda: "has no value for volume" in house.log("wmbus"), what="the reason")
@@ -219,7 +223,7 @@ topics:
         assert not ear.all("home/data/house/water/volume")
 
     def test_a_killed_service_believes_no_replay_either(
-        self, begin: Begin, dongle: Dongle, ear: Ear, house: House, tmp_path: Path
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House, tmp_path: Path
     ) -> None:
         begin()
         telegrams = [omnipower(float(minute), minute) for minute in (1, 2, 3)]
@@ -241,7 +245,7 @@ topics:
 
 class TestDongles:
     def test_an_unplugged_dongle_is_opened_and_set_up_again_by_the_same_process(
-        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House
     ) -> None:
         begin()
         process = house.processes["wmbus"]
@@ -254,7 +258,7 @@ class TestDongles:
         assert process.poll() is None
         ear.wait("home/service/wmbus/health", lambda said: said["state"] == "running")
 
-    def test_a_deaf_dongle_is_reset_and_hears_again(self, begin: Begin, dongle: Dongle, ear: Ear) -> None:
+    def test_a_deaf_dongle_is_reset_and_hears_again(self, begin: Begin, dongle: SimulatedDongle, ear: Ear) -> None:
         begin(more=", silence: 2s")
         dongle.fault = "deaf"
         wait_for(lambda: dongle.resets and dongle.settings["mode"] != 2, what="the reset")
@@ -262,12 +266,14 @@ class TestDongles:
         assert ear.wait(ENERGY)["value"] == 6.0
         assert counters(ear, "resets", 1) >= 1
 
-    def test_a_dongle_that_answers_no_ping_is_an_error_with_a_reason(self, dongle: Dongle) -> None:
+    def test_a_dongle_that_answers_no_ping_is_an_error_with_a_reason(self, dongle: SimulatedDongle) -> None:
         dongle.fault = "silence"
-        with pytest.raises(ReceiverError, match="no iM871A answers on"), Receiver(str(dongle.link), "c1", 60):
+        with pytest.raises(ReceiverError, match="no iM871A answers on"), Dongle(str(dongle.link), "c1", 60):
             pass
 
-    def test_a_silent_dongle_is_pinged_and_stays(self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_silent_dongle_is_pinged_and_stays(
+        self, dongle: SimulatedDongle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("services.meters.dongle.PING_EVERY", 0.05)
         monkeypatch.setattr("services.meters.dongle.ANSWER", 0.2)
 
@@ -277,17 +283,17 @@ class TestDongles:
                 select.select([receiver], [], [], receiver.silence)
                 assert receiver.receive() == []
 
-        with Receiver(str(dongle.link), "c1", 60) as receiver:
+        with Dongle(str(dongle.link), "c1", 60) as receiver:
             listen(0.5)
             assert receiver.counters["pings"] >= 3
             dongle.fault = "silence"
             with pytest.raises(ReceiverError, match="no iM871A answers"):
                 listen(5.0)
 
-    def test_bytes_that_were_noise_are_counted_once(self, dongle: Dongle) -> None:
+    def test_bytes_that_were_noise_are_counted_once(self, dongle: SimulatedDongle) -> None:
         dongle.fault = "noise"
         total: Counter[str] = Counter()
-        with Receiver(str(dongle.link), "c1", 60) as receiver:
+        with Dongle(str(dongle.link), "c1", 60) as receiver:
             for minute in range(1, 11):
                 dongle.hear(omnipower(1.0, minute))
                 wait_for(receiver.receive, what="the telegram")
@@ -296,23 +302,23 @@ class TestDongles:
             assert total["noise_bytes"] == receiver._assembler.dropped > 0
 
     def test_old_firmware_that_cannot_hear_both_modes_is_said(
-        self, dongle: Dongle, monkeypatch: pytest.MonkeyPatch
+        self, dongle: SimulatedDongle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("services.simulators.im871a.DEVICE", bytes.fromhex("33001301F13A0000"))
         with (
             pytest.raises(ReceiverError, match="0x13 hears C1 and T1 at once only"),
-            Receiver(str(dongle.link), "c1+t1", 60),
+            Dongle(str(dongle.link), "c1+t1", 60),
         ):
             pass
 
     def test_a_port_that_is_not_there_is_said(self, tmp_path: Path) -> None:
-        with pytest.raises(ReceiverError, match="plug the dongle in"), Receiver(str(tmp_path / "no"), "c1", 60):
+        with pytest.raises(ReceiverError, match="plug the dongle in"), Dongle(str(tmp_path / "no"), "c1", 60):
             pass
 
 
 class TestLines:
     def line(self, telegram: bytes, *, intact: bool = True) -> bytes:
-        return (rtlwmbus.encode(rtlwmbus.Received("C1", intact, "2026-11-20", 90, telegram)) + "\n").encode()
+        return (rtlwmbus.encode(rtlwmbus.ReceivedLine("C1", intact, "2026-11-20", 90, telegram)) + "\n").encode()
 
     def test_values_of_rtl_wmbus_lines_arrive_once_though_two_decoders_print_them(
         self, house: House, ear: Ear, tmp_path: Path
@@ -331,17 +337,17 @@ class TestLines:
 
     def test_a_command_that_ends_or_falls_silent_is_an_error_and_no_busy_loop(self) -> None:
         telegram = omnipower(1.0, 1)
-        with Lines(f"echo '{self.line(telegram).decode().strip()}'", None, 60) as lines:
+        with LineReceiver(f"echo '{self.line(telegram).decode().strip()}'", None, 60) as lines:
             assert [heard.telegram for heard in wait_for(lines.receive, what="the line")] == [telegram]
             with pytest.raises(ReceiverError, match="has ended"):
                 wait_for(lines.receive, what="the end")
-        with Lines("sleep 60", None, 0.2) as lines, pytest.raises(ReceiverError, match="has been silent"):
+        with LineReceiver("sleep 60", None, 0.2) as lines, pytest.raises(ReceiverError, match="has been silent"):
             wait_for(lines.receive, what="the end of patience")
 
     def test_a_file_of_lines_is_read(self, tmp_path: Path) -> None:
         file = tmp_path / "lines"
         file.write_bytes(self.line(omnipower(1.0, 1)) * 3)
-        with Lines(None, file, 60) as lines:
+        with LineReceiver(None, file, 60) as lines:
             wait_for(lambda: len(lines.receive()) == 3, what="three lines")
 
 
@@ -365,7 +371,7 @@ class TestList:
         assert len(list((house.state("wmbus") / "secrets").iterdir())) == 1000
 
     def test_listed_meters_get_topics_by_their_first_telegram_and_keys_stay_secret(
-        self, begin: Begin, dongle: Dongle, ear: Ear, house: House
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House
     ) -> None:
         begin(topics=self.EMPTY)
         answer = self.ask(ear, [self.entry(OTHER, OTHER_KEY), self.entry("1234567", KEY), {"DeviceID": 1, "x": 2}])
@@ -411,13 +417,13 @@ class TestList:
     def test_both_spellings_are_read_and_what_is_wrong_is_said(self) -> None:
         good = {"DeviceId": NUMBER, "ManufacturerKey": "KAM", "EncryptionKey": KEY.hex(), "ManufacturerDeviceKey": "x"}
         entries = [good, self.entry(OTHER, KEY), self.entry(OTHER, KEY), good | {"deviceId": OTHER}, 5, {"deviceId": 7}]
-        found = list(gateway.read(entries))
-        assert found[0] == gateway.Listed(NUMBER, "KAM", KEY.hex().upper())
-        assert found[1] == gateway.Listed(OTHER, "KAM", KEY.hex().upper())
-        assert found[5] == gateway.Listed("00000007", "", None)
+        found = list(meter_list.read(entries))
+        assert found[0] == meter_list.ListedMeter(NUMBER, "KAM", KEY.hex().upper())
+        assert found[1] == meter_list.ListedMeter(OTHER, "KAM", KEY.hex().upper())
+        assert found[5] == meter_list.ListedMeter("00000007", "", None)
         for no_key in (0, False, [], {}):
-            (wrong,) = gateway.read([good | {"EncryptionKey": no_key}])
-            assert isinstance(wrong, gateway.Rejected), "what is no key must not make a meter that has none"
+            (wrong,) = meter_list.read([good | {"EncryptionKey": no_key}])
+            assert isinstance(wrong, meter_list.RejectedMeter), "what is no key must not make a meter that has none"
         reasons = [entry.reason for entry in found[2:5]]
         assert ["twice" in reasons[0], "two spellings" in reasons[1], "form" in reasons[2]] == [True] * 3
 
@@ -425,36 +431,36 @@ class TestList:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where topics.yaml is wrong in another place, it is refused: once, not with every telegram."""
-        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", 0.0)
+        monkeypatch.setattr("services.meters.listed.REST", 0.0)
         (tmp_path / "topics.yaml").write_text("sources: {wmbus: {}}\ntopics: {}\n")
-        reloads: list[int] = []
+        reloads: list[Problem] = []
         registry = Registry(tmp_path / "topics.yaml")
-        service = SimpleNamespace(
-            registry=registry, name="wmbus", state_folder=tmp_path, reload=lambda: reloads.append(1)
-        )
-        listed = listing.MeterList(service)  # type: ignore[arg-type]
+        listed = listing.MeterList(tmp_path / "secrets", lambda: reloads.append(Problem("", 1, "", "")) or reloads)
         telegram = decode(omnipower(1.0, 1), KEY)
         for _ in range(3):
-            listed.learn(NUMBER, "KAM", telegram)
+            listed.learn(registry, registry.instances["wmbus"], NUMBER, "KAM", telegram)
+            listed.write_new(registry)
         assert len(reloads) == 1
         assert "import_energy" in registry.path.with_name(MACHINE_FILE).read_text()
 
     def test_a_stranger_with_the_number_of_a_meter_without_key_makes_no_topics_without_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", -1.0)
+        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", 0.0)
+        monkeypatch.setattr("services.meters.listed.REST", 0.0)
         path = tmp_path / "topics.yaml"
         path.write_text("sources: {wmbus: {}}\ntopics: {}\n")
-        service = SimpleNamespace(registry=Registry(path), name="wmbus", state_folder=tmp_path)
-        service.reload = lambda: setattr(service, "registry", Registry(path))
-        listed = listing.MeterList(service)  # type: ignore[arg-type]
+        listed = listing.MeterList(tmp_path / "secrets", list)
         sender = encode.address("KAM", NUMBER, 0x30, 7)
         for first in ("81", "C1"):
-            records = [encode.entry(f"{first}{place:02X}13", b"\x01") for place in range(50)]
+            records = [encode.record(f"{first}{place:02X}13", b"\x01") for place in range(50)]
             telegram = decode(encode.telegram(sender, bytes((0x7A, 1, 0, 0, 0)) + encode.records(records)))
             assert len({record.name for record in telegram.records}) == 50
-            listed.learn(NUMBER, "KAM", telegram)
-        assert len(service.registry.topics) == meter_topics.MOST_RECORDS
+            registry = Registry(path)
+            listed.learn(registry, registry.instances["wmbus"], NUMBER, "KAM", telegram)
+            listed.write_new(registry)
+        assert len(Registry(path).topics) == meter_topics.MOST_RECORDS
 
     def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(self, tmp_path: Path) -> None:
         path = tmp_path / "topics.yaml"
@@ -512,7 +518,7 @@ class TestList:
         assert ear.ask("wmbus", "ping")["status"] == "ok"
 
     def test_the_first_gateways_master_is_answered_in_its_own_form(
-        self, begin: Begin, dongle: Dongle, ear: Ear, broker: Broker
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, broker: Broker
     ) -> None:
         master = Ear(broker.port, "v2/#")
         try:
@@ -544,8 +550,146 @@ class TestList:
         finally:
             master.close()
 
+    def test_a_meter_of_another_kind_has_the_channels_that_it_has(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, broker: Broker
+    ) -> None:
+        master = Ear(broker.port, "v2/#")
+        try:
+            begin(more=', mode: c1+t1, compatibility: {gateway: "706462169"}', topics=self.EMPTY)
+            listed = [{"deviceId": OTHER, "manufacturerKey": "SEN", "encryptionKey": KEY.hex()}]
+            wait_for(lambda: master.heard or master.say("v2/706462169/sensors/set", json.dumps(listed)), what="config")
+            meter = Water(OTHER, KEY)
+            for total in (912.5, 913.0):
+                dongle.hear(meter.telegram(Shown(total, 0.25)), "T1")
+            topic = f"v2/706462169/SEN-{OTHER}"
+            wait_for(lambda: len(master.all(f"{topic}/data")) == 4, what="two messages for each telegram")
+            configs = [json.loads(payload)["Channels"] for payload in master.all(f"{topic}/config")]
+            assert [list(channel.values()) for channel in configs[-1]] == [
+                [1, "accumulated-volume", "Volume"],
+                [2, "flow", "Maximum flow"],
+            ]
+            assert len(configs) == 2, "what was said once is not said with each telegram"
+            said = [json.loads(payload) for payload in master.all(f"{topic}/data")]
+            assert [(m["channelNumber"], m["value"]) for m in said] == [(1, 912.5), (2, 0.25), (1, 913.0), (2, 0.25)]
+        finally:
+            master.close()
+
+    @pytest.mark.parametrize("obeys", [False, True])
+    def test_stop_is_answered_and_obeyed_as_the_setting_says(
+        self, begin: Begin, ear: Ear, house: House, broker: Broker, obeys: bool
+    ) -> None:
+        master = Ear(broker.port, "v2/#")
+        try:
+            master.say("STOP", "", retain=True)
+            setting = ", stop: obey" if obeys else ""
+            begin(more=f', compatibility: {{gateway: "706462169"{setting}}}', topics=self.EMPTY)
+            assert ear.ask("wmbus", "ping")["status"] == "ok"
+            assert not master.all("v2/706462169/status"), "a STOP that the broker kept is an old one"
+            master.say("STOP", "now")
+            assert master.wait("v2/706462169/status")["status"].startswith("stopping" if obeys else "running")
+            if obeys:
+                assert house.processes["wmbus"].wait(20) == 0
+            else:
+                assert ear.ask("wmbus", "ping")["status"] == "ok"
+        finally:
+            master.say("STOP", b"", retain=True)
+            master.close()
+
+    def test_the_master_has_a_user_of_its_own_where_compatibility_is_on(self, tmp_path: Path) -> None:
+        shipped = Shipped(tmp_path, 'sources: {wmbus: {compatibility: {gateway: "7"}}}\ntopics: {}\n')
+        shipped.start()
+        try:
+            ca = tmp_path / str(certificates.CA).lstrip("/")
+            password = (shipped.files.credentials / "mqtt.gateway").read_text().strip()
+
+            def say(topic: str) -> str:
+                command = ["mosquitto_pub", "-h", "localhost", "-p", str(shipped.port), "--cafile", ca, "-V", "5"]
+                done = subprocess.run(
+                    [*command, "-u", "gateway", "-P", password, "-q", "1", "-t", topic, "-m", "[]"],
+                    capture_output=True,
+                    text=True,
+                )
+                return done.stderr
+
+            assert "authori" not in say("v2/7/sensors/set") + say("STOP")
+            assert "authori" in say("v2/7/KAM-1/data")
+            assert "authori" in say("home/service/wmbus/request/meters")
+        finally:
+            shipped.stop()
+        shipped.write("sources: {wmbus: {}}\ntopics: {}\n")
+        assert "gateway" not in brokers.rights(Registry(shipped.topics))
+
+    def test_a_key_of_the_owner_comes_before_one_over_mqtt_and_the_conflict_is_answered(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear
+    ) -> None:
+        begin(topics=self.EMPTY)
+        (answer,) = self.ask(ear, [self.entry(NUMBER, OTHER_KEY)])["data"]
+        assert "another key" in answer["conflict"]
+        dongle.hear(omnipower(2.5, 1))
+        assert ear.wait(f"home/data/meters/kam_{NUMBER}/import_energy")["value"] == 2.5
+        (answer,) = self.ask(ear, [self.entry(NUMBER, KEY)])["data"]
+        assert "conflict" not in answer
+
+    def test_what_a_listed_meter_says_at_first_is_published_with_dates_and_status(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear
+    ) -> None:
+        begin(more=", mode: t1", topics=self.EMPTY)
+        assert self.ask(ear, [{"deviceId": OTHER, "manufacturerKey": "SEN"}])["status"] == "ok"
+        sender = encode.address("SEN", OTHER, 0x68, 7)
+        contents = encode.records([encode.record("0C13", encode.decimal(5, 4)), encode.record("426C", b"\xbf\x2c")])
+        began = time.monotonic()
+        dongle.hear(encode.telegram(sender, bytes((0x7A, 1, 4, 0, 0)) + contents), "T1")
+        place = f"home/data/meters/sen_{OTHER}"
+        assert ear.wait(f"{place}/volume")["value"] == 0.005
+        assert ear.wait(f"{place}/storage_1_date")["value"] == "2021-12-31"
+        assert ear.wait(f"{place}/status_text")["value"] == "power_low"
+        assert time.monotonic() - began < 30
+
+    def test_one_bit_of_flags_is_a_switch_and_an_error_is_said(
+        self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House
+    ) -> None:
+        topics = """
+sources:
+  wmbus: {{device: {device}, every: 1s, stale: {stale}, heartbeat: 1s, mode: t1{more}}}
+topics:
+  house/water/leak_alarm: {{from: wmbus, meter: "00000042", key: error_flags, bit: 3}}
+  house/water/dry_alarm: {{from: wmbus, meter: "00000042", key: error_flags, bit: 2}}
+  house/water/volume: {{from: wmbus, meter: "00000042"}}
+"""
+        begin(topics=topics)
+        sender = encode.address("SEN", "00000042", 0x68, 7)
+        contents = encode.records([encode.record("02FD17", b"\x08\x00"), encode.record("049318", b"\x01\x00\x00\x00")])
+        dongle.hear(encode.telegram(sender, bytes((0x7A, 1, 0, 0, 0)) + contents), "T1")
+        assert ear.wait("home/data/house/water/leak_alarm")["value"] is True
+        assert ear.wait("home/data/house/water/dry_alarm")["value"] is False
+        wait_for(lambda: "reports an error instead of volume" in house.log("wmbus"), what="the reason")
+
 
 class TestMeters:
+    def test_what_cannot_follow_from_what_a_meter_showed_is_not_believed(self) -> None:
+        meters = Meters(Formats())
+        meters.want({("20304050", ""): None})
+
+        def heard(previous: int, current: int, now: float, today: str | None = None) -> bool:
+            return meters.hear(own_telegrams.techem_water(previous, current), now, today) is not None
+
+        assert heard(100, 20, 0.0)
+        assert not heard(100, 10, 60.0)
+        assert not heard(60_000, 20, 90.0)
+        assert heard(100, 21, 120.0)
+        assert not heard(100, 22, 150.0, "2025-03-08"), "its date is still to come"
+        assert heard(100, 22, 180.0, "2025-03-09")
+        assert meters.counts["implausible"] == 3
+        assert heard(0, 1, 180.0 + NEW_BEGINNING), "a meter that was exchanged"
+
+    def test_a_diehl_meter_is_found_by_the_number_that_is_printed_on_it(self) -> None:
+        meters = Meters(Formats())
+        meters.want({("40302010", ""): None})
+        heard = meters.hear(own_telegrams.prios(own_telegrams.IZAR, 4366, 4001), 0.0)
+        assert heard is not None
+        assert heard.telegram is not None
+        assert heard.telegram.records[0].value == 4.366
+
     def test_a_counter_that_goes_back_is_a_new_beginning_after_a_long_silence(self) -> None:
         meters = Meters(Formats())
         meters.want({(NUMBER, ""): KEY})
@@ -620,7 +764,7 @@ class TestMeters:
         meters = Meters(Formats())
         meters.want({(OTHER, ""): KEY})
         adapter, meter = encode.address("KAM", "99999999", 1, 0x37), encode.address("SEN", OTHER, 0x68, 7)
-        contents = encode.records([encode.entry("0413", encode.integer(5, 4))])
+        contents = encode.records([encode.record("0413", encode.integer(5, 4))])
         heard = meters.hear(encode.chained(adapter, contents, KEY, access=1, meter=meter, ci=0x72), 0.0)
         assert heard is not None
         assert heard.telegram is not None

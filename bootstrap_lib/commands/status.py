@@ -7,8 +7,10 @@ fit for a health check (`constellation status --quiet NAME`).
 import argparse
 from typing import Any
 
+import msgspec
+
 from bootstrap_lib.client import Client
-from bootstrap_lib.document import StartError
+from bootstrap_lib.document import StartError, plain
 from bootstrap_lib.registry import Registry, find_registry
 
 
@@ -24,12 +26,10 @@ def judge(status: bytes | None, health: Any) -> tuple[int, str]:
         return 1, "offline" if status == b"offline" else "never seen"
     if not isinstance(health, dict):
         return 1, "online, but its heartbeat is missing"
-    counters = health.get("counters", {})
-    if counters.get("lost"):
-        return 1, f"{health['state']}, has lost {counters['lost']} readings"
-    if health["state"] != "running":
-        return 2, health["state"]
-    return 0, "running"
+    state, counters = plain(health.get("state"), 20), health.get("counters")
+    if isinstance(counters, dict) and counters.get("lost"):
+        return 1, f"{state}, has lost {plain(counters['lost'], 20)} readings"
+    return (0 if state == "running" else 2), state
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -50,13 +50,26 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _details(health: Any) -> str:
-    if not isinstance(health, dict):
+    """The rest of a heartbeat on one line; anybody may have published it."""
+    try:
+        beat = msgspec.convert(health, _Heartbeat)
+    except msgspec.ValidationError:
         return ""
-    parts = [f"since {health['since'][:16].replace('T', ' ')}", f"start {health['start']}"]
-    if spool := health.get("spool"):
-        parts.append(f"{spool['waiting']} waiting")
-    if stale := health.get("stale"):
-        parts.append(f"stale: {', '.join(stale)}")
-    if error := health.get("last_error"):
-        parts.append(f"last error {error['time'][:16].replace('T', ' ')}: {error['text']}")
+    parts = [f"since {_minute(beat.since)}", f"start {beat.start}"]
+    parts += [f"{beat.spool['waiting']} waiting"] if "waiting" in beat.spool else []
+    parts += [f"stale: {', '.join(plain(name, 80) for name in beat.stale[:20])}"] if beat.stale else []
+    if beat.last_error:
+        parts.append(f"last error {_minute(beat.last_error.get('time', ''))}: {plain(beat.last_error.get('text', ''))}")
     return ", ".join(parts)
+
+
+def _minute(time: str) -> str:
+    return plain(time[:16].replace("T", " "))
+
+
+class _Heartbeat(msgspec.Struct):
+    since: str = ""
+    start: int = 0
+    spool: dict[str, Any] = {}
+    stale: list[str] = []
+    last_error: dict[str, str] | None = None

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 import bootstrap_lib
-from bootstrap_lib import broker, catalog
+from bootstrap_lib import broker, catalog, certificates
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.installation import (
     CREDENTIALS,
@@ -230,7 +230,7 @@ def _topics(installation: Installation, registry: Registry) -> None:
 
 def _broker(installation: Installation, registry: Registry) -> None:
     if not broker.is_here(registry):
-        files = f"{broker.CA} and {CREDENTIALS}/mqtt.* of the instances here"
+        files = f"{certificates.CA} and {CREDENTIALS}/mqtt.* of the instances here"
         installation.say(f"left the broker alone: it is on {registry.broker.host}; copy {files} from there")
         return
     broker.install(installation, registry)
@@ -238,7 +238,7 @@ def _broker(installation: Installation, registry: Registry) -> None:
         return
     if broker.DROP_IN in installation.changed:
         installation.run("systemctl", "try-restart", "mosquitto.service")
-    elif any(path.is_relative_to(broker.FOLDER) for path in installation.changed):
+    elif any(path.is_relative_to(certificates.FOLDER) for path in installation.changed):
         installation.run("systemctl", "try-reload-or-restart", "mosquitto.service")
 
 

@@ -4,11 +4,13 @@ Without a terminal it prints what changes, a line each.
 """
 
 import argparse
+import shutil
 import sys
 import time
 from typing import Any
 
 from bootstrap_lib.client import Client
+from bootstrap_lib.document import plain
 from bootstrap_lib.duration import describe
 from bootstrap_lib.reading import ReadingError, parse_time
 from bootstrap_lib.registry import Registry, find_registry
@@ -42,17 +44,25 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _draw(registry: Registry, values: dict[str, Any]) -> None:
-    lines = [_line(registry, name, values[name]) for name in sorted(values)]
+    columns, rows = shutil.get_terminal_size()
+    lines = [_line(registry, name, values[name])[:columns] for name in sorted(values)]
+    if hidden := len(lines) - (rows - 1):
+        lines = (
+            [*lines[: rows - 2], f"… and {hidden + 1} more: constellation watch 'boiler/#' shows some of them"][:rows]
+            if hidden > 0
+            else lines
+        )
     sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n")
     sys.stdout.flush()
 
 
 def _line(registry: Registry, name: str, body: Any) -> str:
-    label = registry.topics[name].label if name in registry.topics else "not in topics.yaml"
+    label = plain(registry.topics[name].label, 60) if name in registry.topics else "not in topics.yaml"
     if not isinstance(body, dict):
-        return f"{name:44} {'-':>12}      cleared"
+        return f"{plain(name, 80):44} {'-':>12}      cleared"
     try:
         age = describe(max(0.0, time.time() - parse_time(str(body.get("time"))) / 1000))
     except ReadingError:
         age = "?"
-    return f"{name:44} {body.get('value')!s:>12} {body.get('unit', ''):5} {age:>8} ago  {label}"
+    value, unit = plain(body.get("value"), 24), plain(body.get("unit", ""), 8)
+    return f"{name:44} {value:>12} {unit:5} {age:>8} ago  {label}"

@@ -16,14 +16,20 @@ JOULES: Final = 3.6e6
 
 
 class Energy(msgspec.Struct, frozen=True):
-    """What a battery has taken and given since it was first seen, in kWh."""
+    """What a battery has taken and given since it was first seen, in kWh, and the charge that it had then (Ah)."""
 
     charged: float = 0.0
     discharged: float = 0.0
+    charge: float | None = None
+
+    def bridged(self, charge: float, voltage: float) -> Energy:
+        """Add what must have flowed while nobody looked: the battery's own charge knows it, at the voltage of now."""
+        passed = (charge - self.charge) * voltage / 1000 if self.charge is not None else 0.0
+        return Energy(self.charged + max(0.0, passed), self.discharged + max(0.0, -passed), charge)
 
 
 class Estimates:
-    """The estimates of one battery; a pause of more than `gap` seconds between two samples is never bridged."""
+    """The estimates of one battery; a pause of more than `gap` seconds between two samples is bridged by its charge."""
 
     def __init__(self, energy: Energy, gap: float) -> None:
         self.energy = energy
@@ -32,19 +38,21 @@ class Estimates:
         self._power = 0.0
         self._discharging: float | None = None
 
-    def take(self, moment: float, power: float, current: float, remaining_charge: float) -> float | None:
-        """Take a sample (monotonic seconds; W and A, positive while charging; Ah) and add its energy.
+    def take(self, moment: float, voltage: float, current: float, remaining_charge: float) -> float | None:
+        """Take a sample (monotonic seconds; V and A, positive while charging; Ah) and add its energy.
 
         Returns the remaining time in seconds at the average discharging current since the last charging or gap; None
         while the battery charges or rests.
         """
-        seconds = moment - self._moment
+        seconds, power = moment - self._moment, voltage * current
         if seconds > self._gap:
             seconds, self._discharging = 0.0, None
+            self.energy = self.energy.bridged(remaining_charge, voltage)
         else:
             self.energy = Energy(
                 self.energy.charged + _area(self._power, power) * seconds / JOULES,
                 self.energy.discharged + _area(-self._power, -power) * seconds / JOULES,
+                remaining_charge,
             )
         self._moment, self._power = moment, power
         if current > 0:

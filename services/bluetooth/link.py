@@ -23,6 +23,7 @@ import gatt
 from services.bluetooth import Statistics
 from services.bluetooth.bluez import nothing, sentence
 from services.bluetooth.dialogue import Dialogue
+from services.bluetooth.session import channel_of
 from services.protocols.battery import BatteryError
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Link:
         self.known = False
         """Whether BlueZ has the device."""
         self._dialogue = Dialogue(battery.protocol, self.deadlines.tries, self.statistics)
+        self._channels: list[tuple[Any, Any]] = []
+        """Channels of this session's device that were not tried."""
         self._timer = 0
         self._last_sample = self._due = 0.0
 
@@ -207,23 +210,31 @@ class Link:
 
     @during("services")
     def objects_told(self, objects: Any) -> None:
-        """Find the protocol's channel and ask for notifications."""
+        """Find the protocol's channels and ask for notifications on the first."""
+        offered = self.session.take_services(objects)
+        found = (channel_of(offered, channel) for channel in self.battery.protocol.CHANNELS)
+        self._channels = [one for one in found if one]
+        if not self._channels:
+            self.fail(
+                f"The device offers {len(offered)} characteristics, and none of this protocol: is its address right?"
+            )
+            return
+        self._open_channel()
+
+    def _open_channel(self) -> None:
         session = self.session
-        found = session.take_services(objects)
-        for channel in self.battery.protocol.CHANNELS:
-            session.notify = found.get((channel.service, channel.notify))
-            session.write = found.get((channel.service, channel.write))
-            if session.notify and session.write:
-                self.enter("notify", self.deadlines.notify)
-                session.notify.enable_notifications()
-                return
-        self.fail(f"The device offers {len(found)} characteristics, and none of this protocol: is its address right?")
+        session.notify, session.write = self._channels.pop(0)
+        self.enter("notify", self.deadlines.notify)
+        session.notify.enable_notifications()
 
     @during("notify")
     def notify_failed(self, error: Any) -> None:
-        """Ask again when BlueZ is still renewing an earlier subscription; fail otherwise."""
+        """Ask again when BlueZ is still renewing an earlier subscription; else try another channel of the device."""
         if not isinstance(error, gatt.errors.InProgress):
-            self.fail(f"BlueZ refused the notifications ({error}).")
+            if self._channels:
+                self._open_channel()
+            else:
+                self.fail(f"BlueZ refused the notifications ({error}).")
             return
         session = self.session
 

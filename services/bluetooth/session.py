@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gatt
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from services.bluetooth.bluez import Bluez
     from services.bluetooth.link import Link
+    from services.protocols.battery import GattChannel
 
 
 class Manager(gatt.DeviceManager):  # type: ignore[misc] # gatt has no types
@@ -31,6 +32,35 @@ class _Told:
 
     def GetManagedObjects(self) -> Any:  # noqa: N802 - the method of D-Bus
         return self._objects
+
+
+class Offered(NamedTuple):
+    """A characteristic of a device: its service's UUID, its own, what it can do, and gatt's object of it."""
+
+    service: str
+    uuid: str
+    flags: frozenset[str]
+    characteristic: Any
+
+
+def _flags(objects: Any, characteristic: Any) -> set[str]:
+    path = characteristic._path  # noqa: SLF001
+    return {str(flag) for flag in objects.get(path, {}).get(CHARACTERISTIC, {}).get("Flags", ())}
+
+
+NOTIFIES: Final = frozenset(("notify", "indicate"))
+WRITES: Final = frozenset(("write", "write-without-response"))
+
+
+def channel_of(offered: list[Offered], channel: GattChannel) -> tuple[Any, Any] | None:
+    """Characteristics that notify and that take what is written, told apart by what they can: two may have one UUID."""
+
+    def find(uuid: str, wanted: frozenset[str]) -> Any:
+        fits = [one for one in offered if (one.service, one.uuid) == (channel.service, uuid)]
+        return next((one.characteristic for one in fits if one.flags & wanted), None)
+
+    notify, write = find(channel.notify, NOTIFIES), find(channel.write, WRITES)
+    return (notify, write) if notify and write else None
 
 
 class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
@@ -68,15 +98,15 @@ class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
         told, failed = self._tells(self.link.objects_told), self._tells(self.link.call_failed)
         self.bluez.call("/", OBJECTS, "GetManagedObjects", told=told, failed=failed)
 
-    def take_services(self, objects: Any) -> dict[tuple[str, str], Any]:
-        """Let gatt make its services of objects that were told; returns the characteristics by the UUIDs of both."""
+    def take_services(self, objects: Any) -> list[Offered]:
+        """Let gatt make its services of objects that were told; returns their characteristics with what they can."""
         self._object_manager = _Told(objects)
         super().services_resolved()
-        return {
-            (service.uuid, characteristic.uuid): characteristic
+        return [
+            Offered(service.uuid, characteristic.uuid, frozenset(_flags(objects, characteristic)), characteristic)
             for service in self.services
             for characteristic in service.characteristics
-        }
+        ]
 
     def send(self, frame: bytes, *, command: bool) -> None:
         """Write a request, as a command or as BlueZ chooses; gatt has no choice of the kind."""

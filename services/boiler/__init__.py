@@ -1,10 +1,11 @@
 """Phases of a boiler from its temperatures and currents: pure algorithms, no I/O."""
 
-from services.boiler.books import Cycle
-from services.boiler.phases import Machine
+from services.boiler.detector import PhaseDetector
+from services.boiler.records import Cycle
 from services.boiler.replay import replay, replay_legacy
 from services.boiler.rules import FAULTS, PHASES, ROLES, Fault, Phase, Role, Rules
-from services.boiler.state import UNITS, Event, State
+from services.boiler.state import DetectorState, Event
+from services.boiler.units import UNITS
 
 __all__ = [
     "FAULTS",
@@ -12,13 +13,13 @@ __all__ = [
     "ROLES",
     "UNITS",
     "Cycle",
+    "DetectorState",
     "Event",
     "Fault",
-    "Machine",
     "Phase",
+    "PhaseDetector",
     "Role",
     "Rules",
-    "State",
     "replay",
     "replay_legacy",
 ]

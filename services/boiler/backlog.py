@@ -8,8 +8,8 @@ from bisect import bisect_right
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-Waiting = tuple[int, str, float]
-"""A reading that was not judged yet: time, topic, value."""
+Waiting = tuple[int, str, float | None]
+"""A reading that was not judged yet: time, topic, value; None where the topic was cleared."""
 
 SETTLE: Final = 2_000
 """Milliseconds after which the readings of a moment are taken to have come from all sources."""
@@ -29,6 +29,9 @@ class Backlog:
     def __init__(self, waiting: list[Waiting], now: float) -> None:
         """`waiting` is what must survive a restart; it stays the same list."""
         self._waiting = waiting
+        self._newest: dict[str, int] = {}
+        for time, topic, _ in waiting:
+            self._newest[topic] = max(time, self._newest.get(topic, 0))
         self.connect(now)
 
     def connect(self, now: float) -> None:
@@ -48,7 +51,13 @@ class Backlog:
     def hold(self, topic: str, value: float | str, time: int) -> None:
         """Take a reading that says nothing about the backlog."""
         if not isinstance(value, str):
+            self._newest[topic] = max(time, self._newest.get(topic, 0))
             self._waiting.append((time, topic, float(value)))
+
+    def clear(self, topic: str) -> None:
+        """Take note that a topic was cleared: after the newest of its readings, whenever this is heard."""
+        if topic in self._newest:
+            self._waiting.append((self._newest[topic] + 1, topic, None))
 
     def is_behind(self, now: float, settle: float, inputs: AbstractSet[str], *, online: bool, filling: bool) -> bool:
         """Whether readings of the past may still come, from the broker or (`filling`) from the archive.
@@ -67,7 +76,7 @@ class Backlog:
         """Take out, in order, what can be judged: up to a time, or the older half of too many while it is behind."""
         if behind and len(self._waiting) <= HELD:
             return []
-        self._waiting.sort()
+        self._waiting.sort(key=lambda entry: (entry[0], entry[1]))
         count = len(self._waiting) // 2 if behind else bisect_right(self._waiting, until, key=lambda entry: entry[0])
         found = self._waiting[:count]
         del self._waiting[:count]

@@ -1,14 +1,16 @@
-"""One boiler as an entry of `phases:` describes it: inputs by topic, the machine of its profile, and what it last told."""
+"""One boiler as an entry of `phases:` describes it: inputs by topic, the detector of its profile, and what it last told."""
 
 from typing import Annotated, Final, Literal, Protocol, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
+from services.boiler.detector import PhaseDetector
 from services.boiler.legacy import MINUTE_MS, NUMBERS, Legacy, LegacyPhase, LegacyRules, LegacyState, Minute
-from services.boiler.phases import Machine
 from services.boiler.rules import PHASES, Role, Rules
-from services.boiler.state import UNITS, Event, State, timestamp
+from services.boiler.state import DetectorState, Event, timestamp
+from services.boiler.stock import CHORES
+from services.boiler.units import UNITS
 
 Value = bool | int | float | str
 Profile = Literal["modern", "legacy"]
@@ -22,7 +24,7 @@ OUTPUTS: Final[dict[Profile, tuple[str, ...]]] = {
 """What each profile tells."""
 
 
-class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BoilerInputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Topics below `home/data/`, one for each thing that this boiler has."""
 
     water: Annotated[str, Meta(description="Water in the boiler, °C.")] | None = None
@@ -33,6 +35,7 @@ class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     igniter: Annotated[str, Meta(description="Current of the igniter, in the clamp's unit.")] | None = None
     fan: Annotated[str, Meta(description="Current of the fan.")] | None = None
     auger: Annotated[str, Meta(description="Current of the auger.")] | None = None
+    outdoor: Annotated[str, Meta(description="Outdoor temperature, °C: any topic; for degree days.")] | None = None
 
     @property
     def topics(self) -> dict[Role, str]:
@@ -41,10 +44,29 @@ class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return {cast("Role", role): topic for role, topic in given.items() if topic is not None}
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BoilerButtons(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Topics of switches that a person presses when something is done: it counts when one becomes true."""
+
+    ash: Annotated[str, Meta(description="The ash was emptied.")] | None = None
+    cleaning: Annotated[str, Meta(description="The boiler was cleaned.")] | None = None
+    service: Annotated[str, Meta(description="The boiler was serviced.")] | None = None
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """What each topic says was done."""
+        given = {chore: getattr(self, chore) for chore in CHORES}
+        return {topic: chore for chore, topic in given.items() if topic is not None}
+
+
+class BoilerEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One boiler below `phases:`."""
 
-    inputs: Annotated[Inputs, Meta(description="The topic of each role: water, flue, return, igniter, fan, auger.")]
+    inputs: Annotated[
+        BoilerInputs, Meta(description="The topic of each role: water, flue, return, igniter, fan, auger.")
+    ]
+    buttons: Annotated[BoilerButtons, Meta(description="Switches: ash, cleaning, service: it was done.")] = (
+        msgspec.field(default_factory=BoilerButtons)
+    )
     thing: Annotated[str, Meta(description="Place and thing of its outputs: boiler/burner.")]
     profile: Annotated[Profile, Meta(description="legacy: the first system's rules, minute by minute.")] = "modern"
     rules: Annotated[Rules, Meta(description="What differs from the defaults.")] = msgspec.field(default_factory=Rules)
@@ -53,16 +75,18 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
 
 
-class Memory(Struct):
+class BoilerMemory(Struct):
     """What must survive a restart."""
 
-    modern: State = msgspec.field(default_factory=State)
+    modern: DetectorState = msgspec.field(default_factory=DetectorState)
     legacy: LegacyState = msgspec.field(default_factory=LegacyState)
     outputs: dict[str, Value] = {}
     """What each output last was."""
+    pressed: dict[str, bool] = {}
+    """What each button last was."""
 
 
-class Engine(Protocol):
+class PhaseEngine(Protocol):
     """What both profiles do with readings; times in ms since 1970."""
 
     def feed(self, role: Role, value: float, time: int) -> list[Event]:
@@ -115,24 +139,39 @@ class FirstSystem:
 
 
 class Boiler:
-    """The machine of one boiler with its inputs by topic; keeps in mind what each output last was."""
+    """The detector of one boiler with its inputs by topic; keeps in mind what each output last was."""
 
-    def __init__(self, entry: Entry, timezone: str, memory: Memory | None = None) -> None:
+    def __init__(self, entry: BoilerEntry, timezone: str, memory: BoilerMemory | None = None) -> None:
         """`timezone` (IANA) is the house's; ValueError where the inputs are too few."""
-        self.entry, self.memory = entry, memory or Memory()
+        self.entry, self.memory = entry, memory or BoilerMemory()
         self.roles: dict[str, Role] = {topic: role for role, topic in entry.inputs.topics.items()}
+        self.buttons = entry.buttons.topics
+        self.inputs = frozenset((*self.roles, *self.buttons))
+        """Topics that it wants to hear of."""
         self.rules = entry.rules
         if self.rules.timezone == Rules().timezone:
             self.rules = msgspec.structs.replace(self.rules, timezone=timezone)
-        self.engine: Engine
+        self.engine: PhaseEngine
         if entry.profile == "legacy":
             self.engine = FirstSystem(entry.legacy, self.memory.legacy, self.memory.outputs)
         else:
-            self.engine = Machine(self.rules, frozenset(self.roles.values()), self.memory.modern)
+            self.engine = PhaseDetector(self.rules, frozenset(self.roles.values()), self.memory.modern)
 
     def feed(self, topic: str, value: float, time: int) -> list[Event]:
-        """Take a reading of one of its inputs; what became certain before it."""
-        return self._note(self.engine.feed(self.roles[topic], value, time))
+        """Take a reading of one of its inputs or buttons; what became certain before it."""
+        events: list[Event] = []
+        if topic in self.buttons:
+            pressed, self.memory.pressed[topic] = self.memory.pressed.get(topic, True), bool(value)
+            if value and not pressed:
+                events += self.reset(self.buttons[topic], time)
+        if topic in self.roles:
+            events += self._note(self.engine.feed(self.roles[topic], value, time))
+        return events
+
+    def clear(self, topic: str, time: int) -> None:
+        """Take note that an input cannot be measured any more, since a time (ms)."""
+        if topic in self.roles and isinstance(self.engine, PhaseDetector):
+            self.engine.clear(self.roles[topic], time)
 
     def advance(self, time: int) -> list[Event]:
         """Let time pass (ms since 1970) without a reading."""
@@ -142,11 +181,32 @@ class Boiler:
         """Accept an earlier time base (ms since 1970), from one who knows the clock."""
         return self._note(self.engine.rebase(time))
 
-    def refill(self, mass: float) -> list[Event]:
-        """Enter what the silo holds now, kg; ValueError where fuel is not reckoned."""
-        if not isinstance(self.engine, Machine) or self.rules.auger_rate is None or "auger" not in self.roles.values():
+    def refill(self, *, kg: float | None = None, bags: float | None = None, level: float | None = None) -> list[Event]:
+        """Enter what the silo holds now (kg, or a level in %), or bags filled in; ValueError where fuel is not reckoned."""
+        if not isinstance(self.engine, PhaseDetector) or not self.reckons_fuel:
             raise ValueError("its fuel is not reckoned: that takes the input auger and the rule auger_rate (kg/h)")
-        return self._note(self.engine.refill(mass, self.known))
+        if [kg, bags, level].count(None) != 2:  # noqa: PLR2004 (one of three)
+            raise ValueError(
+                "give one of kg (what the silo holds now), bags (what was filled in) and level (% of silo_kg)"
+            )
+        if bags is not None:
+            return self._note(self.engine.fill_bags(bags, self.known))
+        if level is not None:
+            if self.rules.silo_kg is None:
+                raise ValueError("a level takes the rule silo_kg: what the full silo holds")
+            kg = self.rules.silo_kg * level / 100
+        return self._note(self.engine.refill(kg or 0.0, self.known))
+
+    def reset(self, chore: str, time: int | None = None) -> list[Event]:
+        """Note that ash was emptied, or the boiler cleaned or serviced; ValueError in the legacy profile."""
+        if not isinstance(self.engine, PhaseDetector):
+            raise ValueError("the legacy profile reminds of nothing")  # noqa: TRY004 (a setting, not a type)
+        return self._note(self.engine.reset(chore, self.known if time is None else time))
+
+    @property
+    def reckons_fuel(self) -> bool:
+        """Whether its inputs and rules tell what it burns."""
+        return self.rules.auger_rate is not None and "auger" in self.roles.values()
 
     @property
     def time(self) -> int:
@@ -162,9 +222,10 @@ class Boiler:
 
     def _note(self, events: list[Event]) -> list[Event]:
         outputs = self.memory.outputs
-        if events and "phase" not in outputs:
-            outputs |= {name: False for name in OUTPUTS[self.entry.profile] if name.endswith("_fault")}
-            outputs |= {"cycles": self.memory.modern.cycles}
+        if events and "phase" not in outputs and self.entry.profile == "modern":
+            outputs["cycles"] = self.memory.modern.cycles
+        elif events and "phase" not in outputs:
+            outputs["fire_out_fault"] = False
         for event in events:
             outputs[event.name] = event.value
         return events

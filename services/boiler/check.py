@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from bootstrap_lib import Nothing, Problem, Registry, Topic, nearest
-from services.boiler.boiler import OUTPUTS, WORDS, Entry
-from services.boiler.state import UNITS
+from services.boiler.boiler import OUTPUTS, WORDS, BoilerEntry
+from services.boiler.tellable import missing_for, tells
+from services.boiler.units import UNITS
 
 
-def compile_entries(registry: Registry, name: str) -> tuple[dict[str, Entry], dict[str, Topic[Any]], list[Problem]]:
+def compile_entries(
+    registry: Registry, name: str
+) -> tuple[dict[str, BoilerEntry], dict[str, Topic[Any]], list[Problem]]:
     """Boilers whose outputs come from an instance, the topics of these, and what is wrong with them."""
-    entries = registry.entries("phases", Entry)
+    entries = registry.entries("phases", BoilerEntry)
     topics: dict[str, Topic[Any]] = {topic.name: topic for topic in registry.topics_of(name, Nothing)}
     problems = [
         registry.document.problem(path, sentence)
@@ -23,7 +26,7 @@ def compile_entries(registry: Registry, name: str) -> tuple[dict[str, Entry], di
     return {key: entry for key, entry in entries.items() if entry.thing in things}, topics, problems
 
 
-def _inputs(registry: Registry, entries: dict[str, Entry]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _inputs(registry: Registry, entries: dict[str, BoilerEntry]) -> Iterator[tuple[tuple[str, ...], str]]:
     things: dict[str, str] = {}
     for name, entry in entries.items():
         given = entry.inputs.topics
@@ -38,6 +41,12 @@ def _inputs(registry: Registry, entries: dict[str, Entry]) -> Iterator[tuple[tup
                 )
         if len(set(given.values())) < len(given):
             yield (*path, "inputs"), "a topic stands here twice: each role has a topic of its own"
+        for button, chore in entry.buttons.topics.items():
+            if button not in registry.topics:
+                hint = nearest(button, registry.topics)
+                yield (*path, "buttons", chore), f"topics.yaml has no topic '{button}'{hint}"
+            elif registry.topics[button].kind != "switch":
+                yield (*path, "buttons", chore), f"'{button}' is no switch, but a {registry.topics[button].kind}"
         if "water" not in given and (entry.profile == "legacy" or "flue" not in given):
             yield (
                 (*path, "inputs"),
@@ -52,7 +61,7 @@ def _inputs(registry: Registry, entries: dict[str, Entry]) -> Iterator[tuple[tup
 
 
 def _outputs(
-    registry: Registry, entries: dict[str, Entry], topics: dict[str, Topic[Any]]
+    registry: Registry, entries: dict[str, BoilerEntry], topics: dict[str, Topic[Any]]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     profiles = {entry.thing: entry.profile for entry in entries.values()}
     for topic in topics.values():
@@ -70,3 +79,16 @@ def _outputs(
             yield (*path, "unit"), f"its unit is '{UNITS[output]}', not '{topic.unit}'"
         elif output == "phase" and (missing := [word for word in words if word not in topic.states]):
             yield (*path, "states"), f"{', '.join(missing)} is missing: write states: [{', '.join(words)}]"
+
+
+def tells_of(registry: Registry) -> Iterator[str]:
+    """Lines that say what the inputs of each boiler can tell, and which lines of topics.yaml nothing will come of."""
+    for name, entry in registry.entries("phases", BoilerEntry).items():
+        if entry.profile == "legacy":
+            continue
+        roles = frozenset(entry.inputs.topics)
+        yield from (f"{name}: {line}" for line in tells(roles, entry.rules))
+        for topic in registry.topics:
+            thing, _, output = topic.rpartition("/")
+            if thing == entry.thing and (why := missing_for(output, roles, entry.rules)):
+                yield f"{name}: nothing is published on {topic}: it wants {why}"

@@ -29,6 +29,23 @@ LEARN_MS = 600_000
 """... but for no longer than this."""
 
 
+FIRST_MS = 30_000
+"""An input that has spoken but once is taken to speak this often."""
+GROWTH = 4
+"""A learned interval grows by no more than this at once, so that one gap is not taken for the pace."""
+SHRINK = 0.9
+"""... and shrinks by this with each reading that comes sooner."""
+GOOD_MS = 86_400_000
+"""A clamp that was in doubt is believed after so long without another reason for it."""
+
+
+def paced(interval: int, gap: int) -> int:
+    """Return the interval (ms) at which an input speaks, once it has spoken again after a gap (ms)."""
+    if not interval:
+        return gap
+    return max(min(gap, GROWTH * interval), int(SHRINK * interval))
+
+
 class Temperature(msgspec.Struct):
     """A temperature without impossible steps, and its slope; plain state that can be written down (times in ms)."""
 
@@ -38,6 +55,8 @@ class Temperature(msgspec.Struct):
     """Time of the newest good reading; 0 before the first."""
     value: float = 0.0
     """The newest good reading, °C."""
+    interval: int = 0
+    """How often it speaks; 0 until that is known."""
     pending: float = 0.0
     pending_since: int = 0
     pending_time: int = 0
@@ -50,6 +69,15 @@ class Temperature(msgspec.Struct):
     """Robust slope, °C/min; 0 until the window holds three points."""
     rise: float = 0.0
     """The newest mean above the lowest of the window, °C."""
+
+    @property
+    def counts_until(self) -> int:
+        """Until when its newest level counts: two of its intervals."""
+        return self.time + 2 * (self.interval or FIRST_MS)
+
+    def clear(self) -> None:
+        """Take note that nobody can measure it any more; it is believed again as after a gap."""
+        self.time = self.pending_count = 0
 
     def feed(self, value: float, time: int, limits: TemperatureRules, rules: Rules) -> bool:
         """Take a reading (°C at ms); False when it is not newer, not plausible or not yet believed."""
@@ -86,6 +114,8 @@ class Temperature(msgspec.Struct):
         return True
 
     def _accept(self, value: float, time: int, limits: TemperatureRules) -> None:
+        if self.time:
+            self.interval = paced(self.interval, time - self.time)
         self.value, self.time, self.pending_count = value, time, 0
         span = int(limits.window_s * 1000 / POINTS)
         if self.times and time // span == self.times[-1] // span:
@@ -114,12 +144,18 @@ class Temperature(msgspec.Struct):
 
 
 class Motor(msgspec.Struct):
-    """A motor seen through a clamp: learned zero and noise, two thresholds, and a duty average (times in ms)."""
+    """A motor seen through a clamp: learned zero and noise, two thresholds, and a duty average (times in ms).
+
+    What it ran is summed only while the clamp speaks and its zero is plausible: a run counts once its end was seen,
+    and one that does not end is an offset of the clamp, which is then in doubt.
+    """
 
     time: int = 0
-    """Time of the newest good reading; 0 before the first."""
+    """Time of the newest good reading; 0 before the first, and when nobody measures it."""
     held: int = 0
     """Until when duty and time on are reckoned."""
+    interval: int = 0
+    """How often it speaks; 0 until that is known."""
     zero: float | None = None
     """What the clamp shows while the motor stands, in its own unit."""
     value: float = 0.0
@@ -140,40 +176,94 @@ class Motor(msgspec.Struct):
     """Whether the motor is at work, pauses of a pulsed one included."""
     since: int = 0
     """When `running` last changed."""
+    pulses: int = 0
+    """Runs that ended since it is at work: an offset has none."""
+    on_at: int = 0
+    """The last moment at which it was on, while at work: a single wild reading is no feeding."""
+    run_since: int = 0
+    """When the level that is on now began; 0 while it is off."""
+    run_ms: float = 0.0
+    """What of that was seen, and is not summed yet."""
     on_ms: float = 0.0
     """All time on that was ever seen; a gap counts nothing."""
+    seen_ms: float = 0.0
+    """All time for which it is known whether it was on."""
+    doubted: int = 0
+    """The last time at which its zero was not plausible; 0 when it is believed."""
+
+    @property
+    def counts_until(self) -> int:
+        """Until when its newest level counts: two of its intervals."""
+        return self.time + 2 * (self.interval or FIRST_MS)
+
+    def clear(self) -> None:
+        """Take note that nobody can measure it any more."""
+        self._lose()
+        self.time = 0
 
     def feed(self, value: float, time: int, limits: MotorRules, rules: Rules) -> bool:
         """Take a reading (the clamp's unit at ms); False when it is not newer or not plausible."""
         if time <= self.time or value < 0.0 or value > limits.high:
             return False
-        if time - self.time > rules.stale_s * 1000:
-            self.on = self.running = False
-            self.duty = 0.0
-            self.held = time
+        gap = time - self.time if self.time else 0
+        if not gap or gap > rules.stale_s * 1000:
+            self._lose()
         else:
+            late = time > self.counts_until
             self.hold(time, limits)
-        self.time = time
+            self.interval = paced(self.interval, gap)
+            if late:
+                self.run_since, self.run_ms = 0, 0.0  # how its run went on was not seen
+        self.time = self.held = time
         self._level(value, limits)
+        if self.doubted and time - self.doubted >= GOOD_MS and self.pulses:
+            self.doubted = 0
         return True
 
+    def _lose(self) -> None:
+        self.on = self.running = False
+        self.duty = self.run_ms = 0.0
+        self.run_since = 0
+
     def hold(self, time: int, limits: MotorRules) -> None:
-        """Let the newest level last until a time (ms), for inputs that speak only when they change."""
-        passed = time - self.held
+        """Let the newest level last until a time (ms), but for two of its intervals at most."""
+        until = min(time, self.counts_until)
+        passed = until - self.held
         if passed <= 0:
             return
-        self.held = time
+        self.held = until
         if self.on:
-            self.on_ms += passed
+            self.run_ms += passed
+        elif not self.doubted:
+            self.seen_ms += passed
         self.duty += (self.on - self.duty) * (1.0 - exp(-passed / (limits.tau_s * 1000.0)))
-        self._judge(limits, time)
+        self._judge(limits, until)
+        if self.on and self.running:
+            self.on_at = until
+        if limits.duty_max >= 1.0 or limits.run_max_s is None:
+            if self.on:
+                self._count()
+        elif self.run_since and until - self.run_since >= limits.run_max_s * 1000:
+            self.doubt(until)
+
+    def _count(self) -> None:
+        """Sum what was seen of a run, where nothing speaks against it."""
+        if not self.doubted:
+            self.on_ms += self.run_ms
+            self.seen_ms += self.run_ms
+        self.run_ms = 0.0
+
+    def doubt(self, time: int) -> None:
+        """Take the level for an offset of the clamp: what it showed counts nothing, and its zero is learned anew."""
+        self.doubted = time
+        self.relearn()
 
     def _judge(self, limits: MotorRules, time: int) -> None:
         running = limits.duty_on <= self.duty <= limits.duty_max
         if self.running and limits.duty_off < self.duty <= limits.duty_max:
             running = True
         if running != self.running:
-            self.running, self.since = running, time
+            self.running, self.since, self.pulses = running, time, 0
 
     def _level(self, value: float, limits: MotorRules) -> None:
         step = abs(value - self.value)
@@ -194,13 +284,19 @@ class Motor(msgspec.Struct):
         margin = NOISE * self.noise
         margin = max(margin, COUNTS) if self.whole else min(margin, CERTAIN * limits.on)
         above = value - self.zero
-        self.on = above > (max(limits.off, margin / 2.0) if self.on else max(limits.on, margin))
-        if not self.on:
+        on = above > (max(limits.off, margin / 2.0) if self.on else max(limits.on, margin))
+        if on and not self.run_since:
+            self.run_since = self.time
+        elif not on and self.run_since:
+            self.run_since = 0
+            self.pulses += 1
+            self._count()
+        self.on = on
+        if not on:
             # A zero that is too high is found at once, one that is too low slowly: a motor only ever adds.
             self.zero += above * (0.3 if above < -margin else 0.01)
 
     def relearn(self) -> None:
         """Forget the zero: the next reading is it."""
         self.zero = None
-        self.on = self.running = False
-        self.duty = 0.0
+        self._lose()

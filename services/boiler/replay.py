@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from services.boiler.boiler import Boiler
+from services.boiler.detector import PhaseDetector
 from services.boiler.legacy import Legacy, LegacyRules
-from services.boiler.phases import Machine
 from services.boiler.state import Event, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from services.boiler.boiler import Entry
+    from services.boiler.boiler import BoilerEntry
     from services.boiler.rules import Role, Rules
 
 LATE_MS: Final = 2 * 3_600_000
@@ -24,13 +24,15 @@ REBASE_AFTER: Final = 500
 """When so many readings in a row, of every input, are older than that, it was the clock that had been wrong."""
 
 
-class _Line(msgspec.Struct):
+class _RecordedLine(msgspec.Struct):
     topic: str
     value: bool | float | str
     time: datetime
 
 
-def replay_house(lines: Iterable[str | bytes], entries: Collection[Entry], timezone: str, prefix: str) -> Iterator[str]:
+def replay_house(
+    lines: Iterable[str | bytes], entries: Collection[BoilerEntry], timezone: str, prefix: str
+) -> Iterator[str]:
     """Run readings through the machine of each boiler, one after the other; `prefix` stands before names of topics."""
     lines = lines if len(entries) == 1 else list(lines)
     for entry in entries:
@@ -55,7 +57,7 @@ def replay(
     input for each topic; other topics are passed over. Readings up to `late_ms` late are sorted in, as the archive
     would have them. ValueError names the line that is no reading.
     """
-    machine = Machine(rules, frozenset(roles.values()))
+    machine = PhaseDetector(rules, frozenset(roles.values()))
     feed = machine.feed
     known = count = 0
     seen: set[Role] = set()
@@ -106,7 +108,7 @@ def line(prefix: str, event: Event) -> str:
 
 
 def _readings(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iterator[tuple[int, Role, float]]:
-    decode = msgspec.json.Decoder(_Line).decode
+    decode = msgspec.json.Decoder(_RecordedLine).decode
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from bootstrap_lib import Publisher, ReadingError, Request, Topic, Value
 from services.boiler.boiler import Boiler
-from services.boiler.books import day_of
+from services.boiler.records import day_of
 from services.boiler.state import Event
 from services.stores.backfill import Filling
 

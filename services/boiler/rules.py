@@ -5,14 +5,29 @@ from typing import Literal
 import msgspec
 
 Phase = Literal["unknown", "off", "prepurge", "ignition", "combustion", "burnout", "keep_fire"]
-Fault = Literal["ignition_failed", "jam_or_empty", "overheating", "fire_out"]
-Role = Literal["water", "flue", "return", "igniter", "fan", "auger"]
+Fault = Literal[
+    "ignition_failed", "jam_or_empty", "overheating", "fire_out", "igniter_clamp", "fan_clamp", "auger_clamp"
+]
+Role = Literal["water", "flue", "return", "igniter", "fan", "auger", "outdoor"]
 
 PHASES: tuple[Phase, ...] = ("unknown", "off", "prepurge", "ignition", "combustion", "burnout", "keep_fire")
-FAULTS: tuple[Fault, ...] = ("ignition_failed", "jam_or_empty", "overheating", "fire_out")
+FAULTS: tuple[Fault, ...] = (
+    "ignition_failed",
+    "jam_or_empty",
+    "overheating",
+    "fire_out",
+    "igniter_clamp",
+    "fan_clamp",
+    "auger_clamp",
+)
 TEMPERATURES: tuple[Role, ...] = ("water", "flue", "return")
 MOTORS: tuple[Role, ...] = ("igniter", "fan", "auger")
 ROLES: tuple[Role, ...] = TEMPERATURES + MOTORS
+"""Roles by which the fire is judged; the outdoor temperature is for the books only."""
+FIRE: frozenset[Phase] = frozenset(("prepurge", "ignition", "combustion", "burnout"))
+"""Phases that belong to a cycle."""
+REST: frozenset[Phase] = frozenset(("off", "keep_fire"))
+"""Phases without a fire that needs anything."""
 
 
 class TemperatureRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +62,8 @@ class MotorRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Stands when the duty average falls to this (0..1)."""
     duty_max: float = 1.0
     """A duty above this is an offset of the clamp, not a motor (0..1)."""
+    run_max_s: float | None = None
+    """On for longer than this without a pause is an offset of the clamp, not a motor, s."""
     high: float = 200.0
     """Highest plausible reading; below 0 none is."""
 
@@ -70,9 +87,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     water: TemperatureRules = TemperatureRules(window_s=900.0)
     flue: TemperatureRules = TemperatureRules(high=500.0, rate=0.5)
     return_: TemperatureRules = msgspec.field(default=TemperatureRules(), name="return")
-    igniter: MotorRules = MotorRules(on=1.0, off=0.5, tau_s=15.0, duty_on=0.5, duty_off=0.3)
+    igniter: MotorRules = MotorRules(on=1.0, off=0.5, tau_s=15.0, duty_on=0.5, duty_off=0.3, run_max_s=2700.0)
     fan: MotorRules = MotorRules(on=0.06, off=0.03, tau_s=30.0, duty_on=0.6, duty_off=0.3)
-    auger: MotorRules = MotorRules(on=0.2, off=0.1, tau_s=60.0, duty_on=0.1, duty_off=0.03, duty_max=0.97)
+    auger: MotorRules = MotorRules(
+        on=0.2, off=0.1, tau_s=60.0, duty_on=0.1, duty_off=0.03, duty_max=0.97, run_max_s=600.0
+    )
     power_on: float = 85.0
     """What a DS18B20 shows before its first conversion (°C): believed only within `jump` of the last reading."""
     stale_s: float = 300.0
@@ -98,13 +117,13 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A water temperature that rises faster is heated: all that a house without flue and clamps can see, °C/min."""
 
     prepurge_max_s: float = 300.0
-    """A fan that blows longer without any fire is an offset of its clamp, s."""
+    """A fan that blows longer, while nothing lights or feeds, is an offset of its clamp, s."""
     ignition_max_s: float = 900.0
     """No flame after this long: ignition failed, s."""
     ignition_attempts: int = 3
     """So many shorter attempts of the igniter in a row without a flame: ignition failed."""
     burst_s: float = 180.0
-    """Feeding or blowing for less than this in keep fire is a burst, not a burn, s."""
+    """Feeding or blowing for less than this is a burst, not a burn and no attempt to light, s."""
     burnout_max_s: float = 2400.0
     """A burnout ends after this long even when the fan still runs, s."""
     keep_fire_s: float = 10800.0
@@ -131,7 +150,32 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     auger_rate: float | None = None
     """Fuel that the running auger moves, kg/h, by weighing; without it no fuel is told."""
+    heating_value: float = 4.8
+    """Energy of the fuel, kWh/kg; wood pellets have 4.6 to 5.0."""
+    bag_kg: float = 15.0
+    """Fuel in a bag, kg."""
+    silo_kg: float | None = None
+    """What the full silo holds, kg; a refill by level takes it."""
+    ash_share: float = 0.5
+    """Ash of the fuel, % of its mass; ENplus A1 pellets have at most 0.7."""
+    ash_kg: float | None = None
+    """The ash box is full with so much, kg; without it nobody is reminded."""
+    cleaning_kg: float | None = None
+    """It wants to be cleaned after so much fuel, kg,"""
+    cleaning_hours: float | None = None
+    """... so many hours of burning,"""
+    cleaning_days: float | None = None
+    """... or so many days."""
+    service_kg: float | None = None
+    """It wants to be serviced after so much fuel, kg,"""
+    service_hours: float | None = None
+    """... so many hours of burning,"""
+    service_days: float | None = None
+    """... or so many days."""
+    degree_base: float = 18.0
+    """A day's degree days are how much colder than this it was outside on the mean, °C."""
+
     timezone: str = "UTC"
     """Days are days of this zone (IANA name)."""
     mean_days: int = 14
-    """Days of fuel left are reckoned from the mean of this many last days."""
+    """Days of fuel left are reckoned from this many last days, and from the season and the weather."""

@@ -59,14 +59,14 @@ def main(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"constellation decode: {arguments.file} cannot be read: {error.strerror}", file=sys.stderr)
         return os.EX_NOINPUT
-    lines = _Lines(source.fileno(), sys.stdout, size)
+    lines = _InputLines(source.fileno(), sys.stdout, size)
     for answer in decode(lines):
         lines.answers.append(answer)
     lines.finish()
     return 0
 
 
-class _Lines:
+class _InputLines:
     """Lines of a file descriptor; the answers to those of one reading are written before the next one can wait."""
 
     def __init__(self, source: int, out: TextIO, size: int) -> None:

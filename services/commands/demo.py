@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def hints(house: DemoHouse) -> str:
     """Where to look."""
-    settings = {"CONSTELLATION_CREDENTIALS": house.broker.credentials, "CONSTELLATION_CONFIG": house.config}
+    settings = {
+        "CONSTELLATION_CREDENTIALS": house.broker.credentials,
+        "CONSTELLATION_CONFIG": house.config,
+        "CONSTELLATION_SETTINGS": house.settings,
+    }
     exports = " ".join(f"{name}={shlex.quote(str(path))}" for name, path in settings.items())
     command = shlex.quote(str(Path(sys.executable).with_name("constellation")))
     return f"""Look, in another terminal:

@@ -6,12 +6,18 @@ Topics of one unit are lines in one graph; states and switches are coloured band
 """
 
 import argparse
+import base64
 import os
 import sys
 import time
 from pathlib import Path
 
-from bootstrap_lib import Registry, StartError, catalog, find_registry
+import msgspec
+
+from bootstrap_lib import Client, Registry, StartError, catalog, find_registry
+
+PATIENCE = 40.0
+"""Seconds for which the service is waited for."""
 
 LEAST, MOST = 10, 10_000
 """Pixels of a graph: what rrdtool can draw."""
@@ -26,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=_pixels, default=960, help="pixels (default: 960)")
     parser.add_argument("--height", type=_pixels, default=400, help="pixels (default: 400)")
     parser.add_argument("--folder", type=Path, help="where the round-robin files are (default: the service's folder)")
+    parser.add_argument("--recent", metavar="-", help="what is newer than the files, as the service hands it on")
 
 
 def _pixels(text: str) -> int:
@@ -38,6 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Draw it and print where it is."""
     from services.rrd import RoundRobin  # noqa: PLC0415 (a command is light until it is used)
     from services.stores import graph  # noqa: PLC0415
+    from services.stores.fresh import Recent  # noqa: PLC0415
 
     if arguments.output.is_dir():
         raise StartError(f"{arguments.output} is a folder: name a file with --output")
@@ -49,14 +57,32 @@ def main(arguments: argparse.Namespace) -> int:
             raise StartError("topics.yaml names no rrd: add `rrd: {}` below subscribers:, or give --folder")
         service = catalog.make(arguments.config, names[0])
         folder = service.folder if isinstance(service, RoundRobin) else Path()
+        if not folder.is_dir():  # another state folder than ours: of a demo, or of another host
+            return _ask(registry, names[0], arguments)
     os.environ["TZ"] = registry.timezone.key
     time.tzset()
+    recent = None
+    if arguments.recent:
+        recent = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, Recent])
     try:
-        topics = graph.select(registry, folder, arguments.topic)
+        topics = graph.select(registry, folder, arguments.topic, recent)
         span = graph.Span.parse(arguments.start, arguments.end, time.time())
-        graph.draw(topics, folder, arguments.output, span, width=arguments.width, height=arguments.height)
+        size = {"width": arguments.width, "height": arguments.height}
+        graph.draw(topics, folder, arguments.output, span, recent, **size)
     except graph.GraphError as error:
         print(f"constellation graph: {error}", file=sys.stderr)
         return os.EX_DATAERR
+    print(arguments.output)
+    return 0
+
+
+def _ask(registry: Registry, name: str, arguments: argparse.Namespace) -> int:
+    """Have the running service draw it."""
+    order = {"topics": arguments.topic, "from": arguments.start, "inline": True}
+    order |= {"width": arguments.width, "height": arguments.height} | ({"to": arguments.end} if arguments.end else {})
+    with Client(registry) as client:
+        drawn = client.ask(name, "graph", order, PATIENCE)
+    picture = base64.b64decode(drawn["base64"]) if "base64" in drawn else Path(drawn["path"]).read_bytes()
+    arguments.output.write_bytes(picture)
     print(arguments.output)
     return 0

@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not registry.document.section(section):
         raise StartError(f"{registry.path} has no rules to apply: it says nothing below {section}:")
     service: Any = catalog.find(arguments.service)
-    read = _Lines(arguments.file)
+    read = _RecordedLines(arguments.file)
     lines: Iterable[bytes] = read
     if arguments.service == "alerts" and registry.document.section("phases"):
         lines = _with_phases(registry, lines)
@@ -120,7 +120,7 @@ def _as_reading(line: str) -> dict[str, Any]:
     return reading
 
 
-class _Lines:
+class _RecordedLines:
     """Lines of a file or the standard input, counted as they are read."""
 
     def __init__(self, file: Path | None) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from services.meters.dongle import Dongle
+from services.meters.line_receiver import LineReceiver
 from services.meters.receiver import Receiver
-from services.meters.rtlwmbus import Lines
 
 
 def open_receiver(device: str, mode: str, silence: float) -> Receiver:
@@ -12,8 +12,8 @@ def open_receiver(device: str, mode: str, silence: float) -> Receiver:
     kind, _, rest = device.partition(":")
     match kind:
         case "lines":
-            return Lines(None, Path(rest), silence)
+            return LineReceiver(None, Path(rest), silence)
         case "command":
-            return Lines(rest, None, silence)
+            return LineReceiver(rest, None, silence)
         case _:
             return Dongle(device, mode, silence)

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from services.meters.receiver import Received, ReceiverError
+from services.meters.receiver import ReceivedTelegram, ReceiverError
 from services.protocols import im871a
-from services.protocols.im871a import LinkMode, Message
+from services.protocols.im871a import DongleMessage, LinkMode
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,10 @@ class Dongle:
         """`silence` in seconds without a telegram, after which it is reset: such dongles fall deaf now and then."""
         self.counters: Counter[str] = Counter()
         self._name, self._mode, self._longest_silence = port, MODES[mode], silence
-        self._assembler = im871a.Assembler()
+        self._assembler = im871a.DongleAssembler()
         self._dropped = 0
-        self._waiting: list[Message] = []
+        self._port: Any = None
+        self._waiting: list[DongleMessage] = []
         self._bytes_at = self._message_at = self._telegram_at = time.monotonic()
         self._pinged_at: float | None = None
         self._deaf = False
@@ -48,7 +49,7 @@ class Dongle:
         import serial  # noqa: PLC0415 (hardware)
 
         try:
-            self._port: Any = serial.Serial(self._name, im871a.BAUD, timeout=0, write_timeout=1, exclusive=True)
+            self._port = serial.Serial(self._name, im871a.BAUD, timeout=0, write_timeout=1, exclusive=True)
         except OSError as error:
             raise ReceiverError(_unusable(self._name, error)) from None
         try:
@@ -81,12 +82,14 @@ class Dongle:
             due = min(due, self._bytes_at + PAUSE)
         return max(0.01, due - time.monotonic())
 
-    def receive(self) -> list[Received]:
+    def receive(self) -> list[ReceivedTelegram]:
         """Read what is there; look after the dongle where nothing is."""
         messages = [*self._waiting, *self._read()]
         self._waiting.clear()
         heard = [
-            Received(telegram, message.signal) for message in messages if (telegram := message.telegram) is not None
+            ReceivedTelegram(telegram, message.signal)
+            for message in messages
+            if (telegram := message.telegram) is not None
         ]
         if heard:
             self._telegram_at, self._deaf = self._message_at, False
@@ -94,13 +97,13 @@ class Dongle:
             self._look_after(time.monotonic())
         return heard
 
-    def _read(self) -> list[Message]:
+    def _read(self) -> list[DongleMessage]:
         try:
             data: bytes = self._port.read(4096)
         except OSError:
             raise ReceiverError(f"{self._name} is gone: was the dongle unplugged?") from None
         now = time.monotonic()
-        messages: list[Message] = []
+        messages: list[DongleMessage] = []
         if data:
             messages = self._assembler.feed(data)
             self._bytes_at = now
@@ -139,7 +142,7 @@ class Dongle:
             )
         self._ask(im871a.configuration(self._mode))
 
-    def _ask(self, request: Message) -> Message:
+    def _ask(self, request: DongleMessage) -> DongleMessage:
         """Return the dongle's answer; telegrams that come before it are kept."""
         wanted = (request.endpoint, request.id + 1)
         for _ in range(ATTEMPTS):
@@ -156,7 +159,7 @@ class Dongle:
             f"no iM871A answers on {self._name}: plug it in anew, and see whether it is another device's port"
         )
 
-    def _write(self, message: Message) -> None:
+    def _write(self, message: DongleMessage) -> None:
         try:
             self._port.write(im871a.encode(message))
         except OSError:

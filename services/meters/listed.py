@@ -4,46 +4,51 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import DocumentError, RequestError, Source, reason, secrets
+from bootstrap_lib import DocumentError, Instance, Problem, Registry, RequestError, secrets
 from bootstrap_lib import machine_file as machine
 from services.meters import topics
-from services.meters.gateway import Listed, Rejected
+from services.meters.meter_list import ListedMeter, RejectedMeter
 from services.protocols.wmbus import Telegram
 
 log = logging.getLogger(__name__)
 
-LEARN_EVERY: Final = 5.0
-"""Seconds between two additions to the machine's file: each makes all services read it."""
+LEARN_EVERY: Final = 0.5
+"""Seconds for which new topics are gathered: each addition to the machine's file makes all services read it."""
+REST: Final = 4.0
+"""How many times as long as an addition took the service does something else before the next one."""
 
 
 class MeterList:
-    """The list of one service, its keys in a folder of its own."""
+    """The list of one service: what is written of it, and when the service is to read that."""
 
-    def __init__(self, service: Source) -> None:
-        """`service` is the one that hears the meters."""
-        self._service = service
-        self._learned_at = -math.inf
-        self.secrets = service.state_folder / "secrets"
-        """Folder of the keys."""
+    def __init__(self, folder: Path, reload: Callable[[], Sequence[Problem]]) -> None:
+        """`folder` is for the meters' keys; `reload` takes over what was written, and says what is wrong with it."""
+        self.secrets = folder
+        self._reload = reload
+        self._new: dict[str, dict[str, Any]] = {}
+        self._due = math.inf
+        self._rested = -math.inf
 
-    def take_over(self, entries: Sequence[Listed | Rejected], *, add: bool) -> None:
+    def take_over(
+        self, registry: Registry, instance: Instance, entries: Sequence[ListedMeter | RejectedMeter], *, add: bool
+    ) -> None:
         """Replace the list, or `add` to it, and use it; RequestError if it has no good meter, or is refused. OSError."""
-        meters = [entry for entry in entries if isinstance(entry, Listed)]
-        wrong = [f"{entry.id}: {entry.reason}" for entry in entries if isinstance(entry, Rejected)]
+        meters = [entry for entry in entries if isinstance(entry, ListedMeter)]
+        wrong = [f"{entry.id}: {entry.reason}" for entry in entries if isinstance(entry, RejectedMeter)]
         if wrong and not meters:
             raise RequestError("; ".join(wrong))
         try:
-            self._write(meters, add=add)
+            self._write(registry.path, instance, meters, add=add)
         except DocumentError as error:
             raise RequestError(str(error)) from None
-        if problems := self._service.reload():
+        if problems := self._reload():
             raise RequestError("; ".join(map(str, problems)))
 
-    def _write(self, meters: Sequence[Listed], *, add: bool) -> None:
-        instance = self._service.registry.instances[self._service.name]
+    def _write(self, path: Path, instance: Instance, meters: Sequence[ListedMeter], *, add: bool) -> None:
         secrets.keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in meters if meter.key})
         for meter in meters:
             if not meter.key:
@@ -63,29 +68,40 @@ class MeterList:
                 if line.get("from") != instance.name or name.rpartition("/")[0] in things
             }
 
-        machine.change(self._service.registry.path, edit)
-        for path in self.secrets.glob("wmbus.*"):
-            if path.name.removeprefix("wmbus.") not in listed:
-                path.unlink()
+        machine.change(path, edit)
+        for file in self.secrets.glob("wmbus.*"):
+            if file.name.removeprefix("wmbus.") not in listed:
+                file.unlink()
 
-    def learn(self, number: str, name: str, telegram: Telegram) -> None:
-        """Write topics for the records of a listed meter that have none, and take them over."""
-        registry, now = self._service.registry, time.monotonic()
-        made = topics.lines(telegram.records, registry.instances[self._service.name], number, name)
-        made = {topic: line for topic, line in made.items() if topic not in registry.topics}
-        if not made or now - self._learned_at < LEARN_EVERY:
-            return
-        self._learned_at = now
-        place = f"{topics.thing_of(number, name)}/"
-        room = topics.MOST_RECORDS - sum(topic.startswith(place) for topic in registry.topics)
-        made = dict(itertools.islice(made.items(), max(0, room)))
+    @property
+    def silence(self) -> float:
+        """Seconds until `write_new` has something to write."""
+        return max(0.01, self._due - time.monotonic())
+
+    def learn(self, registry: Registry, instance: Instance, number: str, name: str, telegram: Telegram) -> bool:
+        """Gather topics for what a listed meter says and has no topic for; `write_new` writes them. True if there are any."""
+        made = topics.lines(telegram.records, instance, number, name)
+        made = {topic: line for topic, line in made.items() if topic not in registry.topics and topic not in self._new}
         if not made:
-            return
-        try:
-            news = machine.change(registry.path, lambda content: content.setdefault("topics", {}).update(made))
-        except (OSError, DocumentError) as error:
-            self._service.error(f"topics of meter {number} cannot be written beside topics.yaml: {reason(error)}")
-            return
-        if news:  # else topics.yaml is wrong in another place, and would be refused again and again
-            log.info("meter %s has %d new topics below %s", number, len(made), topics.PLACE)
-            self._service.reload()
+            return False
+        place = f"{topics.thing_of(number, name)}/"
+        there = sum(topic.startswith(place) for topic in itertools.chain(registry.topics, self._new))
+        made = dict(itertools.islice(made.items(), max(0, topics.MOST_RECORDS - there)))
+        if made and not self._new:
+            self._due = max(time.monotonic() + LEARN_EVERY, self._rested)
+        self._new |= made
+        return bool(made)
+
+    def write_new(self, registry: Registry) -> Collection[str]:
+        """Write the topics that were gathered, when it is time, take them over, and return them. OSError, DocumentError."""
+        began = time.monotonic()
+        if began < self._due:
+            return ()
+        new, self._new, self._due = self._new, {}, math.inf
+        # where nothing is new, topics.yaml is wrong in another place, and would be refused again and again
+        if machine.change(registry.path, lambda content: content.setdefault("topics", {}).update(new)):
+            log.info("%d new topics below %s", len(new), topics.PLACE)
+            self._reload()
+        now = time.monotonic()
+        self._rested = now + REST * (now - began)
+        return new

@@ -7,20 +7,20 @@ from typing import Final
 from msgspec import Struct
 
 from bootstrap_lib import state
-from services.meters.meters import Counted, Meters
+from services.meters.dispatch import Counted, Meters
 
 SAVE_EVERY: Final = 3600.0
 """Seconds after which counters go to the SD card, for a power cut; for a kill they lie in the runtime folder."""
 
 
-class Remembered(Struct):
+class RememberedMeters(Struct):
     """What is written down."""
 
     formats: dict[str, list[str]] = {}
     counted: dict[str, Counted] = {}
 
 
-class Memory:
+class MeterMemory:
     """Two files: one for power cuts, written seldom, and one for kills, written with each beat."""
 
     def __init__(self, lasting: Path, fleeting: Path) -> None:
@@ -28,9 +28,9 @@ class Memory:
         self._lasting, self._fleeting = lasting / "telegrams.json", fleeting / "counted.json"
         self._revision, self._saved_at = 0, time.monotonic()
 
-    def recall(self) -> Remembered:
+    def recall(self) -> RememberedMeters:
         """Read what earlier starts have written."""
-        found = state.load(self._lasting, Remembered, Remembered())
+        found = state.load(self._lasting, RememberedMeters, RememberedMeters())
         found.counted |= state.load(self._fleeting, dict[str, Counted], {})
         return found
 
@@ -45,4 +45,4 @@ class Memory:
         """Write everything down. OSError."""
         self._revision, self._saved_at = meters.formats.revision, time.monotonic()
         state.save(self._fleeting, meters.counted)
-        state.save(self._lasting, Remembered(meters.formats.to_dict(), meters.counted))
+        state.save(self._lasting, RememberedMeters(meters.formats.to_dict(), meters.counted))

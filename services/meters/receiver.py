@@ -9,7 +9,7 @@ class ReceiverError(OSError):
     """The receiver cannot be used; the text says what to look at."""
 
 
-class Received(NamedTuple):
+class ReceivedTelegram(NamedTuple):
     """A telegram without block CRCs; `signal` in dBm where the receiver measures it."""
 
     telegram: bytes
@@ -37,6 +37,6 @@ class Receiver(Protocol):
         """File that can be read when there may be telegrams."""
         ...
 
-    def receive(self) -> list[Received]:
+    def receive(self) -> list[ReceivedTelegram]:
         """Return what was heard, without waiting."""
         ...

@@ -1,17 +1,17 @@
 """Lines of topics that take values of meters: which meter each of them means, by what record, and with what key."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from bootstrap_lib import Problem, Registry, Topic, secrets
-from services.meters.meters import Place
+from services.meters.dispatch import Place
 from services.protocols.wmbus.security import BLOCK
 
 
-class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MeterField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One value of a meter."""
 
     meter: (
@@ -20,6 +20,7 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
     key: Annotated[str, Meta(description="Name of the record, where it is not the topic's last level.")] = ""
     manufacturer: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="Where two have the same number.")] = ""
+    bit: Annotated[int, Meta(ge=0, le=63, description="One bit of flags, counted from 0, as a switch.")] | None = None
     secret: (
         Annotated[str, Meta(pattern="^secret:", description="The meter's key, if not secret:wmbus.<number>.")] | None
     ) = None
@@ -31,7 +32,7 @@ class Field(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return number, self.manufacturer
 
 
-Wanted = dict[Place, dict[str, list[Topic[Field]]]]
+Wanted = dict[Place, dict[str, list[Topic[MeterField]]]]
 """For each meter the topics that want a record, by its name."""
 
 
@@ -46,7 +47,7 @@ def settle(places: Collection[Place]) -> dict[Place, Place]:
     }
 
 
-def wanted(topics: Iterable[Topic[Field]], listed: Iterable[str]) -> Wanted:
+def wanted(topics: Iterable[Topic[MeterField]], listed: Iterable[str]) -> Wanted:
     """All meters that are asked for by lines of topics, or by their number in a list."""
     numbers, topics = [(number, "") for number in listed], list(topics)
     meant = settle([*numbers, *(topic.options.place for topic in topics)])
@@ -58,19 +59,35 @@ def wanted(topics: Iterable[Topic[Field]], listed: Iterable[str]) -> Wanted:
 
 
 def keys(meters: Wanted, folder: Path) -> dict[Place, bytes | str | None]:
-    """Return for each meter its key, the sentence why it cannot be used, or None; keys given over MQTT lie in `folder`."""
+    """Return for each meter its key, the sentence why it cannot be used, or None.
+
+    A key that the house's owner put among the secrets comes before one that was given over MQTT, which lies in `folder`.
+    """
     found: dict[Place, bytes | str | None] = {}
     for place, names in meters.items():
-        references = (topic.options.secret for topics in names.values() for topic in topics)
-        found[place] = _key(place[0], next(filter(None, references), None), folder)
+        reference = reference_of(names)
+        own = owners_key(place[0], reference)
+        found[place] = own if own is not None else _key(place[0], reference, folder, named=reference is not None)
     return found
 
 
-def _key(number: str, reference: str | None, folder: Path) -> bytes | str | None:
+def reference_of(names: Mapping[str, Iterable[Topic[MeterField]]]) -> str | None:
+    """Return where the key of a meter lies by the lines of its topics."""
+    references = (topic.options.secret for topics in names.values() for topic in topics)
+    return next(filter(None, references), None)
+
+
+def owners_key(number: str, reference: str | None) -> bytes | str | None:
+    """Return the key that the owner gave a meter, the sentence why it cannot be used, or None where there is none."""
+    return _key(number, reference)
+
+
+def _key(number: str, reference: str | None, *folders: Path, named: bool = False) -> bytes | str | None:
+    """Resolve a key; where it is missing, None, or the sentence that says so where topics.yaml has named it."""
     try:
-        key = bytes.fromhex(secrets.resolve(reference or f"secret:wmbus.{number}", folder))
+        key = bytes.fromhex(secrets.resolve(reference or f"secret:wmbus.{number}", *folders))
     except secrets.MissingSecretError as error:
-        return str(error) if reference else None
+        return str(error) if named else None
     except secrets.SecretError as error:
         return str(error)
     except ValueError:
@@ -80,7 +97,7 @@ def _key(number: str, reference: str | None, folder: Path) -> bytes | str | None
 
 def problems(registry: Registry, name: str) -> Iterator[Problem]:
     """Find meters with two keys."""
-    topics = registry.topics_of(name, Field)
+    topics = registry.topics_of(name, MeterField)
     meant, known = settle([topic.options.place for topic in topics]), dict[Place, str]()
     for topic in topics:
         place, key = meant[topic.options.place], topic.options.secret

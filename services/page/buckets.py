@@ -119,8 +119,7 @@ def single(  # noqa: PLR0917
 def points_of(db: sqlite3.Connection, number: int, since: int, until: int) -> Iterator[tuple[int, str]]:
     """Words of a state in the order of time: single readings of short spans, else the last of each minute."""
     begin = since
-    first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
-    if until - since > RAW_SPAN + HOUR or first is None or first > since:
+    if not is_fine(db, number, since, until, MINUTE):
         query = "SELECT time, word FROM minutes WHERE topic = ? AND time >= ? AND time < ? AND word IS NOT NULL ORDER BY time"
         for time, word in db.execute(query, (number, since, until)):
             yield time, word

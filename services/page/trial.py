@@ -19,11 +19,11 @@ def run(  # noqa: PLR0917
     registry: Registry, past: Past, asked: Callable[[list[str]], list[Asked]], text: str, since: int, until: int
 ) -> WhatIfAnswer:
     """When a rule would have fired in a span (ms). Refusal 422 says what is wrong with it; PastAway."""
-    from services.alerting import RuleError, compile_rules, house_of, replay  # noqa: PLC0415 (only who tries a rule pays)
+    from services.alerting import RuleError, compile_rules, replay, scope_of  # noqa: PLC0415 (only who tries a rule pays)
 
-    house = house_of(registry)
+    scope = scope_of(registry)
     rule = _rule(registry, text)
-    watches, problems = compile_rules({NAME: rule}, house)
+    watches, problems = compile_rules({NAME: rule}, scope)
     if problems:
         raise Refusal(422, str(problems[0][1]), "rule")
     topics = [watch.key for watch in watches if not watch.key.startswith("service ")]
@@ -33,7 +33,7 @@ def run(  # noqa: PLR0917
     fired: dict[str, int] = {}
     found: list[tuple[int, int | None]] = []
     try:
-        for line in replay(lines, {NAME: rule}, house, registry.root):
+        for line in replay(lines, {NAME: rule}, scope, registry.root):
             where, _, body = line.partition(" ")
             document = json.loads(body)
             moment = parse_time(document["since"]) if "since" in document else since

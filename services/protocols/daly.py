@@ -46,6 +46,12 @@ CHARGE_FET: Final = 0x35
 DISCHARGE_FET: Final = 0x36
 FAULTS: Final = 0x3A
 STATUS_COUNT: Final = 0x3E
+BALANCING: Final = 0x3E
+BALANCE_COUNT: Final = 9
+"""Registers that newer boards have behind the status; others refuse them, or are silent."""
+BALANCE_CURRENT, FET_TEMPERATURE, BOARD_TEMPERATURE = 2, 4, 5
+"""Places among those."""
+NO_SENSOR: Final = (0x0000, 0x00FF, 0xFFFF)
 RATED_CHARGE: Final = 0x80
 SETTINGS_COUNT: Final = 0x29
 VERSIONS: Final = 0xA9
@@ -101,12 +107,17 @@ def encode_answer(registers: Iterable[int]) -> bytes:
     return modbus.sealed(bytes((ADDRESS, READ, len(data))) + data)
 
 
-CHANNELS: Final = (GattChannel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),)
+CHANNELS: Final = (
+    GattChannel(*map(battery.bluetooth_uuid, (0xFFF0, 0xFFF1, 0xFFF2))),
+    GattChannel(*map(battery.bluetooth_uuid, (0xFF00, 0xFF01, 0xFF02))),
+)
+"""Newer modules (DL…, JHB…) offer both, and refuse notifications on the first."""
 
 _STATUS = BatteryRequest("status", encode_request(0, STATUS_COUNT))
 _SETTINGS = BatteryRequest("settings", encode_request(RATED_CHARGE, SETTINGS_COUNT), optional=True, once=True)
 _VERSIONS = BatteryRequest("versions", encode_request(VERSIONS, VERSIONS_COUNT), optional=True, once=True)
-REQUESTS: Final = (_STATUS, _SETTINGS, _VERSIONS)
+_BALANCE = BatteryRequest("balance and board", encode_request(BALANCING, BALANCE_COUNT), optional=True)
+REQUESTS: Final = (_STATUS, _BALANCE, _SETTINGS, _VERSIONS)
 
 
 class DalyAssembler(battery.FrameAssembler):
@@ -154,13 +165,28 @@ def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
         "charge_fet_state": bool(registers[CHARGE_FET]),
         "discharge_fet_state": bool(registers[DISCHARGE_FET]),
     }
-    temperatures = (None if raw == NO_PROBE else raw - ZERO_TEMPERATURE for raw in registers[PROBES : PROBES + probes])
+    temperatures = (
+        None if raw in (NO_PROBE, 0xFFFF) else raw - ZERO_TEMPERATURE for raw in registers[PROBES : PROBES + probes]
+    )
+    if len(registers) >= BALANCING + BALANCE_COUNT:
+        named |= _balance_measurements(registers[BALANCING:])
     return (
         named
         | battery.probe_measurements(temperatures)
         | battery.bit_measurements(faults, FAULT_BITS)
         | battery.cell_measurements([raw / 1000 for raw in registers[CELLS : CELLS + cells]])
     )
+
+
+def _balance_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
+    mask = registers[0] | registers[1] << 16
+    named: dict[str, Value] = {"balancing_cells_count": mask.bit_count()}
+    if registers[BALANCE_CURRENT]:  # 30000 is none, 0 is not there
+        named["balance_current"] = (registers[BALANCE_CURRENT] - ZERO_CURRENT) / 1000
+    for name, place in (("mosfet", FET_TEMPERATURE), ("board", BOARD_TEMPERATURE)):
+        if registers[place] not in NO_SENSOR:
+            named[f"{name}_temperature"] = registers[place] - ZERO_TEMPERATURE
+    return named
 
 
 def measurements(request: BatteryRequest, frame: Frame) -> dict[str, Value] | None:
@@ -175,12 +201,12 @@ def measurements(request: BatteryRequest, frame: Frame) -> dict[str, Value] | No
     registers = battery.to_words(frame.data)
     if request.name == _STATUS.name:
         return _status_measurements(registers)
+    if request.name == _BALANCE.name:
+        return _balance_measurements(registers)
     if request.name == _SETTINGS.name:
         return {"nominal_charge": registers[0] / 10}
-    return {
-        "software_version_text": battery.to_text(frame.data[:16]),
-        "hardware_text": battery.to_text(frame.data[16:32]),
-    }
+    texts = [battery.to_text(piece) for piece in frame.data.split(b"\0") if piece]  # where they begin differs
+    return dict(zip(("software_version_text", "hardware_text"), texts, strict=False))
 
 
 def _status_registers(pack: Pack) -> list[int]:
@@ -205,7 +231,11 @@ def _status_registers(pack: Pack) -> list[int]:
 
 
 def answer(request: bytes, pack: Pack) -> bytes | None:
-    """Play the battery: answer the three requests above; anything else gets no answer."""
+    """Play the battery: answer the requests above; anything else gets no answer."""
+    if request == _BALANCE.frame:
+        mask = sum(1 << cell - 1 for cell in pack.balancing_cells)
+        celsius = round((pack.probe_temperatures or (20.0,))[0]) + ZERO_TEMPERATURE
+        return encode_answer([mask & 0xFFFF, mask >> 16, ZERO_CURRENT, 0, celsius, 0, 0, 0, 0])
     if request == _STATUS.frame:
         return encode_answer(_status_registers(pack))
     if request == _SETTINGS.frame:

@@ -17,7 +17,7 @@ _RSSI: Final = 0x40
 _CRC: Final = 0x80
 _RESERVED: Final = 0x10
 LONGEST: Final = _HEADER + 255 + 4 + 1 + 2
-"""Bytes of the longest frame, and the most that an `Assembler` keeps."""
+"""Bytes of the longest frame, and the most that an `DongleAssembler` keeps."""
 
 
 class Endpoint(IntEnum):
@@ -45,7 +45,7 @@ class Management(IntEnum):
 
 
 TELEGRAM: Final = 0x03
-"""Message of the endpoint RADIO that carries a received telegram."""
+"""DongleMessage of the endpoint RADIO that carries a received telegram."""
 
 
 class LinkMode(IntEnum):
@@ -66,7 +66,7 @@ class LinkMode(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class DongleMessage:
     """One message; `time` in ticks of the dongle's clock and `rssi` as sent, where the dongle attaches them."""
 
     endpoint: int
@@ -89,7 +89,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DongleInformation:
     """What a dongle says about itself: its kind (0x33 is the iM871A), firmware, interface version, and number."""
 
     kind: int
@@ -102,31 +102,31 @@ class Device:
 _DEVICE_SIZE: Final = 8
 
 
-def device(message: Message) -> Device | None:
+def device(message: DongleMessage) -> DongleInformation | None:
     """Read a response about the device; None for another message."""
     wanted = (Endpoint.MANAGEMENT, Management.DEVICE_INFORMATION_RESPONSE)
     if (message.endpoint, message.id) != wanted or len(message.payload) < _DEVICE_SIZE:
         return None
     kind, mode, firmware, interface = message.payload[:4]
-    return Device(kind, mode, firmware, interface, int.from_bytes(message.payload[4:8], "little"))
+    return DongleInformation(kind, mode, firmware, interface, int.from_bytes(message.payload[4:8], "little"))
 
 
 # --- requests ----------------------------------------------------------------------------------------------------
 
-PING: Final = Message(Endpoint.MANAGEMENT, Management.PING)
-RESET: Final = Message(Endpoint.MANAGEMENT, Management.RESET)
-DEVICE_INFORMATION: Final = Message(Endpoint.MANAGEMENT, Management.DEVICE_INFORMATION)
-GET_CONFIGURATION: Final = Message(Endpoint.MANAGEMENT, Management.GET_CONFIGURATION)
+PING: Final = DongleMessage(Endpoint.MANAGEMENT, Management.PING)
+RESET: Final = DongleMessage(Endpoint.MANAGEMENT, Management.RESET)
+DEVICE_INFORMATION: Final = DongleMessage(Endpoint.MANAGEMENT, Management.DEVICE_INFORMATION)
+GET_CONFIGURATION: Final = DongleMessage(Endpoint.MANAGEMENT, Management.GET_CONFIGURATION)
 
 _VOLATILE: Final = 0
 _SETS_LINK_MODE: Final = 0x02
 _SETS_RSSI_AND_TIME: Final = 0x30
 
 
-def configuration(mode: LinkMode, *, rssi: bool = True, time: bool = False) -> Message:
+def configuration(mode: LinkMode, *, rssi: bool = True, time: bool = False) -> DongleMessage:
     """Return the message that sets the radio mode and what is attached to telegrams, until the dongle loses power."""
     payload = bytes((_VOLATILE, _SETS_LINK_MODE, mode, _SETS_RSSI_AND_TIME, rssi, time))
-    return Message(Endpoint.MANAGEMENT, Management.SET_CONFIGURATION, payload)
+    return DongleMessage(Endpoint.MANAGEMENT, Management.SET_CONFIGURATION, payload)
 
 
 # --- frames ------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def crc(data: bytes | bytearray) -> int:
     return register ^ 0xFFFF
 
 
-def encode(message: Message) -> bytes:
+def encode(message: DongleMessage) -> bytes:
     """Return the frame of a message, with its CRC; ValueError for more than 255 bytes of payload."""
     flags = _CRC | (_TIME if message.time is not None else 0) | (_RSSI if message.rssi is not None else 0)
     frame = bytes((flags | message.endpoint, message.id, len(message.payload))) + message.payload
@@ -160,7 +160,7 @@ def encode(message: Message) -> bytes:
     return bytes((START,)) + frame + crc(frame).to_bytes(2, "little")
 
 
-class Assembler:
+class DongleAssembler:
     """Finds frames in what a serial port delivers, in any pieces, and with noise between them.
 
     A start byte is only a candidate. Where its header is impossible or its CRC does not match, one byte is dropped and
@@ -179,17 +179,17 @@ class Assembler:
         """Whether the beginning of a frame waits for its rest."""
         return bool(self._buffer)
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[DongleMessage]:
         """Return the messages that `data` completes."""
-        messages: list[Message] = []
+        messages: list[DongleMessage] = []
         for at in range(0, len(data), LONGEST):
             self._buffer += data[at : at + LONGEST]
             messages += self._messages()
         return messages
 
-    def pause(self) -> list[Message]:
+    def pause(self) -> list[DongleMessage]:
         """Return what is left once an incomplete frame is given up, because the line has been silent."""
-        messages: list[Message] = []
+        messages: list[DongleMessage] = []
         while self._buffer:
             self._drop(1)
             messages += self._messages()
@@ -199,7 +199,7 @@ class Assembler:
         del self._buffer[:count]
         self.dropped += count
 
-    def _messages(self) -> Iterator[Message]:
+    def _messages(self) -> Iterator[DongleMessage]:
         """Take complete frames off the front until one is incomplete."""
         buffer = self._buffer
         while buffer:
@@ -231,7 +231,7 @@ def _size(buffer: bytearray) -> int | None:
     return _HEADER + buffer[3] + (4 if buffer[1] & _TIME else 0) + (1 if buffer[1] & _RSSI else 0) + 2
 
 
-def _message(frame: bytes) -> Message:
+def _message(frame: bytes) -> DongleMessage:
     flags, end = frame[1], _HEADER + frame[3]
     time = rssi = None
     payload = frame[_HEADER:end]
@@ -240,4 +240,4 @@ def _message(frame: bytes) -> Message:
         end += 4
     if flags & _RSSI:
         rssi = frame[end]
-    return Message(flags & 0x0F, frame[2], payload, time, rssi)
+    return DongleMessage(flags & 0x0F, frame[2], payload, time, rssi)

@@ -1,4 +1,7 @@
-"""Paths into a JSON document: `stands[0].bikes`, `stands[id=31705].bikes`, because lists rarely keep their order."""
+"""Paths into a JSON document: `stands[0].bikes`, `stands[id=31705].bikes`, because lists rarely keep their order.
+
+A name with dots or brackets stands in quotes: `a["b.c"].d`.
+"""
 
 import re
 from typing import Any
@@ -7,8 +10,12 @@ Step = str | int | tuple[str, str]
 """A name of an object, a place in a list (from 0), or the name and text that one element of a list has."""
 
 _STEP = re.compile(
-    r"(?:^|(?<=[^.])\.)(?P<name>[^.\[\]=]+)|\[(?P<place>\d+)\]|\[(?P<key>[^.\[\]=]+)=(?P<text>[^\[\]]+)\]"
+    r"""(?:^|(?<=[^.])\.)(?P<name>[^.\[\]="]+)|\["(?P<quoted>[^"]+)"\]"""
+    r"|\[(?P<place>\d+)\]|\[(?P<key>[^.\[\]=]+)=(?P<text>[^\[\]]+)\]"
 )
+
+
+_PLAIN = re.compile(r'[^.\[\]="]+')
 
 
 class PathError(LookupError):
@@ -23,8 +30,8 @@ def parse(path: str) -> tuple[Step, ...]:
         found = _STEP.match(path, end)
         if found is None:
             raise ValueError(f"'{path}' is not understood at '{path[end:]}': write names and places as in a.b[0].c")
-        name, place, key, text = found.groups()
-        steps.append(name or ((key, text) if key else int(place)))
+        name, quoted, place, key, text = found.groups()
+        steps.append(name or quoted or ((key, text) if key else int(place)))
         end = found.end()
     return tuple(steps)
 
@@ -72,8 +79,10 @@ def show(steps: tuple[Step, ...]) -> str:
     text = ""
     for step in steps:
         match step:
-            case str():
+            case str() if _PLAIN.fullmatch(step):
                 text += f".{step}" if text else step
+            case str():
+                text += f'["{step}"]'
             case int():
                 text += f"[{step}]"
             case key, wanted:

@@ -11,7 +11,7 @@ _FIELDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedLine:
     """One received telegram: radio mode, whether all its checks passed, and the strength as rtl_wmbus counts it."""
 
     mode: str
@@ -21,7 +21,7 @@ class Received:
     telegram: bytes
 
 
-def parse(line: str) -> Received:
+def parse(line: str) -> ReceivedLine:
     """Read one line; ValueError, a sentence with the reason, if it is none of rtl_wmbus."""
     fields = line.strip().split(";")
     if len(fields) != _FIELDS:
@@ -30,7 +30,7 @@ def parse(line: str) -> Received:
     if not telegram.startswith("0x"):
         raise ValueError("The last field of a line of rtl_wmbus is the telegram and starts with 0x; this one does not.")
     try:
-        return Received(
+        return ReceivedLine(
             mode, crc_ok == "1" and symbols_ok == "1", time, int(packet_strength), bytes.fromhex(telegram[2:])
         )
     except ValueError:
@@ -39,7 +39,7 @@ def parse(line: str) -> Received:
         ) from None
 
 
-def encode(received: Received) -> str:
+def encode(received: ReceivedLine) -> str:
     """Return the line of a received telegram, without its end."""
     intact = "1" if received.intact else "0"
     number = received.telegram[4:8][::-1].hex()

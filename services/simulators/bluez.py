@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 from gi.repository import GLib
 
-from services.protocols import daly, jbd
+from services.protocols import daly, daly_p81, jbd, jk
 from services.protocols.battery import Pack
 from services.simulators.bluetooth.bus import (
     ADDRESS_VARIABLE,
@@ -42,7 +42,12 @@ from services.simulators.bluetooth.faults import FAULTS
 if TYPE_CHECKING:
     from services.protocols.battery import BatteryProtocol
 
-PROTOCOLS: Final[dict[str, BatteryProtocol]] = {"jbd": jbd, "daly": daly}
+PROTOCOLS: Final[dict[str, BatteryProtocol]] = {
+    "jbd": jbd,
+    "jk": jk,
+    "daly": daly,
+    "daly_p81": daly_p81,
+}
 
 
 class SimulatedBatteryOptions(msgspec.Struct, frozen=True):

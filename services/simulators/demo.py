@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from bootstrap_lib import DocumentError, Instance, Registry, StartError, broker, catalog, machine_file, needs_of, reason
+from bootstrap_lib import DocumentError, Instance, Registry, StartError, broker, catalog, needs_of, reason
 from services.simulators.supervisor import Supervisor
 
 MARK: Final = ".constellation-demo"
@@ -54,10 +54,11 @@ class DemoHouse:
                 f"{self.folder} cannot be used ({reason(error)}): remove it, or name another with --folder"
             ) from None
         self.config = self.folder / "etc" / "topics.yaml"
+        self.settings = self.folder / "etc" / "demo.yaml"
+        """What points the services at what is simulated; read after topics.yaml (CONSTELLATION_SETTINGS)."""
         shutil.copy(source, self.config)
         self.supervisor = Supervisor()
         self.machine: dict[str, Any] = {"sources": {}, "subscribers": {}}
-        """What the machine's own file will say: the settings that point the services at what is simulated."""
         self.secrets: dict[str, str] = {}
         self._stages: list[Stage] = []
         self._port = free_port()
@@ -124,14 +125,15 @@ class DemoHouse:
         print()  # noqa: T201
 
     def _prepare(self) -> None:
-        """Ask each service for what stands in for its hardware; write the machine's own file, and secrets as a person would have."""
+        """Ask each service for what stands in for its hardware; write its settings, and secrets as a person would have."""
         self.machine["broker"] = self.broker.settings
         self.simulate("house", "--config", self.config, self.hardware, ready=(self.hardware / "renogy.json").exists)
         for instance in self.registry.instances.values():
             name = needs_of(instance.service).simulator
             options = _function(name)(self, instance) if name else {}
             self.machine[instance.section][instance.name] = options | {"heartbeat": "10s"}
-        self.config.with_name(machine_file.NAME).write_text(yaml.safe_dump(self.machine, sort_keys=False))
+        self.settings.write_text(yaml.safe_dump(self.machine, sort_keys=False))
+        os.environ["CONSTELLATION_SETTINGS"] = str(self.settings)
         os.environ["CONSTELLATION_CREDENTIALS"] = str(self.broker.credentials)
         for name, text in self.secrets.items():
             path = self.broker.credentials / name

@@ -22,17 +22,15 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
-from bootstrap_lib import Registry, secrets
+from bootstrap_lib import Registry
 from services.protocols import im871a
-from services.protocols.im871a import Endpoint, LinkMode, Management, Message
-from services.protocols.wmbus import encode
-from services.protocols.wmbus.encode import Entry, decimal, entry, integer
+from services.protocols.im871a import DongleMessage, Endpoint, LinkMode, Management
+from services.simulators.meters import Radio, Shown, meters_of
 
 Fault = Literal["noise", "wrong_crc", "silence", "deaf", "unplug"]
 """`noise`: bytes between the frames; `wrong_crc`: of each telegram; `silence`: no answers, no telegrams; `deaf`: answers,
 but no telegrams until it is reset; `unplug`: the port is gone until the fault is."""
 
-Radio = Literal["C1", "T1", "S1"]
 HEARS: Final[Mapping[int, tuple[Radio, ...]]] = {
     LinkMode.S1: ("S1",),
     LinkMode.T1: ("T1",),
@@ -64,8 +62,8 @@ LOOK: Final = 0.05
 """Seconds between two looks at the files."""
 
 
-class Dongle:
-    """A dongle: `with Dongle(link) as dongle`, open `link` as its port, and let it `hear` telegrams."""
+class SimulatedDongle:
+    """A dongle: `with SimulatedDongle(link) as dongle`, open `link` as its port, and let it `hear` telegrams."""
 
     def __init__(self, link: Path, seed: int = 871) -> None:
         self.link = link
@@ -76,10 +74,11 @@ class Dongle:
         self._lock = threading.Lock()
         self._ports: tuple[int, int] | None = None
         self._stop, self._stopped = os.pipe()
+        self._assembler = im871a.DongleAssembler()
+        self._thread = threading.Thread(target=self._serve, name="im871a", daemon=True)
 
     def __enter__(self) -> Self:
         self.plug()
-        self._thread = threading.Thread(target=self._serve, name="im871a", daemon=True)
         self._thread.start()
         return self
 
@@ -99,7 +98,7 @@ class Dongle:
                 tty.setraw(slave)
                 os.set_blocking(master, False)
                 self.settings = dict(POWER_ON)
-                self._assembler = im871a.Assembler()
+                self._assembler = im871a.DongleAssembler()
                 beside = self.link.with_name(f".{self.link.name}.new")
                 beside.unlink(missing_ok=True)
                 beside.symlink_to(os.ttyname(slave))
@@ -120,7 +119,7 @@ class Dongle:
             return False
         ticks = int(time.monotonic() * TICKS) & 0xFFFFFFFF if self.settings["time"] else None
         strength = rssi if self.settings["rssi"] else None
-        frame = im871a.encode(Message(Endpoint.RADIO, im871a.TELEGRAM, telegram[1:], ticks, strength))
+        frame = im871a.encode(DongleMessage(Endpoint.RADIO, im871a.TELEGRAM, telegram[1:], ticks, strength))
         if self.fault == "wrong_crc":
             frame = frame[:-1] + bytes((frame[-1] ^ 0x55,))
         if self.fault == "noise":
@@ -161,7 +160,7 @@ class Dongle:
                 if answer is not None and self.fault != "silence":
                     self._write(im871a.encode(answer))
 
-    def _answer(self, message: Message) -> Message | None:
+    def _answer(self, message: DongleMessage) -> DongleMessage | None:
         if message.endpoint != Endpoint.MANAGEMENT:
             return None
         payload = b""
@@ -180,7 +179,7 @@ class Dongle:
                 self.fault = None if self.fault == "deaf" else self.fault
             case _:
                 return None
-        return Message(Endpoint.MANAGEMENT, message.id + 1, payload)
+        return DongleMessage(Endpoint.MANAGEMENT, message.id + 1, payload)
 
     def _configuration(self) -> bytes:
         settings = self.settings
@@ -205,118 +204,6 @@ def _settings(payload: bytes) -> dict[str, int]:
     return found
 
 
-# --- meters ------------------------------------------------------------------------------------------------------
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """What a meter shows: kWh and kW, or m³ and m³/h."""
-
-    total: float = 0.0
-    rate: float = 0.0
-
-
-class Electricity:
-    """A Kamstrup OmniPower: AES-CTR, one full frame and then seven compact ones."""
-
-    kind = "electricity"
-    radio: Radio = "C1"
-
-    def __init__(self, number: str, key: bytes | None) -> None:
-        self._sender = encode.address("KAM", number, 0x30, 0x02)
-        self._key, self._count = key, int(time.time()) & 0xFF
-
-    def telegram(self, shown: Shown) -> bytes:
-        """Return the next telegram."""
-        return self._next(encode.omnipower(shown.total, 0.0, shown.rate, 0.0))
-
-    def _next(self, entries: list[Entry]) -> bytes:
-        self._count += 1
-        message = encode.compact(entries) if self._count % 8 else encode.full(entries)
-        minutes = int(time.time() / 60) & 0x1FFFFFF
-        return encode.extended(self._sender, message, minutes << 4, key=self._key, access=self._count & 0xFF)
-
-
-class Heat(Electricity):
-    """A Kamstrup Multical for heat."""
-
-    kind = "heat"
-
-    def __init__(self, number: str, key: bytes | None) -> None:
-        super().__init__(number, key)
-        self._sender = encode.address("KAM", number, 0x30, 0x04)
-
-    def telegram(self, shown: Shown) -> bytes:
-        """Return the next telegram; the water's temperatures follow from the heat that it brings."""
-        flow, spread = 42.0 + 2.0 * shown.rate, 4.0 + shown.rate
-        cubic_metres = 0.86 / spread
-        return self._next(
-            [
-                entry("0406", integer(round(shown.total), 4)),
-                entry("0414", integer(round(shown.total * cubic_metres / 1.6 * 100), 4)),
-                entry("0259", integer(round(flow * 100), 2)),
-                entry("025D", integer(round((flow - spread) * 100), 2)),
-                entry("022B", integer(min(32767, round(shown.rate * 1000)), 2)),
-                entry("023B", integer(round(shown.rate * cubic_metres * 1000), 2)),
-            ]
-        )
-
-
-class Water:
-    """A water meter of Sensus' kind: T1, security mode 5."""
-
-    kind = "water"
-    radio: Radio = "T1"
-
-    def __init__(self, number: str, key: bytes | None) -> None:
-        self._sender = encode.address("SEN", number, 0x68, 0x07)
-        self._key, self._count = key, int(time.time()) & 0xFF
-
-    def telegram(self, shown: Shown) -> bytes:
-        """Return the next telegram."""
-        self._count = self._count + 1 & 0xFF
-        contents = encode.records(
-            [
-                entry("0C13", decimal(round(shown.total * 1000), 4)),
-                entry("0A3B", decimal(round(shown.rate * 1000), 2)),
-            ]
-        )
-        if self._key is None:
-            return encode.telegram(self._sender, bytes((0x7A, self._count, 0, 0, 0)) + contents)
-        return encode.chained(self._sender, contents, self._key, access=self._count)
-
-
-Meter = Electricity | Heat | Water
-_SIGNS: Final[tuple[tuple[type[Meter], tuple[str, ...]], ...]] = (
-    (Electricity, ("import_", "export_")),
-    (Heat, ("energy", "flow_temperature", "return_temperature", "power")),
-)
-"""Which kind a meter of topics.yaml is, by how the names of its values begin; any other is for water."""
-
-
-def meters_of(registry: Registry) -> list[Meter]:
-    """Return the meters that topics.yaml names; SecretError where one's key is not there although topics.yaml names it."""
-    names: dict[str, list[str]] = {}
-    references: dict[str, str] = {}
-    for topic in registry.topics.values():
-        if registry.instances[topic.source].service == "wmbus":
-            number = topic.options["meter"]
-            number = f"{number:08d}" if isinstance(number, int) else number
-            names.setdefault(number, []).append(topic.options.get("key") or topic.name.rpartition("/")[2])
-            if reference := topic.options.get("secret"):
-                references[number] = reference
-    meters: list[Meter] = []
-    for number, known in names.items():
-        kind = next((kind for kind, signs in _SIGNS if any(name.startswith(signs) for name in known)), Water)
-        try:
-            key = bytes.fromhex(secrets.resolve(references.get(number, f"secret:wmbus.{number}")))
-        except secrets.MissingSecretError:
-            if number in references:
-                raise
-            key = None
-        meters.append(kind(number, key))
-    return meters
-
-
 # --- the program -------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +223,7 @@ class _File:
         return self.content
 
 
-class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file of faults."""
 
     fault: Fault | None = None
@@ -354,9 +241,9 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     meters = meters_of(Registry(options.config))
     values = _File(options.values, dict[str, Shown], {})
-    faults = _File(options.faults, State, State())
+    faults = _File(options.faults, FaultFile, FaultFile())
     state = faults.content
-    with Dongle(options.link) as dongle:
+    with SimulatedDongle(options.link) as dongle:
         sys.stdout.write(f"{options.link}\n")
         sys.stdout.flush()
         due = [time.monotonic() + number * options.every / max(1, len(meters)) for number in range(len(meters))]

@@ -266,7 +266,8 @@ def _addresses(block: Block) -> range:
 
 
 @contextlib.contextmanager
-def _linked(port: str, link: Path | None) -> Iterator[str]:
+def linked(port: str, link: Path | None) -> Iterator[str]:
+    """Let a name point to a port for a while."""
     if link is None:
         yield port
         return
@@ -300,7 +301,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     units = [make_unit(text) for text in options.unit or ["1,renogy"]]
-    with SimulatedLine(*units) as line, _linked(line.port, options.link) as name:
+    with SimulatedLine(*units) as line, linked(line.port, options.link) as name:
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
         changed = 0

@@ -40,6 +40,13 @@ def renogy(house: DemoHouse, _instance: Instance) -> Options:
     return {"device": str(port)}
 
 
+def vedirect(house: DemoHouse, _instance: Instance) -> Options:
+    """A solar charger on a pseudo-terminal."""
+    port = house.hardware / "vedirect"
+    house.simulate("vedirect", "--link", port)
+    return {"device": str(port)}
+
+
 def dongle(house: DemoHouse, _instance: Instance) -> Options:
     """A radio dongle on a pseudo-terminal, with the meters that topics.yaml names around it."""
     port = house.hardware / "im871a"

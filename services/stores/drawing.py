@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from bootstrap_lib import Registry, Request, RequestError, reason
+from services.stores.fresh import Fresh
 from services.stores.graph import HEIGHT, WIDTH, GraphError, Span, select
 
 SMALL: Final = 200_000
@@ -36,10 +37,12 @@ class Drawing:
         self._folder = folder
         self._busy = threading.Lock()
 
-    def begin(self, request: Request, order: Order, registry: Registry, files: Path) -> None:
-        """Begin to draw from the round-robin files below `files`; RequestError where it is no graph."""
+    def begin(self, request: Request, order: Order, registry: Registry, files: Path, fresh: Fresh) -> None:
+        """Begin to draw from the round-robin files below `files` and what is newer; RequestError where it is no graph."""
+        names = [name.removeprefix(f"{registry.root}/data/") for name in order.topics]
+        recent = fresh.of(names)
         try:
-            topics = select(registry, files, order.topics)
+            topics = select(registry, files, order.topics, recent)
             Span.parse(order.start, order.end, time.time())
         except GraphError as error:
             raise RequestError(str(error)) from None
@@ -50,12 +53,14 @@ class Drawing:
         command = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(registry.path), "graph", *order.topics]
         command += ["--folder", str(files), "--from", order.start, *(["--to", order.end] if order.end else [])]
         command += ["--output", str(output), "--width", str(order.width), "--height", str(order.height)]
-        threading.Thread(target=self._draw, args=(request, command, output, order.inline), daemon=True).start()
+        command += ["--recent", "-"]
+        arguments = (request, command, msgspec.json.encode(recent), output, order.inline)
+        threading.Thread(target=self._draw, args=arguments, daemon=True).start()
 
-    def _draw(self, request: Request, command: list[str], output: Path, inline: bool) -> None:
+    def _draw(self, request: Request, command: list[str], recent: bytes, output: Path, inline: bool) -> None:
         try:
             output.parent.mkdir(exist_ok=True)
-            subprocess.run(command, capture_output=True, check=True, timeout=30)
+            subprocess.run(command, input=recent, capture_output=True, check=True, timeout=30)
             picture = output.read_bytes()
             small = {"base64": picture} if inline and len(picture) <= SMALL else {}
             request.reply({"path": str(output), "bytes": len(picture)} | small)

@@ -3,13 +3,16 @@
 Drawn by rrdtool (rrdgraph(1), rrdgraph_rpn(1)); this module only says what.
 """
 
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import Duration, ReadingError, Registry, Topic, nearest, parse_time
+from services.stores.canvas import Piece, first_known, is_young, paint, pieces_of
+from services.stores.fresh import Recent, stored
 from services.stores.roundrobin import DAY, path_of
 
 WIDTH, HEIGHT = 960, 400
@@ -55,6 +58,9 @@ RATES: Final = {"kWh": "kW", "Ah": "A", "": "1/h"}
 
 LONGEST_LABEL: Final = 28
 
+LEAST_S: Final = 10
+"""A graph shows at least so many seconds."""
+
 FIGURES: Final = (
     ("last", "LAST", "mean"),
     ("min", "MINIMUM", "low"),
@@ -96,14 +102,16 @@ def _moment(text: str, now: float) -> int:
         raise GraphError(f"'{text}' is neither a duration such as 4h nor a time such as 2026-11-20T15:00:00Z") from None
 
 
-def select(registry: Registry, folder: Path, names: Sequence[str]) -> list[Topic[Any]]:
-    """Topics of a graph by their names; GraphError where one is unknown, has no file yet, or has another unit."""
+def select(
+    registry: Registry, folder: Path, names: Sequence[str], recent: Mapping[str, Recent] | None = None
+) -> list[Topic[Any]]:
+    """Topics of a graph by their names; GraphError where one is unknown, was never stored, or has another unit."""
     topics: list[Topic[Any]] = []
     for name in dict.fromkeys(name.removeprefix(f"{registry.root}/data/") for name in names):
         topic = registry.topics.get(name)
         if topic is None:
             raise GraphError(f"topics.yaml has no topic '{name}'{nearest(name, registry.topics)}")
-        if not path_of(folder, name).exists():
+        if not path_of(folder, name).exists() and name not in (recent or {}):
             raise GraphError(f"'{name}' has no file in {folder} yet: nothing of it was stored")
         topics.append(topic)
     units = dict.fromkeys(unit_of(topic) for topic in topics if not _is_band(topic))
@@ -122,23 +130,80 @@ def _is_band(topic: Topic[Any]) -> bool:
 
 
 def draw(
-    topics: Sequence[Topic[Any]], folder: Path, output: Path, span: Span, *, width: int = WIDTH, height: int = HEIGHT
+    topics: Sequence[Topic[Any]],
+    folder: Path,
+    output: Path,
+    span: Span,
+    recent: Mapping[str, Recent] | None = None,
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
 ) -> None:
-    """Draw topics that `select` returned into a PNG file; GraphError where rrdtool refuses."""
+    """Draw topics that `select` returned into a PNG file; GraphError where rrdtool refuses.
+
+    `recent` are readings that the files do not show yet. What begins later than asked for is drawn from where it begins.
+    """
     import rrdtool  # noqa: PLC0415 (pulls cairo and pango: only who draws pays for it)
 
-    arguments = describe(topics, folder, span, width, height)
     beside = output.with_name(output.name + ".new")
     try:
-        rrdtool.graph(str(beside), *arguments)
+        with tempfile.TemporaryDirectory(prefix="graph-") as scratch:
+            sheet = prepare(topics, folder, Path(scratch), span, recent or stored(folder), width=width)
+            rrdtool.graph(str(beside), *describe(topics, sheet, width, height))
     except rrdtool.OperationalError as error:
         beside.unlink(missing_ok=True)
         raise GraphError(f"rrdtool cannot draw it: {error}") from None
     beside.replace(output)
 
 
-def describe(topics: Sequence[Topic[Any]], folder: Path, span: Span, width: int, height: int) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What a picture is drawn from: the file of each topic, what its states were when, and the time that is shown."""
+
+    span: Span
+    paths: dict[str, Path]
+    bands: dict[str, list[Piece]]
+    empty: frozenset[str]
+    """Topics of which nothing is known in that time."""
+
+
+def prepare(
+    topics: Sequence[Topic[Any]], folder: Path, scratch: Path, span: Span, recent: Mapping[str, Recent], *, width: int
+) -> Sheet:
+    """Make a file of its own in `scratch` for each state, and for each number that has too few entries yet."""
+    paths = {topic.name: path_of(folder, topic.name) for topic in topics}
+    painted: dict[str, list[Piece]] = {}
+    for topic in topics:
+        name, known, hold = topic.name, recent.get(topic.name), max(2 * topic.every, topic.stale)
+        if _is_band(topic):
+            function = "LAST" if topic.kind == "state" else "AVERAGE"
+            painted[name] = pieces_of(known, paths[name], span.start, span.end, hold=hold, function=function)
+        elif topic.kind == "gauge" and is_young(paths[name], span.start, known):
+            painted[name] = _sloped(pieces_of(known, paths[name], span.start, span.end, hold=hold, function=None))
+    firsts = {name: pieces[0][0] // 1000 if pieces else None for name, pieces in painted.items()}
+    for name in paths.keys() - painted.keys():
+        firsts[name] = first_known(paths[name], span.start, span.end)
+    begin = max(span.start, min((first for first in firsts.values() if first is not None), default=span.start))
+    shown = Span(min(begin, span.end - LEAST_S), span.end)
+    for number, (name, pieces) in enumerate(painted.items()):
+        paths[name] = scratch / f"{number}.rrd"
+        paint(paths[name], pieces, shown.start, shown.end, width)
+    empty = frozenset(name for name, first in firsts.items() if first is None)
+    bands = {topic.name: painted[topic.name] for topic in topics if _is_band(topic)}
+    return Sheet(shown, paths, bands, empty)
+
+
+def _sloped(pieces: list[Piece]) -> list[Piece]:
+    """Let the newest value last no longer than the others did: a curve ends where the readings end."""
+    if len(pieces) > 1:
+        begin, until, value = pieces[-1]
+        pieces[-1] = (begin, min(until, begin + max(1000, pieces[-2][1] - pieces[-2][0])), value)
+    return pieces
+
+
+def describe(topics: Sequence[Topic[Any]], sheet: Sheet, width: int, height: int) -> list[str]:
     """Return the arguments of rrdtool's `graph`: options, then bands, then lines above them."""
+    span, paths = sheet.span, sheet.paths
     bands = [topic for topic in topics if _is_band(topic)]
     lines = [topic for topic in topics if not _is_band(topic)]
     arguments = [
@@ -159,7 +224,7 @@ def describe(topics: Sequence[Topic[Any]], folder: Path, span: Span, width: int,
         arguments += ["--y-grid", "none", "--lower-limit", "0", "--upper-limit", str(len(bands)), "--rigid"]
     for index, topic in enumerate(bands):
         lane = None if lines else len(bands) - 1 - index
-        arguments += _band(topic, path_of(folder, topic.name), f"s{index}", lane)
+        arguments += _band(topic, paths[topic.name], f"s{index}", lane, _shares(sheet.bands[topic.name]))
     if lines:
         columns = [column for column, _, _ in FIGURES] + (["total"] if lines[0].kind == "counter" else [])
         arguments.append(f"COMMENT:  {'':{LONGEST_LABEL}}")
@@ -167,7 +232,15 @@ def describe(topics: Sequence[Topic[Any]], folder: Path, span: Span, width: int,
         arguments[-1] += "\\l"
     wide = span.end - span.start > DAY
     for index, topic in enumerate(lines):
-        arguments += _line(topic, path_of(folder, topic.name), f"v{index}", LINES[index % len(LINES)], wide=wide)
+        colour = LINES[index % len(LINES)]
+        if topic.name in sheet.empty:
+            arguments.append(
+                f"COMMENT:  {_escape(f'{_shorten(topic.label):{LONGEST_LABEL}}')}  nothing in this time\\l"
+            )
+            continue
+        arguments += _line(topic, paths[topic.name], f"v{index}", colour, wide=wide)
+    if not any(text.startswith(("LINE", "AREA")) for text in arguments):
+        arguments.append("LINE0:0#FFFFFF00")  # rrdtool draws no graph of nothing
     return [*arguments, _period(span)]
 
 
@@ -204,7 +277,16 @@ def _line(topic: Topic[Any], path: Path, name: str, colour: str, *, wide: bool) 
     return arguments
 
 
-def _band(topic: Topic[Any], path: Path, name: str, lane: int | None) -> list[str]:
+def _shares(pieces: Sequence[Piece]) -> dict[float, float]:
+    """How long each value was, as a share of the time that is known (0..1); a switch in part of a minute counts in part."""
+    known = sum(until - begin for begin, until, _ in pieces)
+    shares: dict[float, float] = {}
+    for begin, until, value in pieces:
+        shares[value] = shares.get(value, 0.0) + (until - begin) / known
+    return shares
+
+
+def _band(topic: Topic[Any], path: Path, name: str, lane: int | None, shares: dict[float, float]) -> list[str]:
     """Draw a state as bands behind the lines, or in a lane of its own where there are none, and how long each was.
 
     A switch is one band, where it was on at all; its share is exact.
@@ -212,7 +294,7 @@ def _band(topic: Topic[Any], path: Path, name: str, lane: int | None) -> list[st
     switch = topic.kind == "switch"
     words = {SWITCH: "on"} if switch else dict(enumerate(topic.states))
     arguments = [f"DEF:{name}r={_escape(str(path))}:value:{'AVERAGE' if switch else 'LAST'}"]
-    # A minute in which the state changed holds a mixture: it is shown as the state that was before.
+    # A pixel in which the state changed holds a mixture: it is shown as the state that was before.
     whole = f"{name}r,UN,UNKN,{name}r,DUP,FLOOR,EQ,{name}r,PREV,IF,IF"
     arguments.append(f"CDEF:{name}={f'{name}r' if switch else whole}")
     arguments.append(f"COMMENT:   {_escape(f'{_shorten(topic.label):{LONGEST_LABEL}}')}")
@@ -222,9 +304,13 @@ def _band(topic: Topic[Any], path: Path, name: str, lane: int | None) -> list[st
         bottom, height, stack = ("NEGINF", "INF", "") if lane is None else (f"{lane + 0.1}", "0.8", ":STACK")
         arguments += [f"CDEF:{part}b={test},{bottom},UNKN,IF", f"AREA:{part}b{colour if lane is None else ''}"]
         arguments += [f"CDEF:{part}={test},{height},UNKN,IF", f"AREA:{part}{colour}:{_escape(word)}{stack}"]
-        share = f"{name},100,*" if switch else f"{name},UN,UNKN,{test},100,0,IF,IF"
-        arguments += [f"CDEF:{part}s={share}", f"VDEF:{part}a={part}s,AVERAGE", f"GPRINT:{part}a:%3.0lf %%  "]
-    arguments[-1] += "\\l"
+        share = sum(v * part for v, part in shares.items()) if switch else shares.get(value, 0.0)
+        if shares:
+            arguments.append(f"COMMENT:{100 * share:3.0f} %  ")
+    if shares:
+        arguments[-1] += "\\l"
+    else:
+        arguments.append("COMMENT: nothing in this time\\l")
     return arguments
 
 

@@ -1,18 +1,28 @@
 """What a telegram costs, for one configured meter and for a thousand, beside the plain AES and CRC that it cannot do without.
 
     python -m tests.bench.wmbus [TELEGRAMS]
+    python -m tests.bench.wmbus end-to-end [TELEGRAMS]
 
-The receiver's side (address, duplicates, decryption, checks, values) is measured without a port, so that nothing waits.
+The receiver's side (address, duplicates, decryption, checks, values) is measured without a port, so that nothing waits. End to end
+the real service takes telegrams of four values, and they are counted behind a real broker.
 """
 
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from services.meters.meters import Meters
+from bootstrap_lib import Registry
+from services.meters.dispatch import Meters
 from services.protocols.wmbus import Formats, encode
 from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.security import counter_mode
+from services.wmbus import WMBus
+from tests.harness import free_port
 
 NUMBERS = [f"{30_000_000 + n:08d}" for n in range(1000)]
 FOREIGN = [f"{90_000_000 + n:08d}" for n in range(1000)]
@@ -81,8 +91,81 @@ COMPACT = 0x79
 HEADERS = bytes.fromhex("040404843C042B04AB3C")
 
 
+VALUES = ("import_energy", "export_energy", "import_power", "export_power")
+
+
+class _Fed(WMBus):
+    """The service without a port: its telegrams are given to it as fast as it takes them."""
+
+    frames: Sequence[bytes] = ()
+    began = 0.0
+    took = 0.0
+
+    def samples(self) -> Iterator[Any]:
+        if type(self).took:
+            while self.tick():
+                pass
+            return
+        self._want()
+        while not self.bus.online:
+            self.turn(0.05)
+        type(self).began = began = time.process_time()
+        for frame in self.frames:
+            samples = list(self.hear(frame, None))
+            yield from [samples] if TOGETHER else samples
+            while len(self.publisher._in_flight) > self.publisher.WINDOW // 2:
+                self.turn(0.01)
+        type(self).took = time.process_time() - began
+        self.stopping = "measured"
+
+
+TOGETHER = True
+
+
+def end_to_end(count: int) -> None:
+    """Processor time of the service for a telegram, from its bytes to the broker, as one step and value by value."""
+    global TOGETHER
+    for _ in range(3):
+        for TOGETHER in (True, False):
+            with TemporaryDirectory() as folder:
+                per = _fed(Path(folder), count)
+            way = "as one step" if TOGETHER else "value by value"
+            print(f"a telegram of {len(VALUES)} values to the broker, {way:14} {1e6 * per:8.1f} µs of processor time")
+
+
+def _fed(folder: Path, count: int) -> float:
+    port = free_port()
+    (folder / "mosquitto.conf").write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n"
+    )
+    broker = subprocess.Popen(["mosquitto", "-c", folder / "mosquitto.conf"], stderr=subprocess.DEVNULL)
+    os.environ |= {"STATE_DIRECTORY": f"{folder}/state", "RUNTIME_DIRECTORY": f"{folder}/run"}
+    os.environ["CONSTELLATION_CREDENTIALS"] = str(folder)
+    number = NUMBERS[0]
+    key = folder / f"wmbus.{number}"
+    key.touch(0o600)
+    key.write_text(key_of(number).hex())
+    lines = "".join(f"  house/meter/{name}: {{from: wmbus, meter: {number}}}\n" for name in VALUES)
+    (folder / "topics.yaml").write_text(
+        f"broker: {{host: 127.0.0.1, port: {port}}}\nsources: {{wmbus: {{every: 1s, stale: 1m}}}}\ntopics:\n{lines}"
+    )
+    try:
+        time.sleep(0.5)
+        _Fed.frames, _Fed.took = telegrams(NUMBERS[:1], count), 0.0
+        service = _Fed(Registry(folder / "topics.yaml"), "wmbus")
+        service.load(service.registry)
+        service.run()
+    finally:
+        broker.terminate()
+        broker.wait()
+    return _Fed.took / count
+
+
 def main() -> None:
     """Measure and print."""
+    if sys.argv[1:2] == ["end-to-end"]:
+        end_to_end(int(sys.argv[2]) if len(sys.argv) > 2 else 3000)
+        return
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     of_one, of_all = telegrams(NUMBERS[:1], count), telegrams(NUMBERS, count)
     plain = plain_rate(of_one)

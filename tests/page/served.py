@@ -32,8 +32,8 @@ CELLS = [f"shed/battery/cell_{n}_voltage" for n in range(1, 5)]
 TOPICS = """
 timezone: Europe/Paris
 sources:
-  onewire: {{every: 1s, stale: 3s}}
-  bms: {{every: 1s, stale: 3s, batteries: {{}}}}
+  onewire: {{every: 2s, stale: 5s}}
+  bms: {{every: 2s, stale: 5s, batteries: {{}}}}
   wmbus: {{device: /dev/null, every: 16s, stale: 5m}}
 subscribers:
   web: {{port: {port}, heartbeat: 500ms, tariffs: {{house/electricity/import_energy: [{{from: "2026-01-01", price: 0.25}}]}}{web}}}
@@ -104,7 +104,7 @@ class Page:
         self.house.start("web")
 
 
-PASSWORD = "a long enough word"  # noqa: S105
+PASSWORD = "a long enough word"
 PEOPLE = f"ada:{people.hashed(PASSWORD)}\n"
 
 

@@ -72,7 +72,7 @@ def test_each_state_has_its_mark_its_word_and_its_number_or_none(page: Page, loo
     assert until(tab, "never")["age"] == "never seen"
     page.say(WATER, 74.25)
     found = until(tab, "live")
-    assert (found["figure"], found["age"]) == ("74.3", "<1 s")
+    assert (found["figure"], found["age"]) == ("74.3", "<2 s")
     found = until(tab, "late")
     assert (found["figure"], found["age"][:4]) == ("74.3", "late")
     began = time.monotonic()
@@ -92,7 +92,7 @@ def test_each_state_has_its_mark_its_word_and_its_number_or_none(page: Page, loo
     assert until(tab, "paused")["age"].startswith("paused")
     ear.say("home/service/onewire/health", json.dumps(health | {"state": "running", "clock": "estimated"}), retain=True)
     page.say(WATER, 76.0)
-    assert until(tab, "guess")["age"] == "≈1 s"
+    assert until(tab, "guess")["age"] == "≈2 s"
 
 
 def test_a_reading_reaches_its_pixel_within_half_a_second(page: Page, look: Any) -> None:
@@ -112,7 +112,7 @@ ALIVE = """(() => { const out = [], M = document.querySelector('main');
   if (M.querySelector('.fire.loud')) out.push('loud band');
   out.push(...[...M.querySelectorAll('button[data-act]:not(:disabled)')].map(b => 'can press ' + b.textContent));
   out.push(...[...M.querySelectorAll('.v .i, .meters b, .cell b, .only .i')].filter(e => +getComputedStyle(e).fontWeight >= 600 && /\\d/.test(e.textContent)).map(e => 'bold ' + e.textContent));
-  if (M.querySelector('.r .spark circle')) out.push('a dot at a curve’s end');
+  if (M.querySelector('.r .spark circle')) out.push('a dot at a curve\u2019s end');
   return out; })()"""
 
 
@@ -192,13 +192,13 @@ def test_a_browser_s_clock_that_is_an_hour_wrong_changes_nothing(page: Page, loo
 # -- history ----------------------------------------------------------------------------------------------------------
 
 
-def pixels(tab: Any, color: str, tolerance: int = 24) -> dict[str, int]:
-    """How many pixels of the first chart have a token's colour, and within which columns and rows (CSS pixels)."""
-    script = """([token, tolerance]) => { const c = document.querySelector('#plot canvas'), x = c.getContext('2d'), d = x.getImageData(0, 0, c.width, c.height).data;
+def pixels(tab: Any, color: str, tolerance: int = 24, least: int = 1, rows: float = 1.0) -> dict[str, int]:
+    """How many pixels of the first chart have a token's colour, within which columns (those that have `least` of them) and rows."""
+    script = """([token, tolerance, least, rows]) => { const c = document.querySelector('#plot canvas'), x = c.getContext('2d'), d = x.getImageData(0, 0, c.width, Math.round(c.height * rows)).data;
       const probe = document.body.appendChild(document.createElement('i')); probe.className = 'probe'; probe.style.color = `var(${token})`; const v = getComputedStyle(probe).color.match(/[\\d.]+/g).map(Number); probe.remove();
-      let n = 0, x0 = 1e9, x1 = -1, y0 = 1e9, y1 = -1; for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200 && Math.abs(d[i] - v[0]) + Math.abs(d[i + 1] - v[1]) + Math.abs(d[i + 2] - v[2]) < tolerance) { n++; const px = i / 4 % c.width, py = Math.floor(i / 4 / c.width); x0 = Math.min(x0, px); x1 = Math.max(x1, px); y0 = Math.min(y0, py); y1 = Math.max(y1, py); }
-      return {n, x0, x1, y0, y1, width: c.width, height: c.height}; }"""
-    return tab.evaluate(script, [color, tolerance])
+      const columns = new Map(); let n = 0, y0 = 1e9, y1 = -1; for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200 && Math.abs(d[i] - v[0]) + Math.abs(d[i + 1] - v[1]) + Math.abs(d[i + 2] - v[2]) < tolerance) { n++; const px = i / 4 % c.width, py = Math.floor(i / 4 / c.width); columns.set(px, (columns.get(px) ?? 0) + 1); y0 = Math.min(y0, py); y1 = Math.max(y1, py); }
+      const full = [...columns].filter(c => c[1] >= least).map(c => c[0]); const x0 = Math.min(...full), x1 = Math.max(...full); return {n, x0, x1, y0, y1, width: c.width, height: c.height}; }"""
+    return tab.evaluate(script, [color, tolerance, least, rows])
 
 
 def drawn(tab: Any) -> None:
@@ -220,15 +220,15 @@ def test_a_spike_of_one_reading_a_hole_and_a_fire_are_in_the_picture(page: Page,
     assert ink["y0"] < top * 0.2, "the ring of the spike stands far above the line"
     tab.goto(f"{page.url}?view=history&topics={WATER}&span=4h")
     drawn(tab)
-    hatch = pixels(tab, "--void", 60)
-    assert hatch["n"] > 500
+    hatch = pixels(tab, "--void", 60, 3, 0.12)  # above the line, where nothing else is
+    assert hatch["n"] > 200
     share = (hatch["x1"] - hatch["x0"]) / hatch["width"]
     assert 0.12 < share < 0.4, f"the hole of an hour in four, not {share:.2f}"
     line = tab.evaluate(
         """([a, z]) => { const c = document.querySelector('#plot canvas'), d = c.getContext('2d').getImageData(a, 0, z - a, c.height).data, v = getComputedStyle(document.body).getPropertyValue('--s1'); let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i] < 40 && d[i + 1] < 40 && d[i + 2] < 45 && d[i + 3] > 200) n++; return n; }""",
         [hatch["x0"] + hatch["width"] // 40, hatch["x1"] - hatch["width"] // 40],
     )
-    words = 400  # “nothing stored 12:00 – 13:00”, on paper
+    words = 400  # “nothing stored 12:00 to 13:00”, on paper
     assert line < words, "no line crosses the hole"
     tab.goto(f"{page.url}?view=history&topics={WATER}&span=24h")
     drawn(tab)
@@ -338,8 +338,10 @@ def test_everything_is_reached_by_the_keyboard(page: Page, look: Any) -> None:
                 "[(document.activeElement.innerText || document.activeElement.id).trim().slice(0, 20), getComputedStyle(document.activeElement).outlineStyle]"
             )
         )
-    assert ["History", "Alerts", "Services"] == [
-        name for name, _ in reached if name in ("History", "Alerts", "Services")
+    assert [name for name, _ in reached if name in ("History", "Alerts", "Services")] == [
+        "History",
+        "Alerts",
+        "Services",
     ]
     assert all(style != "none" for name, style in reached if name)
     tab.evaluate("document.activeElement.blur()")
@@ -410,7 +412,7 @@ def test_a_kiosk_needs_nobody_and_does_not_grow(page: Page, look: Any, broker: B
 
 def test_the_shell_opens_without_a_network_and_says_so(page: Page, look: Any) -> None:
     tab = look("view=now")
-    wait_on(tab, "navigator.serviceWorker.ready.then(() => caches.match('page.js').then(Boolean))")
+    wait_on(tab, "caches.match('page.js').then(Boolean)", 60)
     page.house.kill("web")
     tab.reload()
     wait_on(tab, "document.body.innerText.includes('Asking the house')")

@@ -46,7 +46,7 @@ export function sentence(s) {
   if (k.state === "never" && !last) return html`<p class="say soft">${s.then ? t("What the boiler did is not kept.") : t("Nothing was heard of the boiler yet.")}</p>`;
   if (!k.value || k.value === "unknown" || k.state === "silent" || k.state === "paused") return html`<p class="say">${rich(s.then ? t("What the boiler did is <b>unknown</b> since {time}.", { time: hm(k.since ?? last?.from ?? s.now) }) : t("What the boiler does is <b>unknown</b> since {time}.", { time: hm(k.since ?? last?.from ?? s.now) }))} <small>${count}${facts && ` · ${facts}`}</small></p>`;
   const since = last && last.phase === k.value ? hm(last.from) : null, said = since ? (s.then ? t("The boiler was <b>{phase}</b> since {time}", { phase: word(k.value), time: since }) : t("The boiler is <b>{phase}</b> since {time}", { phase: word(k.value), time: since })) : (s.then ? t("The boiler was <b>{phase}</b>", { phase: word(k.value) }) : t("The boiler is <b>{phase}</b>", { phase: word(k.value) }));
-  return html`<p class="say">${rich(said)}${fires > 0 && !s.then && `, ${t("its fire no. {n} today", { n: fires })}`}.${tail}</p>`;
+  return html`<p class="say">${rich(said)}${fires > 0 && !s.then && (k.value === "combustion" || k.value === "burnout") && `, ${t("its fire no. {n} today", { n: fires })}`}.${tail}</p>`;
 }
 
 export function ribbon(s, w) {

@@ -112,7 +112,7 @@ export function label(key, alone) {
   const d = house.topics[key]; if (!d) return key;
   if (d.named) return d.label;
   const [place, thing, name] = key.split("/"), short = shortOf(name), mates = house.things?.get(`${place}/${thing}`) ?? [], many = mates.length > 1, taken = many && mates.some(n => n !== name && shortOf(n) === short);
-  const own = name === "soc" ? t("charge") : name === d.quantity ? (many ? name : "") : taken ? name : short, elsewhere = many && [...house.things].some(([other, names]) => other.startsWith(`${place}/`) && other !== `${place}/${thing}` && names.length > 1 && names.includes(name));
+  const own = name === "soc" ? t("charge") : name === d.quantity ? (many ? name : "") : taken ? name : short, elsewhere = many && [...house.things].some(([other, names]) => other.startsWith(`${place}/`) && other !== `${place}/${thing}` && names.length > 1 && names.some(n => mates.includes(n)));
   return tidy(alone ? `${place} ${thing} ${name}` : many && !elsewhere ? own : `${thing} ${own}`.trim());
 }
 /** A name without the word that its unit says as well. */

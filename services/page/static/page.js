@@ -89,7 +89,7 @@ addEventListener("keydown", e => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show()); narrow.addEventListener("change", () => show());
 let wait; addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(draw, 120); });
-addEventListener("load", () => navigator.serviceWorker?.register("sw.js").catch(() => {}));
+navigator.serviceWorker?.register("sw.js").catch(() => {});
 
 show();
 ask("me").then(me => { house.me = me; if (!me.may_look) { go({ view: "login" }, true); } ask("log").then(log => { house.log = log; }, () => {}); show(); }, () => {});

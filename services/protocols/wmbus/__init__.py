@@ -2,16 +2,19 @@
 
 from services.protocols.wmbus.compact import Formats
 from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.header import INVALID
+from services.protocols.wmbus.layers import link_address, meter_address
 from services.protocols.wmbus.lines import decode_lines
 from services.protocols.wmbus.link import Address, Framing
-from services.protocols.wmbus.records import Record
-from services.protocols.wmbus.telegram import Telegram, decode, link_address, meter_address
+from services.protocols.wmbus.records import DataRecord
+from services.protocols.wmbus.telegram import Telegram, decode
 
 __all__ = [
+    "INVALID",
     "Address",
+    "DataRecord",
     "Formats",
     "Framing",
-    "Record",
     "Refusal",
     "Telegram",
     "TelegramError",

@@ -56,7 +56,7 @@ def _unsigned(scale: Callable[[int], float]) -> Convert:
     return lambda data: scale(int.from_bytes(data, "little"))
 
 
-def _decimal(data: bytes) -> int | None:
+def decimal(data: bytes) -> int | None:
     """Type A: binary coded decimals; a leading F is a minus, any other digit above 9 means that there is no value."""
     digits = data[::-1].hex()
     if digits.isdigit():
@@ -68,7 +68,7 @@ def _decimal(data: bytes) -> int | None:
 
 def _decimal_scaled(scale: Callable[[int], float]) -> Convert:
     def convert(data: bytes) -> Value:
-        number = _decimal(data)
+        number = decimal(data)
         return None if number is None else scale(number)
 
     return convert
@@ -78,6 +78,14 @@ def _digits(data: bytes) -> Value:
     """Decimals that identify something: all of them, with their leading zeros."""
     digits = data[::-1].hex()
     return digits if digits.isdigit() else None
+
+
+_ADDRESS: Final = 8
+"""Bytes of an enhanced identification that is a whole address: as a number it would say nothing."""
+
+
+def _address(data: bytes) -> Value:
+    return data[::-1].hex().upper()
 
 
 def _real(factor: Fraction, offset: Fraction) -> Convert:
@@ -111,18 +119,20 @@ def _text(data: bytes) -> Value:
 _EVERY_YEAR: Final = 127
 _LAST_YEAR: Final = 99
 _LATEST_OF_2000S: Final = 80
+_THIS_CENTURY: Final = 1
 
 
-def _day(low: int, high: int, century: int = 0) -> str | None:
+def calendar_date(low: int, high: int, century: int = 0) -> str | None:
     """Type G: day, month and year in 16 bits; a date of every year is `--MM-DD`; an impossible one is none.
 
-    `century` counts hundreds of years after 1900; without one, years up to 80 belong to the 2000s.
+    `century` counts hundreds of years after 1900; without one, years up to 80 belong to the 2000s. No meter knows a date
+    after 2099: one that says so has set its bits to something else.
     """
     day, month, year = low & 0x1F, high & 0x0F, low >> 5 | (high & 0xF0) >> 1
     every_year = year == _EVERY_YEAR
     if every_year:
         full_year = 2000
-    elif year > _LAST_YEAR:
+    elif year > _LAST_YEAR or century > _THIS_CENTURY:
         return None
     elif century:
         full_year = 1900 + 100 * century + year
@@ -136,7 +146,7 @@ def _day(low: int, high: int, century: int = 0) -> str | None:
 
 
 def _date(data: bytes) -> Value:
-    return _day(data[0], data[1])
+    return calendar_date(data[0], data[1])
 
 
 _LAST_HOUR: Final = 23
@@ -154,7 +164,7 @@ def _moment_f(data: bytes) -> Value:
     minute, hour, low, high = data
     if minute & 0x80:
         return None
-    return _joined(_day(low, high, hour >> 5 & 3), _clock(hour & 0x1F, minute & 0x3F))
+    return _joined(calendar_date(low, high, hour >> 5 & 3), _clock(hour & 0x1F, minute & 0x3F))
 
 
 def _moment_i(data: bytes) -> Value:
@@ -162,7 +172,7 @@ def _moment_i(data: bytes) -> Value:
     second, minute, hour, low, high, _week = data
     if minute & 0x80:
         return None
-    return _joined(_day(low, high), _clock(hour & 0x1F, minute & 0x3F, second & 0x3F))
+    return _joined(calendar_date(low, high), _clock(hour & 0x1F, minute & 0x3F, second & 0x3F))
 
 
 def _time_j(data: bytes) -> Value:
@@ -194,6 +204,8 @@ def converter(kind: int, size: int, content: Content, factor: Fraction, offset: 
         return _real(factor, offset)
     if content == "flags":
         return _flags
+    if content == "digits" and size == _ADDRESS:
+        return _address
     if content in ("unsigned", "digits"):
         return _unsigned(_scaled(factor, offset))
     return _signed(_scaled(factor, offset), size)

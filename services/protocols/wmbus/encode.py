@@ -15,16 +15,16 @@ _SHORT: Final = 0x7A
 _FILL: Final = b"\x2f"
 
 
-class Entry(NamedTuple):
+class EncodedRecord(NamedTuple):
     """One record: its header (DIB and VIB) and its data."""
 
     header: bytes
     data: bytes
 
 
-def entry(header: str, data: bytes) -> Entry:
+def record(header: str, data: bytes) -> EncodedRecord:
     """Make a record; `header` in hex."""
-    return Entry(bytes.fromhex(header), data)
+    return EncodedRecord(bytes.fromhex(header), data)
 
 
 def integer(value: int, size: int) -> bytes:
@@ -46,17 +46,17 @@ def address(manufacturer: str, id_: str, version: int, type_: int) -> bytes:
     )
 
 
-def records(entries: Sequence[Entry]) -> bytes:
+def records(entries: Sequence[EncodedRecord]) -> bytes:
     """Join records as a full frame has them, headers and data in turn."""
     return b"".join(header + data for header, data in entries)
 
 
-def full(entries: Sequence[Entry]) -> bytes:
+def full(entries: Sequence[EncodedRecord]) -> bytes:
     """Return the message of a full frame without a transport header (CI 78)."""
     return bytes((_FULL,)) + records(entries)
 
 
-def compact(entries: Sequence[Entry]) -> bytes:
+def compact(entries: Sequence[EncodedRecord]) -> bytes:
     """Return the message of a compact frame (CI 79): format signature, CRC of the full frame, and the data alone."""
     signature = crc(b"".join(header for header, _ in entries))
     check = crc(records(entries))
@@ -139,11 +139,13 @@ def format_b(stripped: bytes) -> bytes:
     return _with_crc(counted[:_SECOND_BLOCK]) + (_with_crc(counted[_SECOND_BLOCK:]) if long else b"")
 
 
-def omnipower(import_energy: float, export_energy: float, import_power: float, export_power: float) -> list[Entry]:
+def omnipower(
+    import_energy: float, export_energy: float, import_power: float, export_power: float
+) -> list[EncodedRecord]:
     """Return the records of an OmniPower: energies in kWh, in steps of 0.01, and powers in kW, in steps of 0.001."""
     return [
-        entry("0404", integer(round(import_energy * 100), 4)),
-        entry("04843C", integer(round(export_energy * 100), 4)),
-        entry("042B", integer(round(import_power * 1000), 4)),
-        entry("04AB3C", integer(round(export_power * 1000), 4)),
+        record("0404", integer(round(import_energy * 100), 4)),
+        record("04843C", integer(round(export_energy * 100), 4)),
+        record("042B", integer(round(import_power * 1000), 4)),
+        record("04AB3C", integer(round(export_power * 1000), 4)),
     ]

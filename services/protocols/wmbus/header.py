@@ -8,21 +8,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from services.protocols.wmbus.data import SIZES, Convert, converter, nothing, variable, variable_pattern
+from services.protocols.wmbus.data import SIZES, Convert, Value, converter, nothing, variable, variable_pattern
 from services.protocols.wmbus.errors import Refusal, TelegramError
-from services.protocols.wmbus.profiles import Field, Profile
-from services.protocols.wmbus.vif import (
-    EXTENSION_FB,
-    EXTENSION_FD,
-    NON_METRIC,
-    PRIMARY,
-    PROFILES,
-    QUALIFIERS,
-    QUALIFIERS_FC,
-    RECORD_ERRORS,
-    Meaning,
-    Qualifier,
-)
+from services.protocols.wmbus.profiles import BetterName, Profile
+from services.protocols.wmbus.vif import EXTENSION_FB, EXTENSION_FD, PRIMARY, Meaning
+from services.protocols.wmbus.vife import NON_METRIC, PROFILES, QUALIFIERS, QUALIFIERS_FC, RECORD_ERRORS, Qualifier
 
 Function = Literal["instantaneous", "maximum", "minimum", "error"]
 FUNCTIONS: Final[tuple[Function, ...]] = ("instantaneous", "maximum", "minimum", "error")
@@ -31,13 +21,17 @@ MOST_EXTENSIONS: Final = 10
 """DIFEs and VIFEs that one record may have (EN 13757-3, 6.3.4)."""
 EXTENDED: Final = 0x80
 TEXT_VIF: Final = 0x7C
+INVALID: Final = "invalid_"
+"""Begins the name of a record by which a meter says that it has no value: the plain name is that of the one with a value."""
+_TEXTS: Final = {"co2": Meaning("co2", "co2", "ppm"), "ppm": Meaning("co2", "co2", "ppm")}
+"""Quantities that meters write out as text, because the tables have no code for them."""
 _MANUFACTURER_VIF: Final = 0x7F
 
 
-class Definition(NamedTuple):
+class RecordHeader(NamedTuple):
     """What the header of a record says, and how its data becomes a value."""
 
-    header: bytes
+    raw: bytes
     name: str
     quantity: str
     unit: str
@@ -89,7 +83,8 @@ def _interpret(vib: bytes) -> _Vib:
         text = vib[2:end][::-1].decode("latin-1").strip()
         slug = _slug(text)
         unit = text if text.isprintable() else ""
-        meaning, at = Meaning(f"custom_{slug}" if slug else "custom", "value", unit), end
+        meaning = _TEXTS.get(slug) or Meaning(f"custom_{slug}" if slug else "custom", "value", unit)
+        at = end
     elif first == _MANUFACTURER_VIF | EXTENDED:
         meaning, at = Meaning(_manufacturer(vib[1:]), "value"), len(vib)
     else:
@@ -180,7 +175,7 @@ def data_size(header: bytes) -> int | None:
 
 
 @lru_cache(maxsize=2048)
-def define(header: bytes, profile: Profile | None) -> Definition:
+def define(header: bytes, profile: Profile | None) -> RecordHeader:
     """Interpret a whole header; a profile may give its value another name and meaning."""
     dib_end, _ = header_end(header, 0)
     dif = header[0]
@@ -209,19 +204,33 @@ def define(header: bytes, profile: Profile | None) -> Definition:
         if size is None
         else converter(kind, size, vib.meaning.content, vib.factor, vib.offset)
     )
-    if vib.error is not None:
-        convert = nothing
-    elif vib.profile is not None and size is None:
+    if vib.profile is not None and size is None:
         convert = variable_pattern
     quantity, unit = vib.meaning.quantity, vib.unit
     field = profile.fields.get(name) if profile is not None else None
     if field is not None:
         name, quantity, unit, convert = _renamed(field, name, quantity, unit, convert)
+    if profile is not None and (invalid := profile.nothing.get(quantity)):
+        convert = _unless(invalid, convert)
+    if vib.error is not None:
+        name, convert = f"{INVALID}{name}", nothing
     profiled_at = None if vib.profile is None else dib_end + vib.profile
-    return Definition(header, name, quantity, unit, function, storage, tariff, subunit, convert, profiled_at, vib.known)
+    return RecordHeader(
+        header, name, quantity, unit, function, storage, tariff, subunit, convert, profiled_at, vib.known
+    )
 
 
-def _renamed(field: Field, name: str, quantity: str, unit: str, convert: Convert) -> tuple[str, str, str, Convert]:
+def _unless(invalid: frozenset[float], convert: Convert) -> Convert:
+    """Give no value for numbers that stand for none."""
+
+    def read(data: bytes) -> Value:
+        value = convert(data)
+        return None if value in invalid else value
+
+    return read
+
+
+def _renamed(field: BetterName, name: str, quantity: str, unit: str, convert: Convert) -> tuple[str, str, str, Convert]:
     """Apply what a profile knows better than the standard."""
     if field.read is not None:
         convert = field.read

@@ -7,18 +7,18 @@ import msgspec
 
 from services.protocols.wmbus.compact import Formats
 from services.protocols.wmbus.errors import Refusal, TelegramError
-from services.protocols.wmbus.records import Record
+from services.protocols.wmbus.records import DataRecord
 from services.protocols.wmbus.security import BLOCK
-from services.protocols.wmbus.telegram import decode
+from services.protocols.wmbus.telegram import Telegram, decode
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
+class _DecodedLine(msgspec.Struct, omit_defaults=True):
     id: str
     manufacturer: str
     version: int
     type: str
     security: str
-    records: list[Record]
+    records: list[DataRecord]
     status: tuple[str, ...] = ()
     note: str | None = None
 
@@ -39,10 +39,10 @@ def decode_lines(lines: Iterable[str], key: bytes | None = None) -> Iterator[str
         words = line.split()
         if not words:
             continue
-        answer: _Line | _Refused
+        answer: _DecodedLine | _Refused
         try:
-            telegram = decode(_frame(words[0]), _key(*words[1:]) if len(words) > 1 else key, formats=formats)
-            answer = _Line(
+            telegram = _decoded(_frame(words[0]), words[1:], key, formats)
+            answer = _DecodedLine(
                 telegram.id,
                 telegram.manufacturer,
                 telegram.version,
@@ -55,6 +55,22 @@ def decode_lines(lines: Iterable[str], key: bytes | None = None) -> Iterator[str
         except TelegramError as error:
             answer = _Refused(str(error))
         yield encode(answer).decode()
+
+
+def _decoded(frame: bytes, words: list[str], key: bytes | None, formats: Formats) -> Telegram:
+    """Decode with the key of the line, if it has one; what is not supported is said before what is wrong with the key."""
+    if not words:
+        return decode(frame, key, formats=formats)
+    try:
+        own = _key(*words)
+    except TelegramError as malformed:
+        try:
+            decode(frame, formats=formats)
+        except TelegramError as error:
+            if error.kind is Refusal.UNSUPPORTED:  # a key of DES has 16 digits
+                raise error from None
+        raise malformed from None
+    return decode(frame, own, formats=formats)
 
 
 def _frame(word: str) -> bytes:

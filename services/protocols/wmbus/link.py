@@ -37,15 +37,6 @@ def address(raw: bytes) -> Address:
     return Address(raw[5:1:-1].hex().upper(), letters, raw[6], raw[7], raw)
 
 
-_DIEHL: Final = frozenset(("DME", "HYD"))
-
-
-def diehl_order(sender: Address) -> Address:
-    """Return the address of a Diehl meter in its own coding, which sends version and type before the number."""
-    raw = sender.raw
-    return address(raw[:2] + raw[4:8] + raw[2:4]) if sender.manufacturer in _DIEHL else sender
-
-
 # --- frames ------------------------------------------------------------------------------------------------------
 
 

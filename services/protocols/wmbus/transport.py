@@ -103,10 +103,21 @@ class Opened(NamedTuple):
     decrypted: bool = False
     authenticated: bool = False
     doubtful: bool = False
+    public: bool = False
+    """The key was one that its maker made public."""
 
 
-def opened(transport: Transport, layer: Authentication | None, message: bytes, key: bytes | None) -> Opened:
-    """Decrypt the contents by the security mode of their header; TelegramError where they cannot be."""
+def opened(
+    transport: Transport,
+    layer: Authentication | None,
+    message: bytes,
+    key: bytes | None,
+    public: bytes | None = None,
+) -> Opened:
+    """Decrypt the contents by the security mode of their header; TelegramError where they cannot be.
+
+    `public` is the maker's own key, tried in mode 5 where the owner gave none.
+    """
     mode, contents = transport.mode, transport.contents
     if layer is not None and layer.code and mode != _DERIVED:
         sentence = f"An authentication code is verified in security mode 7 only; this is mode {mode}."
@@ -116,7 +127,7 @@ def opened(transport: Transport, layer: Authentication | None, message: bytes, k
     if mode > _LARGEST_MODE:
         return Opened(contents, doubtful=True)
     if mode == _CHAINED:
-        return _chained(transport, key)
+        return _chained(transport, key, public)
     if mode == _DERIVED:
         return _derived(transport, layer, message, key)
     raise TelegramError(Refusal.UNSUPPORTED, f"Security mode {mode} is not supported; modes 0, 5 and 7 are.")
@@ -129,15 +140,16 @@ def no_key(key: bytes | None, evidence: str) -> TelegramError:
     return TelegramError(Refusal.KEY, f"The key is not this meter's, or the telegram is damaged: {evidence}.")
 
 
-def _chained(transport: Transport, key: bytes | None) -> Opened:
+def _chained(transport: Transport, key: bytes | None, public: bytes | None) -> Opened:
     """Mode 5: AES-CBC, the initialisation vector made of the address and the access number."""
     contents = transport.contents
-    if key is not None:
+    tried = key or (None if contents.startswith(FILL) else public)
+    if tried is not None:
         size = _sealed_size(transport)
         start = transport.meter.raw + bytes((transport.access or 0,)) * 8
-        plain = chained_decrypt(schedule(key).backwards, start, contents[:size]) + contents[size:]
+        plain = chained_decrypt(schedule(tried).backwards, start, contents[:size]) + contents[size:]
         if size and plain.startswith(FILL):
-            return Opened(plain, decrypted=True)
+            return Opened(plain, decrypted=True, public=key is None)
     if contents.startswith(FILL):
         return Opened(contents)
     if not transport.blocks and key is None:

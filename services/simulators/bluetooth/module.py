@@ -11,7 +11,7 @@ from services.simulators.bluetooth.objects import Object
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.protocols.battery import BatteryProtocol
+    from services.protocols.battery import BatteryProtocol, GattChannel
     from services.simulators.bluetooth.objects import SimulatedAdapter
 
 FRAGMENT = 20
@@ -33,18 +33,27 @@ class SimulatedModule(Object):
     ) -> None:
         self.address, self.adapter, self.answer = address, adapter, answer
         self.faults: set[str] = set()
-        channel = protocol.CHANNELS[0]
+        channels = {channel.service: channel for channel in reversed(protocol.CHANNELS)}
         state = {"Paired": False, "Connected": False, "ServicesResolved": False, "RSSI": -60}
-        names = {"Address": address, "Name": make, "Alias": make, "UUIDs": [channel.service]}
+        names = {"Address": address, "Name": make, "Alias": make, "UUIDs": [protocol.CHANNELS[0].service]}
         super().__init__(adapter.bluetoothd, adapter, f"dev_{address.replace(':', '_')}", **names, **state)
-        service = GattService(self.bluetoothd, self, "service0010", UUID=channel.service, Primary=True)
-        self.notifier = Characteristic(self, service, "char0011", channel.notify, ["read", "notify"])
-        writes = ["read", "write-without-response", "write"]
-        self.gatt = (service, self.notifier, Characteristic(self, service, "char0015", channel.write, writes))
+        self.notifiers: list[Characteristic] = []
+        """What notifies, one for each service that the protocol knows, the usual one first."""
+        self.gatt: tuple[Object, ...] = ()
+        for number, channel in enumerate(reversed(channels.values()), 1):
+            self._offer(channel, number)
         self._connecting: Reply | None = None
         self._link = 0
         """Counts links, so that what was to be sent over an earlier one is not sent."""
         adapter.batteries.append(self)
+
+    def _offer(self, channel: GattChannel, number: int) -> None:
+        """Put a service with two characteristics into the module; one UUID may be that of both."""
+        service = GattService(self.bluetoothd, self, f"service00{number}0", UUID=channel.service, Primary=True)
+        notifier = Characteristic(self, service, f"char00{number}1", channel.notify, ["read", "notify"])
+        writes = ["read", "write-without-response", "write"]
+        self.notifiers.append(notifier)
+        self.gatt += (service, notifier, Characteristic(self, service, f"char00{number}5", channel.write, writes))
 
     @property
     def connected(self) -> bool:
@@ -108,7 +117,8 @@ class SimulatedModule(Object):
             reply, self._connecting = self._connecting, None
             reply.fail(BluezError("Failed", "le-connection-abort-by-local"))
         if self.connected:
-            self.notifier.properties["Notifying"] = False
+            for notifier in self.notifiers:
+                notifier.properties["Notifying"] = False
             self.change(ServicesResolved=False)
             self.change(Connected=False)
             self.bluetoothd.note(f"link down {self.address}")
@@ -147,8 +157,9 @@ class SimulatedModule(Object):
             later(delay + 2 + pace * len(fragments), self.link_down)
 
     def _notify(self, link: int, fragment: bytes) -> None:
-        if link == self._link and self.notifier.properties["Notifying"]:
-            self.notifier.change(Value=fragment)
+        for notifier in self.notifiers:
+            if link == self._link and notifier.properties["Notifying"]:
+                notifier.change(Value=fragment)
 
 
 class GattService(Object):
@@ -174,6 +185,8 @@ class Characteristic(Object):
             case "StartNotify":
                 if self.battery.meets("notify_acquired"):
                     raise BluezError("NotPermitted", "Notify acquired")
+                if self.battery.meets("first_channel_refused") and self is self.battery.notifiers[0]:
+                    raise BluezError("NotPermitted", "Notify not permitted")
                 if self.battery.meets("notify_in_progress"):
                     raise BluezError("InProgress", "In Progress")
                 self.change(Notifying=True)

@@ -46,6 +46,13 @@ class Counted(Struct):
     accesses: list[int | None]
 
 
+class Shown(NamedTuple):
+    """A total that a meter showed, and the end of the period that it counts from, where it says one."""
+
+    total: float
+    period: str | None
+
+
 @dataclass(slots=True)
 class Meter:
     """A meter that was asked for, and what is known of its last telegram."""
@@ -57,6 +64,8 @@ class Meter:
     frame: bytes = b""
     heard: float = -math.inf
     counted: Counted | None = None
+    shown: dict[str, Shown] = field(default_factory=dict)
+    """What it showed last, by the names of its totals, where its coding has no check of its own."""
     said: set[str] = field(default_factory=set)
 
     @property
@@ -65,7 +74,7 @@ class Meter:
         return self.place[0]
 
 
-class Heard(NamedTuple):
+class HeardMeter(NamedTuple):
     """A new telegram of a meter that was asked for, or the lasting reason why its telegrams say nothing."""
 
     meter: Meter
@@ -110,8 +119,12 @@ class Meters:
         for place, meter in self._meters.items():
             meter.counted, meter.heard = counted.get(" ".join(place)), now
 
-    def hear(self, frame: bytes, now: float) -> Heard | None:
-        """Take a telegram; None where there is nothing to do but to count it. `now` in monotonic seconds."""
+    def hear(self, frame: bytes, now: float, today: str | None = None) -> HeardMeter | None:
+        """Take a telegram; None where there is nothing to do but to count it.
+
+        `now` in monotonic seconds; `today`, the date as ISO 8601 where the clock is right, is for telegrams whose own
+        coding has no check.
+        """
         self.counts["telegrams"] += 1
         meter = self._meter_of(frame)
         if meter is None:
@@ -120,7 +133,7 @@ class Meters:
             self.counts["duplicates"] += 1
             return None
         if meter.trouble:
-            return Heard(meter, None, meter.trouble)
+            return HeardMeter(meter, None, meter.trouble)
         try:
             telegram = decode(frame, meter.key, formats=self.formats, framing="stripped")
         except TelegramError as error:
@@ -136,15 +149,21 @@ class Meters:
             return self._failing(meter, sentence, now)
         if not self._is_fresh(telegram, meter, now):
             return None
+        if not telegram.certain and (why := _doubt(telegram, meter, now, today)):
+            self.counts["implausible"] += 1
+            self._say_once(meter, "implausible", f"a telegram is not believed: {why}")
+            return None
+        if telegram.note:
+            self._say_once(meter, "note", telegram.note)
         meter.frame, meter.heard = frame, now
         if "names" not in meter.said:
             self._say_once(meter, "names", f"it says {', '.join(record.name for record in telegram.records)}")
-        return Heard(meter, telegram, "")
+        return HeardMeter(meter, telegram, "")
 
     @staticmethod
-    def _failing(meter: Meter, reason: str, now: float) -> Heard | None:
+    def _failing(meter: Meter, reason: str, now: float) -> HeardMeter | None:
         """Say that a meter cannot be read, unless it is: then this telegram is somebody else's."""
-        return None if meter.frame and now - meter.heard < NEW_BEGINNING else Heard(meter, None, reason)
+        return None if meter.frame and now - meter.heard < NEW_BEGINNING else HeardMeter(meter, None, reason)
 
     def _meter_of(self, frame: bytes) -> Meter | None:
         """Find the meter by the sender's address, else by that of the meter behind a radio adapter."""
@@ -190,3 +209,37 @@ class Meters:
         if what not in meter.said:
             meter.said.add(what)
             log.info("meter %s: %s", meter.id, sentence)
+
+
+_TOTALS: Final = {"volume": 20.0, "energy": 200.0, "heat_cost_units": 100.0}
+"""Totals, and the most that a meter of a house adds to each in an hour."""
+_MIDNIGHT: Final = 26.0
+"""Hours' worth that it may add besides: some meters say what they showed last midnight."""
+
+
+def _doubt(telegram: Telegram, meter: Meter, now: float, today: str | None) -> str | None:
+    """Say why a telegram without a check cannot be what its meter shows, or None; then remember what it shows.
+
+    After a long silence, or disbelief for as long, it is a meter that began anew.
+    """
+    values = {record.name: record.value for record in telegram.records}
+    ended = values.get("target_date")
+    for day in (ended, values.get("date")):
+        if today is not None and isinstance(day, str) and day > today:
+            return f"its date {day} is still to come"
+    hours = (now - meter.heard) / 3600 + _MIDNIGHT
+    shown: dict[str, Shown] = {}
+    for name, most in _TOTALS.items():
+        value = values.get(name)
+        if isinstance(value, int | float):
+            before = meter.shown.get(name)
+            period = ended if isinstance(ended, str) else None
+            if before is not None and now - meter.heard < NEW_BEGINNING:
+                same = before.period == period or name != "heat_cost_units"  # these begin again with each period
+                if same and value < before.total:
+                    return f"its {name} of {value:g} is less than the {before.total:g} before"
+                if same and value > before.total + most * hours:
+                    return f"its {name} of {value:g} is more than it can have added to {before.total:g}"
+            shown[name] = Shown(value, period)
+    meter.shown = shown
+    return None

@@ -1,4 +1,4 @@
-"""Lines as rtl_wmbus prints them, from a command, from a FIFO that others write into, or from a file that grows."""
+"""LineReceiver as rtl_wmbus prints them, from a command, from a FIFO that others write into, or from a file that grows."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from services.meters.receiver import Received, ReceiverError
+from services.meters.receiver import ReceivedTelegram, ReceiverError
 from services.protocols import rtlwmbus
 
 log = logging.getLogger(__name__)
@@ -18,13 +18,14 @@ log = logging.getLogger(__name__)
 LONGEST_LINE: Final = 4096
 
 
-class Lines:
-    """Lines of rtl_wmbus from a command, from a FIFO that others write into, or from a file that grows."""
+class LineReceiver:
+    """LineReceiver of rtl_wmbus from a command, from a FIFO that others write into, or from a file that grows."""
 
     def __init__(self, command: str | None, path: Path | None, silence: float) -> None:
         """A `command` that prints no line for `silence` seconds is started anew."""
         self.counters: Counter[str] = Counter()
         self._command, self._path, self._longest_silence = command, path, silence
+        self._file = -1
         self._rest = b""
         self._process: subprocess.Popen[bytes] | None = None
         self._line_at = time.monotonic()
@@ -69,7 +70,7 @@ class Lines:
         """Seconds until the command has been silent for too long."""
         return max(0.01, self._line_at + self._longest_silence - time.monotonic())
 
-    def receive(self) -> list[Received]:
+    def receive(self) -> list[ReceivedTelegram]:
         """Read the lines that are there."""
         now = time.monotonic()
         try:
@@ -89,7 +90,7 @@ class Lines:
         if len(self._rest) > LONGEST_LINE:
             self._rest = b""
             self.counters["other_lines"] += 1
-        return [Received(telegram, None) for line in lines if (telegram := self._telegram(line)) is not None]
+        return [ReceivedTelegram(telegram, None) for line in lines if (telegram := self._telegram(line)) is not None]
 
     def _telegram(self, line: bytes) -> bytes | None:
         try:

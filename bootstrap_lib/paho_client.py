@@ -1,0 +1,44 @@
+"""paho's client with two shortcuts past its public calls, which is why its next major version is shut out (docs/decisions.md)."""
+
+import struct
+import threading
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+
+
+class PahoClient(mqtt.Client):
+    """A client that sends several packets as one piece: one by one each is a call of the system, at which threads take turns."""
+
+    held: list[bytes] | None = None
+    """Packets of one thread that go out as one piece, while there is to be one."""
+    holder = 0
+
+    def hold(self) -> None:
+        """Hold back what this thread publishes at QoS 1, until `release`."""
+        self.held, self.holder = [], threading.get_ident()
+
+    def release(self) -> None:
+        """Send what was held back as one piece; where the connection broke meanwhile, the next one sends it anyhow."""
+        held, self.held = self.held, None
+        if held and self.is_connected():
+            super()._packet_queue(PacketTypes.PUBLISH << 4, b"".join(held), 0, 1)
+
+    def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> Any:
+        if (
+            self.held is None
+            or qos != 1
+            or command & 0xF0 != PacketTypes.PUBLISH << 4
+            or threading.get_ident() != self.holder
+        ):
+            return super()._packet_queue(command, packet, mid, qos, info)
+        self.held.append(bytes(packet))
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def acknowledge(self, mids: list[int]) -> None:
+        """Send all acknowledgements at once: one by one each is a call of the system, at which the threads take turns."""
+        if mids:
+            packets = b"".join(struct.pack("!BBH", PacketTypes.PUBACK << 4, 2, mid) for mid in mids)
+            self._packet_queue(PacketTypes.PUBACK << 4, packets, 0, 1)

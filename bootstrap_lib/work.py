@@ -1,0 +1,45 @@
+"""What a process asks of the service that it runs, and what it remembers for it between its starts."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from bootstrap_lib.bus import Bus
+from bootstrap_lib.events import Message
+from bootstrap_lib.registry import InstanceOptions, Registry
+
+
+class Remembered(msgspec.Struct):
+    """What an instance remembers of itself between its starts; `paused` is a time in ms, or -1 for until resumed."""
+
+    start: int = 0
+    known: int = 0
+    paused: int = 0
+
+
+class Work(Protocol):
+    """What a process asks of the service that it runs; `bootstrap_lib.service.Service` says what each is for."""
+
+    name: str
+    prefix: str
+    registry: Registry
+    options: InstanceOptions
+    state_folder: Path
+    runtime_folder: Path
+    stopping: str | None
+
+    def make_bus(self, post: Any) -> Bus: ...  # noqa: D102
+    def load(self, registry: Registry) -> bool: ...  # noqa: D102
+    def begin(self) -> None: ...  # noqa: D102
+    def work(self) -> None: ...  # noqa: D102
+    def end(self) -> None: ...  # noqa: D102
+    def on_connected(self, session: bool) -> None: ...  # noqa: D102
+    def on_message(self, message: Message) -> bool: ...  # noqa: D102
+    def on_published(self, mid: int, refusal: str | None) -> None: ...  # noqa: D102
+    def on_reloaded(self, changed: bool) -> None: ...  # noqa: D102
+    def on_removed(self) -> None: ...  # noqa: D102
+    def on_beat(self) -> None: ...  # noqa: D102
+    def request_owners(self) -> Iterable[object]: ...  # noqa: D102
+    def status(self) -> str: ...  # noqa: D102

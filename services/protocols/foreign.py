@@ -1,0 +1,137 @@
+"""What other people's messages on a broker mean: values by paths, words for yes and no, times, and how old they are."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from services.protocols import path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
+NOTHING: Final = frozenset(("", "nan", "null", "none", "unavailable", "unknown", "---", "-", "n/a", "inf", "-inf"))
+"""Texts by which devices say that they have no value."""
+YES: Final = frozenset(("on", "true", "1", "yes", "open", "online", "up", "detected", "home", "running"))
+NO: Final = frozenset(("off", "false", "0", "no", "closed", "close", "offline", "down", "clear", "not_home", "stopped"))
+MILLISECONDS: Final = 1e11
+"""A time since 1970 beyond which it is in milliseconds."""
+
+
+class NoValue(ValueError):
+    """A message that holds no value for a line; `said` is why, where people should know."""
+
+    def __init__(self, said: str = "") -> None:
+        super().__init__(said)
+        self.said = said
+
+
+def document(payload: bytes, has_path: bool) -> Any:
+    """Return what a payload says: JSON where a path leads into it, else text; NoValue where it is none."""
+    try:
+        return msgspec.json.decode(payload) if has_path else payload.decode().strip()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise NoValue("its message is no JSON" if has_path else "its message is no text") from None
+
+
+def find(content: Any, steps: Sequence[path.Step]) -> Any:
+    """Follow a path; NoValue where a message does not have it, as partial ones do, or has null there."""
+    try:
+        found = path.follow(content, tuple(steps)) if steps else content
+    except path.PathError:
+        raise NoValue from None
+    if found is None or (isinstance(found, str) and found.strip().casefold() in NOTHING):
+        raise NoValue
+    return found
+
+
+def number(found: Any) -> float | int:
+    """Return a number, also from text with one; NoValue where it is none."""
+    if isinstance(found, bool):
+        return int(found)
+    if isinstance(found, str):
+        try:
+            found = float(found.split()[0].replace(",", "."))
+        except (ValueError, IndexError):
+            raise NoValue(f"{found[:40]!r} is no number") from None
+        found = int(found) if found.is_integer() else found
+    if not isinstance(found, (int, float)) or not math.isfinite(found):
+        raise NoValue("it is no number")
+    return found
+
+
+def switch(found: Any) -> bool:
+    """Return yes or no in the words that devices have for them; NoValue for others."""
+    if isinstance(found, (bool, int, float)) and found in (0, 1):
+        return bool(found)
+    word = str(found).strip().casefold()
+    if word in YES or word in NO:
+        return word in YES
+    raise NoValue(f"{word[:40]!r} is neither yes nor no: say it with words")
+
+
+def moment(found: Any, zone: tzinfo) -> float:
+    """Return a time as seconds since 1970: a number, or text with or without a zone; NoValue where it is none."""
+    if isinstance(found, (int, float)) and not isinstance(found, bool):
+        return found / 1000 if found > MILLISECONDS else float(found)
+    try:
+        then = datetime.fromisoformat(str(found))
+    except ValueError:
+        raise NoValue(f"{str(found)[:40]!r} is no time") from None
+    return (then if then.tzinfo else then.replace(tzinfo=zone)).astimezone(UTC).timestamp()
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a topic is one of a pattern's (MQTT 5, 4.7)."""
+    wanted, levels = pattern.split("/"), topic.split("/")
+    if topic.startswith("$") and wanted[0] in ("+", "#"):
+        return False
+    for place, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if place >= len(levels) or level not in ("+", levels[place]):
+            return False
+    return len(wanted) == len(levels)
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """Say why a text is no pattern of MQTT, or None."""
+    levels = pattern.split("/")
+    if (
+        not pattern
+        or "\0" in pattern
+        or any(len(level) > 1 and set(level) & set("+#") for level in levels)
+        or "#" in levels[:-1]
+    ):
+        return f"'{pattern}' is no pattern of MQTT: + stands for a level, # for the rest of them"
+    return None
+
+
+OURS: Final = {"data": 5, "service": None, "alert": 3}
+"""Branches of our own tree, with the number of levels that a topic has there, where it has always the same."""
+
+
+def touches(pattern: str, root: str) -> bool:
+    """Whether a pattern may match a topic of our own tree."""
+    first, _, rest = pattern.partition("/")
+    if first == "#":
+        return True
+    if first not in ("+", root):
+        return False
+    second, _, rest = rest.partition("/")
+    return any(
+        second == "#" or (second in ("+", branch) and _fits(rest.split("/"), depth)) for branch, depth in OURS.items()
+    )
+
+
+def _fits(rest: list[str], depth: int | None) -> bool:
+    if depth is None:
+        return True
+    levels = [level for level in rest if level != "#"]
+    if any(level != "+" and level != level.lower() for level in levels):
+        return False  # our own words are small
+    return len(levels) <= depth - 2 if rest[-1] == "#" else len(levels) == depth - 2

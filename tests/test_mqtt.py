@@ -1,0 +1,241 @@
+"""A house that is on a broker already: values, words, age and absence as the devices say them themselves."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import PROJECT, Broker, Ear, House, wait_for
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootstrap_lib.commands.check import problems_of
+from bootstrap_lib.registry import Registry
+from services.protocols import foreign, path
+
+HEALTH = "home/service/mqtt/health"
+TOPICS = """
+sources:
+  mqtt: {heartbeat: 300ms, every: 1s, stale: 60s%s}
+topics:
+  kitchen/plug/power: {from: mqtt, topic: tele/plug/SENSOR, path: ENERGY.Power, available: tele/plug/LWT}
+  kitchen/plug/energy: {from: mqtt, topic: tele/plug/SENSOR, path: ENERGY.Total, time: Time}
+  kitchen/probe/temperature: {from: mqtt, topic: tele/plug/SENSOR, path: DS18B20-1.Temperature, unit: °F}
+  hall/shelly/energy: {from: mqtt, topic: shellies/one/relay/0/energy, unit: Wmin}
+  hall/shelly/relay_active: {from: mqtt, topic: shellies/one/relay/0}
+  hall/pro/power: {from: mqtt, topic: "pro/status/switch:0", path: apower, available: pro/online}
+  bath/air/temperature: {from: mqtt, topic: zigbee2mqtt/bath, path: temperature, changes: true,
+                         available: {topic: zigbee2mqtt/bath/availability}}
+  bath/window/open_active: {from: mqtt, topic: zigbee2mqtt/window, path: contact, invert: true}
+  attic/air/temperature: {from: mqtt, topic: attic/sensor/air/state, available: attic/status}
+  road/car/charging_state: {from: mqtt, topic: evcc/loadpoints/1/mode, states: [idle, pv, "fast now"],
+                            words: {"off": idle, now: "fast now"}}
+  road/meter/power: {from: mqtt, topic: rtl_433/+/events, path: power_W, when: {id: "17"}}
+"""
+
+
+def topic(name: str) -> str:
+    return f"home/data/{name}"
+
+
+@pytest.fixture
+def lit(house: House, ear: Ear) -> House:
+    house.write(TOPICS % "")
+    house.start("mqtt")
+    ear.wait(HEALTH, lambda health: health["state"] == "running")
+    return house
+
+
+def say(ear: Ear, where: str, what: Any, *, retain: bool = False) -> None:
+    ear.say(where, what if isinstance(what, (str, bytes)) else json.dumps(what), retain=retain)
+
+
+@pytest.fixture
+def ear(broker: Broker) -> Ear:
+    return Ear(broker.port, "#")
+
+
+def test_each_makers_payload_becomes_the_same_tree(lit: House, ear: Ear) -> None:
+    say(ear, "tele/plug/LWT", "Online")
+    say(
+        ear,
+        "tele/plug/SENSOR",
+        {"Time": "2026-11-20T15:00:00", "ENERGY": {"Total": 3.25, "Power": 71}, "DS18B20-1": {"Temperature": 68}},
+    )
+    assert ear.wait(topic("kitchen/plug/power"))["value"] == 71
+    assert ear.wait(topic("kitchen/plug/energy"))["value"] == 3.25
+    assert ear.wait(topic("kitchen/probe/temperature"))["value"] == 20.0
+    say(ear, "shellies/one/relay/0/energy", "90000")
+    say(ear, "shellies/one/relay/0", "on")
+    assert ear.wait(topic("hall/shelly/energy"))["value"] == 1.5
+    assert ear.wait(topic("hall/shelly/relay_active"))["value"] is True
+    say(ear, "pro/online", "true")
+    say(ear, "pro/status/switch:0", {"apower": 12.5, "temperature": {"tC": 40}})
+    assert ear.wait(topic("hall/pro/power"))["value"] == 12.5
+    say(ear, "zigbee2mqtt/bath", {"temperature": 21.5, "linkquality": 80})
+    assert ear.wait(topic("bath/air/temperature"))["value"] == 21.5
+    say(ear, "zigbee2mqtt/window", {"contact": True})
+    assert ear.wait(topic("bath/window/open_active"))["value"] is False
+    say(ear, "attic/sensor/air/state", "18.25")
+    assert ear.wait(topic("attic/air/temperature"))["value"] == 18.25
+    say(ear, "evcc/loadpoints/1/mode", "off")
+    assert ear.wait(topic("road/car/charging_state"))["value"] == "idle"
+    say(ear, "rtl_433/roof/events", {"id": 16, "power_W": 99})
+    say(ear, "rtl_433/roof/events", {"id": 17, "power_W": 44})
+    assert ear.wait(topic("road/meter/power"))["value"] == 44
+    assert [json.loads(payload)["value"] for payload in ear.all(topic("road/meter/power"))] == [44]
+
+
+def test_partial_empty_and_absurd_messages_are_no_values(lit: House, ear: Ear) -> None:
+    for payload in (b"", b"{", b"[]", b'"x"', b"\xff", b'{"ENERGY":null}', b'{"ENERGY":{"Power":null}}', b"[" * 5000):
+        say(ear, "tele/plug/SENSOR", payload)
+    for text in ("nan", "unavailable", "---", "null"):
+        say(ear, "attic/sensor/air/state", text)
+    say(ear, "attic/sensor/air/state", "warm")
+    ear.wait(HEALTH, lambda health: health["last_error"] and "'warm' is no number" in health["last_error"]["text"])
+    say(ear, "attic/sensor/air/state", "19")
+    assert ear.wait(topic("attic/air/temperature"), lambda value: value != b"")["value"] == 19
+    assert not [payload for payload in ear.all(topic("kitchen/plug/power")) if payload]
+
+
+def test_a_device_that_says_it_is_away_has_no_value(lit: House, ear: Ear) -> None:
+    power = topic("kitchen/plug/power")
+    say(ear, "tele/plug/SENSOR", {"ENERGY": {"Power": 71}})
+    ear.wait(power)
+    say(ear, "tele/plug/LWT", "Offline")
+    ear.wait(power, lambda value: value == b"")
+    say(ear, "tele/plug/SENSOR", {"ENERGY": {"Power": 72}})
+    say(ear, "zigbee2mqtt/bath/availability", {"state": "offline"})
+    say(ear, "tele/plug/LWT", "Online")
+    say(ear, "tele/plug/SENSOR", {"ENERGY": {"Power": 73}})
+    ear.wait(power, lambda value: value != b"" and value["value"] == 73)
+    assert 72 not in [json.loads(payload)["value"] for payload in ear.all(power) if payload]
+
+
+def test_a_retained_value_is_only_as_old_as_it_says(house: House, ear: Ear) -> None:
+    """The last words of a device that died in spring come first, as if they were new."""
+    house.write(TOPICS % "")
+    old, new = datetime.now(UTC) - timedelta(days=90), datetime.now(UTC) - timedelta(seconds=5)
+    say(ear, "attic/sensor/air/state", "11", retain=True)  # no time, and nobody says that it is there
+    say(ear, "shellies/one/relay/0", "on", retain=True)  # no time, and nothing that says it is there
+    say(ear, "pro/status/switch:0", {"apower": 5}, retain=True)
+    say(ear, "pro/online", "true", retain=True)
+    say(ear, "tele/plug/SENSOR", {"Time": old.isoformat(), "ENERGY": {"Total": 1.0, "Power": 1}}, retain=True)
+    house.start("mqtt")
+    assert ear.wait(topic("hall/pro/power"))["value"] == 5, "its availability vouches for it"
+    say(ear, "attic/status", "online")
+    assert ear.wait(topic("attic/air/temperature"))["value"] == 11
+    house.stop("mqtt")
+    say(ear, "tele/plug/SENSOR", {"Time": new.isoformat(), "ENERGY": {"Total": 2.0, "Power": 2}}, retain=True)
+    house.start("mqtt")
+    assert ear.wait(topic("kitchen/plug/energy"), lambda value: value != b"")["value"] == 2.0
+    for name in ("kitchen/plug/energy", "kitchen/plug/power", "hall/shelly/relay_active"):
+        assert not {1.0} & {json.loads(payload)["value"] for payload in ear.all(topic(name)) if payload}
+
+
+def test_what_a_bridge_repeats_is_no_news(lit: House, ear: Ear) -> None:
+    bath = topic("bath/air/temperature")
+    for value in (20.5, 20.5, 20.5, 21.0):
+        say(ear, "zigbee2mqtt/bath", {"temperature": value})
+    ear.wait(bath, lambda value: value["value"] == 21.0)
+    assert [json.loads(payload)["value"] for payload in ear.all(bath)] == [20.5, 21.0]
+
+
+def test_another_broker_is_listened_to_and_asked_to_go_on(house: House, ear: Ear, tmp_path: Path) -> None:
+    other = Broker(tmp_path / "other").start()
+    try:
+        strangers = Ear(other.port, "#")
+        house.write(TOPICS % f", broker: {{host: 127.0.0.1, port: {other.port}}}, alive: {{R/c0619a/keepalive: ''}}")
+        house.start("mqtt")
+        wait_for(lambda: strangers.all("R/c0619a/keepalive"), what="the sign that a Victron GX wants")
+        say(strangers, "attic/sensor/air/state", "17.5")
+        assert ear.wait(topic("attic/air/temperature"))["value"] == 17.5
+        house.stop("mqtt")
+    finally:
+        other.stop()
+
+
+def test_a_scan_proposes_lines(house: House, ear: Ear) -> None:
+    house.write(TOPICS % "")
+    say(ear, "zigbee2mqtt/cellar", {"temperature": 14.5, "battery": 90}, retain=True)
+    say(ear, topic("a/b/power"), '{"value":1}', retain=True)
+    code = "import services.mqtt as m; m.SCAN = 3.0; print(*m.Mqtt.scan(m.Options()), sep='\\n')"
+    environment = house.environment | {"CONSTELLATION_CONFIG": str(house.config), "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=PROJECT)
+    assert "zigbee2mqtt/cellar temperature  14.5  PLACE/THING/temperature: {from: mqtt" in done.stdout, done.stderr
+    assert "a/b/power" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("topic: home/data/#", "reads our own tree home/"),
+        ("topic: '#'", "reads our own tree"),
+        ("topic: +/data/x/y/z", "reads our own tree"),
+        ("topic: home/service/+/health", "reads our own tree"),
+        ("topic: x/y, available: '+/+/+/+/+'", "reads our own tree"),
+        ("topic: a/#/b", "is no pattern of MQTT"),
+        ("topic: a/b+", "is no pattern of MQTT"),
+        ("topic: a/b, path: 'x..y'", "is not understood"),
+        ("topic: a/b, words: 5", "words"),
+    ],
+)
+def test_a_wrong_line_is_found_by_check(tmp_path: Path, line: str, sentence: str) -> None:
+    (tmp_path / "topics.yaml").write_text(f"sources: {{mqtt: {{}}}}\ntopics:\n  a/b/power: {{from: mqtt, {line}}}\n")
+    assert sentence in str(problems_of(Registry(tmp_path / "topics.yaml")))
+
+
+def test_a_gateway_below_our_root_is_no_loop(tmp_path: Path) -> None:
+    (tmp_path / "topics.yaml").write_text(
+        "sources: {mqtt: {}}\ntopics:\n  a/b/power: {from: mqtt, topic: home/OMG/BTtoMQTT/A4C138, path: tempc}\n"
+    )
+    assert problems_of(Registry(tmp_path / "topics.yaml")) == []
+
+
+# -- words, times, patterns ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "seconds"),
+    [
+        (1_700_000_000, 1_700_000_000),
+        (1_700_000_000_000, 1_700_000_000),
+        ("2023-11-14T22:13:20Z", 1_700_000_000),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000),
+        ("2023-11-14 23:13:20", 1_700_000_000),
+    ],
+)
+def test_times_are_numbers_or_text_with_or_without_a_zone(found: object, seconds: float) -> None:
+    assert foreign.moment(found, timezone(timedelta(hours=1))) == seconds
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_anything_is_a_value_or_none(found: Any) -> None:
+    for read in (foreign.number, foreign.switch, lambda one: foreign.moment(one, UTC)):
+        try:
+            read(found)
+        except (foreign.NoValue, OverflowError):
+            continue
+
+
+@given(st.lists(st.sampled_from(["a", "b", "+"]), min_size=1, max_size=4), st.booleans())
+def test_patterns_match_as_the_standard_says(levels: list[str], rest: bool) -> None:
+    pattern = "/".join(levels) + ("/#" if rest else "")
+    name = "/".join("a" if level == "+" else level for level in levels)
+    assert foreign.matches(pattern, name)
+    assert foreign.matches(pattern, f"{name}/x") is rest
+    assert not foreign.matches(pattern, f"x{name}") or levels[0] == "+"
+
+
+def test_a_name_with_dots_stands_in_quotes() -> None:
+    document = {"a": {"b.c": {"d[0]": 5}}}
+    assert path.follow(document, path.parse('a["b.c"]["d[0]"]')) == 5
+    assert [where for where, _ in path.leaves(document)] == ['a["b.c"]["d[0]"]']
