@@ -5,7 +5,7 @@ import re
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -111,11 +111,13 @@ class Run:
                     found.append(path.relative_to(self.house.folder))
         return found
 
-    def cases(self, services: list[str], ways: list[str]) -> Iterator[Result]:
-        """All of them, one after the other, each on the house that the one before left."""
+    def cases(self, services: Sequence[str], ways: Sequence[str], names: Sequence[str] = ()) -> Iterator[Result]:
+        """All of them, one after the other, each on the house that the one before left; `names` chooses files."""
         for way in ways:
             for service in services:
                 for file in self.files(service):
+                    if names and not str(file).endswith(tuple(f"/{name}" for name in names)):
+                        continue
                     for running in (True, False):
                         yield self._case(service, file, way, running)
 
