@@ -509,7 +509,8 @@ def test_a_load_by_root_leaves_the_files_to_the_service(tmp_path: Path) -> None:
 
 
 def _load_by_root(house: Registry, before: Path, after: Path, tar: Path) -> None:
-    constellation(house.path, "dump", "rrd", tar, STATE_DIRECTORY=str(before))
+    dumped = constellation(house.path, "dump", "rrd", tar, STATE_DIRECTORY=str(before))
+    assert dumped.returncode == 0, dumped.stderr
     done = constellation(house.path, "load", "rrd", tar, STATE_DIRECTORY=str(after))
     assert done.returncode == 0, done.stderr
     owners = {path.stat().st_uid for path in after.rglob("*")}

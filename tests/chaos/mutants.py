@@ -63,8 +63,8 @@ def forget_what_was_sent() -> None:
     """A source keeps nothing that the broker has taken: a PUBACK is trusted."""
     plain = publisher.Publisher.on_published
 
-    def on_published(self: Any, published: Any) -> None:
-        plain(self, published)
+    def on_published(self: Any, mid: int, refusal: str | None) -> None:
+        plain(self, mid, refusal)
         self.spool.confirm(self.spool.stream, self.spool.last)
 
     publisher.Publisher.on_published = on_published

@@ -210,7 +210,7 @@ class Run:
             wait_for(lambda: self._stored(newest), PATIENCE, "all that was taken")
         path = self.house.folder / "state/archive/archive.sqlite"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
-            found = {int(value) for (value,) in database.execute("SELECT value FROM readings")}
+            found = {int(value) for (value,) in database.execute("SELECT value FROM readings WHERE value IS NOT NULL")}
         lost = [number for number in list(self.taken) if number <= newest and number not in found]
         for number in lost:
             del self.taken[number]
