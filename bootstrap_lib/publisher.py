@@ -18,11 +18,19 @@ from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import Request
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.events import Message
-from bootstrap_lib.reading import LAST_NUMBER, Sequence, Value, encode_head, encode_tail
+from bootstrap_lib.reading import (
+    LAST_NUMBER,
+    ReadingError,
+    Sequence,
+    Value,
+    decode,
+    encode_head,
+    encode_tail,
+)
 from bootstrap_lib.registry import Topic
 from bootstrap_lib.service import Service
 from bootstrap_lib.spool import Row, Spool, SpoolError
-from bootstrap_lib.state import DeadLetters
+from bootstrap_lib.state import Dead, DeadLetters, Letter
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +123,13 @@ class Publisher:
         self._append(name, None, *self._service.clock.stamp())
 
     def disown(self, owned: Iterable[str]) -> list[str]:
-        """Clear topics that were published and are not among ours any more; returns their names."""
+        """Clear topics that were published and are not among ours any more; returns their names.
+
+        What still waits under a name that a topic had before goes on under its new one.
+        """
+        for old, topic in self._service.registry.formerly.items():
+            if topic.source == self._service.name:
+                self.spool.rename(old, topic.name)
         service, gone = self._service, sorted(self._published.difference(owned))
         for name in gone:
             if (other := service.registry.topics.get(name)) is None or other.source == service.name:
@@ -271,6 +285,8 @@ class Publisher:
         if mark.stream == self.spool.stream and mark.after != self._mark:
             self._mark, self._mark_moved, self._resend_pause = mark.after, time.monotonic(), RESEND_AFTER
             self.spool.confirm(mark.stream, mark.after)
+            if self.spool.stream != mark.stream:  # it was not ours: what waits is sent again under another name
+                self._rewind()
         return True
 
     def on_published(self, mid: int, refusal: str | None) -> None:
@@ -291,7 +307,10 @@ class Publisher:
         if rows and rows[0][0].number == number:
             service, row = self._service, rows[0][0]
             sentence = f"the broker refuses it: {refusal}; check the access list of '{service.name}'"
-            self.dead.add(row.topic, b"" if row.head is None else encode_tail(row.head, row.time), sentence)
+            payload = b"" if row.head is None else encode_tail(row.head, row.time)
+            if not self.dead.add(row.topic, payload, sentence):
+                service.error(str(self.dead.trouble), row.topic)
+                return  # it stays in the spool, and is tried again
             service.error(sentence, row.topic)
             if service.health.counters["refused"] == 0:
                 log.error("%s: %s", row.topic, sentence, extra={"topic": self.topic_of(row.topic)})
@@ -303,6 +322,26 @@ class Publisher:
         if mark.stream == self.spool.stream:
             self._rewind(mark.after)
         return {"waiting": self.spool.count()}
+
+    def request_dead(self, _request: Request, arguments: Dead) -> dict[str, int]:
+        """Send again what the broker refused and might take now, or forget it all."""
+        if arguments.do == "drop":
+            taken, left = self.dead.sort_out(lambda _: True, lambda: None)
+            return {"dropped": taken, "left": left}
+        taken, left = self.dead.sort_out(self._is_sent_again, lambda: self.spool.settle(age=-1.0))
+        return {"taken": taken, "left": left}
+
+    def _is_sent_again(self, letter: Letter) -> bool:
+        topic = self._service.registry.topics.get(letter.topic) or self._service.registry.formerly.get(letter.topic)
+        if topic is None or topic.source != self._service.name:
+            return False
+        try:
+            reading = decode(topic.name, letter.payload.encode())
+        except ReadingError:
+            return False
+        waiting = self.spool.count()
+        self._append(topic.name, encode_head(reading.value, reading.unit), reading.time, None)
+        return self.spool.count() > waiting
 
     def on_beat(self) -> None:
         """Tell health what waits."""

@@ -11,7 +11,6 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 
@@ -108,7 +107,10 @@ class TopicLine(Struct, frozen=True, kw_only=True):
         True
     )
     label: Annotated[str, Meta(description="What people call it.")] | None = None
-    was: Annotated[str, Meta(description="Its name before: the stores give its history to the new one.")] | None = None
+    was: (
+        Annotated[str | list[str], Meta(description="Its names before: the stores give their history to the new one.")]
+        | None
+    ) = None
 
 
 _JUDGED: Final = tuple(
@@ -140,7 +142,7 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     deadband: float | None
     store: bool | tuple[str, ...]
     label: str
-    was: str | None
+    was: tuple[str, ...]
     options: OptionsT_co
     given: str = ""
     """Unit of what the source gives, before it is converted."""
@@ -245,6 +247,8 @@ class Registry:
         self._keys: dict[str, str] = {}
         """Key of the line that made each topic."""
         self.topics = {topic.name: topic for topic in self._read_topics()}
+        self.formerly = {old: topic for topic in self.topics.values() for old in topic.was if old not in self.topics}
+        """Topics by the names that they had: what was measured under one is the new one's."""
         self.record = next((name for name, one in self.instances.items() if needs_of(one.service).records), None)
         """The instance whose marks confirm what is on disk, or None in a house that keeps no record."""
         if self.document.problems:
@@ -338,14 +342,15 @@ class Registry:
             if line is None:
                 continue
             options = {k: v for k, v in raw.items() if k not in _COMMON_KEYS}
-            if not 0 < (size := _size(key)) <= MOST_NAMES or _size(line.was or "") > MOST_NAMES:
+            earlier = [line.was] if isinstance(line.was, str) else line.was or []
+            if not 0 < (size := _size(key)) <= MOST_NAMES or max(map(_size, earlier), default=0) > MOST_NAMES:
                 self._note(path, f"its braces stand for {size} names: a line makes 1 to {MOST_NAMES}")
                 continue
-            names, before = expand(key), expand(line.was) if line.was else []
-            if before and len(before) != len(names):
-                self._note((*path, "was"), f"it stands for {len(before)} names, the line for {len(names)}")
+            names, before = expand(key), [expand(one) for one in earlier]
+            if other := next((one for one in before if len(one) != len(names)), None):
+                self._note((*path, "was"), f"it stands for {len(other)} names, the line for {len(names)}")
                 continue
-            for name, was in zip_longest(names, before):
+            for name, *was in zip(names, *before, strict=True):
                 if name in made:
                     self._note(path, f"{name} is made by '{made[name]}' already")
                 elif topic := self._topic(name, was, line, options, path):
@@ -353,7 +358,7 @@ class Registry:
                     yield topic
 
     def _topic(
-        self, name: str, was: str | None, line: TopicLine, options: Mapping[str, Any], path: KeyPath
+        self, name: str, was: list[str], line: TopicLine, options: Mapping[str, Any], path: KeyPath
     ) -> "Topic[Mapping[str, Any]] | None":
         levels = name.split("/")
         if len(levels) != 3 or not all(map(WORD.fullmatch, levels)):  # noqa: PLR2004 (place/thing/name)
@@ -416,7 +421,7 @@ class Registry:
             deadband=line.deadband,
             store=line.store if isinstance(line.store, bool) else tuple(line.store),
             label=line.label or name.replace("/", " ").replace("_", " "),
-            was=was,
+            was=tuple(was),
             options=options,
             given=given,
             line=(sign * line.scale * factors[0], sign * line.offset * factors[0] + factors[1]),

@@ -4,9 +4,11 @@ Two SQLite files. The *fresh* one lies in the runtime folder (tmpfs): it costs t
 any kill of the process. What the archive has not confirmed within two seconds moves to the *kept* one in the
 state folder, in one synchronised transaction a second, where a power cut does not reach it.
 
-Numbers never repeat: a block of them is reserved on disk before it is used, so that a power cut, which empties
-the tmpfs, only skips some. Each reading is sent with the number of its predecessor that is still unconfirmed;
-whatever lies between is gone for a reason that was counted, and the archive need not wait for it.
+A *stream* is a run of numbers, of which none comes twice: it lasts as long as both files and the machine's boot belong
+together. After a power cut, beside a damaged file, with a state folder put back from an image or carried to another
+machine, a new stream begins: what waits is sent with it, and no mark of the old one confirms anything. Each reading is sent
+with the number of its predecessor that is still unconfirmed; whatever lies between is gone for a reason that was
+counted, and the archive need not wait for it.
 """
 
 import contextlib
@@ -18,33 +20,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bootstrap_lib.clock import boot_id
 from bootstrap_lib.reading import Sequence
+from bootstrap_lib.spool_file import SpoolFile
 
 log = logging.getLogger(__name__)
-
-FORMAT: Final = 1
-"""`PRAGMA user_version` of both files; a file of another format is converted or set aside, never guessed at."""
-
-RESERVED: Final = 10_000_000
-"""Numbers reserved by one write to the disk, and half of them at least are in hand: a disk may be full for weeks."""
 
 AGE: Final = 1.4
 """Seconds without the archive's mark after which a reading goes to disk: a commit a second is quicker, and two seconds are promised."""
 
 GROUP: Final = 1.0
 """Seconds of readings that go to disk together."""
-
-LOG: Final = {"OFF": 100, "FULL": 1000}
-"""Pages of SQLite's log before they are carried into the file: the one in the tmpfs takes memory, the other writes."""
-
-EMPTY: Final = 1000
-"""Free pages of a file that are given back once they are nine tenths of it: 4 MB."""
-
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS tail (number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, head TEXT, time INTEGER NOT NULL,
-                                 boot TEXT, since REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-"""
 
 
 class Row(NamedTuple):
@@ -73,37 +59,32 @@ class Spool:
         self.dropped = 0
         self.trouble: str | None = None
         self._confirmed = 0
-        self._paths = state / "spool.sqlite", runtime / "spool.sqlite"
-        with contextlib.ExitStack() as opened:
-            self._kept = opened.enter_context(contextlib.closing(_open(self._paths[0], synchronous="FULL")))
-            self._fresh = opened.enter_context(contextlib.closing(_open(self._paths[1], synchronous="OFF")))
-            self.stream = str(self._meta(self._kept, "stream") or secrets.token_hex(4))
-            self._reserved = int(self._meta(self._kept, "reserved") or 0)
-            known = self._meta(self._fresh, "stream") == self.stream
-            used = "SELECT max(seq) FROM sqlite_sequence"  # survives the deletion of what is confirmed
-            newest = max(database.execute(used).fetchone()[0] or 0 for database in (self._kept, self._fresh))
-            self._next = newest + 1 if known else self._reserved + 1
-            try:
-                self._reserve()
-                self._fresh.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
-            except sqlite3.Error as error:
-                raise SpoolError(f"the spool cannot be written: {error}") from None
-            last = [c.execute("SELECT max(number) FROM tail").fetchone()[0] for c in (self._kept, self._fresh)]
-            self._last = max((n for n in last if n is not None), default=0)
-            opened.pop_all()  # both stay open
+        self._kept = _open(state / "spool.sqlite", "FULL")
+        self._fresh = _open(runtime / "spool.sqlite", "OFF")
+        self._files = self._kept, self._fresh
+        used = "SELECT max(seq) FROM sqlite_sequence"  # survives the deletion of what is confirmed
+        numbers = "SELECT max(number) FROM tail"  # of a damaged file that is all that is left
+        self._next = max(file.first(query) or 0 for file in self._files for query in (used, numbers)) + 1
+        known, boot = {file.recall("stream") for file in self._files}, boot_id()
+        same = len(known) == 1 and None not in known and self._fresh.recall("boot") == boot
+        self.stream = str(known.pop()) if same else secrets.token_hex(4)
+        self._boot = boot
+        try:
+            for file in self._files:
+                self._sign(file)
+        except sqlite3.Error as error:
+            raise SpoolError(f"the spool cannot be written: {error}") from None
+        self._last = max(file.first(numbers) or 0 for file in self._files)
 
-    def _reserve(self) -> None:
-        if self._next + RESERVED // 2 > self._reserved:
-            reserved = self._next + RESERVED
-            with _transaction(self._kept):
-                row = ("stream", self.stream), ("reserved", reserved)
-                self._kept.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
-            self._reserved = reserved
+    def _sign(self, file: SpoolFile) -> None:
+        """Write into a file which stream it is part of."""
+        if (file.recall("stream"), file.recall("boot")) != (self.stream, self._boot):
+            file.remember(self._next - 1, stream=self.stream, boot=self._boot)
 
-    @staticmethod
-    def _meta(database: sqlite3.Connection, name: str) -> Any:
-        row = database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
+    def _look(self, file: SpoolFile) -> None:
+        """See whether a file is still the one that it was; sqlite3.Error where it cannot be replaced now."""
+        if file.look():
+            file.remember(self._next - 1, stream=self.stream, boot=self._boot)
 
     def append(self, topic: str, head: str | None, moment: int, boot: str | None = None) -> tuple[Row, Sequence]:
         """Take a reading (or, without a head, a clearing) and give it its number; SpoolError where no folder takes it."""
@@ -119,26 +100,22 @@ class Spool:
         previous = (self._last, *(row.number for row in rows))
         self._last = rows[-1].number
         self._next = self._last + 1
-        if self._last >= self._reserved:
-            with contextlib.suppress(sqlite3.Error):  # a full disk: `settle` says so and tries again
-                self._reserve()
         return [(row, Sequence(self.stream, before, row.number)) for before, row in zip(previous, rows, strict=False)]
 
     def _add(self, rows: list[tuple[Any, ...]]) -> None:
-        insert = "INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)"
         try:
-            _insert(self._fresh, insert, rows)
-        except sqlite3.Error:  # tmpfs is full: the disk takes it
+            self._look(self._fresh)
+            self._fresh.add(rows)
+        except (sqlite3.Error, OSError):  # tmpfs is full: the disk takes it
             try:
-                _insert(self._kept, insert, rows)
+                self._kept.add(rows)
             except sqlite3.Error as error:
                 raise SpoolError(f"no room to keep a reading, it is lost: {error}") from None
 
     def after(self, number: int, count: int) -> list[tuple[Row, Sequence]]:
         """Return up to `count` of the readings behind a number, oldest first, each with its place in the sequence."""
         query = "SELECT number, topic, head, time, boot FROM tail WHERE number > ? ORDER BY number LIMIT ?"
-        rows = {row[0]: Row(*row) for row in self._kept.execute(query, (number, count))}
-        rows |= {row[0]: Row(*row) for row in self._fresh.execute(query, (number, count))}
+        rows = {row[0]: Row(*row) for file in self._files for row in file.ask(query, (number, count))}
         previous, found = self._before(number + 1), []
         for key in sorted(rows)[:count]:
             found.append((rows[key], Sequence(self.stream, previous, key)))
@@ -147,29 +124,40 @@ class Spool:
 
     def _before(self, number: int) -> int:
         query = "SELECT max(number) FROM tail WHERE number < ?"
-        return max((c.execute(query, (number,)).fetchone()[0] or 0) for c in (self._kept, self._fresh))
+        return max(file.first(query, (number,)) or 0 for file in self._files)
 
     def confirm(self, stream: str, number: int) -> None:
-        """Forget all readings up to a number: the archive has them on disk."""
+        """Forget all readings up to a number: the archive has them on disk. A number that was never given begins a new stream."""
         if stream != self.stream:
             return
+        if number >= self._next:
+            self._begin_stream(f"a mark of {number} for our numbers, of which {self._next - 1} is the last")
+            return
         self._confirmed = 0
-        for database in (self._kept, self._fresh):
+        for file in self._files:
             try:
-                _delete(database, "number <= ?", number)
+                file.delete("number <= ?", number)
             except sqlite3.Error as error:
-                if database.execute("SELECT 1 FROM tail WHERE number > ? LIMIT 1", (number,)).fetchone():
+                if file.ask("SELECT 1 FROM tail WHERE number > ? LIMIT 1", (number,)):
                     self._confirmed = number  # what stays is sent again, which is normal, and deleted by `settle`
                     self.trouble = f"what is confirmed cannot be deleted from the spool: {error}"
                 else:
-                    self._begin_anew(database)
+                    self._begin_anew(file)
         self._find_last(number)
+
+    def _begin_stream(self, why: str) -> None:
+        """Number anew from now on: somebody else has sent numbers of our stream."""
+        self.stream = secrets.token_hex(4)
+        log.error("%s: these are not ours alone; a new run of numbers is begun, and what waits is sent again", why)
+        with contextlib.suppress(sqlite3.Error):  # files that do not agree begin another one at the next start
+            for file in self._files:
+                self._sign(file)
 
     def drop(self, number: int) -> None:
         """Forget one reading that will never be delivered; those behind it need not wait for it."""
-        for database in (self._kept, self._fresh):
+        for file in self._files:
             with contextlib.suppress(sqlite3.Error):  # a full disk: it is sent, and dropped, again
-                _delete(database, "number = ?", number)
+                file.delete("number = ?", number)
         self._find_last(number)
         self.dropped += 1
 
@@ -177,22 +165,12 @@ class Spool:
         if number >= self._last:
             self._last = self._before(self._last + 1)
 
-    def _begin_anew(self, database: sqlite3.Connection) -> None:
-        """Replace a file that holds nothing to keep, on a disk so full that nothing can be deleted in it."""
-        kept = database is self._kept
-        path = self._paths[0 if kept else 1]
-        database.close()
-        _unlink(path)
-        new = _open(path, synchronous="FULL" if kept else "OFF")
-        if kept:
-            self._kept, self._reserved = new, 0
-        else:
-            self._fresh = new
-        with contextlib.suppress(sqlite3.Error):  # a file without them is one of an earlier boot: numbers are skipped
-            self._reserve()
-            with _transaction(new):
-                new.execute("INSERT INTO sqlite_sequence VALUES ('tail', ?)", (self._next - 1,))
-                new.execute("INSERT OR REPLACE INTO meta VALUES ('stream', ?)", (self.stream,))
+    def _begin_anew(self, file: SpoolFile) -> None:
+        file.begin_anew()
+        with contextlib.suppress(
+            sqlite3.Error
+        ):  # a file that does not say its stream begins another one at the next start
+            self._sign(file)
 
     def settle(self, age: float = AGE) -> None:
         """Once a reading has waited for `age` seconds, move it to the disk in one transaction with all those up to a second younger.
@@ -200,63 +178,71 @@ class Spool:
         A full disk is said, and tried again.
         """
         try:
-            self._reserve()
+            for file in self._files:
+                self._look(file)
             if rows := self._due(age):
-                with _transaction(self._kept):
-                    self._kept.executemany("INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
+                with self._kept.transaction():
+                    self._kept.add(rows)
                     self._bound()
                 self._release([row[:1] for row in rows])
             if self._confirmed:
                 self.confirm(self.stream, self._confirmed)
             if not self._confirmed:
                 self.trouble = None
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self.trouble = f"the spool cannot be written to disk: {error}"
 
     def _due(self, age: float) -> list[tuple[Any, ...]]:
         now = time.monotonic()
         future = now + 60  # of another boot
         waits = "FROM tail WHERE since <= ? OR since > ? LIMIT"
-        if not self._fresh.execute(f"SELECT 1 {waits} 1", (now - age, future)).fetchone():
+        if not self._fresh.ask(f"SELECT 1 {waits} 1", (now - age, future)):
             return []
-        return self._fresh.execute(f"SELECT * {waits} 50000", (now - age + GROUP, future)).fetchall()
+        return self._fresh.ask(f"SELECT * {waits} 50000", (now - age + GROUP, future))
 
     def _release(self, numbers: list[tuple[Any, ...]]) -> None:
         """Delete from the tmpfs what is on disk; one so full that nothing can be deleted in it is emptied as a whole."""
         try:
-            with _transaction(self._fresh):
-                self._fresh.executemany("DELETE FROM tail WHERE number = ?", numbers)
+            with self._fresh.transaction():
+                self._fresh.each("DELETE FROM tail WHERE number = ?", numbers)
         except sqlite3.Error:
-            rows = self._fresh.execute("SELECT * FROM tail").fetchall()
-            with _transaction(self._kept):
-                self._kept.executemany("INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
+            rows = self._fresh.ask("SELECT * FROM tail")
+            with self._kept.transaction():
+                self._kept.add(rows)
             self._begin_anew(self._fresh)
 
     def _bound(self) -> None:
-        pages, size, free = (
-            self._kept.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
-        )
-        if (pages - free) * size > self.limit:
-            count = self._kept.execute("SELECT count(*) FROM tail").fetchone()[0] // 50 + 1
-            self._kept.execute(
+        if self._kept.used > self.limit:
+            count = self._kept.first("SELECT count(*) FROM tail") // 50 + 1
+            self._kept.do(
                 "DELETE FROM tail WHERE number IN (SELECT number FROM tail ORDER BY number LIMIT ?)", (count,)
             )
             self.dropped += count
 
+    def rename(self, old: str, new: str) -> int:
+        """Give readings that wait under one topic to another; returns how many. A disk that does not take it leaves them."""
+        waits = 0
+        for file in self._files:
+            found = int(file.first("SELECT count(*) FROM tail WHERE topic = ? AND head IS NOT NULL", (old,)) or 0)
+            with contextlib.suppress(sqlite3.Error):  # the archive knows the old name too
+                file.do("UPDATE tail SET topic = ? WHERE topic = ? AND head IS NOT NULL", (new, old))
+                waits += found
+        return waits
+
     def correct(self, boot: str, offset: int) -> None:
         """Turn monotonic times of a boot into wall times, `offset` milliseconds later; what a full disk keeps stays `uncertain`."""
-        for database in (self._kept, self._fresh):
+        for file in self._files:
             try:
-                database.execute("UPDATE tail SET time = time + ?, boot = NULL WHERE boot = ?", (offset, boot))
+                file.do("UPDATE tail SET time = time + ?, boot = NULL WHERE boot = ?", (offset, boot))
             except sqlite3.Error as error:
                 self.trouble = f"times in the spool cannot be corrected: {error}"
 
     def uncertain(self) -> Iterator[tuple[str, int, int]]:
         """Boots of which readings still have monotonic times, each with its first and last such time."""
         spans: dict[str, tuple[int, int]] = {}
-        for database in (self._kept, self._fresh):
+        for file in self._files:
             query = "SELECT boot, min(time), max(time) FROM tail WHERE boot IS NOT NULL GROUP BY boot"
-            for boot, first, last in database.execute(query):
+            for boot, first, last in file.ask(query):
                 low, high = spans.get(boot, (first, last))
                 spans[boot] = (min(low, first), max(high, last))
         for boot, (low, high) in spans.items():
@@ -264,8 +250,7 @@ class Spool:
 
     def count(self) -> int:
         """How many readings wait."""
-        query = "SELECT count(*) FROM tail"
-        return sum(database.execute(query).fetchone()[0] for database in (self._kept, self._fresh))
+        return sum(file.first("SELECT count(*) FROM tail") or 0 for file in self._files)
 
     @property
     def last(self) -> int:
@@ -274,82 +259,14 @@ class Spool:
 
     def close(self) -> None:
         """Close both files; what waits is there again at the next start."""
-        with contextlib.suppress(sqlite3.Error):
-            self._fresh.close()
-            self._kept.close()
+        for file in self._files:
+            file.close()
 
 
-def _open(path: Path, synchronous: str) -> sqlite3.Connection:
+def _open(path: Path, synchronous: str) -> SpoolFile:
     try:
-        return _prepare(path, synchronous)
-    except sqlite3.OperationalError as error:  # a full disk, a folder that is not ours: no damage
+        return SpoolFile(path, synchronous)
+    except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is not ours: no damage
         raise SpoolError(
             f"{path} cannot be opened ({error}): check that its disk has room and its folder belongs to this user"
         ) from None
-    except sqlite3.DatabaseError as error:
-        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-        path.rename(aside)
-        _unlink(path)
-        log.error("%s was damaged (%s): it is set aside as %s, a new one is begun", path, error, aside.name)  # noqa: TRY400
-        return _prepare(path, synchronous)
-
-
-def _unlink(path: Path) -> None:
-    for ending in ("", "-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-
-
-def _delete(database: sqlite3.Connection, where: str, number: int) -> None:
-    """Delete readings, and return the room that a backlog took."""
-    if not database.execute("SELECT 1 FROM tail LIMIT 1").fetchone():
-        return
-    database.execute(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
-    free, pages = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-    if free > max(EMPTY, 0.9 * pages):
-        with contextlib.suppress(sqlite3.Error):  # it can wait
-            database.executescript("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _insert(database: sqlite3.Connection, insert: str, rows: list[tuple[Any, ...]]) -> None:
-    if len(rows) == 1:  # a step by itself
-        database.execute(insert, rows[0])
-    else:
-        with _transaction(database):
-            database.executemany(insert, rows)
-
-
-@contextlib.contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Make one durable step of several statements: with `isolation_level=None` each would be synchronised by itself."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
-def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(path, isolation_level=None, timeout=5)
-    try:
-        _bring_up(database, synchronous)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _bring_up(database: sqlite3.Connection, synchronous: str) -> None:
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, FORMAT):
-        raise sqlite3.DatabaseError(f"format {version} is not known to this version")
-    if version == FORMAT and database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("its pages do not agree")
-    database.executescript(
-        f"PRAGMA cache_size=-256; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous};"
-        f"PRAGMA wal_autocheckpoint={LOG[synchronous]}; {_TABLES}"
-    )
-    database.execute(f"PRAGMA user_version={FORMAT}")

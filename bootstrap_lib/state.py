@@ -1,10 +1,14 @@
-"""Small state on disk that a power cut leaves whole: written beside, synchronised, renamed."""
+"""What lies on disk, written so that a power cut leaves it whole, and read so that a damaged file stops nobody."""
 
+import contextlib
 import fcntl
 import logging
 import os
+import stat
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, BinaryIO, Literal, TypeVar
 
 import msgspec
 
@@ -13,34 +17,123 @@ from bootstrap_lib.document import StartError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+LARGEST = 64_000_000
+"""Bytes of the largest state file that is read."""
 
-def load(path: Path, kind: type[T], default: T) -> T:
-    """Read what `save` wrote; a damaged file is set aside and said, and the default is returned."""
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int | None = None, owner: tuple[int, int] | None = None) -> Iterator[BinaryIO]:
+    """File beside `path` that takes its place at a good end: at any moment, also of a power cut, the old or the new one is there whole.
+
+    Made exclusively, no link is followed, synchronised with its folder. `mode` is set whatever the umask says; `owner` is user and
+    group, which only root may give away.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)  # of a run that was killed
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return default
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        aside = path.with_name(path.name + ".damaged")
-        path.replace(aside)
-        log.error("%s was damaged (%s): it is set aside as %s, a new one is begun", path, error, aside.name)  # noqa: TRY400
-        return default
-
-
-def save(path: Path, value: object) -> None:
-    """Write a value so that at any moment, also of a power cut, either the old or the new one is there whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.write(msgspec.json.encode(value))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+        with open(beside, "x+b", opener=_unfollowed) as file:
+            yield file
+            file.flush()
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _unfollowed(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def write(path: Path, content: bytes, mode: int | None = None, owner: tuple[int, int] | None = None) -> None:
+    """Write a file as `replacing` does."""
+    with replacing(path, mode, owner) as file:
+        file.write(content)
+
+
+def read(path: Path) -> bytes:
+    """Content of a plain file; OSError for a link, a folder, a pipe, or one too large to be ours."""
+    with open(path, "rb", opener=_unfollowed) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} is no plain file")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(f"{path} is larger than any state file")
+    return content
+
+
+def hindrance(path: Path) -> str | None:
+    """Why a path cannot be a plain file of ours, or None: it is a link, a folder, a pipe, or may not be used by this user."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        return f"{path} is a link"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is no plain file"
+    return None if os.access(path, os.R_OK | os.W_OK, effective_ids=True) else f"{path} may not be used by this user"
+
+
+def set_aside(path: Path) -> Path:
+    """Move what cannot be used out of the way, for a person to look at; an older one that was moved before is replaced."""
+    aside = path.with_name(path.name + ".damaged")
+    if aside.is_dir() or (aside.exists() and path.is_dir()):
+        aside = aside.with_name(f"{aside.name}-{time.time_ns()}")
+    return path.replace(aside)
+
+
+def load(path: Path, kind: type[T], default: T) -> T:
+    """Read what `save` wrote; a file that cannot be used is set aside and said, and the default is returned."""
+    try:
+        return msgspec.json.decode(read(path), type=kind)
+    except FileNotFoundError:
+        return default
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        try:
+            text = f"it is set aside as {set_aside(path).name}, a new one is begun"
+        except OSError as hindrance:
+            text = f"it cannot be set aside ({hindrance.strerror}), a new one is begun"
+        log.error("%s was damaged (%s): %s", path, why, text)  # noqa: TRY400
+        return default
+
+
+def save(path: Path, value: object) -> None:
+    """Write a value as JSON, so that at any moment, also of a power cut, either the old or the new one is there whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(path, msgspec.json.encode(value))
+    except IsADirectoryError:  # somebody's folder stands in its place
+        set_aside(path)
+        write(path, msgspec.json.encode(value))
+
+
+@contextlib.contextmanager
+def as_owner_of(folder: Path) -> Iterator[None]:
+    """Do what root was asked to do in a folder of somebody else's with no more than its owner's rights."""
+    owner, groups = folder.stat(), os.getgroups()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 def folder_of(name: str) -> Path:
@@ -58,9 +151,12 @@ def _folder(variable: str, default: str, name: str) -> Path:
     return Path(given.split(":")[0]) if given else Path(default) / name
 
 
-def hold(folder: Path, name: str) -> IO[str]:
+def hold(folder: Path, name: str) -> IO[bytes]:
     """Take the lock of the instance `name`, whose state lies in a folder, until the file is closed; StartError while it runs."""
-    lock = (folder / "lock").open("a")
+    path = folder / "lock"
+    if hindrance(path):
+        set_aside(path)
+    lock = open(path, "ab", opener=_unfollowed)  # noqa: SIM115 (closed by whoever holds it)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -69,29 +165,121 @@ def hold(folder: Path, name: str) -> IO[str]:
     return lock
 
 
+class Letter(msgspec.Struct):
+    """A dead letter: a message that could not be delivered or stored, and why; `time` (ms) is when that was found."""
+
+    topic: str
+    payload: str
+    reason: str
+    time: int = 0
+
+
+class Dead(msgspec.Struct, forbid_unknown_fields=True):
+    """Payload of `request/dead`: {"do":"send"} deals again with what was mended, {"do":"drop"} forgets all letters."""
+
+    do: Literal["send", "drop"]
+
+
+_letter = msgspec.json.Decoder(Letter)
+
+
 class DeadLetters:
     """What could not be delivered or stored, with the reason, so that nothing vanishes without a word.
 
-    JSON lines in a file of the state folder; at a megabyte it makes room by keeping one older file.
+    JSON lines in a file of the state folder. Nothing in it is ever overwritten: when it is full, `add` says that it did not keep the
+    message, and whoever waits for it to be dealt with waits on.
     """
 
-    LIMIT = 1_000_000
+    LIMIT = 64_000_000
+    """Bytes; a third of what a spool may take."""
 
-    def __init__(self, path: Path) -> None:
+    OTHERS = 4
+    """What nobody would send again if it were not kept may take a part of the room only: one in so many."""
+
+    LONGEST = 4096
+    """Bytes of a payload that are kept: no reading is longer."""
+
+    def __init__(self, path: Path, limit: int = LIMIT) -> None:
         """Remember where; the file is made with the first letter."""
-        self.path = path
+        self.path, self.limit = path, limit
         self.count = 0
+        """Letters that came in this run."""
+        self.trouble: str | None = None
+        """Why the last one was not kept, or None."""
+        self._unsynchronised = False
 
-    def add(self, topic: str, payload: bytes, reason: str) -> None:
-        """Keep a message (its first 4 kB) with the reason."""
-        self.count += 1
-        line = msgspec.json.encode(
-            {"topic": topic, "payload": payload[:4096].decode("utf-8", "replace"), "reason": reason}
-        )
+    def add(self, topic: str, payload: bytes, reason: str, *, waits: bool = True) -> bool:
+        """Keep a message (its first 4 kB) with the reason; False where it is not kept.
+
+        `waits`: somebody keeps it until it is dealt with.
+        """
+        text = payload[: self.LONGEST].decode("utf-8", "replace")
+        line = msgspec.json.encode(Letter(topic, text, reason, time.time_ns() // 1_000_000)) + b"\n"
+        limit = self.limit if waits else self.limit // self.OTHERS
+        before = self.trouble
         try:
-            if self.path.exists() and self.path.stat().st_size > self.LIMIT:
-                self.path.replace(self.path.with_name(self.path.name + ".1"))
-            with self.path.open("ab") as file:
-                file.write(line + b"\n")
+            with open(self.path, "ab", opener=_unfollowed) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size + len(line) > limit:
+                    self.trouble = (
+                        f"the dead letters are full ({size // 1000} kB in {self.path}): what is refused waits at its source;"
+                        " see `constellation dead`"
+                    )
+                else:
+                    self._append(file, size, line)
+                    self.trouble = None
         except OSError as error:
-            log.warning("a dead letter of %s could not be kept: %s", topic, error)
+            self.trouble = f"a dead letter of {topic} cannot be kept: {error.strerror or error}"
+            if error.errno is not None and self.path.is_dir():
+                with contextlib.suppress(OSError):
+                    set_aside(self.path)
+        if self.trouble and self.trouble.partition("(")[0] != (before or "").partition("(")[0]:
+            log.error("%s", self.trouble)
+        self.count += self.trouble is None
+        return self.trouble is None
+
+    def _append(self, file: BinaryIO, size: int, line: bytes) -> None:
+        try:
+            file.write(line)
+            file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # half a line would spoil the next one
+                os.ftruncate(file.fileno(), size)
+            raise
+        self._unsynchronised = True
+
+    def synchronise(self) -> None:
+        """Make what was added outlast a power cut; OSError."""
+        if self._unsynchronised:
+            with open(self.path, "rb", opener=_unfollowed) as file:
+                os.fsync(file.fileno())
+            self._unsynchronised = False
+
+    def letters(self) -> Iterator[Letter]:
+        """All of them, oldest first; lines that are none are left out. OSError."""
+        for path in (
+            self.path.with_name(self.path.name + ".1"),
+            self.path,
+        ):  # the first is of versions that overwrote it
+            try:
+                with open(path, "rb", opener=_unfollowed) as file:
+                    for line in file:
+                        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                            yield _letter.decode(line)
+            except FileNotFoundError:
+                continue
+
+    def sort_out(self, dealt_with: Callable[[Letter], bool], lasting: Callable[[], None]) -> tuple[int, int]:
+        """Take out all that `dealt_with` accepts, once `lasting` has made that last; returns how many went, and how many stay. OSError."""
+        taken, left = 0, []
+        for letter in self.letters():
+            if dealt_with(letter):
+                taken += 1
+            else:
+                left.append(msgspec.json.encode(letter) + b"\n")
+        if taken:
+            lasting()
+            write(self.path, b"".join(left))
+            self.path.with_name(self.path.name + ".1").unlink(missing_ok=True)
+            self.trouble = None
+        return taken, len(left)

@@ -9,29 +9,29 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from bootstrap_lib import state
 from bootstrap_lib.bus import Bus
 from bootstrap_lib.clock import AHEAD, BORN
+from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.events import Event, Message
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
 from bootstrap_lib.registry import Registry, Topic
 from bootstrap_lib.service import Service
-from bootstrap_lib.state import DeadLetters
+from bootstrap_lib.state import Dead, DeadLetters, Letter
 
 log = logging.getLogger(__name__)
 
 SESSION = 7 * 86400
 """Seconds for which the broker keeps what a subscriber that is away has not got."""
 
+STREAMS = 4
+"""Runs of numbers that are remembered of each source: each boot of its machine begins one, and the old ones are over."""
+
 GAP_PAUSE = 5.0
 """Seconds between two gaps that are acted upon: a source whose readings are refused shows one in each round."""
-
-
-MOST_STREAMS: Final = 1000
-"""Streams of numbers that are followed; a source begins a new one with each boot, and those that are gone are forgotten."""
 
 
 class Poison(ValueError):
@@ -186,49 +186,97 @@ class Subscriber(Service):
             sequence = Sequence.parse(message.sequence) if message.sequence else None
         except ValueError:
             sequence = None
+        topic = self.registry.topics.get(name) or self.registry.formerly.get(name)
         if not message.payload:
-            self._follow(sequence)
-            self.on_cleared(name, sequence)
+            self._follow(topic, sequence)
+            if name in self.registry.topics or topic is None:  # under its old name it only moves away
+                self.on_cleared(name, sequence)
+            else:
+                self.on_refused(topic, sequence)
             return
-        topic = self.registry.topics.get(name)
         try:
-            if topic is None:
-                raise Poison(
-                    "topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`"
-                )
-            reading = decode(name, message.payload, sequence)
-            if reading.time < BORN:
-                raise Poison("its time lies before 2026, when this project began: set the clock of its source")
-            self._follow(sequence, reading.time)
-            if reading.time > self._plausible and self._is_ahead(reading.time):
-                raise Poison("its time is more than a minute ahead: set the clock of its source")
-            if topic.kind in ("gauge", "counter") and reading.unit != topic.unit:
-                raise Poison(f"its unit is {reading.unit!r}, topics.yaml says {topic.unit!r}")
-            if problem := topic.improper(reading.value):
-                raise Poison(problem)
-        except (Poison, ReadingError):
-            self._follow(sequence)
+            reading = self._judge(name if topic is None else topic.name, topic, message.payload, sequence)
+            self.on_reading(reading, topic)  # type: ignore[arg-type]
+        except (Poison, ReadingError) as error:
+            self._refuse(topic, sequence, message, str(error))
+        except Exception as error:  # noqa: BLE001 (one reading never stops the rest, nor the mark of its source)
+            self._refuse(topic, sequence, message, f"{type(error).__name__}: {reason_of(error)}")
+
+    def _judge(self, name: str, topic: Topic[Any] | None, payload: bytes, sequence: Sequence | None) -> Reading:
+        """Reading of a payload; Poison or ReadingError says why it can be none of its topic."""
+        if topic is None:
+            raise Poison(
+                "topics.yaml does not know this topic: add a line for it, or clear it with `constellation prune`"
+            )
+        reading = decode(name, payload, sequence)
+        if reading.time < BORN:
+            raise Poison("its time lies before 2026, when this project began: set the clock of its source")
+        self._follow(topic, sequence, reading.time)
+        if reading.time > self._plausible and self._is_ahead(reading.time):
+            raise Poison("its time is more than a minute ahead: set the clock of its source")
+        if topic.kind in ("gauge", "counter") and reading.unit != topic.unit:
+            raise Poison(f"its unit is {reading.unit!r}, topics.yaml says {topic.unit!r}")
+        if problem := topic.improper(reading.value):
+            raise Poison(problem)
+        return reading
+
+    def _refuse(self, topic: Topic[Any] | None, sequence: Sequence | None, message: Message, sentence: str) -> None:
+        """Put a reading aside. What is not kept is not dealt with: nobody hears of it, and its source keeps it."""
+        self._follow(topic, sequence)
+        if self.bury(message, sentence, waits=sequence is not None):
             self.on_refused(topic, sequence)
-            raise
-        self.on_reading(reading, topic)
 
     def _is_ahead(self, moment: int) -> bool:
         self._plausible = self.clock.now() + AHEAD if self.clock.trusted else 0
         return self.clock.ahead(moment)
 
-    def _follow(self, sequence: Sequence | None, moment: int | None = None) -> None:
-        """Notice what a source sent and we never got, also over a restart; between a reading and its predecessor nothing is missing."""
+    def _follow(self, topic: Topic[Any] | None, sequence: Sequence | None, moment: int | None = None) -> None:
+        """Notice what a source sent and we never got, also over a restart; between a reading and its predecessor nothing is missing.
+
+        A new run of numbers of a source may have begun before we hear of it, and the end of the old one have been missed.
+        """
         if sequence is None:
             return
-        number, before = self._heard.get(sequence.stream, (0, 0))
+        place = self._place(topic, sequence)
+        number, before = self._heard.get(place, (0, 0))
         if sequence.number > number:
-            if number and sequence.number > number + 1 and sequence.previous != number:
+            missed = bool(number) and sequence.number > number + 1 and sequence.previous != number
+            if place not in self._heard:
+                before = self._forget_streams(place.partition("/")[0])
+                missed = before > 0
+            if missed:
                 since = before - AHEAD
                 self._gap = since if self._gap is None else min(since, self._gap)
-            self._heard.pop(sequence.stream, None)
-            self._heard[sequence.stream] = sequence.number, before if moment is None else moment
-            if len(self._heard) > MOST_STREAMS:
-                del self._heard[next(iter(self._heard))]  # the one that was heard longest ago
+            self._heard[place] = sequence.number, before if moment is None else moment
+
+    def _place(self, topic: Topic[Any] | None, sequence: Sequence) -> str:
+        """`source/stream`: the source of a topic that topics.yaml no longer has is known by its stream."""
+        if topic is not None:
+            return f"{topic.source}/{sequence.stream}"
+        ending = f"/{sequence.stream}"
+        return next((place for place in self._heard if place.endswith(ending)), ending)
+
+    def _forget_streams(self, source: str) -> int:
+        """Keep the newest streams of a source only; returns the time (ms) of its newest reading, 0 for one never heard."""
+        streams = [place for place in self._heard if place.partition("/")[0] == source]
+        newest = max((self._heard[place][1] for place in streams), default=0)
+        for place in streams[: max(0, len(streams) - STREAMS + 1)]:
+            del self._heard[place]
+        return newest
+
+    def heard_at(self, topic: Topic[Any] | None, sequence: Sequence) -> int:
+        """Time (ms) of the newest reading heard of a run of numbers, 0 for one never heard."""
+        return self._heard.get(self._place(topic, sequence), (0, 0))[1]
+
+    @property
+    def away(self) -> bool:
+        """Whether the store took nothing when it was asked last."""
+        return self._away > 0
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether something was heard that does not last yet."""
+        return self._flush_at is not None
 
     @property
     def lacking(self) -> bool:
@@ -238,9 +286,15 @@ class Subscriber(Service):
     def on_refused(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
         """Learn the place in its sequence of a reading that was refused; no topic if topics.yaml knows none of that name."""
 
-    def bury(self, message: Message, sentence: str) -> None:
-        """Put a message into the dead letters; said once per topic and reason."""
-        self.dead.add(message.topic, message.payload, sentence)
+    def bury(self, message: Message, sentence: str, *, waits: bool = False) -> bool:
+        """Put a message into the dead letters; said once per topic and reason. False where it is not kept, which is said too.
+
+        `waits`: its source keeps it until it is dealt with.
+        """
+        if not self.dead.add(message.topic, message.payload, sentence, waits=waits):
+            self.error(str(self.dead.trouble), message.topic)
+            self.health.counters["unkept"] += 1
+            return False
         self.health.counters["dead"] += 1
         text = f"{message.topic}: {sentence}"
         self.error(text, message.topic)
@@ -248,6 +302,31 @@ class Subscriber(Service):
             self._said.add(text)
             shown = "" if sentence.startswith("not a reading") else f" ({excerpt(message.payload)})"
             log.warning("%s is put aside: %s%s", message.topic, sentence, shown, extra={"topic": message.topic})
+        return True
+
+    def request_dead(self, _request: Request, arguments: Dead) -> dict[str, int]:
+        """Take what was mended out of the dead letters and deal with it again, or forget them all."""
+        if arguments.do == "drop":
+            taken, left = self.dead.sort_out(lambda _: True, lambda: None)
+            return {"dropped": taken, "left": left}
+        try:
+            taken, left = self.dead.sort_out(self._is_mended, self.flush)
+        except Away as error:
+            raise RequestError(f"{error}; nothing was taken out of the dead letters") from None
+        return {"taken": taken, "left": left}
+
+    def _is_mended(self, letter: Letter) -> bool:
+        """Deal with a dead letter again; whether that went well."""
+        name = letter.topic.removeprefix(self._data)
+        topic = self.registry.topics.get(name) or self.registry.formerly.get(name)
+        try:
+            if name == letter.topic or topic is None:
+                return False
+            self.on_reading(self._judge(topic.name, topic, letter.payload.encode(), None), topic)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with it, it stays where it is)
+            log.debug("%s stays in the dead letters: %s", letter.topic, reason_of(error))
+            return False
+        return True
 
     def on_connected(self, session: bool) -> None:
         """Subscribe; a session that the broker still knows brings only what is new."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta
 
 from bootstrap_lib import (
     Away,
@@ -26,11 +26,10 @@ from bootstrap_lib import (
     format_time,
     parse_time,
 )
-from services.stores import backup
-from services.stores.marks import Mark
-from services.stores.record import Record, RecordError, Stream, sentence
-from services.stores.replay import Replays, Wanted
-from services.stores.upkeep import Upkeep
+from services.stores.database import RecordError, sentence
+from services.stores.marks import Stream
+from services.stores.open_archive import OpenArchive
+from services.stores.replay import Replay, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -59,24 +58,8 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 PAGE: Final = 4096
 """Bytes that one small synchronised change costs at least on flash, twice: journal and place (facts of ext4)."""
 
-OWED: Final = 20.0
-"""Seconds for which a replay waits until sources have sent what the archive misses itself."""
-
 HEARD: Final = 2.0
 """Seconds after a connection in which the archive hears what it misses."""
-
-
-class Replay(Struct, forbid_unknown_fields=True):
-    """Payload of `request/replay`: what was stored from one time to before another is sent to a store.
-
-    With a `span` these are means of so many seconds, which the archive has for years, and no raw readings.
-    """
-
-    since: str = field(name="from")
-    store: str = field(name="for")
-    until: str | None = field(name="to", default=None)
-    topics: list[str] | None = None
-    span: Annotated[int, Meta(ge=60, multiple_of=60)] | None = None
 
 
 class Archive(Subscriber):
@@ -106,36 +89,45 @@ class Archive(Subscriber):
             f"commit: 5s would write {megabytes(0.2)}"
         )
 
+    LETTERS: ClassVar = 10
+    """Part of the budget that dead letters may take: one in so many."""
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._opened: OpenArchive | None = None
+        self._heard_at = float("inf")
+        self._trouble: str | None = None
+
+    @property
+    def _held(self) -> OpenArchive:
+        if self._opened is None:
+            raise RuntimeError("the archive is not open")
+        return self._opened
+
     def begin(self) -> None:
         """Open the database and take up the marks; StartError where it cannot be used."""
         super().begin()
+        self.dead.limit = self.options.budget * 10**6 // self.LETTERS
         try:
-            self._record = Record(self.options.url, self.state_folder)
-            self._record.take_topics(self.registry.topics.values())
-            self._committed = self._record.marks()
+            self._opened = OpenArchive(self.options.url, self.state_folder, self.registry, self._send, self.clock.now())
+            if self.remembered.start > 1 and self._opened.database.new:
+                self._opened.begun_again(self.clock.now())
         except RecordError as error:
             raise StartError(sentence("the archive cannot be opened", error)) from None
-        if self._record.aside:
-            text = f"the archive was damaged: it is set aside as {self._record.aside.name}, a new one is begun"
-            log.error("%s; `constellation restore` takes a backup in", text)
+        self._tell()
+
+    def _tell(self) -> None:
+        for text in self._held.news():
+            log.error("%s", text)
             self.error(text)
-        self._marks = {stream: Mark(number) for stream, number in self._committed.items()}
-        self._moved: set[Stream] = set()
-        self._asked: dict[Stream, float] = {}
-        self._trouble: str | None = None
-        self._replays = Replays(self._record.engine, self._send)
-        self._wanted: dict[str, Wanted] = {}
-        self._heard_at = float("inf")
-        self._beside = backup.Beside(self._record.path, self.state_folder / "backup.sqlite")
-        self._upkeep = Upkeep(self._record, self.state_folder, self.registry.timezone)
 
     def on_reloaded(self, changed: bool) -> None:  # noqa: ARG002 (new topics are no option of ours)
         """Take over new topics and another time zone."""
         try:
-            self._record.take_topics(self.registry.topics.values())
+            self._held.reload(self.registry)
         except RecordError as error:
             raise StartError(sentence("the archive does not take the new topics", error)) from None
-        self._upkeep = Upkeep(self._record, self.state_folder, self.registry.timezone)
 
     @property
     def flush_every(self) -> float:
@@ -144,19 +136,19 @@ class Archive(Subscriber):
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading for the next commit."""
-        self._record.store(reading.topic, reading.time, reading.value)
+        self._held.database.store(reading.topic, reading.time, reading.value)
         self._account(topic, reading.sequence)
 
     def on_cleared(self, name: str, sequence: Sequence | None) -> None:
         """Keep when a topic fell silent."""
         topic = self.registry.topics.get(name)
         if topic is not None:
-            self._record.clear(name, self._cleared_at(topic, sequence))
+            self._held.database.clear(name, self._cleared_at(topic, sequence))
         self._account(topic, sequence)
 
     def _cleared_at(self, topic: Topic[Any], sequence: Sequence | None) -> int:
         """When a topic was cleared (ms): by at most `stale` after its source's last reading, however wrong or late our clock is."""
-        heard = self._heard[sequence.stream][1] if sequence and sequence.stream in self._heard else 0
+        heard = self.heard_at(topic, sequence) if sequence else 0
         now = self.clock.now()
         return max(heard, min(now, heard + round(topic.stale * 1000))) if heard else now
 
@@ -167,40 +159,34 @@ class Archive(Subscriber):
     def _account(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
         """Move the mark of a source; that of a topic which topics.yaml no longer has is known by its stream."""
         if sequence is not None:
-            source = (
-                topic.source if topic else next((s for s, stream in self._marks if stream == sequence.stream), None)
-            )
-            if source is None:
-                return
-            key = source, sequence.stream
-            mark = self._marks.get(key) or self._marks.setdefault(key, Mark())
-            if not mark.take(sequence.previous, sequence.number):
+            source = topic.source if topic else self._held.ledger.source_of(sequence.stream)
+            if source is not None and not self._held.ledger.account(source, sequence):
                 self.health.counters["repeats"] += 1
-            self._moved.add(key)
 
     def flush(self) -> None:
-        """Commit readings, clearings and marks in one transaction; Away where the database cannot."""
-        marks = {stream: self._marks[stream].number for stream in self._moved}
+        """Commit readings, clearings and marks in one transaction, and say the marks; Away where the database cannot."""
+        held = self._held
         try:
-            self._record.commit(marks)
+            self.dead.synchronise()  # a letter that a power cut takes must not have been marked
+            moved = held.commit(self.clock.now())
         except RecordError as error:
             raise Away(sentence("the database does not take readings", error)) from None
-        self._committed |= marks
+        finally:
+            self._tell()
+        for key in moved:
+            self._publish_mark(key)
 
     def on_flushed(self) -> None:
-        """Publish the marks that moved; ask for what is missing before readings that are there."""
-        for key in self._moved:
-            self._publish_mark(key)
-        self._moved.clear()
+        """Begin replays that waited for it."""
         self._begin_replays()
 
     def _publish_mark(self, key: Stream) -> None:
+        """Say up to where a source's readings are on disk; ask for what is missing before readings that are there."""
         source, stream = key
-        payload = as_json({"stream": stream, "after": self._committed[key]})
+        ledger = self._held.ledger
+        payload = as_json({"stream": stream, "after": ledger.stored[key]})
         self.bus.publish(f"{self.prefix}/stored/{source}", payload, retain=True)
-        now = time.monotonic()
-        if self._marks[key].gap and now > self._asked.get(key, 0.0) + 5.0:
-            self._asked[key] = now
+        if ledger.missing(key):
             self.health.counters["gaps"] += 1
             self.bus.publish(f"{self.registry.root}/service/{source}/request/resend", payload)
 
@@ -208,33 +194,49 @@ class Archive(Subscriber):
         """Say the marks again to a broker that lost its memory."""
         self._heard_at = time.monotonic() + HEARD
         if not session:
-            for key in self._committed:
+            for key in self._held.ledger.stored:
                 self._publish_mark(key)
 
     def on_tick(self) -> None:
         """Compute minutes that are over, keep within the budget; what fails is said once and tried again."""
-        options = self.options
+        options, held, now = self.options, self._held, self.clock.now()
         try:
             limits = options.raw, options.minutes, options.budget * 10**6
-            self._upkeep.turn(self.clock.now(), *limits, certain=self.clock.certain)
-            trouble = self._upkeep.trouble
+            held.upkeep.turn(now, *limits, certain=self.clock.certain)
+            trouble = held.upkeep.trouble
         except RecordError as error:
             trouble = sentence("minutes and retention have to wait", error)
+            self._look_into(error)
         if trouble and trouble != self._trouble:
             log.error("%s", trouble)
             self.error(trouble)
         self._trouble = trouble
-        self._beside.answer()
+        held.beside.answer()
+        self._tell()
         self._begin_replays()
+
+    def _look_into(self, error: BaseException) -> None:
+        """Begin a new database where the old one proved to be damaged."""
+        try:
+            self._held.trouble(error, self.clock.now())
+        except RecordError as hindrance:  # a full disk: `flush` says so, and tries again
+            self.error(sentence("a new archive cannot be begun", hindrance))
 
     def on_beat(self) -> None:
         """Tell health what the disk holds."""
-        used = self._upkeep.usage
+        held = self._held
+        used = held.upkeep.usage
         self.health.extra["disk"] = {
             "archive": used.archive,
             "others": used.others,
             "budget": self.options.budget * 10**6,
-        } | ({"shortened": self._upkeep.shortened} if self._upkeep.shortened else {})
+        } | ({"shortened": held.upkeep.shortened} if held.upkeep.shortened else {})
+        if held.mending.working:
+            self.health.extra["mending"] = True
+        else:
+            self.health.extra.pop("mending", None)
+        if held.mending.lost:
+            self.health.extra["lost"] = [[format_time(since), format_time(until)] for since, until in held.mending.lost]
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -247,22 +249,21 @@ class Archive(Subscriber):
             until = parse_time(arguments.until) if arguments.until else self.clock.now()
         except ReadingError as error:
             raise RequestError(str(error)) from None
-        patience = time.monotonic() + OWED
-        self._wanted[arguments.store] = Wanted(since, until, arguments.topics, arguments.span, request.id, patience)
+        renamed = self._held.renamed
+        topics = [renamed.get(name, name) for name in arguments.topics] if arguments.topics is not None else None
+        self._held.replays.want(arguments.store, Wanted(since, until, topics, arguments.span, request.id))
         self._begin_replays()
         return {"from": format_time(since), "to": format_time(until)}
 
     def _begin_replays(self) -> None:
-        """Begin what was asked for once nothing before it is missing: a store that draws in order could never add it later."""
-        now = time.monotonic()
-        whole = now >= self._heard_at and not self._away and not any(mark.gap for mark in self._marks.values())
-        for store, wanted in list(self._wanted.items()):
-            if whole or now >= wanted.patience:
-                del self._wanted[store]
-                try:
-                    self._replays.begin(store, wanted)
-                except RecordError as error:
-                    self.error(sentence(f"'{store}' gets no replay", error))
+        """Begin what was asked for once nothing before it is missing, and nothing that was heard waits for its commit."""
+        held = self._held
+        whole = time.monotonic() >= self._heard_at and held.ledger.whole
+        try:
+            held.replays.begin(whole=whole and not (self.away or self.uncommitted), filled_at=held.ledger.filled_at)
+        except RecordError as error:
+            self.error(sentence("a store gets no replay", error))
+            self._look_into(error)
 
     def _send(self, store: str, payload: bytes) -> int:
         return self.bus.publish(f"{self.prefix}/replay/{store}", payload, qos=1)
@@ -270,19 +271,20 @@ class Archive(Subscriber):
     def on_published(self, mid: int, refusal: str | None) -> None:  # noqa: ARG002 (a replay goes on either way)
         """Go on with a replay."""
         try:
-            self._replays.on_published(mid)
+            self._held.replays.on_published(mid)
         except RecordError as error:
             self.error(sentence("a replay breaks off", error))
+            self._look_into(error)
 
     def request_backup(self, request: Request, _arguments: Nothing) -> object:
         """Copy the database into `backup.sqlite` in the state folder, beside the loop."""
-        return self._beside.begin(request, backup.back_up)
+        return self._held.beside.begin(request, self._held.back_up)
 
     def request_restore(self, request: Request, _arguments: Nothing) -> object:
         """Take in what only `backup.sqlite` in the state folder has, beside the loop."""
-        return self._beside.begin(request, backup.take_in)
+        return self._held.beside.begin(request, self._held.restore)
 
     def end(self) -> None:
         """Close the database."""
-        self._beside.close()
-        self._record.close()
+        if self._opened is not None:
+            self._opened.close()

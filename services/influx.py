@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
 
@@ -12,14 +12,18 @@ from bootstrap_lib import (
     Message,
     Needs,
     Reading,
+    Registry,
     StartError,
     Subscriber,
     Topic,
     encode,
     secrets,
 )
-from services.stores.line_protocol import Writer
+from services.stores.line_protocol import RefusedLines, Writer
 from services.stores.lost_tail import Lapse, LapseFilling
+
+if TYPE_CHECKING:
+    from services.stores.server import InfluxServer
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,13 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     flush: Annotated[Duration, Meta(description="How long readings are collected.")] = Duration(1)
 
 
+class OpenStore(NamedTuple):
+    """The server, and what it may have lost."""
+
+    server: "InfluxServer"
+    lapse: Lapse
+
+
 class Influx(Subscriber):
     """The time-series database."""
 
@@ -55,24 +66,35 @@ class Influx(Subscriber):
     options: Options
     BATCH = 1000
 
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._writer = Writer(registry.root)
+        self._filling = LapseFilling(self)
+        self._entries: list[tuple[str, Reading]] = []
+        self._opened: OpenStore | None = None
+        self._behind: int | None = None
+        self._look_at = 0.0
+        self._complaint: str | None = None
+
+    @property
+    def _store(self) -> "OpenStore":
+        if self._opened is None:
+            raise RuntimeError("the store is not open")
+        return self._opened
+
     def begin(self) -> None:
         """Prepare; the server may come later."""
         super().begin()
-        from services.stores.server import Server  # noqa: PLC0415 (30 MB that `check` does not need)
+        from services.stores.server import InfluxServer  # noqa: PLC0415 (30 MB that `check` does not need)
 
         options = self.options
         try:
             token = str(secrets.resolve(options.token)) if options.token else ""
         except secrets.SecretError as error:
             raise StartError(str(error)) from None
-        self._server = Server(options.url, options.bucket, options.org, token, options.timeout)
-        self._writer = Writer(self.registry.root)
-        self._entries: list[tuple[str, Reading]] = []
-        self._lapse = Lapse(self.state_folder / "lapse.json", self.clock.now())
-        self._filling = LapseFilling(self)
-        self._behind: int | None = None
-        self._look_at = 0.0
-        self._complaint: str | None = None
+        server = InfluxServer(options.url, options.bucket, options.org, token, options.timeout)
+        self._opened = OpenStore(server, Lapse(self.state_folder / "lapse.json", self.clock.now()))
 
     @property
     def flush_every(self) -> float:
@@ -90,17 +112,15 @@ class Influx(Subscriber):
             entries = self._entries[:MOST]
             self._write(entries)
             del self._entries[:MOST]
-            self._lapse.wrote(min(reading.time for _, reading in entries))
+            self._store.lapse.wrote(min(reading.time for _, reading in entries))
 
     def _write(self, entries: list[tuple[str, Reading]]) -> None:
         """Write; where the server refuses a line, halve until it is found, and put that one aside."""
-        from services.stores.server import Refused  # noqa: PLC0415
-
         try:
-            self._server.write([line for line, _ in entries])
-        except Refused as error:
+            self._store.server.write([line for line, _ in entries])
+        except RefusedLines as error:
             if len(entries) == 1:
-                topic, payload = f"{self._data}{entries[0][1].topic}", encode(entries[0][1])
+                topic, payload = f"{self.registry.root}/data/{entries[0][1].topic}", encode(entries[0][1])
                 self.bury(Message(topic, payload, False, 0, 0, None), f"the server refuses it: {error}")
                 return
             middle = len(entries) // 2
@@ -112,21 +132,21 @@ class Influx(Subscriber):
     def on_tick(self) -> None:
         """See whether the server lost anything, and have it filled."""
         now = time.monotonic()
-        if now >= self._look_at or self._away:
+        if now >= self._look_at or self.away:
             self._look_at = now + LOOK
             self._look()
-        if self._lapse.missing is not None:
+        if self._store.lapse.missing is not None:
             topics = self.registry.topics.values()
-            self._filling.fill(self._lapse.missing, [topic.name for topic in topics if topic.stored_by("influx")])
+            self._filling.fill(self._store.lapse.missing, [topic.name for topic in topics if topic.stored_by("influx")])
         self._filling.on_tick()
 
     def _look(self) -> None:
-        life = self._server.look()
+        life = self._store.server.look()
         if life is None:  # `flush` says so
             self._look_at = 0.0
             return
-        if not self._lapse.alive(life.started, self.clock.now()):
-            log.warning("%s was started anew: what it took last is written again", self._server.url)
+        if not self._store.lapse.alive(life.started, self.clock.now()):
+            log.warning("%s was started anew: what it took last is written again", self._store.server.url)
             self._filling.forget()
         if life.complaint and life.complaint != self._complaint:
             log.warning("%s", life.complaint)
@@ -137,7 +157,7 @@ class Influx(Subscriber):
         """Hear what the archive replays; a broker that does not know us may have dropped readings for us."""
         self._filling.subscribe()
         if not session:
-            self._lapse.happened()
+            self._store.lapse.happened()
             self._filling.forget()
 
     def on_gap(self, since: int) -> None:
@@ -146,7 +166,7 @@ class Influx(Subscriber):
         if self._filling.topics:  # else one that takes long would begin again with every gap, and never end
             self._behind = since if self._behind is None else min(since, self._behind)
             return
-        self._lapse.happened(since)
+        self._store.lapse.happened(since)
         self._filling.forget()
 
     def on_other(self, message: Message) -> None:
@@ -164,19 +184,20 @@ class Influx(Subscriber):
 
     def on_flushed(self) -> None:
         """What was replayed is written: nothing is missing any more."""
-        if self._lapse.missing is not None and self._filling.complete:
-            self._lapse.filled()
+        if self._store.lapse.missing is not None and self._filling.complete:
+            self._store.lapse.filled()
             self._filling.forget()
             if self._behind is not None:
-                self._lapse.happened(self._behind)
+                self._store.lapse.happened(self._behind)
                 self._behind = None
 
     def on_beat(self) -> None:
         """Tell health whether something is missing."""
-        self.health.extra["filling"] = self._lapse.missing is not None
+        self.health.extra["filling"] = self._store.lapse.missing is not None
 
     def end(self) -> None:
         """Close the connection, and note a clean end where everything is written."""
-        if not self._entries:
-            self._lapse.close()
-        self._server.close()
+        if self._opened is not None:
+            if not self._entries:
+                self._opened.lapse.close()
+            self._opened.server.close()

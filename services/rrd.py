@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
@@ -19,26 +20,26 @@ from bootstrap_lib import (
     Reading,
     Registry,
     Request,
+    StartError,
     Subscriber,
     Topic,
     parse_time,
     reason,
     state,
 )
-from services.stores.backfill import Entry, Filling
+from services.stores.backfill import Filling, ReplayEntry
 from services.stores.drawing import Drawing, Order
 from services.stores.fresh import Fresh
 from services.stores.roundrobin import (
-    ARCHIVES,
+    TIERS,
     Damaged,
-    Definition,
+    FileShape,
     Mean,
     Point,
     RoundRobinFile,
     number,
     path_of,
     rename,
-    set_aside,
 )
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,12 @@ Write = Callable[[RoundRobinFile, list[Any]], int]
 
 UNCLEAN: Final = "unclean"
 """A file in the state folder: while it is there, files may lack what the archive has."""
+
+REST: Final = 60.0
+"""Seconds for which a file that cannot be used is left alone."""
+
+PROBE: Final = ".probe"
+"""A file that is written and deleted to see whether the disk takes anything."""
 
 HELD: Final = 50_000
 """Readings kept in memory for files that are being filled; more than that are left to the archive, which is asked anew."""
@@ -85,19 +92,35 @@ class RoundRobin(Subscriber):
         files = sum(topic.stored_by(name) for topic in registry.topics.values())
         yield f"about {files * 24 * 120 * 4096 / 1e6:,.0f} MB a day at one update in 30 s"
 
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._files: dict[str, RoundRobinFile] = {}
+        self._points: dict[str, list[Point]] = {}
+        self._unusable: dict[str, float] = {}
+        self._complained: set[str] = set()
+        self._drawing = Drawing(self.state_folder / "graphs")
+        self._opened: Fresh | None = None
+        self._unclean = self.state_folder / UNCLEAN
+        self._owing = False
+        self._filling = Filling(self, TIERS, self._draw)
+
     def begin(self) -> None:
         """Find out whether the last run ended cleanly: if not, what it had written may be lost."""
         super().begin()
-        self._files: dict[str, RoundRobinFile] = {}
-        self._points: dict[str, list[Point]] = {}
-        self._drawing = Drawing(self.state_folder / "graphs")
-        self._fresh = Fresh(self.folder)
-        self._unclean = self.state_folder / UNCLEAN
+        self._opened = Fresh(self.folder)
         self._owing = self._unclean.exists()
-        state.save(
-            self._unclean, "the service runs, or did not end as it should: its files are filled from the archive"
-        )
-        self._filling = Filling(self, ARCHIVES, self._draw)
+        note = "the service runs, or did not end as it should: its files are filled from the archive"
+        try:
+            state.save(self._unclean, note)
+        except OSError as error:
+            raise StartError(f"{self._unclean} cannot be written: {reason(error)}") from None
+
+    @property
+    def _fresh(self) -> Fresh:
+        if self._opened is None:
+            raise RuntimeError("the picture is not open")
+        return self._opened
 
     @property
     def folder(self) -> Path:
@@ -129,8 +152,11 @@ class RoundRobin(Subscriber):
             self._fresh.save()
 
     def _write(self, name: str, points: list[Any], write: Write = RoundRobinFile.write) -> int:
-        """Add points to a topic's file and return how many came late; one that is damaged has to be filled before."""
-        if (topic := self.registry.topics.get(name)) is None:
+        """Add points to a topic's file and return how many came late; one that is damaged has to be filled before.
+
+        A file that cannot be used costs its own topic: the archive has what it does not take. Away where the disk takes nothing.
+        """
+        if (topic := self.registry.topics.get(name)) is None or self._rests(topic):
             return 0
         try:
             try:
@@ -139,24 +165,62 @@ class RoundRobin(Subscriber):
                 self._rebuild(topic, str(error))
             return 0 if name in self._filling.topics else write(self._file(topic), points)
         except (OSError, Damaged) as error:
-            raise Away(f"the round-robin files take no readings: {reason(error)}") from None
+            if hindrance := self._disk_hindrance():
+                raise Away(f"the round-robin files take no readings: {hindrance}") from None
+            self._give_rest(topic, reason(error))
+            return 0
+
+    def _disk_hindrance(self) -> str | None:
+        """Say why the disk takes nothing, or None where it does."""
+        probe = self.folder / PROBE
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            state.write(probe, bytes(4096))
+            probe.unlink()
+        except OSError as error:
+            return reason(error)
+        return None
+
+    def _rests(self, topic: Topic[Any]) -> bool:
+        """Whether a topic's file could not be used a moment ago; when that is over, what it did not take is asked for."""
+        if topic.name not in self._unusable:
+            return False
+        if time.monotonic() < self._unusable[topic.name]:
+            return True
+        del self._unusable[topic.name]
+        self._filling.ask({topic.name: self._last(topic)})
+        return topic.name in self._filling.topics
+
+    def _give_rest(self, topic: Topic[Any], sentence: str) -> None:
+        self._files.pop(topic.name, None)
+        self._unusable[topic.name] = time.monotonic() + REST
+        self.health.counters["unusable"] += 1
+        text = f"the file of {topic.name} cannot be used: {sentence}; the others go on, and it is tried again"
+        if topic.name not in self._complained:
+            log.error("%s", text)
+        self._complained.add(topic.name)
+        self.error(text, topic.name)
 
     def _file(self, topic: Topic[Any]) -> RoundRobinFile:
-        if topic.name not in self._files:
-            if topic.was and not path_of(self.folder, topic.name).exists():
-                rename(self.folder, topic.was, topic.name)
-            file = RoundRobinFile(path_of(self.folder, topic.name), Definition.of(topic, self.options.finest))
+        if topic.name not in self._files or not self._files[topic.name].whole:
+            path = path_of(self.folder, topic.name)
+            for old in topic.was:
+                rename(self.folder, old, topic.name)
+            file = RoundRobinFile(path, FileShape.of(topic, self.options.finest))
             if file.last is not None and self.clock.ahead(file.last):
                 raise Damaged(f"{file.path} has an update of the future, and would take none until then")
+            if topic.name in self._files:
+                raise Damaged(f"{path} was deleted or exchanged while it was in use")
             self._files[topic.name] = file
         return self._files[topic.name]
 
     def _rebuild(self, topic: Topic[Any], sentence: str) -> None:
         self._files.pop(topic.name, None)
-        aside = set_aside(path_of(self.folder, topic.name))
+        path = path_of(self.folder, topic.name)
+        aside = f"it is set aside as {state.set_aside(path).name}" if os.path.lexists(path) else "it is gone"
         self.health.counters["damaged"] += 1
         self.error(sentence, topic.name)
-        log.error("%s: it is set aside as %s, a new one is filled from the archive", sentence, aside.name)
+        log.error("%s: %s, a new one is filled from the archive", sentence, aside)
         self._filling.ask({topic.name: 0})
 
     # -- filling from the archive -------------------------------------------------------------------------------
@@ -197,7 +261,7 @@ class RoundRobin(Subscriber):
         for name, found in points.items():
             self._add(name, found)
 
-    def _draw(self, name: str, entries: list[Entry]) -> None:
+    def _draw(self, name: str, entries: list[ReplayEntry]) -> None:
         """Take means of the time of which the archive has no raw readings any more."""
         topic = self.registry.topics.get(name)
         if topic is None:
@@ -256,22 +320,17 @@ class RoundRobin(Subscriber):
     def load_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
         """Make files again from what `dump_files` wrote; those that exist are replaced. OSError says what is wrong.
 
-        What came since the dump is filled from the archive at the next start. Run by root, it leaves all to the owner
-        of the state folder. StartError while the service runs.
+        What came since the dump is filled from the archive at the next start. Run by root, it works with the rights of the owner of
+        the state folder. StartError while the service runs.
         """
         from services.stores import rrd_dump as moving  # noqa: PLC0415
 
-        for folder in (self.state_folder, self.folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        lock = state.hold(self.state_folder, self.name)
-        state.save(
-            self.state_folder / UNCLEAN, "files were loaded: what is newer than they are is filled from the archive"
-        )
-        owner = self.state_folder.stat()
-        try:
-            return moving.load(self.folder, file, progress)
-        finally:
-            lock.close()
-            if os.geteuid() == 0:
-                for path in (self.folder, *self.folder.rglob("*"), *self.state_folder.rglob("*")):
-                    os.chown(path, owner.st_uid, owner.st_gid)
+        self.state_folder.mkdir(parents=True, exist_ok=True)
+        with (
+            file.open("rb") as dumped,
+            state.as_owner_of(self.state_folder),
+            state.hold(self.state_folder, self.name),
+        ):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note = "files were loaded: what is newer than they are is filled from the archive"
+            return moving.load(self.folder, dumped, progress, lambda: state.save(self._unclean, note))

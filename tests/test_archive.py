@@ -20,7 +20,7 @@ from voices import Voice, ask_database, now
 from bootstrap_lib.reading import format_time, parse_time
 from bootstrap_lib.registry import Registry
 from services.stores import schema
-from services.stores.record import Record
+from services.stores.database import Database
 from services.stores.upkeep import Upkeep
 
 WATER, PUMP, METER, PHASE = (
@@ -191,7 +191,10 @@ def test_a_backup_is_made_while_it_runs_and_a_lost_archive_is_restored_from_it(
     archive.start("archive")
     voice.say(WATER, 30.0, minute + 200, 101, previous=0)
     ear.wait(MARK, lambda mark: mark["after"] == 101)
-    assert ear.ask("archive", "restore") == {"status": "ok", "data": {"readings": 100}}
+    wait_for(lambda: query(archive, "SELECT count(*) FROM readings") == [(101,)], what="what its backup holds")
+    assert "its file is gone" in archive.log("archive")
+    assert "100 readings came out of backup.sqlite" in archive.log("archive")
+    assert ear.ask("archive", "restore") == {"status": "ok", "data": {"readings": 0}}
     assert ear.ask("archive", "restore") == {"status": "ok", "data": {"readings": 0}}
     wait_for(
         lambda: query(archive, "SELECT count, high FROM minutes") == [(101, 30.0)], what="the minute, put together"
@@ -296,7 +299,7 @@ def test_a_damaged_archive_is_set_aside_said_and_begun_anew(house: House, voice:
 
 
 def test_minutes_count_readings_that_come_while_they_are_computed(tmp_path: Path) -> None:
-    record = Record("sqlite:///{state}/archive.sqlite", tmp_path)
+    record = Database("sqlite:///{state}/archive.sqlite", tmp_path)
     path = tmp_path / "topics.yaml"
     path.write_text(TOPICS)
     record.take_topics(Registry(path).topics.values())
@@ -388,7 +391,7 @@ def test_an_archive_whose_clock_is_wrong_stores_computes_and_keeps_what_it_shoul
 def test_a_clock_that_jumps_ahead_deletes_no_more_than_a_day_an_hour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, start, moment = Record("sqlite:///{state}/archive.sqlite", tmp_path), now(), [1000.0]
+    record, start, moment = Database("sqlite:///{state}/archive.sqlite", tmp_path), now(), [1000.0]
     path = tmp_path / "topics.yaml"
     path.write_text(TOPICS)
     record.take_topics(Registry(path).topics.values())

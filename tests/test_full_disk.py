@@ -104,12 +104,11 @@ if kept != taken[100:]:
 assert spool.trouble is None, spool.trouble
 spool.confirm(spool.stream, taken[-1])
 assert waiting() == [], "a file with nothing to keep is begun anew, however full its disk is"
-stream, assured = spool.stream, spool._reserved
+stream = spool.stream
 spool.close()
 disk.unlink(missing_ok=True)
 spool = Spool(run, state)
-assert (spool.stream, spool._reserved) == (stream, assured)
-assert take(1) is None and taken[-1] > taken[-2], "no number is given twice"
+assert take(1) is None and (taken[-1] > taken[-2] or spool.stream != stream), "no number is given twice"
 print("done")
 """,
         tmp_path / "run",

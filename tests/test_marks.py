@@ -13,7 +13,7 @@ from voices import Voice, ask_database, now
 from bootstrap_lib.events import Message
 from bootstrap_lib.publisher import RESEND_AFTER, Publisher
 from bootstrap_lib.registry import Registry
-from services.stores.marks import Mark
+from services.stores.marks import SourceMark
 
 WATER = "boiler/water/temperature"
 MARK = "home/service/archive/stored/onewire"
@@ -33,7 +33,7 @@ def test_in_whatever_order_readings_come_the_mark_ends_at_the_last_and_never_pas
         numbers = sorted(dice.sample(range(1, 60), 20))
         links = list(zip([0, *numbers], numbers, strict=False))
         dice.shuffle(links)
-        mark, taken = Mark(), set()
+        mark, taken = SourceMark(), set()
         for previous, number in links:
             assert mark.take(previous, number)
             taken.add(number)

@@ -22,9 +22,13 @@ def main(arguments: argparse.Namespace) -> int:
     from services.stores import backup  # noqa: PLC0415 (SQLAlchemy is only needed here)
     from services.stores.archive_file import path_of_archive  # noqa: PLC0415
 
-    database = path_of_archive(Registry(find_registry(arguments.config).resolve()), arguments.archive)
+    registry = Registry(find_registry(arguments.config).resolve())
+    database = path_of_archive(registry, arguments.archive)
     if arguments.verb == "backup":
         print(f"{arguments.file}: {backup.back_up(database, arguments.file) / 1e6:.1f} MB")
     else:
-        print(f"{arguments.file}: {backup.take_in(database, arguments.file)} readings that the archive did not have")
+        renamed = {old: topic.name for old, topic in registry.formerly.items()}
+        print(
+            f"{arguments.file}: {backup.take_in(database, arguments.file, renamed)} readings that the archive did not have"
+        )
     return 0

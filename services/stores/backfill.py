@@ -8,11 +8,11 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from bootstrap_lib import Message, Service, Value, as_json, clock, format_time, parse_time
+from bootstrap_lib import Bus, Message, Registry, Value, as_json, clock, format_time, parse_time
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ PATIENCE: Final = 30.0
 TRIES: Final = 4
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class ReplayEntry(msgspec.Struct, frozen=True, gc=False):
     """A reading of a page, or a mean of `span` seconds from its time on; `time` is RFC 3339."""
 
     topic: str
@@ -58,7 +58,7 @@ class End(msgspec.Struct, frozen=True):
     following: str | None = msgspec.field(name="next", default=None)
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ReplayAnswer(msgspec.Struct, frozen=True):
     """The archive's answer to the request itself; people ask it too, with an `id` of their own kind."""
 
     status: str
@@ -66,8 +66,26 @@ class Answer(msgspec.Struct, frozen=True):
     id: Any = None
 
 
-_page = msgspec.json.Decoder(list[Entry] | End)
-_answer = msgspec.json.Decoder(Answer)
+_page = msgspec.json.Decoder(list[ReplayEntry] | End)
+_answer = msgspec.json.Decoder(ReplayAnswer)
+
+
+class Asker(Protocol):
+    """What a filling needs of the store that it fills: who asks, through what, and when."""
+
+    name: str
+    registry: Registry
+
+    @property
+    def bus(self) -> Bus:
+        """The connection to the broker."""
+
+    @property
+    def clock(self) -> clock.Clock:
+        """The time."""
+
+    def error(self, sentence: str, topic: str | None = None) -> None:
+        """Tell health what is wrong."""
 
 
 class Filling:
@@ -75,16 +93,16 @@ class Filling:
 
     def __init__(
         self,
-        service: Service,
+        asker: Asker,
         spans: Sequence[tuple[int, int]] = (),
-        draw: Callable[[str, list[Entry]], None] | None = None,
+        draw: Callable[[str, list[ReplayEntry]], None] | None = None,
     ) -> None:
-        """`service` is the store.
+        """`asker` is the store.
 
         One that wants means where the raw readings are gone says of how many seconds, for which age (s), finest first;
         `draw` takes those of a topic.
         """
-        self._service, self._spans, self._draw = service, spans, draw
+        self._asker, self._spans, self._draw = asker, spans, draw
         self._groups: list[tuple[int, set[str]]] = []
         self._since = self._until = self._to = self._now = 0
         self._limit: int | None = None
@@ -98,8 +116,8 @@ class Filling:
     @property
     def _archive(self) -> str | None:
         """Topic of the archive, None in a house that runs none."""
-        archives = self._service.registry.find("archive")
-        return f"{self._service.registry.root}/service/{archives[0].name}" if archives else None
+        archives = self._asker.registry.find("archive")
+        return f"{self._asker.registry.root}/service/{archives[0].name}" if archives else None
 
     @property
     def topics(self) -> set[str]:
@@ -109,8 +127,8 @@ class Filling:
     def subscribe(self) -> None:
         """Listen for pages, and for a refusal."""
         if archive := self._archive:
-            self._service.bus.subscribe(f"{archive}/replay/{self._service.name}", qos=1)
-            self._service.bus.subscribe(f"{archive}/response/replay")
+            self._asker.bus.subscribe(f"{archive}/replay/{self._asker.name}", qos=1)
+            self._asker.bus.subscribe(f"{archive}/response/replay")
 
     def ask(self, newest: Mapping[str, int], until: int | None = None) -> None:
         """Ask for what topics have after the time (ms) of their newest reading, 0 for all, to before `until` (now)."""
@@ -129,21 +147,21 @@ class Filling:
 
     def on_tick(self) -> None:
         """Ask, or ask again, when it is time; an archive that stays silent is not waited for for ever."""
-        ready = self._service.bus.online and self._service.clock.trusted
+        ready = self._asker.bus.online and self._asker.clock.trusted
         if not self._groups or not ready or time.monotonic() < self._due:
             return
         if self._tries >= TRIES:
             self.give_up("the archive does not answer")
             return
         if self._id is None:
-            ours = self._service.clock
+            ours = self._asker.clock
             self._since, self._now = self._groups[0][0], ours.now()
             self._until = self._limit or self._now + (0 if ours.certain else clock.OFF)
         self._tries += 1
         self._request()
 
     def _request(self) -> None:
-        self._id = f"{self._service.clock.now()}-{next(self._numbers)}"
+        self._id = f"{self._asker.clock.now()}-{next(self._numbers)}"
         self._due = time.monotonic() + PATIENCE
         self._slice_count = 0
         since, span = self._since, self._span()
@@ -152,11 +170,11 @@ class Filling:
         request = {
             "from": format_time(since),
             "to": format_time(self._to),
-            "for": self._service.name,
+            "for": self._asker.name,
             "topics": sorted(self._groups[0][1]),
             "id": self._id,
         } | ({} if span is None else {"span": span})
-        self._service.bus.publish(f"{self._archive}/request/replay", as_json(request))
+        self._asker.bus.publish(f"{self._archive}/request/replay", as_json(request))
 
     @property
     def _recent(self) -> int:
@@ -224,7 +242,7 @@ class Filling:
         """Go on without what is missing; said once."""
         text = f"{len(self.topics)} topics keep a gap before what comes now: {sentence}"
         log.warning("%s", text)
-        self._service.error(text)
+        self._asker.error(text)
         self.trouble = sentence
         self._groups.clear()
         self._id = None

@@ -1,18 +1,19 @@
 """A copy of the archive while it runs, and a copy taken in again: what the archive has already stays as it is."""
 
-import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import LATER, Request, RequestError
-from services.stores.schema import FORMAT, MINUTE, MINUTES
+from bootstrap_lib import LATER, Request, RequestError, reason, state
+from services.stores import merging
+from services.stores.merging import Merging
+from services.stores.schema import FORMAT
 
-SLICE: Final = 5000
-"""Rows taken in with one transaction, so that readings are stored meanwhile."""
+SECRET: Final = 0o600
+"""Who lives in a house, and when they are away, can be read out of its history."""
 
 
 class BackupError(OSError):
@@ -23,103 +24,81 @@ def back_up(database: Path, target: Path) -> int:
     """Copy a database in use, consistently, by SQLite's backup (sqlite.org/backup.html); returns bytes. BackupError."""
     if target.exists() and target.samefile(database):
         raise BackupError(f"{target} is the archive itself: name another file")
-    beside = target.with_name(target.name + ".new")
     try:
-        beside.unlink(missing_ok=True)
-        with closing(_open(database, "ro")) as source, closing(sqlite3.connect(beside)) as copy:
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")
-            found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise BackupError(f"the copy of {database} is damaged ({found}): check the disk")
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(target)
+        with state.replacing(target, SECRET) as file:
+            with closing(open_beside(database, "ro")) as source, closing(sqlite3.connect(file.name)) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")
+                found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise BackupError(f"the copy of {database} is damaged ({found}): check the disk")
         return target.stat().st_size
+    except BackupError:
+        raise
     except (sqlite3.Error, OSError) as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, BackupError):
-            raise
-        raise BackupError(f"{database} cannot be copied to {target}: {error}") from None
+        raise BackupError(f"{database} cannot be copied to {target}: {reason(error)}") from None
 
 
-def take_in(database: Path, backup: Path) -> int:
-    """Add to a database, also while it is in use, what only a backup has; returns raw readings added. BackupError."""
+def take_in(database: Path, backup: Path, renamed: Mapping[str, str]) -> int:
+    """Add to a database, also while it is in use, what only a backup has; returns raw readings added. BackupError.
+
+    `renamed` says which topics have another name by now.
+    """
     if not backup.is_file():
         raise BackupError(f"{backup} is not there: make one with `constellation backup`")
     try:
-        with closing(_open(database, "rw")) as into, closing(_open(backup, "ro")) as source:
-            formats = [one.execute("PRAGMA user_version").fetchone()[0] for one in (into, source)]
-            if formats != [FORMAT, FORMAT]:
-                raise BackupError(
-                    f"{backup} has format {formats[1]}, the archive {formats[0]}: both must have {FORMAT}"
-                )
-            return _merge(into, source)
+        with closing(open_beside(backup, "ro")) as source:
+            theirs = source.execute("PRAGMA user_version").fetchone()[0]
+            if theirs == FORMAT and (found := source.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise BackupError(f"{backup} is damaged ({found}): nothing of it was taken in")
+            with state.as_owner_of(database.parent), closing(open_beside(database, "rw")) as into:
+                ours = into.execute("PRAGMA user_version").fetchone()[0]
+                if (theirs, ours) != (FORMAT, FORMAT):
+                    raise BackupError(f"{backup} has format {theirs}, the archive {ours}: both must have {FORMAT}")
+                return _merge(Merging(into, renamed), source)
     except sqlite3.Error as error:
         raise BackupError(f"{backup} cannot be taken in: {error}") from None
 
 
-def _open(path: Path, mode: str) -> sqlite3.Connection:
+def open_beside(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a database that others use too; `mode` is ro or rw."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30)
     connection.execute("PRAGMA synchronous=FULL")
     return connection
 
 
-def _merge(into: sqlite3.Connection, source: sqlite3.Connection) -> int:
-    same: dict[int, int] = {}
-    for theirs, *topic in source.execute("SELECT id, name, unit, kind FROM topics"):
-        into.execute("INSERT OR IGNORE INTO topics (name, unit, kind) VALUES (?, ?, ?)", topic)
-        query = "SELECT id FROM topics WHERE name = ? AND unit = ? AND kind = ?"
-        same[theirs] = into.execute(query, topic).fetchone()[0]
-    for rows in _slices(source, "SELECT topic, time FROM clearings"):
-        _add(into, "INSERT OR IGNORE INTO clearings (topic, time) VALUES (?, ?)", [(same[t], *r) for t, *r in rows])
-    names = [column.name for column in MINUTES.columns]
-    insert = (
-        f"INSERT INTO minutes ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) ON CONFLICT DO UPDATE SET "  # noqa: S608
-    )
-    insert += ", ".join(f"{name} = excluded.{name}" for name in names[2:]) + " WHERE excluded.count > minutes.count"
-    for rows in _slices(source, f"SELECT {', '.join(names)} FROM minutes"):  # noqa: S608
-        _add(into, insert, [(same[t], *rest) for t, *rest in rows])
-    added = 0
-    for rows in _slices(source, "SELECT topic, time, value, word FROM readings"):
-        ours = [(same[t], *rest) for t, *rest in rows]
-        into.execute("BEGIN IMMEDIATE")
-        before = into.total_changes
-        into.executemany("INSERT OR IGNORE INTO readings (topic, time, value, word) VALUES (?, ?, ?, ?)", ours)
-        if into.total_changes > before:
-            added += into.total_changes - before
-            touched = {(topic, time - time % MINUTE) for topic, time, *_ in ours}
-            into.executemany("INSERT OR IGNORE INTO pending (topic, time) VALUES (?, ?)", touched)
-        into.execute("COMMIT")
-    return added
+def _merge(merging_: Merging, source: sqlite3.Connection) -> int:
+    merging_.topics(source.execute("SELECT id, name, unit, kind FROM topics"))
+    for table, columns, take in (
+        ("clearings", merging.CLEARINGS, merging_.clearings),
+        ("minutes", merging.COLUMNS, merging_.minutes),
+        ("readings", merging.READINGS, merging_.readings),
+    ):
+        for rows in _slices(source, f"SELECT {', '.join(columns)} FROM {table}"):  # noqa: S608 (our own words)
+            take(rows)
+    merging_.finish()
+    return merging_.added
 
 
 def _slices(source: sqlite3.Connection, query: str) -> Iterator[list[Any]]:
     cursor = source.execute(query)
-    while rows := cursor.fetchmany(SLICE):
+    while rows := cursor.fetchmany(merging.SLICE):
         yield rows
 
 
-def _add(into: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
-    into.execute("BEGIN IMMEDIATE")
-    into.executemany(statement, rows)
-    into.execute("COMMIT")
-
-
 class Beside:
-    """One backup or restore at a time, in a thread beside the loop; its request is answered from the loop."""
+    """One long work at a time, in a thread beside the loop; its request is answered from the loop."""
 
-    def __init__(self, database: Path, backup: Path) -> None:
-        """`backup` is the file that requests write and read."""
-        self._files = database, backup
-        self._thread = ThreadPoolExecutor(1, "backup")
+    def __init__(self) -> None:
+        """Nothing is under way."""
+        self._thread = ThreadPoolExecutor(1, "beside")
         self._job: tuple[Request, Future[int]] | None = None
 
-    def begin(self, request: Request, work: Callable[[Path, Path], int]) -> object:
-        """Begin `back_up` or `take_in`; RequestError while another is under way."""
+    def begin(self, request: Request, work: Callable[[], int]) -> object:
+        """Begin one; RequestError while another is under way."""
         if self._job is not None:
             raise RequestError("a backup or restore is under way: wait for its answer")
-        self._job = request, self._thread.submit(work, *self._files)
+        self._job = request, self._thread.submit(work)
         return LATER
 
     def answer(self) -> None:

@@ -17,7 +17,7 @@ BEHIND: Final = 40
 """Days that stand in it before the first that something is stored of: what waited in a spool may be older."""
 
 
-class Day(NamedTuple):
+class LocalDay(NamedTuple):
     """A local day; `begin` and `end` in milliseconds since 1970 UTC."""
 
     day: str
@@ -31,12 +31,17 @@ def midnight(day: date, zone: ZoneInfo) -> int:
     return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
 
 
-def local_days(first: date, last: date, zone: ZoneInfo) -> Iterator[Day]:
+def local_days(first: date, last: date, zone: ZoneInfo) -> Iterator[LocalDay]:
     """All days from `first` to `last`."""
     for offset in range((last - first).days + 1):
         day = first + timedelta(offset)
         text = day.isoformat()
-        yield Day(text, text[:7], midnight(day, zone), midnight(day + timedelta(1), zone))
+        yield LocalDay(text, text[:7], midnight(day, zone), midnight(day + timedelta(1), zone))
+
+
+def local_days_between(since: int, until: int, zone: ZoneInfo) -> Iterator[LocalDay]:
+    """All days that a time (ms) up to another is in."""
+    return local_days(_local_date(since, zone), _local_date(until, zone), zone)
 
 
 def fill(connection: sql.Connection, zone: ZoneInfo, now: int) -> None:

@@ -12,6 +12,10 @@ from typing import Any
 from bootstrap_lib import Reading, Topic
 
 
+class RefusedLines(ValueError):
+    """A request that the server will never take as it is; the message is the server's."""
+
+
 class Writer:
     """Turns readings into lines; what is the same for all readings of a topic is made once."""
 

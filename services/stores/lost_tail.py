@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from bootstrap_lib import Message, Service, Value, reason, state
-from services.stores.backfill import Filling
+from bootstrap_lib import Message, Value, reason, state
+from services.stores.backfill import Asker, Filling
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ SAVED: Final = 300.0
 """Seconds between two notes on disk, when nothing else makes one."""
 
 
-class Memory(msgspec.Struct):
+class TailMemory(msgspec.Struct):
     """What is on disk. All times are those of readings, in milliseconds.
 
     `since`: what is older lasts; `missing`: a lapse goes back to there and is not filled yet; `server`: the life of the
@@ -43,7 +43,7 @@ class Lapse:
     def __init__(self, path: Path, now: int) -> None:
         """Take up what is known; a store that is new lacks all that the archive has."""
         self._path = path
-        known = state.load(path, Memory, Memory(clean=False, since=0))
+        known = state.load(path, TailMemory, TailMemory(clean=False, since=0))
         self._memory = known
         self._saved_at = self._turned_at = 0.0
         self._oldest = [now, now]  # of what was written since the last turn, and in the one before
@@ -109,9 +109,9 @@ class LapseFilling(Filling):
     REST: Final = 60.0
     """Seconds until an archive that does not answer is asked again."""
 
-    def __init__(self, service: Service) -> None:
-        """`service` is the store."""
-        super().__init__(service)
+    def __init__(self, asker: Asker) -> None:
+        """`asker` is the store."""
+        super().__init__(asker)
         self._asked = False
         self._rest_until = 0.0
         self._trouble: str | None = None
@@ -125,7 +125,7 @@ class LapseFilling(Filling):
         """Also hear when the archive comes back."""
         super().subscribe()
         if archive := self._archive:
-            self._service.bus.subscribe(f"{archive}/status")
+            self._asker.bus.subscribe(f"{archive}/status")
 
     def take(self, message: Message) -> list[tuple[str, int, Value]]:
         """Take a page; an archive that came back is asked anew at once."""
@@ -155,4 +155,4 @@ class LapseFilling(Filling):
         if sentence != self._trouble:
             self._trouble = sentence
             log.warning("readings may be missing here until they are replayed: %s", sentence)
-            self._service.error(sentence)
+            self._asker.error(sentence)

@@ -5,13 +5,20 @@ moves to a reading when it has reached that predecessor; what came too early wai
 """
 
 import heapq
+import time
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+from bootstrap_lib import Sequence
+
+Stream = tuple[str, str]
+"""A source's instance and the name of its run of numbers."""
 
 MOST_EARLY: Final = 100_000
 """Readings remembered beyond a gap; past that they are forgotten here, and their source sends them again."""
 
 
-class Mark:
+class SourceMark:
     """The mark of one stream of one source."""
 
     def __init__(self, number: int = 0) -> None:
@@ -37,3 +44,88 @@ class Mark:
     def gap(self) -> bool:
         """Whether something is missing before readings that are there."""
         return bool(self._early)
+
+
+class Ledger:
+    """The marks of all sources: what is accounted for, what of it is on disk, what is missing."""
+
+    STREAMS: Final = 4
+    """Runs of numbers of a source that are remembered: each boot of its machine begins one, and the old ones are over."""
+
+    LARGEST: Final = 2**63 - 1
+    """Largest number that the database holds."""
+
+    PAUSE: Final = 5.0
+    """Seconds between two requests for what is missing of a stream."""
+
+    def __init__(self, stored: Mapping[Stream, int]) -> None:
+        """Begin with the marks that are on disk."""
+        self.stored = dict(stored)
+        self.moved: set[Stream] = set()
+        """Streams whose mark may have moved since the last commit."""
+        self.forgotten: set[Stream] = set()
+        """Streams that are over, to be deleted with the next commit."""
+        self.filled_at = float("-inf")
+        """When (monotonic) something that was missing came."""
+        self._marks = {stream: SourceMark(number) for stream, number in stored.items()}
+        self._asked: dict[Stream, float] = {}
+
+    def source_of(self, stream: str) -> str | None:
+        """Instance that a stream is of, None where it was never heard."""
+        return next((source for source, name in self._marks if name == stream), None)
+
+    def account(self, source: str, sequence: Sequence) -> bool:
+        """Account for a reading that is stored with the next commit; False if it was known already."""
+        key = source, sequence.stream
+        mark = self._marks.get(key)
+        if mark is None:
+            mark = self._begin(key)
+        if not 0 <= sequence.previous <= sequence.number <= self.LARGEST:
+            return True
+        gap = mark.gap
+        known = mark.take(sequence.previous, sequence.number)
+        if gap and known:
+            self.filled_at = time.monotonic()
+        self.moved.add(key)
+        return known
+
+    def _begin(self, key: Stream) -> SourceMark:
+        of_source = [stream for stream in self._marks if stream[0] == key[0]]
+        for old in of_source[: max(0, len(of_source) - self.STREAMS + 1)]:
+            del self._marks[old]
+            self.stored.pop(old, None)
+            self._asked.pop(old, None)
+            self.moved.discard(old)
+            self.forgotten.add(old)
+        self.forgotten.discard(key)
+        self._marks[key] = SourceMark()
+        return self._marks[key]
+
+    def due(self) -> dict[Stream, int]:
+        """Marks to commit."""
+        return {stream: self._marks[stream].number for stream in self.moved}
+
+    def committed(self, marks: Mapping[Stream, int]) -> Iterable[Stream]:
+        """Learn that marks are on disk; returns them to be said."""
+        self.stored |= marks
+        self.moved.difference_update(marks)
+        self.forgotten.clear()
+        return marks
+
+    def begin_anew(self) -> None:
+        """Have all marks committed to a new database: what they confirmed was confirmed."""
+        self.moved |= self._marks.keys()
+
+    def missing(self, key: Stream) -> bool:
+        """Whether to ask for what is missing of a stream, not again and again."""
+        mark = self._marks.get(key)
+        now = time.monotonic()
+        if mark is None or not mark.gap or now <= self._asked.get(key, float("-inf")) + self.PAUSE:
+            return False
+        self._asked[key] = now
+        return True
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing before what is there."""
+        return not any(mark.gap for mark in self._marks.values())

@@ -1,9 +1,11 @@
 """Reads stored readings back in the order of time, in batches, for stores that lost their tail and for people."""
 
+import time
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import sqlalchemy as sql
+from msgspec import Meta, Struct, field
 
 from bootstrap_lib import Value, as_json, format_time
 from services.stores.schema import MINUTE, TOPICS
@@ -13,6 +15,19 @@ BATCH: Final = 500
 
 MINUTES: Final = 30_000
 """Minutes that are looked at for a message of means: some ten milliseconds."""
+
+
+class Replay(Struct, forbid_unknown_fields=True):
+    """Payload of `request/replay`: what was stored from one time to before another is sent to a store.
+
+    With a `span` these are means of so many seconds, which the archive has for years, and no raw readings.
+    """
+
+    since: str = field(name="from")
+    store: str = field(name="for")
+    until: str | None = field(name="to", default=None)
+    topics: list[str] | None = None
+    span: Annotated[int, Meta(ge=60, multiple_of=60)] | None = None
 
 
 class Stored(NamedTuple):
@@ -26,17 +41,13 @@ class Stored(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A replay from a time to before another (ms), which waits until `patience` (monotonic) for what the archive misses itself.
-
-    With a `span` (seconds) it is one of means.
-    """
+    """A replay from a time to before another (ms). With a `span` (seconds) it is one of means."""
 
     since: int
     until: int
     topics: list[str] | None
     span: int | None
     id: Any
-    patience: float
 
 
 _QUERY: Final = """
@@ -123,7 +134,7 @@ def messages(engine: sql.Engine, wanted: Wanted) -> Iterator[bytes]:
 
     The end says with `next` where the archive goes on behind `until`, or null.
     """
-    count, (since, until, names, span, identity, _) = 0, wanted
+    count, (since, until, names, span, identity) = 0, wanted
     pages = (
         read_means(engine, since, until, names, span * 1000)
         if span
@@ -152,6 +163,9 @@ def _wire(stored: Stored) -> dict[str, Any]:
 class Replays:
     """The replays that are under way, one for each store; a store that asks again begins anew."""
 
+    OWED: Final = 20.0
+    """Seconds for which a replay waits until sources have sent what the archive misses itself, from the last of it on."""
+
     IN_FLIGHT: Final = 4
     """Messages on their way to the broker for each store: the loop never works for longer than that takes."""
 
@@ -159,11 +173,22 @@ class Replays:
         """`send` publishes a payload for a store with QoS 1 and returns the message's id."""
         self._engine, self._send = engine, send
         self._running: dict[str, tuple[Iterator[bytes], set[int]]] = {}
+        self._wanted: dict[str, tuple[Wanted, float]] = {}
 
-    def begin(self, store: str, wanted: Wanted) -> None:
-        """Send a store what it wants."""
-        self._running[store] = messages(self._engine, wanted), set()
-        self._go_on(store)
+    def want(self, store: str, wanted: Wanted) -> None:
+        """Note what a store wants, to begin as soon as the archive is whole."""
+        self._wanted[store] = wanted, time.monotonic()
+
+    def begin(self, *, whole: bool, filled_at: float) -> None:
+        """Begin what is wanted once the archive is whole: a store that draws in order could never add later what is missing now.
+
+        What does not come is not waited for for ever: `filled_at` is when (monotonic) something missing came last.
+        """
+        for store, (wanted, since) in list(self._wanted.items()):
+            if whole or time.monotonic() >= max(since, filled_at) + self.OWED:
+                del self._wanted[store]
+                self._running[store] = messages(self._engine, wanted), set()
+                self._go_on(store)
 
     def on_published(self, mid: int) -> None:
         """Go on when the broker has taken a message."""

@@ -40,7 +40,7 @@ def usage(connection: sql.Connection, state_folder: Path) -> Usage:
         for name in ("page_count", "freelist_count", "page_size")
     )
     files = {*state_folder.parent.glob("*/spool.sqlite*"), *state_folder.parent.glob("*/dead_letters.jsonl*")}
-    files |= set(state_folder.glob("backup*.sqlite"))
+    files |= {*state_folder.glob("backup*.sqlite"), *state_folder.glob("*.damaged-*")}
     return Usage((pages - free) * size, sum(_size(file) for file in files))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple, Self
 
-from bootstrap_lib import Topic, Value
+from bootstrap_lib import Topic, Value, state
 
 Point = tuple[int, float]
 """Time in milliseconds since 1970, and the value."""
@@ -32,14 +32,14 @@ STEPS: Final = (60, 30, 20, 15, 10, 5, 2, 1)
 """Seconds that a file's grid may have: each divides a minute, so that all files meet on it."""
 
 
-class Archive(NamedTuple):
+class Tier(NamedTuple):
     """One of a file's arrays: an entry every `resolution` seconds for `span` seconds."""
 
     resolution: int
     span: int
 
 
-ARCHIVES: Final = (Archive(5 * MINUTE, 21 * DAY), Archive(HOUR, 366 * DAY), Archive(6 * HOUR, 3653 * DAY))
+TIERS: Final = (Tier(5 * MINUTE, 21 * DAY), Tier(HOUR, 366 * DAY), Tier(6 * HOUR, 3653 * DAY))
 """What follows a day on the file's own grid: three weeks, a year, ten years."""
 
 FUNCTIONS: Final = {"gauge": ("AVERAGE", "MIN", "MAX"), "state": ("LAST",)}
@@ -59,7 +59,7 @@ class Array(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class FileShape:
     """What a topic's file must look like: all of it follows from its line in topics.yaml.
 
     `step` and `heartbeat` are in seconds; `stepwise` is a value that holds until it changes.
@@ -75,7 +75,7 @@ class Definition:
 
     @classmethod
     def of(cls, topic: Topic[Any], finest: float) -> Self:
-        """Definition for a topic, on a grid of a minute, or of its interval where that is shorter, but not below `finest`."""
+        """FileShape for a topic, on a grid of a minute, or of its interval where that is shorter, but not below `finest`."""
         step = next((step for step in STEPS if step <= max(topic.every, finest)), 1)
         # All that a counter's range could bound is its total; what a file bounds is the rate, which is never negative.
         low, high = {"gauge": (topic.low, topic.high), "counter": (0.0, None), "switch": (0.0, 1.0)}.get(
@@ -83,8 +83,8 @@ class Definition:
         )
         functions = FUNCTIONS.get(topic.kind, FUNCTIONS["gauge"])
         coarser = (
-            Array(function, archive.resolution // step, archive.span // archive.resolution)
-            for archive in ARCHIVES
+            Array(function, tier.resolution // step, tier.span // tier.resolution)
+            for tier in TIERS
             for function in functions
         )
         return cls(
@@ -128,13 +128,25 @@ class RoundRobinFile:
     `last` is the time (ms) of the newest point in it, None while there is no file.
     """
 
-    def __init__(self, path: Path, definition: Definition) -> None:
+    def __init__(self, path: Path, definition: FileShape) -> None:
         """Look at the file if there is one; a changed definition is carried into it, history and all."""
         self.path, self._definition, self._rrdtool = path, definition, _rrdtool()
         self.last: int | None = None
         self._value: float | None = None
+        self._inode: int | None = None
+        if hindrance := state.hindrance(path):
+            raise Damaged(f"{hindrance}, and no round-robin file")
         if path.exists():
-            self._follow(self._inspect())
+            self._adapt(self._inspect())
+            self._inode = path.lstat().st_ino
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file is still there, and was not exchanged."""
+        try:
+            return self._inode in (None, self.path.lstat().st_ino)
+        except OSError:
+            return self._inode is None
 
     def _inspect(self) -> dict[str, Any]:
         with self.path.open("rb+"):
@@ -150,7 +162,7 @@ class RoundRobinFile:
             self._value = None
         return info
 
-    def _follow(self, info: dict[str, Any]) -> None:
+    def _adapt(self, info: dict[str, Any]) -> None:
         definition = self._definition
         retype = ["--data-source-type", f"value:{definition.type}"] if info["ds[value].type"] != definition.type else []
         self._call("tune", *definition.tune(), *retype)
@@ -219,6 +231,7 @@ class RoundRobinFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             start = int(line.partition(".")[0]) - 1
             self._call("create", "--start", str(start), *self._definition.create())
+        self._inode = self.path.lstat().st_ino
 
     def _holds(self, last: int | None, value: float | None, time: int, new: float) -> bool:
         """Whether the old value must be written up to the change: rrdtool takes a value for all the time before it."""
@@ -242,18 +255,11 @@ def _rrdtool() -> ModuleType:
     return module
 
 
-def set_aside(path: Path) -> Path:
-    """Move a file out of the way, for a person to look at; one older such file is replaced."""
-    return path.replace(path.with_name(path.name + ".damaged"))
-
-
 def rename(folder: Path, old: str, new: str) -> bool:
-    """Give a topic's history to its new name; False where there is none. FileExistsError if the new name has one already."""
+    """Give a topic's history to its new name, unless that has one; False where there is none to give."""
     before, after = path_of(folder, old), path_of(folder, new)
-    if not before.exists():
+    if not before.exists() or after.exists():
         return False
-    if after.exists():
-        raise FileExistsError(f"{after} exists already: '{new}' has a history of its own; move that file away first")
     after.parent.mkdir(parents=True, exist_ok=True)
     before.rename(after)
     return True

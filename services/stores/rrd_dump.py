@@ -1,15 +1,21 @@
 """Moves round-robin files to a machine of another architecture: as XML in a tar, since the files are bound to theirs."""
 
+import lzma
 import re
 import subprocess
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, Literal
 
-from bootstrap_lib import quantities
+from bootstrap_lib import quantities, state
 from services.stores.roundrobin import path_of
+
+LARGEST: Final = 200_000_000
+"""Bytes of XML that one file of a dump may have: ten times what the largest has."""
 
 Progress = Callable[[int, int, str], None]
 """Told after each file: how many are done, of how many, and its name."""
@@ -24,45 +30,60 @@ def dump(folder: Path, file: Path, progress: Progress) -> int:
         raise OSError(
             f"{folder} holds no round-robin files: does the service run under this name, and on this machine?"
         )
-    beside = file.with_name(file.name + ".new")
-    try:
-        with _pack(beside, file.suffix) as tar:
-            for count, path in enumerate(found, 1):
-                xml = to_xml(folder / path)
-                entry = tarfile.TarInfo(str(path.with_suffix(".xml")))
-                entry.size, entry.mtime = len(xml), int((folder / path).stat().st_mtime)
-                tar.addfile(entry, BytesIO(xml))
-                progress(count, len(found), str(path))
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with state.replacing(file) as beside, tarfile.open(fileobj=beside, mode=_mode(file.suffix)) as tar:
+        for count, path in enumerate(found, 1):
+            xml = to_xml(folder / path)
+            entry = tarfile.TarInfo(str(path.with_suffix(".xml")))
+            entry.size, entry.mtime = len(xml), int((folder / path).stat().st_mtime)
+            tar.addfile(entry, BytesIO(xml))
+            progress(count, len(found), str(path))
     return len(found)
 
 
-def _pack(path: Path, suffix: str) -> tarfile.TarFile:
+def _mode(suffix: str) -> Literal["w:gz", "w:xz", "w"]:
     match suffix:
         case ".gz" | ".tgz":
-            return tarfile.open(path, "w:gz")
+            return "w:gz"
         case ".xz":
-            return tarfile.open(path, "w:xz")
+            return "w:xz"
         case _:
-            return tarfile.open(path, "w")
+            return "w"
 
 
-def load(folder: Path, file: Path, progress: Progress) -> int:
-    """Make files from what `dump` wrote, replacing those that exist; returns how many. OSError says why not."""
+def load(folder: Path, dumped: BinaryIO, progress: Progress, begin: Callable[[], None]) -> int:
+    """Make files from what `dump` wrote, replacing those that exist; returns how many. OSError says why not.
+
+    All of them are made and looked at beside before the first is replaced, which `begin` is told.
+    """
     try:
-        with tarfile.open(file) as tar:
-            entries = tar.getmembers()
-            for count, entry in enumerate(entries, 1):
-                match, content = _ENTRY.fullmatch(entry.name), tar.extractfile(entry)
-                if match is None or content is None:
-                    raise OSError(f"{file} is no dump of round-robin files: it holds {entry.name!r}")
-                from_xml(content.read(), path_of(folder, match[1]))
-                progress(count, len(entries), match[1])
-    except (tarfile.TarError, EOFError):
-        raise OSError(f"{file} cannot be read: it is no whole tar file as `constellation dump` writes it") from None
-    return len(entries)
+        with tarfile.open(fileobj=dumped) as tar, tempfile.TemporaryDirectory(dir=folder, prefix=".loading-") as beside:
+            names = [_made(tar, entry, Path(beside)) for entry in tar]
+            if not names:
+                raise OSError(f"{dumped.name} is empty: no file was replaced")
+            begin()
+            for count, name in enumerate(names, 1):
+                path = path_of(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                state.write(path, path_of(Path(beside), name).read_bytes())
+                progress(count, len(names), name)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError):
+        raise OSError(
+            f"{dumped.name} cannot be read: it is no whole tar file as `constellation dump` writes it"
+        ) from None
+    return len(names)
+
+
+def _made(tar: tarfile.TarFile, entry: tarfile.TarInfo, beside: Path) -> str:
+    """Make one file of a dump, and have rrdtool read it; returns its topic."""
+    match, content = _ENTRY.fullmatch(entry.name), tar.extractfile(entry) if entry.isfile() else None
+    if match is None or content is None:
+        raise OSError(f"it is no dump of round-robin files: it holds {entry.name!r}")
+    if entry.size > LARGEST:
+        raise OSError(f"{entry.name} has {entry.size} bytes, more than any round-robin file")
+    path = path_of(beside, match[1])
+    from_xml(content.read(), path)
+    _program("lastupdate", str(path))
+    return match[1]
 
 
 def to_xml(path: Path) -> bytes:
@@ -71,14 +92,9 @@ def to_xml(path: Path) -> bytes:
 
 
 def from_xml(xml: bytes, path: Path) -> None:
-    """Make a file from XML; an existing one is replaced as a whole, at the end. OSError says what is wrong."""
+    """Make a file from XML. OSError says what is wrong."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    try:
-        _program("restore", "--force-overwrite", "-", str(beside), given=xml)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    _program("restore", "--force-overwrite", "-", str(path), given=xml)
 
 
 def _program(*arguments: str, given: bytes = b"") -> bytes:

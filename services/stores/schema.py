@@ -139,7 +139,12 @@ class FormatError(RuntimeError):
 
 def open_database(url: str, state_folder: Path) -> sql.Engine:
     """Engine of the database at an URL, in which `{state}` stands for the state folder."""
-    engine = sql.create_engine(f"sqlite:///{path_of(url, state_folder)}", connect_args={"isolation_level": None})
+    return open_file(path_of(url, state_folder))
+
+
+def open_file(path: Path) -> sql.Engine:
+    """Engine of a database."""
+    engine = sql.create_engine(f"sqlite:///{path}", connect_args={"isolation_level": None})
     sql.event.listen(engine, "connect", _durable)
     sql.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine

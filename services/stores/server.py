@@ -10,6 +10,7 @@ from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from bootstrap_lib import Away, reason
+from services.stores.line_protocol import RefusedLines
 
 NEVER: Final = (400, 413, 422)
 """Status of a request with a line that the server will never take, or with too many of them."""
@@ -21,10 +22,6 @@ REASONS: Final = {
 }
 
 
-class Refused(ValueError):
-    """A request that the server will never take as it is; the message is the server's."""
-
-
 class Life(NamedTuple):
     """Which life of the server this is (its start, None where it does not tell), and what is wrong with its settings."""
 
@@ -32,7 +29,7 @@ class Life(NamedTuple):
     complaint: str | None
 
 
-class Server:
+class InfluxServer:
     """One server and one bucket of it."""
 
     def __init__(self, url: str, bucket: str, org: str, token: str, timeout: float) -> None:
@@ -43,12 +40,12 @@ class Server:
         self._write_api = self._client.write_api(write_options=SYNCHRONOUS)
 
     def write(self, lines: list[str]) -> None:
-        """Write lines with times in milliseconds: they are taken when this returns. Away, or Refused."""
+        """Write lines with times in milliseconds: they are taken when this returns. Away, or RefusedLines."""
         try:
             self._write_api.write(self._bucket, record="\n".join(lines), write_precision=WritePrecision.MS)  # type: ignore[arg-type]
         except ApiException as error:
             if error.status in NEVER:
-                raise Refused(" ".join(str(error.body or error.reason).split())[:200]) from None
+                raise RefusedLines(" ".join(str(error.body or error.reason).split())[:200]) from None
             raise self._away(REASONS.get(error.status or 0, f"{error.status} {error.reason}")) from None
         except (HTTPError, OSError) as error:
             raise self._away(reason(error)) from None

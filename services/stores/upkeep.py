@@ -1,7 +1,7 @@
 """What the archive does beside storing: minutes, calendar, retention, budget; a little in each turn of its loop."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -10,9 +10,9 @@ import sqlalchemy as sql
 
 from bootstrap_lib import clock
 from services.stores import days as calendar
-from services.stores import retention
+from services.stores import renaming, retention
+from services.stores.database import Database
 from services.stores.minutes import compute
-from services.stores.record import Record
 from services.stores.retention import LEAST, Usage
 from services.stores.schema import MINUTE, READINGS, SETTINGS
 
@@ -40,9 +40,13 @@ _REACH: Final = sql.text(
 class Upkeep:
     """The archive's own work. `usage` and `shortened` are for health, `trouble` is a sentence or None."""
 
-    def __init__(self, record: Record, state_folder: Path, zone: ZoneInfo) -> None:
-        """Begin with a round of retention."""
-        self._record, self._engine = record, record.engine
+    def __init__(
+        self, database: Database, state_folder: Path, zone: ZoneInfo, moves: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """Begin with a round of retention; `moves` are topics whose rows are another one's by now."""
+        self._database, self._engine = database, database.engine
+        self._moves = list(moves)
+        self._first_day: int | None = None
         self._state_folder, self._zone = state_folder, zone
         self._round: Iterator[object] = iter(())
         self._next_round = 0.0
@@ -59,21 +63,32 @@ class Upkeep:
         is in bytes.
         """
         deadline = time.monotonic() + SHARE
+        self._look_back(now)
         keep = max(LEAST, round(raw * 1000))
         reached = self._grow_old(now, certain)
         over = now if certain else max(now, self._newest() or now)
         while time.monotonic() < deadline:
             with self._engine.begin() as connection:
-                last = compute(connection, over - MINUTE - GRACE, reached - keep, self._record.holds)
+                last = compute(connection, over - MINUTE - GRACE, reached - keep, self._database.holds)
             if last is None:
                 break
-            self._record.computed(last)
+            self._database.computed(last)
         if time.monotonic() >= self._next_round:
             self._next_round = time.monotonic() + ROUND
             self._round = self._retention(now, reached, keep, round(minutes * 1000), budget)
         for _ in self._round:
             if time.monotonic() >= deadline:
                 break
+
+    def _look_back(self, now: int) -> None:
+        """Make days of minutes that are older than all before, as soon as they are to be computed."""
+        with self._engine.begin() as connection:
+            oldest = connection.exec_driver_sql("SELECT min(time) FROM pending").scalar_one()
+            if self._first_day is None:
+                self._first_day = connection.exec_driver_sql("SELECT min(begin) FROM calendar").scalar_one()
+            if oldest is not None and self._first_day is not None and oldest < self._first_day:
+                calendar.fill(connection, self._zone, now)
+                self._first_day = None
 
     def _grow_old(self, now: int, certain: bool) -> int:
         """Return the time (ms) from which ages are counted: it lasts over restarts, and jumps with no clock."""
@@ -97,6 +112,9 @@ class Upkeep:
             connection.execute(_REACH, {"name": "reached", "value": str(reached)})
             calendar.fill(connection, self._zone, late)
         yield None
+        while self._moves:
+            yield from renaming.move(self._engine, *self._moves[0])
+            del self._moves[0]
         yield from retention.forget_raw(self._engine, age - raw)
         yield from retention.forget_minutes(self._engine, age - minutes)
         while not self._fits(budget):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import bus, cli, publisher, spool, subscriber
+from bootstrap_lib import bus, cli, publisher, spool_file, subscriber
 from services.stores import marks, schema
 
 
@@ -19,8 +19,10 @@ def mark_before_commit() -> None:
     plain = Archive.flush
 
     def flush(self: Any) -> None:
-        self._committed |= {stream: self._marks[stream].number for stream in self._moved}
-        self.on_flushed()
+        ledger = self._held.ledger
+        ledger.stored |= ledger.due()
+        for key in ledger.moved:
+            self._publish_mark(key)
         time.sleep(0.5)
         plain(self)
 
@@ -54,7 +56,7 @@ def mark_past_a_gap() -> None:
         self.number = max(self.number, number)
         return True
 
-    marks.Mark.take = take
+    marks.SourceMark.take = take
 
 
 def forget_what_was_sent() -> None:
@@ -79,7 +81,7 @@ def clear_outside_the_queue() -> None:
 
 def no_fsync() -> None:
     """Neither archive nor spool waits for the disk."""
-    plain_durable, plain_prepare = schema._durable, spool._prepare
+    plain_durable, plain_prepare = schema._durable, spool_file._prepare
 
     def durable(connection: Any, record: Any) -> None:
         plain_durable(connection, record)
@@ -88,7 +90,7 @@ def no_fsync() -> None:
     def prepare(path: Any, _synchronous: str) -> sqlite3.Connection:
         return plain_prepare(path, "OFF")
 
-    schema._durable, spool._prepare = durable, prepare
+    schema._durable, spool_file._prepare = durable, prepare
 
 
 def follow(file: Path) -> None:

@@ -1,0 +1,150 @@
+"""After the archive's file proved to be no longer what it was: rescue, backup, and a sentence on what is missing; beside the loop."""
+
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bootstrap_lib import format_time, reason, state
+from services.stores import backup
+from services.stores.rescue import missing, rescue
+
+log = logging.getLogger(__name__)
+
+SHOWN: Final = 5
+"""Times of missing readings that a sentence names."""
+
+
+class Owed(msgspec.Struct):
+    """What a killed run leaves to do, in the state folder: files to read, and when the damage was noticed (ms)."""
+
+    sources: list[str] = []
+    noticed: int = 0
+
+
+class Mending:
+    """Brings what can be found into a new database. One piece of work after the other, in a thread."""
+
+    def __init__(self, database: Path, folder: Path) -> None:
+        """`folder` is the state folder; what a run before left to do is done by `resume`."""
+        self._database, self._file = database, folder / "mending.json"
+        self._backup = folder / "backup.sqlite"
+        self._owed = state.load(self._file, Owed, Owed())
+        self._thread = ThreadPoolExecutor(1, "mending")
+        self._job: Future[list[str]] | None = None
+        self.lost: list[tuple[int, int]] = []
+        """Times (ms) between which readings are missing for good."""
+
+    @property
+    def working(self) -> bool:
+        """Whether it is not done yet."""
+        return self._job is not None
+
+    def resume(self, renamed: Mapping[str, str]) -> None:
+        """Go on with what a run before could not end."""
+        if self._owed.noticed and not self.working:
+            self._job = self._thread.submit(self._mend, [Path(name) for name in self._owed.sources], dict(renamed))
+
+    def begin(self, sources: Iterable[Path], noticed: int, renamed: Mapping[str, str]) -> None:
+        """Rescue what files hold; `noticed` (ms) is when the damage showed."""
+        self._owed.noticed = noticed
+        self._owed.sources += [str(source) for source in sources]
+        self._save()
+        waiting = self._job
+
+        def work() -> list[str]:
+            said = waiting.result() if waiting is not None else []
+            return said + self._mend([Path(source) for source in self._owed.sources], dict(renamed))
+
+        self._job = self._thread.submit(work)
+
+    def _save(self) -> None:
+        with suppress(OSError):  # then a kill leaves it to a person
+            state.save(self._file, self._owed)
+
+    def news(self) -> list[str]:
+        """Sentences of what came of it, once it is done."""
+        if self._job is None or not self._job.done():
+            return []
+        job, self._job = self._job, None
+        try:
+            return job.result()
+        except (OSError, sqlite3.Error) as error:
+            return [f"what was set aside could not be rescued: {reason(error)}; it is tried again at the next start"]
+
+    def _mend(self, sources: list[Path], renamed: dict[str, str]) -> list[str]:
+        said, gaps, unreadable = [], [], not sources
+        for source in sources:
+            if (path := self._copied(source)) is None:
+                unreadable = True
+                continue
+            found = rescue(self._database, path, renamed)
+            gaps += found.gaps
+            nothing = found.unreadable and not found.readings
+            unreadable = unreadable or nothing
+            said.append(
+                f"nothing could be read out of {path.name}"
+                if nothing
+                else f"{found.readings} readings came out of {path.name}"
+            )
+        said += self._fill_from_backup(renamed)
+        noticed = self._owed.noticed
+        if unreadable and not gaps:
+            newest = self._newest_before(noticed)
+            gaps.append((newest, noticed))
+        self.lost = missing(self._database, gaps, noticed)
+        self._owed.sources.clear()
+        self._owed.noticed = 0
+        self._save()
+        return [*said, self._sentence()]
+
+    def _copied(self, source: Path) -> Path | None:
+        """Return the file itself, or a copy of one that has no name any more."""
+        if source.parent != Path("/proc/self/fd"):
+            return source if source.exists() else None
+        copy = self._database.with_name(f"{self._database.name}.damaged-{self._owed.noticed}-deleted")
+        try:
+            with source.open("rb") as old, state.replacing(copy) as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+        except FileNotFoundError:  # of a run before
+            return None
+        os.close(int(source.name))
+        return copy
+
+    def _fill_from_backup(self, renamed: dict[str, str]) -> list[str]:
+        if not self._backup.exists():
+            return []
+        try:
+            return [f"{backup.take_in(self._database, self._backup, renamed)} readings came out of {self._backup.name}"]
+        except OSError as error:
+            return [str(error)]
+
+    def _newest_before(self, moment: int) -> int:
+        connection = backup.open_beside(self._database, "ro")
+        try:
+            query = "SELECT max(time) FROM (SELECT max(time) AS time FROM readings WHERE time < ?)"
+            newest: int | None = connection.execute(query, (moment - 60_000,)).fetchone()[0]
+        finally:
+            connection.close()
+        return newest or 0
+
+    def _sentence(self) -> str:
+        if not self.lost:
+            return "no longer time is missing"
+        spans = [
+            f"from {format_time(since)} to {format_time(until)}" if since else f"before {format_time(until)}"
+            for since, until in self.lost[:SHOWN]
+        ]
+        more = f" and {len(self.lost) - SHOWN} times more" if len(self.lost) > SHOWN else ""
+        return f"readings are missing {', '.join(spans)}{more}: `constellation restore` takes in a backup that has them"
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._thread.shutdown()

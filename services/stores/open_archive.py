@@ -1,0 +1,126 @@
+"""All that the archive has open: its database with the marks in it, and what works beside the loop."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from bootstrap_lib import Registry, format_time
+from services.stores import backup
+from services.stores.backup import Beside
+from services.stores.database import Database, RecordError, is_damage, sentence
+from services.stores.marks import Ledger, Stream
+from services.stores.mending import Mending
+from services.stores.replay import Replays
+from services.stores.upkeep import Upkeep
+
+log = logging.getLogger(__name__)
+
+
+class OpenArchive:
+    """The archive as long as it is open. Its methods may raise RecordError."""
+
+    def __init__(self, url: str, folder: Path, registry: Registry, send: Callable[[str, bytes], int], now: int) -> None:
+        """Open the database and take up the marks; `send` takes a store's page; `now` in ms."""
+        self._url, self._folder, self._send = url, folder, send
+        self._registry = registry
+        self.database = Database(url, folder)
+        self.ledger = Ledger(self._known_marks())
+        self.beside = Beside()
+        self.mending = Mending(self.database.path, folder)
+        self.said: list[str] = []
+        """What is to be told to people."""
+        self.replays, self.upkeep = self._work(registry)
+        self._say_poison()
+        if self.database.aside is not None:
+            self.said.append(
+                f"the archive was damaged: it is set aside as {self.database.aside.name}, a new one is begun, and what can be"
+                " read is taken over"
+            )
+            self.mending.begin([self.database.aside], now, self.renamed)
+        else:
+            self.mending.resume(self.renamed)
+
+    def _known_marks(self) -> dict[Stream, int]:
+        try:
+            return self.database.marks()
+        except RecordError:  # shows again with the first commit
+            return {}
+
+    def _work(self, registry: Registry) -> tuple[Replays, Upkeep]:
+        self._registry = registry
+        moves = self.database.take_topics(registry.topics.values())
+        return Replays(self.database.engine, self._send), Upkeep(self.database, self._folder, registry.timezone, moves)
+
+    def _say_poison(self) -> None:
+        self.said += self.database.poison
+
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """Topics' names by those that they had before."""
+        return {old: topic.name for old, topic in self._registry.formerly.items()}
+
+    def reload(self, registry: Registry) -> None:
+        """Take over new topics and another time zone."""
+        self.replays, self.upkeep = self._work(registry)
+
+    def commit(self, now: int) -> Iterable[Stream]:
+        """Make everything last that was stored; returns the streams whose mark may be said now. `now` in ms.
+
+        A file that is no longer what it was is left: a new one takes what waits, and what can be read out of the old one.
+        """
+        if self.database.gone:
+            self.begin_anew("its file was deleted, exchanged or emptied", now)
+        marks = self.ledger.due()
+        try:
+            self.database.commit(marks, self.ledger.forgotten)
+        except RecordError as error:
+            if not is_damage(error) and not self.database.gone:
+                raise
+            self.begin_anew(sentence("its file is damaged", error), now)
+            marks = self.ledger.due()
+            self.database.commit(marks, self.ledger.forgotten)
+        return self.ledger.committed(marks)
+
+    def begin_anew(self, why: str, now: int) -> None:
+        """Begin a new database, and have rescued beside the loop what the old one still gives."""
+        old = self.database
+        sources = old.leave()
+        self.database = Database(self._url, self._folder)
+        self.replays, self.upkeep = self._work(self._registry)
+        self.database.inherit(old)
+        self.ledger.begin_anew()
+        self.mending.begin(sources, now, self.renamed)
+        names = ", ".join(source.name for source in sources if source.parent == old.path.parent)
+        aside = f"; it is set aside as {names}" if names else ""
+        self.said.append(
+            f"{why}{aside}; a new archive is begun at {format_time(now)}, and what can be read is taken over"
+        )
+
+    def begun_again(self, now: int) -> None:
+        """Say that there was a file before this one, and take in what the backup has."""
+        self.said.append(f"its file is gone; a new archive is begun at {format_time(now)}, and filled from its backup")
+        self.mending.begin([], now, self.renamed)
+
+    def trouble(self, error: BaseException, now: int) -> None:
+        """Begin anew where an error of the database says that the file is not what it was."""
+        if is_damage(error) or self.database.gone:
+            self.begin_anew(sentence("its file is damaged", error), now)
+
+    def back_up(self) -> int:
+        """Copy the database into `backup.sqlite` of the state folder."""
+        return backup.back_up(self.database.path, self._folder / "backup.sqlite")
+
+    def restore(self) -> int:
+        """Take in what only `backup.sqlite` has."""
+        return backup.take_in(self.database.path, self._folder / "backup.sqlite", self.renamed)
+
+    def news(self) -> list[str]:
+        """Sentences that were not told yet."""
+        said, self.said = self.said + self.mending.news(), []
+        return said
+
+    def close(self) -> None:
+        """Close the database, once what works beside has ended."""
+        self.beside.close()
+        self.mending.close()
+        self.database.close()

@@ -1,0 +1,314 @@
+"""The archive believes its file only while it is the file: what can be read out of it is saved, what is missing is said."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import PROJECT, Broker, Ear, House, wait_for
+from voices import Voice, ask_database, now
+
+from bootstrap_lib.reading import format_time
+from services.protocols import sqlite_page
+from services.stores import schema
+from services.stores.rescue import missing, rescue
+
+WATER, PUMP = "boiler/water/temperature", "boiler/pump/active"
+MARK = "home/service/archive/stored/onewire"
+TOPICS = f"""
+sources:
+  onewire: {{}}
+subscribers:
+  archive: {{commit: 50ms, every: 200ms, heartbeat: 300ms}}
+  rrd: {{}}
+topics:
+  {WATER}: {{from: onewire}}
+  {PUMP}: {{from: onewire, stale: 30s}}
+"""
+COUNT = "SELECT count(*) FROM readings"
+WAYS = ("deleted", "emptied", "exchanged", "page", "head", "folder", "link")
+
+
+@pytest.fixture
+def archive(house: House, ear: Ear) -> House:
+    house.write(TOPICS)
+    house.start("archive")
+    ear.wait("home/service/archive/status")
+    return house
+
+
+def database(house: House) -> Path:
+    return house.state("archive") / "archive.sqlite"
+
+
+def fold_log_in(path: Path) -> None:
+    """Carry the log into the file, so that what is spoiled is spoiled."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def pages(path: Path, table: str, kind: str) -> list[int]:
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = ? ORDER BY path"
+        return [page for (page,) in connection.execute(query, (table, kind))]
+
+
+def break_page(path: Path, number: int) -> None:
+    with path.open("r+b") as file:
+        file.seek((number - 1) * 4096)
+        file.write(b"\xee" * 4096)
+
+
+def spoil(path: Path, how: str) -> None:
+    match how:
+        case "deleted":
+            path.unlink()
+        case "emptied":
+            os.truncate(path, 0)
+        case "exchanged":
+            copy = path.with_name("copy")
+            with closing(sqlite3.connect(copy)) as other:
+                other.execute("CREATE TABLE another (thing)")
+            copy.replace(path)
+        case "page":
+            break_page(path, pages(path, "readings", "leaf")[-1])
+        case "head":
+            break_page(path, 1)
+        case "folder":
+            path.unlink()
+            path.mkdir()
+        case "link":
+            path.rename(path.with_name("elsewhere"))
+            path.symlink_to(path.with_name("elsewhere"))
+
+
+def more_than(house: House, moment: int) -> bool:
+    try:
+        return ask_database(database(house), f"{COUNT} WHERE time > {moment}") not in ([], [(0,)])
+    except sqlite3.DatabaseError:  # it is not replaced yet
+        return False
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("how", WAYS)
+def test_whatever_happens_to_its_file_it_goes_on_saves_and_says(
+    archive: House, voice: Voice, ear: Ear, how: str, running: bool
+) -> None:
+    start, total = now() - 1_600_000, 1500
+    for number in range(1, total + 1):
+        voice.say(WATER, float(number % 90), start + 1000 * number, number)
+    ear.wait(MARK, lambda mark: mark["after"] == total)
+    if not running:
+        archive.stop("archive")
+    fold_log_in(database(archive))
+    spoil(database(archive), how)
+    if not running:
+        archive.start("archive")
+    for number in range(total + 1, total + 201):
+        if number == total + 100:  # in two commits
+            wait_for(lambda: more_than(archive, start + 1000 * total), what="the first of what comes after")
+        voice.say(WATER, 20.0, start + 1000 * number, number, 0 if number == total + 1 else None)
+    ear.wait(MARK, lambda mark: mark["after"] == total + 200, 60)
+    wait_for(
+        lambda: "is missing" in archive.log("archive") or "are missing" in archive.log("archive"), 60, "a sentence"
+    )
+    found = ask_database(database(archive), COUNT)[0][0]
+    log = archive.log("archive")
+    assert "Traceback" not in log
+    assert archive.processes["archive"].poll() is None
+    assert ask_database(database(archive), f"{COUNT} WHERE time > {start + 1000 * total}") == [(200,)]
+    if how == "link" or (running and how in ("deleted", "exchanged", "folder")):
+        assert found == total + 200, "what is open, or only elsewhere, is read whole"
+        assert "no longer time is missing" in log
+    elif how in ("page", "head"):
+        assert total + 200 > found >= total + 200 - 300, "one page of readings is gone"
+    else:
+        assert found == 200
+        assert "readings are missing before" in log
+    assert archive.stop("archive") == 0
+    archive.start("archive")
+    assert "damaged" not in archive.log("archive")[len(log) :], "it is no loop"
+
+
+def test_a_broken_page_in_the_middle_costs_its_own_rows_and_their_time_is_said(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    for path in (old, new):
+        engine = schema.open_file(path)
+        schema.migrate(engine)
+        engine.dispose()
+    start, total = now() - 60_000_000, 60_000
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("INSERT INTO topics VALUES (7, ?, '°C', 'gauge')", (WATER,))
+        rows = [(start + 1000 * n, 7, float(n), None) for n in range(total)]
+        connection.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
+        minutes = [(7, start // 60_000 * 60_000 + 60_000 * n, 60, 1.0, 0.0, 2.0) for n in range(total // 60)]
+        connection.executemany(
+            "INSERT INTO minutes (topic, time, count, mean, low, high) VALUES (?,?,?,?,?,?)", minutes
+        )
+        connection.commit()
+    fold_log_in(old)
+    whole = old.read_bytes()
+    leaves, inner = pages(old, "readings", "leaf"), pages(old, "readings", "internal")
+    root = min(inner)
+
+    def lost(*broken: int) -> tuple[int, list[tuple[int, int]], int]:
+        old.write_bytes(whole)
+        for page in broken:
+            break_page(old, page)
+        with closing(sqlite3.connect(new)) as connection:
+            connection.executescript("DELETE FROM readings; DELETE FROM topics; DELETE FROM minutes")
+        found = rescue(new, old, {WATER: "boiler/new/temperature"})
+        count = ask_database(new, COUNT)[0][0]
+        assert count == found.readings
+        assert ask_database(new, "SELECT DISTINCT name FROM readings_by_name") == [("boiler/new/temperature",)]
+        kept = ask_database(new, "SELECT count(*) FROM minutes")[0][0]
+        return total - count, missing(new, found.gaps, start + 1000 * total), kept
+
+    gone, spans, kept = lost(leaves[len(leaves) // 2])
+    assert 50 < gone < 300
+    ((since, until),) = spans
+    assert abs((until - since) / 1000 - gone) < 3, "its time is said to the second"
+    assert kept == len(minutes)
+    gone, spans, _ = lost(leaves[10], leaves[200])
+    assert len(spans) == 2
+    gone, spans, _ = lost(next(page for page in inner if page != root))
+    assert gone < 300, "what hangs below a broken page is found without the tree"
+    gone, _, _ = lost(root)
+    assert gone < 300
+    gone, _, kept = lost(pages(old, "minutes", "leaf")[0], leaves[-1])
+    assert len(minutes) > kept > len(minutes) - 200
+    gone, _, kept = lost(1)
+    assert gone == 0
+    assert kept == len(minutes)
+
+
+def test_rows_of_a_page_are_what_sqlite_says(tmp_path: Path) -> None:
+    path = tmp_path / "any.sqlite"
+    values: list[tuple[Any, ...]] = [
+        (n * 10**k * sign, 1.5 * n, f"wörd {n}", None, n % 2)
+        for n in range(40)
+        for k in range(0, 17, 4)
+        for sign in (1, -1)
+    ]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE plain (a, b, c, d, e)")
+        connection.executemany("INSERT INTO plain VALUES (?, ?, ?, ?, ?)", values)
+        connection.commit()
+    content = path.read_bytes()
+    found = [
+        row
+        for n in range(len(content) // 4096)
+        for _, row in sqlite_page.rows(content[4096 * n : 4096 * n + 4096], n + 1)
+    ]
+    assert {tuple(row) for row in found} >= set(values)
+    for cut in range(0, 4096, 97):  # whatever lies there, nothing is raised
+        list(sqlite_page.rows(os.urandom(cut), 2))
+        list(sqlite_page.rows(content[4096 : 4096 + cut], 2))
+
+
+@pytest.mark.parametrize("moment", [-62_135_596_800_000, 5, 253_402_300_799_999, 2**62])
+def test_a_poison_that_got_in_is_stepped_around_at_the_next_start(
+    archive: House, voice: Voice, ear: Ear, moment: int
+) -> None:
+    voice.say(WATER, 20.0, now(), 1)
+    ear.wait(MARK, lambda mark: mark["after"] == 1)
+    archive.stop("archive")
+    with closing(sqlite3.connect(database(archive))) as connection:
+        for table in ("readings (time, topic, value)", "minutes (time, topic, count)", "pending (time, topic)"):
+            values = (moment, 1, 1.0)[: table.count(",") + 1]
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+        connection.commit()
+    archive.start("archive")
+    assert "had times that are none" in archive.log("archive")
+    voice.say(WATER, 20.0, now() + 1, 2)
+    ear.wait(MARK, lambda mark: mark["after"] == 2)
+    assert ask_database(database(archive), COUNT) == [(2,)]
+    before = len(archive.log("archive"))
+    assert archive.stop("archive") == 0
+    archive.start("archive")
+    assert "had times" not in archive.log("archive")[before:]
+
+
+def test_a_time_before_there_was_such_a_house_is_a_dead_letter_and_holds_no_mark(
+    archive: House, voice: Voice, ear: Ear
+) -> None:
+    for number, time in enumerate(("0999-01-01T00:00:00.000Z", "1999-05-01T00:00:00.000Z", format_time(now())), 1):
+        voice.raw(WATER, f'{{"value":20.5,"unit":"°C","time":"{time}"}}'.encode(), number)
+    ear.wait(MARK, lambda mark: mark["after"] == 3)
+    assert ask_database(database(archive), COUNT) == [(1,)]
+    assert len((archive.state("archive") / "dead_letters.jsonl").read_text().splitlines()) == 2
+
+
+def test_numbers_beyond_what_the_database_holds_stop_nobody(archive: House, voice: Voice, ear: Ear) -> None:
+    voice.say(WATER, 20.0, now(), 10**30)
+    voice.say(WATER, 20.0, now() + 1, 2**63)
+    voice.stream = "cd34"
+    voice.say(WATER, 20.0, now() + 2, 1)
+    ear.wait(MARK, lambda mark: mark == {"stream": "cd34", "after": 1})
+    assert archive.processes["archive"].poll() is None
+
+
+def test_streams_of_a_source_are_bounded_and_the_oldest_forgotten(
+    archive: House, voice: Voice, ear: Ear, broker: Broker
+) -> None:
+    for number in range(40):
+        voice.stream = f"stream{number}"
+        voice.say(WATER, 20.0, now() + number, 1)
+    ear.wait(MARK, lambda mark: mark["stream"] == "stream39")
+    wait_for(lambda: ask_database(database(archive), "SELECT count(*) FROM marks") == [(4,)], what="four marks")
+
+
+def dead(house: House, *words: str) -> str:
+    environment = os.environ | {"STATE_DIRECTORY": str(house.state("archive"))}
+    line = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), "dead", *(words or ("archive",))]
+    done = subprocess.run(line, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_was_mended_is_taken_out_of_the_dead_letters_and_stored(archive: House, voice: Voice, ear: Ear) -> None:
+    late = "boiler/late/temperature"
+    for number in range(1, 31):
+        voice.say(late, 20.0, now() + number, number)
+    voice.raw(WATER, b"no reading", 31)
+    voice.say(WATER, 20.0, now(), 32)
+    wait_for(lambda: dead(archive).count("boiler/late/temperature") == 1, what="the list")
+    assert "30 x home/data/boiler/late/temperature" in dead(archive)
+    archive.write(TOPICS + f"  {late}: {{from: onewire}}\n")
+    wait_for(lambda: "30 of them would be taken now" in dead(archive), what="the advice")
+    wait_for(lambda: dead(archive, "archive", "--send") == "30 taken, 1 left\n", what="the answer")
+    assert ask_database(database(archive), f"{COUNT} WHERE value = 20") in ([(30,)], [(31,)])
+    assert dead(archive).count("\n") == 1
+    assert dead(archive, "archive", "--drop") == "1 dropped, 0 left\n"
+    assert dead(archive) == "no dead letters\n"
+
+
+def test_what_is_not_kept_is_not_marked_and_goes_on_when_there_is_room(
+    house: House, voice: Voice, ear: Ear, broker: Broker
+) -> None:
+    house.write(TOPICS.replace("commit: 50ms", "commit: 50ms, budget: 1"))
+    house.start("archive")
+    voice.say(WATER, 20.0, now(), 1)
+    ear.wait(MARK, lambda mark: mark["after"] == 1)
+    total = 2000
+    for number in range(2, total):
+        voice.say(WATER, 20.0, now(), number, unit="°F")
+    health = ear.wait("home/service/archive/health", lambda health: health["counters"].get("unkept", 0) > 100, 60)
+    assert "the dead letters are full" in str(health["last_error"])
+    kept = (house.state("archive") / "dead_letters.jsonl").read_text().splitlines()
+    wait_for(lambda: ear.last(MARK)["after"] == 1 + len(kept), what="the mark of all that was kept")
+    assert ear.all("home/service/onewire/request/resend") or len(kept) + 1 < total
+    listed = dead(house)
+    assert f"{len(kept)} x home/data/{WATER}" in listed
+    assert "its unit is '°F', topics.yaml says '°C'" in listed
+    assert "would be taken now" not in listed
+    assert dead(house, "archive", "--send") == f"0 taken, {len(kept)} left\n"
+    shutil.move(house.state("archive") / "dead_letters.jsonl", house.folder / "read by a person")
+    for number in range(2 + len(kept), 3 + 2 * len(kept)):
+        voice.say(WATER, 20.0, now(), number, unit="°F")
+    wait_for(lambda: ear.last(MARK)["after"] > 1 + len(kept), what="the mark")
