@@ -1,5 +1,6 @@
 """The machine's own file beside topics.yaml: what was configured over MQTT, in the same form; the user's file is never touched."""
 
+import copy
 import fcntl
 import os
 from collections.abc import Callable
@@ -31,14 +32,13 @@ def change(registry: Path, edit: Callable[[dict[str, Any]], None]) -> bool:
         document = Document()
         if path.exists():
             document.read(path)
-        before = yaml.safe_dump(document.content, sort_keys=False, allow_unicode=True)
+        before = copy.deepcopy(document.content)
         edit(document.content)
-        after = yaml.safe_dump(document.content, sort_keys=False, allow_unicode=True)
-        if after == before:
+        if document.content == before:
             return False
         beside = path.with_name(f".{path.name}.new")
         with beside.open("w", encoding="utf-8") as file:
-            file.write(_HEAD + after)
+            file.write(_HEAD + _text(document.content))
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
@@ -48,3 +48,10 @@ def change(registry: Path, edit: Callable[[dict[str, Any]], None]) -> bool:
     finally:
         os.close(folder)
     return True
+
+
+def _text(content: dict[str, Any]) -> str:
+    """Write YAML by libyaml where it is there: the topics of a thousand meters take it a tenth of the time."""
+    dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True)
+    return text

@@ -149,7 +149,7 @@ class Alerts(Subscriber):
         now, at = self.clock.now(), _monotonic()
         self._offset, self._right = now - at, self.clock.trusted
         desk = Desk(
-            self.state_folder / "alerts.json", self.runtime_folder / "heard.json", self._publish, self.keep, now
+            (self.state_folder / "alerts.json", self.runtime_folder / "heard.json"), self._publish, self.keep, now
         )
         desk.judge.suspend(at)
         self._desk = desk

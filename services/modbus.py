@@ -22,7 +22,7 @@ from bootstrap_lib import (
     Topic,
     nearest,
 )
-from services.links.modbus import Damage, Line, Refusal, RtuLine, Silence, TcpLine
+from services.links.modbus import Damage, Line, RtuLine, Silence, TcpLine, UnitRefusal
 from services.links.modbus_unit import MakeTable, ModbusUnit
 from services.links.port import Port, SerialPort, TcpPort
 from services.protocols.makes import own
@@ -261,7 +261,7 @@ def _walked(line: Line, address: int, module: Any) -> tuple[Register, ...]:
         while True:
             try:
                 found = line.ask(address, block.function, block.address, block.length)
-            except (Refusal, Silence):
+            except (UnitRefusal, Silence):
                 found = None
             block = walk.send(found)
     except StopIteration as end:
@@ -280,7 +280,7 @@ def is_there(line: Line, unit: int) -> bool:
     for function in (3, 4):
         try:
             line.ask(unit, function, 0, 1)
-        except (Refusal, Damage):
+        except (UnitRefusal, Damage):
             return True
         except Silence:
             continue

@@ -29,6 +29,7 @@ from bootstrap_lib import (
     Value,
     find_registry,
 )
+from services.links.foreign_line import Availability, ForeignLine, availability_of, value_of
 from services.protocols import foreign, path
 from services.protocols.foreign import NoValue
 
@@ -61,32 +62,6 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     alive: Annotated[
         dict[str, str], Meta(description="Published regularly, as {N/…/keepalive: text}: some are silent else.")
     ] = field(default_factory=dict)
-
-
-class Availability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a device, or the bridge before it, says that it is there."""
-
-    topic: str
-    path: str = ""
-
-
-Words = Annotated[dict[str, str], Meta(description="Words of the device for words of the topic, true and false.")]
-
-
-class ForeignLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One value of other people's messages."""
-
-    topic: Annotated[str, Meta(description="Where it is published; + and # as in MQTT.", min_length=1)]
-    path: Annotated[
-        str, Meta(description="Where it stands in JSON, as in `ENERGY.Power`; without it the bare text.")
-    ] = ""
-    words: Words = field(default_factory=dict)
-    when: Annotated[dict[str, str], Meta(description="Only messages in which these paths have these texts.")] = field(
-        default_factory=dict
-    )
-    available: Annotated[str | Availability, Meta(description="The topic that says whether it is there.")] | None = None
-    time: Annotated[str, Meta(description="Path of the message's own time.")] = ""
-    changes: Annotated[bool, Meta(description="Only a changed value is news: the bridge repeats old ones.")] = False
 
 
 class Mqtt(Source):
@@ -216,7 +191,7 @@ class Mqtt(Source):
 
     def _availability(self, topic: Topic[ForeignLine], place: Availability, message: Message) -> Iterator[Sample]:
         try:
-            up = foreign.switch(self._said(message, place.path))
+            up = foreign.is_up(message.payload, place.path)
         except NoValue:
             return
         news, self._up[topic.name] = self._up.get(topic.name) is not up, up
@@ -225,14 +200,6 @@ class Mqtt(Source):
             yield topic, None
         elif up and (waiting := self._waiting.pop(topic.name, None)):
             yield from self._value(topic, waiting)
-
-    @staticmethod
-    def _said(message: Message, where: str) -> Any:
-        """Find what a message says at a path; older bridges say in plain text what newer ones say in JSON."""
-        content = foreign.document(message.payload, message.payload[:1] in (b"{", b"["))
-        if isinstance(content, dict):
-            return foreign.find(content, path.parse(where or "state"))
-        return content
 
     def _value(self, topic: Topic[ForeignLine], message: Message) -> Iterator[Sample]:
         line = topic.options
@@ -327,56 +294,7 @@ class Mqtt(Source):
 
 def _news(message: Message, seen: set[str]) -> Iterator[str]:
     """Lines for what a message says for the first time."""
-    for where, value in leaves_of(message.payload):
+    for where, value in foreign.leaves_of(message.payload):
         if (place := f"{message.topic} {where}") not in seen and len(seen) < WAITING:
             seen.add(place)
-            yield f"{message.topic} {where or '-'}  {value}  {proposal(message.topic, where)}".rstrip()
-
-
-def availability_of(line: ForeignLine) -> Availability | None:
-    """Where a line's device says whether it is there."""
-    return Availability(topic=line.available) if isinstance(line.available, str) else line.available
-
-
-def value_of(topic: Topic[ForeignLine], found: Any) -> Value:
-    """Value of a topic from what a message says; NoValue where it is none."""
-    word = topic.options.words.get(str(found).lower() if isinstance(found, bool) else str(found))
-    if topic.kind in ("gauge", "counter"):
-        return foreign.number(found if word is None else word)
-    if topic.kind == "switch":
-        return foreign.switch(found if word is None else word)
-    text = str(found) if word is None else word
-    return text.strip().casefold().replace(" ", "_") if topic.kind == "state" and word is None else text
-
-
-def leaves_of(payload: bytes) -> list[tuple[str, Any]]:
-    """Paths and values that a payload has; a bare text has none, and is its own."""
-    try:
-        content = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        content = None
-    if isinstance(content, (dict, list)):
-        return list(path.leaves(content))[:200]
-    text = payload[:60].decode("utf-8", "replace")
-    return [("", text)] if text else []
-
-
-GUESSES: Final = {
-    "temperature": ("temperature", "temp", "tempc", "tc"),
-    "humidity": ("humidity", "hum"),
-    "power": ("power", "apower"),
-    "energy": ("total", "energy"),
-    "voltage": ("voltage",),
-    "current": ("current",),
-    "soc": ("batt", "battery", "battsoc"),
-}
-
-
-def proposal(topic: str, where: str) -> str:
-    """Propose a line of topics.yaml for a value, where its name tells what it is."""
-    word = where.rpartition(".")[2].casefold() or topic.rpartition("/")[2].casefold()
-    quantity = next((name for name, words in GUESSES.items() if word in words), None)
-    if quantity is None:
-        return ""
-    at = f", path: '{where}'" if where else ""
-    return f"PLACE/THING/{quantity}: {{from: mqtt, topic: '{topic}'{at}}}"
+            yield f"{message.topic} {where or '-'}  {value}  {foreign.proposal(message.topic, where)}".rstrip()

@@ -98,6 +98,7 @@ class Web(Subscriber):
             "read {root}/service/+/response/#",
             "write {root}/service/+/request/acknowledge",
             "write {root}/service/+/request/snooze",
+            "write {root}/service/+/request/why",
             "write {root}/service/+/request/pause",
             "write {root}/service/+/request/resume",
             "write {root}/service/+/request/read",
@@ -379,7 +380,8 @@ class Web(Subscriber):
         identity = f"{self.name}-{time.monotonic_ns()}-{self._asked}"
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting[identity] = loop, future
-        log.info("%s asks %s to %s %s", who, instance, verb, arguments or "")
+        if verb != "why":
+            log.info("%s asks %s to %s %s", who, instance, verb, arguments or "")
         try:
             body = as_json(arguments | {"id": identity})
             self.bus.publish(f"{self.registry.root}/service/{instance}/request/{verb}", body, qos=1)

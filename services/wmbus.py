@@ -12,7 +12,6 @@ from bootstrap_lib import (
     DocumentError,
     Duration,
     Failure,
-    Instance,
     InstanceOptions,
     Message,
     Needs,
@@ -28,7 +27,7 @@ from bootstrap_lib import (
 )
 from services.meters import meter_list, open_receiver, scan
 from services.meters import wanted as lines
-from services.meters.dispatch import Meters, Place
+from services.meters.dispatch import KnownMeters, Place
 from services.meters.first_gateway import STOP, FirstGateway
 from services.meters.listed import MeterList
 from services.meters.memory import MeterMemory
@@ -111,7 +110,7 @@ class WMBus(Source):
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance."""
         super().__init__(registry, name)
-        self.meters = Meters(Formats())
+        self.meters = KnownMeters(Formats())
         self._wanted: Wanted = {}
         self._master = FirstGateway(None)
         self._list = MeterList(self.state_folder / "secrets", self.reload)
@@ -152,7 +151,7 @@ class WMBus(Source):
             yield from ((topic, failure) for topics in self._wanted[meter.place].values() for topic in topics)
             return
         if not self.measures_once and (listed := self.options.meters.get(meter.id)):
-            if self._list.learn(self.registry, self._instance, meter.id, listed.name, telegram):
+            if self._list.learn(self.registry, self.registry.instances[self.name], meter.id, listed.name, telegram):
                 self._first[meter.place] = telegram, signal
             if self.clock.trusted:
                 name = f"{listed.name}-{meter.id}"
@@ -185,33 +184,24 @@ class WMBus(Source):
                 values = values_of(self._wanted.get(place, {}), telegram, signal)
                 yield from ((topic, value) for topic, value in values if topic.name in new)
 
-    @property
-    def _instance(self) -> Instance:
-        return self.registry.instances[self.name]
-
     def request_meters(self, _request: Request, arguments: list[Any] | Change) -> list[dict[str, str]]:
         """Replace the listed meters, or add to them; the answer says for each where its topics are, or what is wrong."""
         change = arguments if isinstance(arguments, Change) else Change(arguments)
         entries = list(meter_list.read(change.meters))
         conflicts = self._take_over(entries, add=change.mode == "add")
-        answer = []
-        for entry in entries:
-            if isinstance(entry, RejectedMeter):
-                answer.append({"meter": entry.id, "error": entry.reason})
-                continue
-            answer.append({"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")})
-            if entry.id in conflicts:
-                answer[-1]["conflict"] = KEY_CONFLICT
-        return answer
+        return [
+            {"meter": entry.id, "error": entry.reason}
+            if isinstance(entry, RejectedMeter)
+            else {"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")}
+            | ({"conflict": KEY_CONFLICT} if entry.id in conflicts else {})
+            for entry in entries
+        ]
 
     def _take_over(self, entries: list[ListedMeter | RejectedMeter], *, add: bool) -> set[str]:
         """Use a list; returns the meters to which it gives another key than their owner did."""
-        meant = lines.wanted(self.topics, ())
-        named = {place[0]: lines.reference_of(names) for place, names in meant.items()}
-        keys = {entry.id: bytes.fromhex(entry.key) for entry in entries if isinstance(entry, ListedMeter) and entry.key}
-        owned = {number: lines.owners_key(number, named.get(number)) for number in keys}
-        self._list.take_over(self.registry, self._instance, entries, add=add)
-        return {number for number, key in keys.items() if owned[number] not in (None, key)}
+        conflicts = lines.conflicts(self.topics, entries)
+        self._list.take_over(self.registry, self.registry.instances[self.name], entries, add=add)
+        return conflicts
 
     def on_connected(self, session: bool) -> None:
         """Also hear the first gateway's master."""
@@ -245,7 +235,7 @@ class WMBus(Source):
         """Recall formats, and how far the meters have counted."""
         super().begin()
         remembered = self._memory.recall()
-        self.meters = Meters(Formats(remembered.formats))
+        self.meters = KnownMeters(Formats(remembered.formats))
         self._want()
         self.meters.recall(remembered.counted, time.monotonic())
         self._meet_master()
@@ -255,7 +245,7 @@ class WMBus(Source):
         self._remember(self._memory.save)
         super().end()
 
-    def _remember(self, write: Callable[[Meters], None]) -> None:
+    def _remember(self, write: Callable[[KnownMeters], None]) -> None:
         try:
             write(self.meters)
         except OSError as error:

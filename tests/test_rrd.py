@@ -7,8 +7,8 @@ import os
 import sqlite3
 import struct
 import subprocess
-import tempfile
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """Alert rules: what they say of readings, and that people hear of each cause once and of its end once."""
 
 import csv
+import itertools
 import json
 import re
 import textwrap
@@ -698,6 +699,255 @@ class TestNothingTwice:
         scene.wait(700)
         assert [t for t in scene.titles if "meanwhile" not in t].count("Hot") == scene.titles.count("Over: Hot")
         assert not scene.firing()
+
+
+class TestOnlyWhatFiresExplains:
+    RULES: ClassVar = {
+        "silent": {"stale": WATER, "for": "1m", "priority": -1},
+        "cold": {"when": f"{WATER} < 54", "clear": 56, "for": "5m", "priority": 1, "inhibited_by": "silent"},
+    }
+
+    @pytest.mark.parametrize("every", [10, 50, 85, 100])
+    def test_an_inhibitor_that_only_begins_silences_nobody(self, every: int) -> None:
+        scene = Scene(self.RULES, settle=60, gather=5)
+        scene.measure(WATER, [60] * 30)
+        scene.measure(WATER, [40] * (3600 // every), every=every)
+        assert "Cold" in scene.titles
+
+    def test_what_still_fires_when_its_explanation_ends_or_is_snoozed_is_told_at_once(self) -> None:
+        rules = {"cause": {"when": f"{FLUE} > 80"}, "hot": {"when": f"{WATER} > 85", "inhibited_by": "cause"}}
+        scene = Scene(rules)
+        scene.measure(FLUE, [90])
+        scene.measure(WATER, [90] * 10)
+        assert scene.titles == ["Cause"]
+        scene.teller.snooze(["cause"], scene.wall + HOUR)
+        scene.wait(2)
+        assert scene.titles == ["Cause", "Hot"]
+        scene = Scene(rules)
+        scene.measure(FLUE, [90])
+        scene.measure(WATER, [90] * 10)
+        scene.feed(FLUE, 70)
+        scene.wait(2)
+        assert sorted(scene.titles) == ["Cause", "Hot", "Over: Cause"]
+
+    def test_a_rule_that_is_always_explained_or_never_true_is_refused(self) -> None:
+        assert "can never fire: readings of" in problems(bad={"when": f"{WATER} > 1300"})[0]
+        assert "a counter does not fall" in problems(bad={"when": f"growth of {METER} over 1h < 0"})[0]
+        found = problems(warm={"when": f"{WATER} > 60"}, hot={"when": f"{WATER} > 80", "inhibited_by": "warm"})
+        assert "hot.inhibited_by: it can never speak: 'warm' fires whenever it does" in found[0]
+
+
+class TestToldMeansDelivered:
+    HOT: ClassVar = {"hot": {"when": f"{WATER} > 85", "hold_off": "0s"}}
+
+    def test_after_an_outage_the_phone_gets_the_newest_state_once(self) -> None:
+        scene = Scene(self.HOT)
+        scene.down.add("pushover")
+        scene.measure(WATER, ([90] * 40 + [70] * 40) * 5)
+        assert not scene.told
+        assert scene.teller.untold() == {"hot": "pushover does not answer"}
+        for identity, notice in scene.asked[-1:]:
+            scene.down.clear()
+            scene.answer(identity, notice)
+        scene.wait(400)
+        assert scene.titles == ["Flapped: Hot"]
+        assert "5 times" in scene.told[0].text
+        assert not scene.teller.untold()
+
+    def test_a_refusal_asks_the_next_and_goes_round_with_growing_pauses(self) -> None:
+        scene = Scene(self.HOT, notifiers=("pushover", "mail"))
+        scene.down |= {"pushover", "mail"}
+        seen: dict[str, int] = {}
+        scene.feed(WATER, 90)
+        for _ in range(1500):
+            scene.at += SECOND
+            scene.tick()
+            for identity, notice in scene.asked:
+                if not notice.withdraw and (key := identity + notice.notify) not in seen:
+                    seen[key] = scene.at
+                    scene.teller.hear(identity, Report(notice.notify, "failed", "no"), scene.wall)
+        asked = [notice.notify for _, notice in scene.asked]
+        assert asked[:6] == ["pushover", "mail"] * 3
+        begins = list(seen.values())[::2]
+        pauses = [round((b - a) / SECOND) for a, b in itertools.pairwise(begins)]
+        assert pauses[:4] == sorted(pauses[:4])
+        assert pauses[0] >= 60
+        assert pauses[3] > 2 * pauses[1]
+
+    def test_the_end_goes_to_who_got_the_begin_whatever_became_of_the_rule(self) -> None:
+        for change in ({}, {"warm": self.HOT["hot"]}, {"hot": {"when": f"{FLUE} > 85"}}):
+            scene = Scene(self.HOT, notifiers=("pushover", "mail"))
+            scene.down.add("pushover")
+            scene.measure(WATER, [90] * 80)
+            assert [(n.title, n.notify) for n in scene.told] == [("Hot", "mail")]
+            scene.down.clear()
+            scene.reload(change)
+            scene.restart()
+            scene.wait(5)
+            assert ("Over: Hot", "mail") in [(n.title, n.notify) for n in scene.told]
+            assert [n.title for n in scene.told].count("Over: Hot") == 1
+
+    def test_another_order_of_notifiers_tells_nobody_twice(self) -> None:
+        scene = Scene(self.HOT)
+        scene.measure(WATER, [90])
+        scene.teller.take(Settings(AlertOptions(), ("pushover", "mail")))
+        scene.measure(WATER, [90] * 10 + [70] * 3)
+        assert scene.titles == ["Hot", "Over: Hot"]
+
+
+class TestWhatIsSaid:
+    def test_values_are_the_newest_with_their_time_and_the_worst_beside_them(self) -> None:
+        scene = Scene({"cold": {"when": f"{WATER} < 54", "repeat": "30m", "say": "Water at {value} {unit}"}})
+        scene.measure(WATER, [60] + [round(53.9 - n / 10, 1) for n in range(300)] + [30.0] * 60)
+        assert scene.titles == ["Cold", "Still: Cold", "Still: Cold"]
+        assert scene.told[0].text == "Water at 53.9 °C (11:23)"
+        assert scene.told[1].text == "Water at 36 °C (11:53; since 11:23)"
+        shown = scene.document("cold")
+        assert (shown["value"], shown["worst"]) == (30.0, 24.0)
+        assert shown["time"] > shown["worst_time"]
+
+    def test_what_is_over_within_the_gathering_is_told_in_one_message(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 80"}}, gather=5)
+        scene.measure(WATER, [70, 91.3, 70], every=1)
+        scene.wait(20)
+        assert scene.titles == ["Came and went: Hot"]
+        assert scene.told[0].text == "boiler water is 70 °C (11:23; worst 91.3 °C at 11:23; over after 1s)"
+
+    def test_what_flaps_is_told_as_flapping(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 80", "hold_off": "10m"}})
+        scene.measure(WATER, [80.1, 79.9] * 90)
+        assert (
+            scene.titles
+            == ["Hot", "Over: Hot", "Flaps: Hot", "Over: Hot", "Flaps: Hot", "Over: Hot"][: len(scene.titles)]
+        )
+        assert "times, for" in scene.told[2].text
+
+    @pytest.mark.parametrize(
+        "say", ["{value:.1f}", "{value!r}", "{value.__class__}", "{value[0]}", "{0}", "{}", "{value:{unit}}", "{value"]
+    )
+    def test_a_text_that_could_not_be_filled_in_is_refused(self, say: str) -> None:
+        (found,) = problems(bad={"when": f"{WATER} > 85", "say": say})
+        assert found.startswith("bad.say: ")
+
+    def test_texts_are_plain_lines_whatever_they_hold(self) -> None:
+        scene = Scene({"hot": {"when": f"{WATER} > 85", "say": "{{x}} \x1b[31m\nred\x00 " + "long " * 400}})
+        scene.measure(WATER, [90])
+        assert scene.told[0].text.startswith("{x} \\x1b[31m red\\x00 long long")
+        assert len(scene.told[0].text) < 1000
+
+
+class TestEmergencies:
+    RULES: ClassVar = {
+        "fire": {"when": f"{WATER} > 85", "priority": 2},
+        "hot": {"when": f"{WATER} > 80", "group": "g"},
+        "smoke": {"when": f"{FLUE} > 85", "priority": 2},
+    }
+
+    def test_each_stands_alone(self) -> None:
+        scene = Scene(self.RULES, gather=5)
+        scene.feed(FLUE, 90)
+        scene.measure(WATER, [90] * 2)
+        assert sorted(n.rules for n in scene.told) == [("fire",), ("hot",), ("smoke",)]
+
+    def test_one_that_rang_in_vain_asks_the_next_and_rings_again_unless_acknowledged(self) -> None:
+        scene = Scene({"fire": self.RULES["fire"]}, notifiers=("pushover", "mail"))
+        scene.measure(WATER, [90] * 3)
+        (identity, _), *_ = scene.asked
+        scene.teller.hear(identity, Report("pushover", "expired"), scene.wall)
+        assert "rang in vain" in scene.teller.news[-1]
+        scene.wait(2)
+        assert [(n.title, n.notify, n.priority) for n in scene.told[1:]] == [
+            ("Still: Fire", "mail", 2),
+            ("Still: Fire", "pushover", 2),
+        ]
+        assert scene.document("fire")["rang_in_vain"] == 1
+        scene.teller.acknowledge(["fire"], scene.wall)
+        scene.teller.hear(identity, Report("pushover", "expired"), scene.wall)
+        scene.wait(5)
+        assert len(scene.told) == 3
+        scene.measure(WATER, [70] * 2)
+        assert sorted((n.title, n.notify) for n in scene.told[3:]) == [
+            ("Over: Fire", "mail"),
+            ("Over: Fire", "pushover"),
+        ]
+
+
+class TestPeople:
+    def test_of_a_group_everybody_is_told_and_of_a_person_the_first_who_delivers(self) -> None:
+        people = {"people": {"ann": ["a1", "a2"], "bob": "b"}, "groups": {"all": ["ann", "bob"]}, "notify": "all"}
+        scene = Scene({"hot": {"when": f"{WATER} > 85"}}, notifiers=("a1", "a2", "b"), **people)
+        scene.down.add("a1")
+        scene.measure(WATER, [90] * 60 + [70])
+        assert [(n.title, n.notify) for n in scene.told] == [
+            ("Hot", "b"),
+            ("Hot", "a2"),
+            ("Over: Hot", "b"),
+            ("Over: Hot", "a2"),
+        ] or sorted((n.title, n.notify) for n in scene.told) == [
+            ("Hot", "a2"),
+            ("Hot", "b"),
+            ("Over: Hot", "a2"),
+            ("Over: Hot", "b"),
+        ]
+
+    def test_an_alert_that_nobody_acknowledges_is_told_to_more_people(self) -> None:
+        rules = {"hot": {"when": f"{WATER} > 85", "notify": "a", "escalate": "b", "escalate_after": "10m"}}
+        house = Scope(HOUSE.topics, HOUSE.services, ("a", "b"))
+        scene = Scene({}, notifiers=("a", "b"))
+        scene.judge.load(compile_rules({name: rule(**entry) for name, entry in rules.items()}, house)[0])
+        scene.measure(WATER, [90] * 59)
+        assert [n.notify for n in scene.told] == ["a"]
+        scene.measure(WATER, [90] * 5)
+        assert [n.notify for n in scene.told] == ["a", "b"]
+        scene.measure(WATER, [70])
+        assert sorted(n.notify for n in scene.told[2:]) == ["a", "b"]
+
+    def test_quiet_hours_hold_back_what_can_wait(self) -> None:
+        rules = {"hot": {"when": f"{WATER} > 85"}, "fire": {"when": f"{FLUE} > 85", "priority": 1}}
+        scene = Scene(rules, quiet="11:00-12:00")  # it is 11:23
+        scene.measure(WATER, [90, 90])
+        scene.measure(FLUE, [90])
+        assert scene.titles == ["Fire"]
+        scene.wait(37 * 60)
+        assert scene.titles == ["Fire", "Hot"]
+
+
+class TestForSurvivesEverything:
+    RULES: ClassVar = {"hot": {"when": f"{WATER} > 85", "for": "5m"}}
+
+    @pytest.mark.parametrize("every", [30, 100])
+    def test_kills_and_reloads(self, every: int) -> None:
+        scene = Scene(self.RULES, settle=60)
+        scene.measure(WATER, [60] * 5)
+        for n in range(300 // 10 + 1):
+            scene.measure(WATER, [90])
+            if n % (every // 10) == 0:
+                scene.restart(down=1)
+                scene.reload(self.RULES)
+        scene.wait(20)
+        assert scene.titles == ["Hot"]
+
+    @pytest.mark.parametrize("fresh", [True, None])
+    @pytest.mark.parametrize("clock", ["stands", "back"])
+    def test_a_clock_that_stands_or_goes_back(self, clock: str, fresh: bool | None) -> None:
+        scene = Scene(self.RULES | {"silent": {"stale": WATER}}, settle=60)
+        scene.measure(WATER, [60] * 30)
+        stood = scene.wall
+        for n in range(36):
+            moment = stood if clock == "stands" else scene.wall - HOUR
+            scene.judge.feed(WATER, 90 + n / 10, moment, scene.at, scene.wall - moment, fresh)
+            scene.tick()
+            scene.wait(10)
+        assert scene.titles == ["Hot"]
+        assert scene.judge.by_arrival() == [WATER]
+
+    def test_a_rule_waits_until_its_value_was_once_on_the_good_side(self) -> None:
+        scene = Scene({"cold": {"when": f"{WATER} < 56", "clear": 58, "armed_at": 60}})
+        scene.measure(WATER, [20] * 100 + [58] * 10)
+        assert not scene.told
+        scene.measure(WATER, [61, 40])
+        assert scene.titles == ["Cold"]
+        assert "other side of the limit" in problems(bad={"when": f"{WATER} < 56", "armed_at": 50})[0]
 
 
 def lines(values: Iterable[tuple[float, Any]], topic: str = WATER) -> list[str]:

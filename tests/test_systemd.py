@@ -467,12 +467,13 @@ SOURCE = '''"""Counts, as an example of a source of the user's own."""
 
 from collections.abc import Iterator
 
-from bootstrap_lib import InstanceOptions, Sample, Source, Topic
-from bootstrap_lib.control import Nothing
+from bootstrap_lib import InstanceOptions, Needs, Nothing, Sample, Source, Topic
 
 
 class Counting(Source):
-    """One, two, three."""
+    """One, two, three, as if from a serial port."""
+
+    NEEDS = Needs(devices=("serial",), groups=("video",))
 
     options: InstanceOptions
     topics: tuple[Topic[Nothing], ...]
@@ -486,6 +487,45 @@ class Counting(Source):
 '''
 
 
+SUBSCRIBER = '''"""Tells how many readings came, as an example of a subscriber of the user's own."""
+
+from typing import Any
+
+from bootstrap_lib import InstanceOptions, Needs, Reading, Subscriber, Topic
+
+
+class Tally(Subscriber):
+    """Counts readings."""
+
+    NEEDS = Needs(rights=("write {root}/alert/tally",))
+
+    options: InstanceOptions
+
+    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
+        """Tell it at once."""
+        self.bus.publish(f"{self.registry.root}/alert/tally", reading.topic.encode(), qos=1)
+'''
+
+
+def test_a_subscriber_is_added_as_one_file_with_rights_of_its_own_at_the_broker(lab: Lab) -> None:
+    lab.write("/etc/constellation/services/tally.py", SUBSCRIBER)
+    lab.write(
+        "/etc/constellation/topics.yaml", TOPICS.replace("subscribers:\n", "subscribers:\n  tally: {heartbeat: 2s}\n")
+    )
+    lab.run(CONSTELLATION, "units", "--install")
+    lab.run("systemctl", "start", "constellation@tally")
+    lab.wait("home/alert/tally", lambda said: str(said).startswith("boiler/"))
+    lab.write("/etc/constellation/services/tally.py", SUBSCRIBER.replace("alert/tally", "alert/other", 1))
+    lab.run(CONSTELLATION, "units", "--install")
+    heard = len(lab.heard)
+    lab.run("systemctl", "restart", "constellation@tally")
+    lab.fresh("home/data/boiler/water/temperature")
+    lab.wait("home/service/tally/health", lambda health: health["counters"].get("stored", 0) > 3)
+    assert "home/alert/tally" not in [topic for _, topic, _ in lab.heard[heard:]]
+    lab.write("/etc/constellation/topics.yaml", TOPICS)
+    lab.run(CONSTELLATION, "units", "--install")
+
+
 def test_a_source_is_added_as_one_file_and_its_lines(lab: Lab) -> None:
     pids = {name: lab.pid(name) for name in ("onewire", "archive", "host")}
     lab.write("/etc/constellation/services/counting.py", SOURCE)
@@ -496,6 +536,8 @@ def test_a_source_is_added_as_one_file_and_its_lines(lab: Lab) -> None:
     lab.run("systemctl", "start", "constellation@counting")
     lab.wait("home/service/counting/status", lambda status: status == "online")
     assert lab.fresh("home/data/shed/test/temperature")["unit"] == "°C"
+    assert "char-ttyUSB rw" in lab.show("counting", "DeviceAllow")
+    assert lab.show("counting", "SupplementaryGroups") == "dialout video"
     assert {name: lab.pid(name) for name in pids} == pids
     touched = lab.run("sh", "-c", f"touch {PROJECT}/services/x 2>&1", check=False)
     assert "Read-only file system" in touched  # so the project itself has not changed

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from services.protocols.wmbus import (
     DataRecord,
     Formats,
-    Refusal,
     Telegram,
     TelegramError,
+    TelegramRefusal,
     decode,
     decode_lines,
     encode,
@@ -92,7 +92,7 @@ def test_a_flipped_bit_in_a_block_is_refused(framed: Any, framing: Any, telegram
     for bit in range(len(frame) * 8):
         damaged = bytearray(frame)
         damaged[bit // 8] ^= 1 << bit % 8
-        assert refusal(bytes(damaged), framing=framing).kind in (Refusal.CHECKSUM, Refusal.FRAME)
+        assert refusal(bytes(damaged), framing=framing).kind in (TelegramRefusal.CHECKSUM, TelegramRefusal.FRAME)
 
 
 def test_a_flipped_bit_in_a_frame_of_format_a_is_refused_without_being_told_the_format() -> None:
@@ -100,7 +100,7 @@ def test_a_flipped_bit_in_a_frame_of_format_a_is_refused_without_being_told_the_
     for bit in range(8, len(frame) * 8):
         damaged = bytearray(frame)
         damaged[bit // 8] ^= 1 << bit % 8
-        assert refusal(bytes(damaged)).kind is Refusal.CHECKSUM
+        assert refusal(bytes(damaged)).kind is TelegramRefusal.CHECKSUM
 
 
 def test_bytes_beyond_the_length_are_dropped() -> None:
@@ -111,7 +111,7 @@ def test_bytes_beyond_the_length_are_dropped() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 20])
 def test_a_telegram_that_is_cut_short_says_so(size: int) -> None:
-    assert refusal(plain(*ENTRIES)[:size]).kind is Refusal.FRAME
+    assert refusal(plain(*ENTRIES)[:size]).kind is TelegramRefusal.FRAME
 
 
 def test_the_last_block_checksum_left_by_a_receiver_is_taken_off() -> None:
@@ -122,7 +122,7 @@ def test_the_last_block_checksum_left_by_a_receiver_is_taken_off() -> None:
 
 def test_two_bytes_that_are_no_record_at_the_end_are_taken_for_a_bad_checksum() -> None:
     telegram = plain(*ENTRIES)
-    assert refusal(bytes((telegram[0] + 2,)) + telegram[1:] + b"\x04\x13").kind is Refusal.CHECKSUM
+    assert refusal(bytes((telegram[0] + 2,)) + telegram[1:] + b"\x04\x13").kind is TelegramRefusal.CHECKSUM
 
 
 def test_the_end_of_a_telegram_whose_checksum_was_right_is_no_bad_checksum() -> None:
@@ -140,7 +140,7 @@ def test_what_follows_the_last_record_is_said_not_to_be_read() -> None:
 
 
 def test_a_field_that_no_meter_sends_is_refused() -> None:
-    assert refusal(encode.telegram(UNKNOWN, encode.full(ENTRIES), control=0x53)).kind is Refusal.UNSUPPORTED
+    assert refusal(encode.telegram(UNKNOWN, encode.full(ENTRIES), control=0x53)).kind is TelegramRefusal.UNSUPPORTED
 
 
 def test_a_radio_adapter_answers_for_its_meter() -> None:
@@ -219,8 +219,8 @@ SEALED = {
 @pytest.mark.parametrize("name", SEALED)
 def test_a_key_is_needed_and_must_be_the_right_one(name: str) -> None:
     assert values(decode(SEALED[name], KEY)) == POWER
-    assert refusal(SEALED[name]).kind is Refusal.KEY
-    assert refusal(SEALED[name], bytes(16)).kind in (Refusal.KEY, Refusal.MAC)
+    assert refusal(SEALED[name]).kind is TelegramRefusal.KEY
+    assert refusal(SEALED[name], bytes(16)).kind in (TelegramRefusal.KEY, TelegramRefusal.MAC)
 
 
 def test_keys_of_mode_7_are_derived_as_the_standard_has_it() -> None:
@@ -236,7 +236,7 @@ def test_mode_7_verifies_the_message() -> None:
     for at in range(len(frame) - len(CONTENTS), len(frame)):
         damaged = bytearray(frame)
         damaged[at] ^= 0x40
-        assert refusal(bytes(damaged), KEY).kind is Refusal.MAC
+        assert refusal(bytes(damaged), KEY).kind is TelegramRefusal.MAC
 
 
 def test_a_sealed_telegram_that_damage_made_a_plain_one_is_not_called_decrypted() -> None:
@@ -250,7 +250,7 @@ def test_mode_7_without_its_code_is_refused() -> None:
     frame = bytearray(SEALED["derived"])
     assert frame[10] == 0x90
     frame[13] &= ~0x04
-    assert refusal(bytes(frame), KEY).kind is Refusal.MAC
+    assert refusal(bytes(frame), KEY).kind is TelegramRefusal.MAC
 
 
 def test_what_follows_the_encrypted_blocks_is_plain_text() -> None:
@@ -276,7 +276,7 @@ def test_other_modes_are_named(mode: int) -> None:
 
 def test_a_fragment_is_refused() -> None:
     frame = encode.telegram(UNKNOWN, bytes.fromhex("90020240") + encode.full(ENTRIES))
-    assert refusal(frame).kind is Refusal.UNSUPPORTED
+    assert refusal(frame).kind is TelegramRefusal.UNSUPPORTED
 
 
 # --- compact frames ----------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ OWN_COMPACT = encode.telegram(UNKNOWN, encode.compact(OWN))
 
 
 def test_a_compact_frame_waits_for_its_format() -> None:
-    assert refusal(OWN_COMPACT, formats=Formats()).kind is Refusal.FORMAT
+    assert refusal(OWN_COMPACT, formats=Formats()).kind is TelegramRefusal.FORMAT
 
 
 def test_a_full_frame_teaches_the_format_and_a_restart_does_not_forget_it() -> None:
@@ -311,7 +311,7 @@ def test_the_checksum_of_the_full_frame_is_verified() -> None:
         damaged = bytearray(OWN_COMPACT)
         damaged[at] ^= 1
         formats = Formats({"": [b"".join(header for header, _ in OWN).hex()]})
-        assert refusal(bytes(damaged), formats=formats, framing="stripped").kind is Refusal.CHECKSUM
+        assert refusal(bytes(damaged), formats=formats, framing="stripped").kind is TelegramRefusal.CHECKSUM
 
 
 def test_a_damaged_store_of_formats_is_left_out() -> None:
@@ -577,6 +577,70 @@ def test_a_profile_names_what_only_its_meter_means() -> None:
     expected = {"alarm_text": "dry on 22-31 days", "month_volume": 6.408}
     assert values(decode(plain(alarms, stored, sender=water))) == expected
     assert values(decode(plain(alarms, stored))) == {"manufacturer_20": 113, "storage_1_volume": 6.408}
+
+
+def said(maker: str, type_: int, *entries: encode.EncodedRecord) -> dict[str, tuple[Any, str]]:
+    frame = plain(*entries, sender=encode.address(maker, "00001234", 1, type_))
+    return {record.name: (record.value, record.unit) for record in decode(frame).records}
+
+
+@pytest.mark.parametrize(
+    ("type_", "header", "data", "value"),
+    [
+        (0x16, "015B", "7F", None),
+        (0x16, "015B", "7E", 126),
+        (0x04, "015B", "7F", 127),
+        (0x04, "025A", "0807", None),
+        (0x04, "025E", "18FC", None),
+        (0x1B, "02FD46", "FFFF", None),
+        (0x02, "015B", "7F", 127),
+    ],
+)
+def test_a_number_that_stands_for_no_probe_is_no_value(type_: int, header: str, data: str, value: float | None) -> None:
+    ((found, _),) = said("XYZ", type_, encode.record(header, bytes.fromhex(data))).values()
+    assert found == value
+
+
+def test_a_record_that_reports_an_error_leaves_the_plain_name_to_the_one_with_a_value() -> None:
+    for entries in (["0AA618", "0A26"], ["0A26", "0AA618"]):
+        values = said("XYZ", 4, *(encode.record(header, encode.decimal(2103, 2)) for header in entries))
+        assert values == {"operating_hours": (2103, "h"), "invalid_operating_hours": (None, "h")}
+
+
+def test_what_a_person_would_call_it() -> None:
+    assert said("XYZ", 0x1B, encode.record("027C03324F43", b"\x90\x01")) == {"co2": (400, "ppm")}
+    assert said("AXI", 0x07, encode.record("01FD74", b"\x62")) == {"battery_level": (98, "%")}
+    assert said("XYZ", 0x07, encode.record("01FD74", b"\x62")) == {"battery_days": (98, "d")}
+    for state, word in ((b"\x11\x00", "closed"), (b"\x55\x00", "open"), (b"\x22\x00", None)):
+        assert said("LAS", 0x1D, encode.record("02FD1B", state)) == {"contact_text": (word, "")}
+    address = bytes.fromhex("7989956793443E04")
+    assert said("QDS", 0x37, encode.record("0779", address)) == {"enhanced_identification": ("043E449367958979", "")}
+    assert said("XYZ", 0x07, encode.record("046D", bytes.fromhex("3B575F31"))) == {"datetime": (None, "")}
+
+
+def test_fill_behind_the_mark_of_the_manufacturer_is_no_data() -> None:
+    assert said("XYZ", 0x07, encode.record("0113", b"\x05"), encode.record("0F", b"\x2f" * 4)) == {
+        "volume": (0.005, "m³")
+    }
+
+
+def test_bytes_behind_the_announced_blocks_are_noted_and_no_reason_to_refuse() -> None:
+    contents = b"\x2f\x2f" + encode.records(ENTRIES)
+    contents += b"\x2f" * (-len(contents) % 16)
+    header = bytes((0x7A, 1, 0, len(contents) // 16 << 4, 5))
+    for tail in (b"\x04\x13", b"\xde\x47"):
+        telegram = decode(encode.telegram(KAMSTRUP, header + contents + tail))
+        assert values(telegram) == POWER
+        assert "2 bytes" in str(telegram.note)
+
+
+def test_a_key_of_des_is_answered_with_what_is_not_supported() -> None:
+    sealed = encode.telegram(UNKNOWN, bytes((0x7A, 1, 0, 0x10, 2)) + bytes(16)).hex()
+    answers = [
+        json.loads(answer) for answer in decode_lines([f"{sealed} 0102030405060708", f"{plain(*ENTRIES).hex()} 0102"])
+    ]
+    assert "mode 2 is not supported" in answers[0]["error"]
+    assert "not a key of 32" in answers[1]["error"]
 
 
 # --- contents that are not the standard's ------------------------------------------------------------------------

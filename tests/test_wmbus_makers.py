@@ -10,7 +10,7 @@ from fuzz import TARGETS, mutate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.protocols.wmbus import Refusal, TelegramError, decode, encode, link_address, meter_address
+from services.protocols.wmbus import TelegramError, TelegramRefusal, decode, encode, link_address, meter_address
 
 
 def read(frame: bytes, key: bytes | None = None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def test_a_short_izar_has_its_total_alone_and_its_printed_number() -> None:
 
 
 def test_an_izar_whose_months_do_not_add_up_is_refused() -> None:
-    assert refusal(own.prios(own.IZAR, 4000, 4001)).kind is Refusal.RECORD
+    assert refusal(own.prios(own.IZAR, 4000, 4001)).kind is TelegramRefusal.RECORD
     assert "public keys" in str(refusal(own.prios(own.IZAR, 4366, 4001, key=bytes(range(8)))))
     assert "too short" in str(refusal(own.prios(own.IZAR, 4366)[:-1].replace(b"\x13", b"\x12", 1)))
 
@@ -93,10 +93,13 @@ def test_diehls_public_key_is_tried_where_the_owner_has_none_and_said() -> None:
     telegram = decode(frame)
     assert read(frame) == {"volume": 197.121}
     assert "anybody can forge it" in str(telegram.note)
-    assert refusal(frame, bytes(16)).kind is Refusal.KEY
+    assert refusal(frame, bytes(16)).kind is TelegramRefusal.KEY
     assert decode(frame, own.DIEHL_KEY).note is None
     stranger = encode.address("SEN", "70605040", 0x7B, 0x07)
-    assert refusal(encode.chained(stranger, bytes.fromhex("041301020300"), own.DIEHL_KEY, access=3)).kind is Refusal.KEY
+    assert (
+        refusal(encode.chained(stranger, bytes.fromhex("041301020300"), own.DIEHL_KEY, access=3)).kind
+        is TelegramRefusal.KEY
+    )
 
 
 # --- Techem ------------------------------------------------------------------------------------------------------

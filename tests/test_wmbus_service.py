@@ -24,7 +24,7 @@ from bootstrap_lib.registry import MACHINE_FILE, Registry
 from services.meters import listed as listing
 from services.meters import meter_list
 from services.meters import topics as meter_topics
-from services.meters.dispatch import NEW_BEGINNING, Meters, Place
+from services.meters.dispatch import NEW_BEGINNING, KnownMeters, Place
 from services.meters.dongle import Dongle
 from services.meters.line_receiver import LineReceiver
 from services.meters.receiver import ReceiverError
@@ -667,7 +667,7 @@ topics:
 
 class TestMeters:
     def test_what_cannot_follow_from_what_a_meter_showed_is_not_believed(self) -> None:
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({("20304050", ""): None})
 
         def heard(previous: int, current: int, now: float, today: str | None = None) -> bool:
@@ -683,7 +683,7 @@ class TestMeters:
         assert heard(0, 1, 180.0 + NEW_BEGINNING), "a meter that was exchanged"
 
     def test_a_diehl_meter_is_found_by_the_number_that_is_printed_on_it(self) -> None:
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({("40302010", ""): None})
         heard = meters.hear(own_telegrams.prios(own_telegrams.IZAR, 4366, 4001), 0.0)
         assert heard is not None
@@ -691,7 +691,7 @@ class TestMeters:
         assert heard.telegram.records[0].value == 4.366
 
     def test_a_counter_that_goes_back_is_a_new_beginning_after_a_long_silence(self) -> None:
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({(NUMBER, ""): KEY})
         assert meters.hear(omnipower(9.0, 500), 0.0)
         assert meters.hear(omnipower(1.0, 1), 60.0) is None
@@ -700,7 +700,7 @@ class TestMeters:
         assert heard.telegram is not None
 
     def test_a_repeat_among_newer_telegrams_of_the_same_minute_is_no_news(self) -> None:
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({(NUMBER, ""): KEY})
         first, second = (omnipower(energy, 500, access=access) for energy, access in ((1.0, 7), (1.1, 8)))
         assert meters.hear(first, 0.0)
@@ -709,7 +709,7 @@ class TestMeters:
         assert meters.counts["duplicates"] == 1
 
     def test_a_stranger_with_a_meters_number_does_not_make_it_fail_while_it_is_read(self) -> None:
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({(NUMBER, ""): KEY})
         strangers = [omnipower(9.0, 1, key=None), omnipower(9.0, 1, key=OTHER_KEY)]
         for minute in range(1, 5):
@@ -724,11 +724,11 @@ class TestMeters:
 
     def test_meters_of_one_number_count_for_themselves_also_over_a_restart(self) -> None:
         places: dict[Place, bytes | str | None] = {(NUMBER, "KAM"): KEY, (NUMBER, "SEN"): KEY}
-        before = Meters(Formats())
+        before = KnownMeters(Formats())
         before.want(places)
         assert before.hear(omnipower(1.0, 500), 0.0)
         assert before.hear(omnipower(2.0, 9, maker="SEN"), 0.0)
-        after = Meters(Formats())
+        after = KnownMeters(Formats())
         after.want(places)
         after.recall(before.counted, 0.0)
         for replayed in (omnipower(1.0, 500), omnipower(2.0, 9, maker="SEN"), omnipower(1.0, 499)):
@@ -751,7 +751,7 @@ class TestMeters:
         assert settled["00000001", ""] == ("00000001", "")
 
     def test_two_meters_of_one_number_are_told_apart_by_their_manufacturer(self) -> None:
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({(NUMBER, "KAM"): KEY, (NUMBER, "SEN"): OTHER_KEY})
         heard = meters.hear(omnipower(9.0, 5), 0.0)
         assert heard is not None
@@ -761,7 +761,7 @@ class TestMeters:
         assert heard.telegram is not None
 
     def test_a_meter_behind_a_radio_adapter_is_found_by_its_own_number(self) -> None:
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({(OTHER, ""): KEY})
         adapter, meter = encode.address("KAM", "99999999", 1, 0x37), encode.address("SEN", OTHER, 0x68, 7)
         contents = encode.records([encode.record("0413", encode.integer(5, 4))])

@@ -258,6 +258,7 @@ def _condition(derived: str, part: Mapping[str, str], span: float, topic: Subjec
 
 
 def _clear(rule: Rule, condition: Condition) -> Value:
+    _armed(rule, condition)
     if rule.clear is None:
         return condition.operand
     sign, limit = condition.operator, condition.operand
@@ -269,6 +270,16 @@ def _clear(rule: Rule, condition: Condition) -> Value:
             f"it would be over at {rule.clear:g} and begin at {limit:g}: write it on the other side of the limit",
         )
     return rule.clear
+
+
+def _armed(rule: Rule, condition: Condition) -> None:
+    sign, limit, wanted = condition.operator, condition.operand, rule.armed_at
+    if wanted is None:
+        return
+    if isinstance(limit, (bool, str)) or sign not in RISING + FALLING or condition.derived:
+        raise RuleError("armed_at", "only a value that is > or < something is armed by another")
+    if COMPARE[sign](wanted, limit):
+        raise RuleError("armed_at", f"at {wanted:g} it is so already: write it on the other side of the limit")
 
 
 def _span(text: str) -> float:

@@ -7,7 +7,7 @@ flush, so that a process that was killed goes on where it was.
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +24,7 @@ from services.alerting.told import TellerMemory
 from services.alerting.verdict import JudgeMemory
 from services.notices.notice import Notice, Report
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SAVE_EVERY: Final = 900_000
@@ -49,16 +50,31 @@ class AlertsKept(Struct):
     published: set[str] = msgspec.field(default_factory=set)
 
 
+class Disk(Protocol):
+    """Where it is written down: `bootstrap_lib.state`, but for a rehearsal."""
+
+    def load(self, path: Path, kind: type[T], default: T) -> T:
+        """Read what was saved."""
+
+    def save(self, path: Path, value: object) -> None:
+        """Make it last; OSError where that fails."""
+
+
 class Desk:
     """What the service has between its begin and its end. Times: `at` monotonic, `wall` since 1970, both in ms."""
 
     def __init__(
-        self, file: Path, runtime: Path, publish: Callable[..., object], keep: Callable[[Path, object], None], wall: int
+        self,
+        files: tuple[Path, Path],
+        publish: Callable[..., object],
+        keep: Callable[[Path, object], None],
+        wall: int,
+        disk: Disk = state,
     ) -> None:
-        """`publish` and `keep` are the service's; what was kept in `file` and in `runtime` is taken up."""
-        self._file, self._runtime, self._publish, self._keep = file, runtime, publish, keep
-        self.kept = state.load(file, AlertsKept, AlertsKept())
-        newest = state.load(runtime, Heads, Heads())
+        """`publish` and `keep` are the service's; what was kept in the two `files`, the second in memory, is taken up."""
+        (self._file, self._runtime), self._publish, self._keep, self._disk = files, publish, keep, disk
+        self.kept = disk.load(self._file, AlertsKept, AlertsKept())
+        newest = disk.load(self._runtime, Heads, Heads())
         if newest.judge.alive > self.kept.heads.judge.alive:
             self.kept.heads = newest
         alive = self.kept.heads.judge.alive
@@ -169,7 +185,7 @@ class Desk:
             self.save(wall)
         self.judge.memory.alive = wall
         try:
-            state.save(self._runtime, self.kept.heads)
+            self._disk.save(self._runtime, self.kept.heads)
         except OSError as error:
             log.debug("%s cannot be written: %s", self._runtime, reason(error))
 
@@ -181,4 +197,4 @@ class Desk:
     def save_or_fail(self, wall: int) -> None:
         """Write everything down; OSError where the disk takes nothing."""
         self.judge.unsaved, self.judge.memory.alive = False, wall
-        state.save(self._file, self.kept)
+        self._disk.save(self._file, self.kept)

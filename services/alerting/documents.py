@@ -58,7 +58,7 @@ def explanation_of(teller: Teller, name: str, at: int, wall: int) -> dict[str, A
     if signal.pulse.time:
         newest = {
             "time": format_time(signal.pulse.time),
-            "value": signal.value,
+            "value": f"{shown(signal.value, watch.decimals)} {watch.unit}".strip(),
             "ago": describe(max(0, wall - signal.pulse.time) / 1000),
         }
     return {
@@ -112,7 +112,8 @@ def _findings(alert: Alert, at: int, wall: int) -> list[str]:
             f"judged last: {shown(verdict.value, watch.decimals)} {watch.unit} at {format_time(verdict.time)}".strip()
         )
     if verdict.fired:
-        found.append(f"it has fired {verdict.fired} times, for {describe(verdict.fired_for / 1000)} before now")
+        times = "once" if verdict.fired == 1 else f"{verdict.fired} times"
+        found.append(f"it has fired {times}, for {describe(verdict.fired_for / 1000)} before now")
     return [clean(sentence) for sentence in found]
 
 

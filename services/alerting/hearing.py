@@ -30,6 +30,8 @@ class Pulse(msgspec.Struct, omit_defaults=True):
     """Time of the newest reading, as it counts."""
     own: Moment = 0
     """The same by the clock of its source."""
+    ahead: Count = 0
+    """By how much it counts later than that clock says (ms), where that clock cannot be followed."""
     quick: Count = 0
     """Readings that came within `stale` of the one before."""
     slow: Count = 0
@@ -52,11 +54,13 @@ class Signal:
         self.cleared = False
         self.behind = 0
         """Until when a backlog is awaited."""
-        self.by_arrival = False
-        """Whether its source's clock cannot be followed."""
-        self._ahead = 0
         self._lag: int | None = None
         self._suspect: tuple[int, int] | None = None
+
+    @property
+    def by_arrival(self) -> bool:
+        """Whether its source's clock cannot be followed."""
+        return self.pulse.ahead > 0
 
     def now(self, at: int) -> int:
         """Reading time at a moment: that of the newest reading, carried on."""
@@ -82,13 +86,13 @@ class Signal:
             if not self._is_live(value, own, at, fresh):
                 return None
             time = max(self.now(at) if self.at else pulse.time, pulse.time + 1)
-            self._ahead, self.by_arrival = time - own, True
+            pulse.ahead = time - own
         else:
-            if self._ahead and lag is not None and abs(lag) < LATE:
-                self._ahead, self.by_arrival = 0, False
-            if lag is not None and not self.by_arrival:
+            if lag is not None and abs(lag) < LATE:
+                pulse.ahead = 0
+            if lag is not None and not pulse.ahead:
                 self._follow_backlog(own, at, lag)
-            time = max(own + self._ahead, pulse.time + 1)
+            time = max(own + pulse.ahead, pulse.time + 1)
         gap = time - (self.now(at) if self.at else pulse.time or time)
         unseen = gap if gap > self.stale else 0
         if pulse.time and not unseen:

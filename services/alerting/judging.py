@@ -152,6 +152,8 @@ class Judge:
             if derived is None:
                 return
             value = derived
+        if not self._is_armed(alert, value):
+            return
         try:
             met = COMPARE[condition.operator](value, alert.watch.clear if verdict.met else condition.operand)
         except TypeError:  # a word where a number was meant: not what the rule speaks of
@@ -165,7 +167,7 @@ class Judge:
             self._end(alert, time)
             return
         if not verdict.met:
-            verdict.met, verdict.since, verdict.worst, self.unsaved = True, time, None, True
+            verdict.met, verdict.since, verdict.peak, self.unsaved = True, time, None, True
             self._met[alert.watch.name] = alert
         elif unseen and not verdict.firing:
             verdict.since += unseen  # time in which nobody measured is not counted
@@ -174,12 +176,25 @@ class Judge:
             self._fire(alert)
 
     @staticmethod
+    def _is_armed(alert: Alert, value: Value) -> bool:
+        """Whether it counts: where a rule wants that, only once the value has been on the good side."""
+        wanted, verdict = alert.watch.rule.armed_at, alert.verdict
+        if wanted is None or verdict.armed or verdict.met:
+            return True
+        if not isinstance(value, str):
+            verdict.armed = value >= wanted if alert.watch.condition.operator in FALLING else value <= wanted
+        return verdict.armed
+
+    @staticmethod
     def _note_worst(verdict: Verdict, sign: str) -> None:
-        value, worst = verdict.value, verdict.worst
+        value, worst = verdict.value, verdict.peak
         if isinstance(value, (bool, str)) or value is None or sign not in RISING + FALLING:
+            verdict.peak = None
             return
         if worst is None or isinstance(worst, str) or (value > worst if sign in RISING else value < worst):
-            verdict.worst, verdict.worst_time = value, verdict.time
+            verdict.peak, verdict.peak_time = value, verdict.time
+        if verdict.firing:
+            verdict.worst, verdict.worst_time = verdict.peak, verdict.peak_time
 
     @staticmethod
     def _derived(watch: Watch, window: Window) -> float | None:
@@ -190,17 +205,19 @@ class Judge:
         return None
 
     def _fire(self, alert: Alert) -> None:
-        alert.verdict.firing = True
-        alert.verdict.fired += 1
+        verdict = alert.verdict
+        verdict.firing, verdict.began = True, verdict.since
+        verdict.worst, verdict.worst_time = verdict.peak, verdict.peak_time
+        verdict.fired += 1
         self.changed.add(alert.watch.name)
 
     def _end(self, alert: Alert, time: int) -> None:
         verdict = alert.verdict
-        verdict.met, verdict.until, self.unsaved = False, max(time, verdict.since), True
+        verdict.met, self.unsaved = False, True
         self._met.pop(alert.watch.name, None)
         self._silence_at = 0
         if verdict.firing:
-            verdict.firing = False
+            verdict.firing, verdict.until = False, max(time, verdict.since)
             verdict.fired_for += verdict.until - verdict.since
             self.changed.add(alert.watch.name)
 
@@ -270,7 +287,7 @@ class Judge:
             pulse.time = max(1, pulse.time + step) if pulse.time else 0
             pulse.own = max(1, pulse.own + step) if pulse.own else 0
         for verdict in self.memory.verdicts.values():
-            for name in ("since", "until", "time", "worst_time"):
+            for name in ("since", "began", "until", "time", "worst_time", "peak_time"):
                 if moment := getattr(verdict, name):
                     setattr(verdict, name, max(1, moment + step))
             if verdict.window:

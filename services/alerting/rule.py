@@ -35,6 +35,9 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     clear: (
         Annotated[float, Meta(description="The value at which it is over, where that is not the limit itself.")] | None
     ) = None
+    armed_at: (
+        Annotated[float, Meta(description="It counts only once the value has been there: a boiler once warm.")] | None
+    ) = None
     hold_off: Annotated[Duration, Meta(description="After it is over, how long it may not speak again.")] = Duration(
         600
     )

@@ -61,6 +61,7 @@ class Teller:
         self.news: list[str] = []
         """Sentences for the log, until the caller empties this."""
         self.identity = identity or (lambda: secrets.token_hex(8))
+        self.pause, self.longest_pause = PAUSE, LONGEST_PAUSE
         self._gathering: dict[Bundle, int] = {}
         self._failed: dict[str, str] = {}
 
@@ -182,8 +183,8 @@ class Teller:
         if track.told and not verdict.firing:
             return None if waits else "resolved"
         silenced = max(told.snoozed, self.memory.maintenance) > wall or self.judge.is_paused(alert)
-        silenced = silenced or any(self.explains(other, wall) for other in alert.inhibitors)
         if verdict.firing:
+            silenced = silenced or any(self.explains(other, wall) for other in alert.inhibitors)
             track.meanwhile = False
             if track.told:
                 if silenced or waits or told.acknowledged or not wanted:
@@ -197,10 +198,10 @@ class Teller:
                 track.explained = 0  # what explained it is over, and it still fires
             return None if waits or alert.settles > at or self._held_off(alert, told, wall) else "fires"
         untold = verdict.fired - track.fired - (track.explained == verdict.fired)
-        if untold <= 0 or silenced or not wanted:
+        if untold <= 0 or not wanted:
             track.fired, track.fired_for, track.meanwhile = verdict.fired, verdict.fired_for, False
             return None
-        return None if waits or self._held_off(alert, told, wall) else "went"
+        return None if silenced or waits or self._held_off(alert, told, wall) else "went"
 
     @staticmethod
     def _held_off(alert: Alert, told: Told, wall: int) -> bool:
@@ -224,7 +225,7 @@ class Teller:
     ) -> None:
         over = kind == "resolved"
         group = (alert.watch.rule.group or "") if alert is not None else ""
-        if told.priority == EMERGENCY and not over:
+        if told.priority == EMERGENCY:
             group = f"!{name}"
         targets: Iterable[str] = [""]
         if kind in ("resolved", "still"):
@@ -342,7 +343,7 @@ class Teller:
             self._rang_in_vain(one, name, told, track)
         elif one.state == "failed":
             track.rounds += 1
-            track.not_before = wall + min(LONGEST_PAUSE, PAUSE * 2 ** min(track.rounds - 1, 10))
+            track.not_before = wall + min(self.longest_pause, self.pause * 2 ** min(track.rounds - 1, 10))
             self._failed[name] = one.reason
             if message.kind == "resolved" and (track.rounds > GIVEN_UP or not self.settings.is_known(notifier)):
                 track.told.pop(notifier, None)

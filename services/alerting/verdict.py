@@ -14,17 +14,24 @@ class Verdict(msgspec.Struct, omit_defaults=True):
     key: str = ""
     derived: str = ""
     """What it is about: a rule that moved to something else begins anew."""
+    armed: bool = False
+    """The value has been where `armed_at` wants it."""
     met: bool = False
     since: Moment = 0
     """Since when it is so, or was."""
     firing: bool = False
+    began: Moment = 0
+    """Since when it was so the last time that it fired, and when that ended."""
     until: Moment = 0
-    """When it last ceased to be so."""
     value: Value | None = None
     """The newest value, and when it was measured."""
     time: Moment = 0
     worst: Value | None = None
+    """The worst value of the last time that it fired."""
     worst_time: Moment = 0
+    peak: Value | None = None
+    """The worst value since it is so."""
+    peak_time: Moment = 0
     fired: Count = 0
     """How often it has fired, and for how long in all (ms), the present time left out."""
     fired_for: Count = 0

@@ -114,9 +114,10 @@ class Wording:
         if item.kind != "went" and self._wall - verdict.since > WORTH_TELLING:
             notes.append(f"since {self.clock(verdict.since)}")
         if item.times > 1:
-            notes.append(f"{item.times} times, for {describe(item.lasted / 1000)} in all")
+            over = ", over now" if item.kind == "went" else ""
+            notes.append(f"{item.times} times, for {describe(item.lasted / 1000)} in all{over}")
         elif item.kind == "went":
-            notes.append(f"over after {describe((verdict.until - verdict.since) / 1000)}")
+            notes.append(f"over after {describe((verdict.until - verdict.began) / 1000)}")
         return f"{item.text} ({'; '.join(notes)})" if notes else item.text
 
     def _end(self, item: Mention) -> str:
@@ -148,8 +149,15 @@ class Wording:
         kind = items[0].kind
         if len(items) == 1 and not meanwhile:
             form = {"fires": "{}", "still": "Still: {}", "resolved": "Over: {}", "went": "Came and went: {}"}[kind]
-            return ("Flaps: {}" if kind in ("fires", "went") and items[0].times > 1 else form).format(items[0].title)
+            if items[0].times > 1 and kind in ("fires", "went"):
+                form = "Flaps: {}" if kind == "fires" else "Flapped: {}"
+            return form.format(items[0].title)
         count = f"{len(items)} alert{'s' * (len(items) > 1)}"
         if meanwhile:
             return f"{count} meanwhile, all over"
-        return f"{len(items)} over" if kind == "resolved" else f"{count} came and went" if kind == "went" else count
+        return {
+            "fires": count,
+            "still": f"Still: {count}",
+            "resolved": f"{len(items)} over",
+            "went": f"{count} came and went",
+        }[kind]

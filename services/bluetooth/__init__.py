@@ -14,13 +14,14 @@ This module is the face: it needs no Bluetooth library until a link is opened.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from services.bluetooth.battery_links import BatteryLinks
     from services.protocols.battery import BatteryProtocol, Value
@@ -123,6 +124,32 @@ def discover(seconds: float) -> Iterator[HeardDevice]:
     """
     heard: Iterator[HeardDevice] = _load("discovery").discover(seconds)
     return heard
+
+
+class Listens(Protocol):
+    """Somebody who hears advertisements until he is stopped."""
+
+    def stop(self) -> None:
+        """Hear no more."""
+
+    def silence(self) -> float:
+        """Return for how many seconds the thread has owed a sign of life."""
+
+
+Tell = Callable[[str, int, bytes, int | None], None]
+"""Takes the address of a device, the company's number, its data, and its strength in dBm."""
+Report = Callable[[str], None]
+
+
+def listen_to_advertisements(adapter: str, tell: Tell, report: Report) -> Listens:
+    """Begin to hear what devices say to everybody; LinkError where the Bluetooth libraries are missing.
+
+    Both are called in a thread of its own: they must return at once.
+    """
+    listener = _load("advertisements").Advertisements(adapter, tell, report)
+    listener.start()
+    listens: Listens = listener
+    return listens
 
 
 def _load(module: str) -> Any:

@@ -11,8 +11,7 @@ from services.bluetooth.bluez import ADAPTER, DEVICE, PROPERTIES, DBusError, sen
 from services.bluetooth.session import GattSession, Manager
 
 if TYPE_CHECKING:
-    from services.bluetooth.battery_links import BatteryLinks
-    from services.bluetooth.link import Link
+    from services.bluetooth.contracts import LinkOfSession, Links
 
 POWER_PAUSE = 1.0
 """Seconds between switching an adapter off and on, and between two attempts to switch it on."""
@@ -21,18 +20,18 @@ POWER_PAUSE = 1.0
 class Adapter:
     """An adapter that is named in the configuration, while it is there and while it is not."""
 
-    def __init__(self, links: BatteryLinks, name: str) -> None:
+    def __init__(self, links: Links, name: str) -> None:
         self.name, self.path = name, ""
-        self.links_here: list[Link] = []
+        self.links_here: list[LinkOfSession] = []
         self._links = links
         self._manager: Any = None
         self._powered = False
         self._switched_off = False
         """Whether it was switched off from here, and must be switched on again."""
         self._scanning = False
-        self._connecting: Link | None = None
+        self._connecting: LinkOfSession | None = None
         self._since = 0.0
-        self._queue: deque[Link] = deque()
+        self._queue: deque[LinkOfSession] = deque()
         self._timer = 0
 
     # -- there or not -------------------------------------------------------------------------------------------
@@ -87,13 +86,13 @@ class Adapter:
         if self._switched_off:
             self._switch(on=True)
 
-    def session(self, link: Link) -> GattSession:
+    def session(self, link: LinkOfSession) -> GattSession:
         """Make a new attempt to connect."""
         return GattSession(link, self._manager, self._links.bluez)
 
     # -- turns to connect ---------------------------------------------------------------------------------------
 
-    def take_turn(self, link: Link) -> None:
+    def take_turn(self, link: LinkOfSession) -> None:
         """Let a battery connect when those before it have; one that takes long gives way."""
         self._queue.append(link)
         self._next_turn()
@@ -111,7 +110,7 @@ class Adapter:
             else:
                 self._connecting.fail("The connection took so long that it gave way to another battery.")
 
-    def release(self, link: Link) -> None:
+    def release(self, link: LinkOfSession) -> None:
         """End a battery's turn."""
         if self._connecting is link:
             self._connecting = None
@@ -140,7 +139,7 @@ class Adapter:
 
     # -- when nothing else helps --------------------------------------------------------------------------------
 
-    def escalate(self, link: Link) -> None:
+    def escalate(self, link: LinkOfSession) -> None:
         """After many failures in a row remove the device from BlueZ, after more switch the adapter off and on."""
         failures, deadlines = link.statistics.failures_in_a_row, self._links.deadlines
         others = (other for other in self.links_here if other is not link)
@@ -157,7 +156,7 @@ class Adapter:
         elif failures % deadlines.remove_after == 0 and link.known:
             self._remove(link)
 
-    def _remove(self, link: Link) -> None:
+    def _remove(self, link: LinkOfSession) -> None:
         call, adapter, device = self._links.bluez.call, self.path, link.path
 
         def remove(paired: Any) -> None:

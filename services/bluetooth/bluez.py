@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import dbus
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.bluetooth import Deadlines
-    from services.bluetooth.battery_links import BatteryLinks
     from services.bluetooth.loop import Loop
 
 BLUEZ: Final = "org.bluez"
@@ -33,10 +32,29 @@ def nothing(*_: Any) -> None:
     """Take an answer that tells nothing new."""
 
 
+class Listener(Protocol):
+    """Who is told what bluetoothd says."""
+
+    def vanished(self, reason: str) -> None:
+        """Learn that there is no bluetoothd."""
+
+    def appeared(self, objects: Any) -> None:
+        """Take the objects of a new bluetoothd."""
+
+    def added(self, path: Any, interfaces: Any) -> None:
+        """Take a new object."""
+
+    def removed(self, path: Any, interfaces: Any) -> None:
+        """Learn that an object is gone."""
+
+    def changed(self, interface: Any, properties: Any, _invalidated: Any, path: Any) -> None:
+        """Take properties that have changed."""
+
+
 class Bluez:
     """The connection to bluetoothd; it is made anew for each life of the system bus and of bluetoothd."""
 
-    def __init__(self, loop: Loop, listener: BatteryLinks, deadlines: Deadlines) -> None:
+    def __init__(self, loop: Loop, listener: Listener, deadlines: Deadlines) -> None:
         self._loop, self._listener, self._deadlines = loop, listener, deadlines
         self._bus: Any = None
         self._owner = ""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import gatt
 
@@ -24,39 +24,23 @@ from services.bluetooth import Statistics
 from services.bluetooth.bluez import nothing, sentence
 from services.bluetooth.dialogue import Dialogue
 from services.bluetooth.session import channel_of
+from services.bluetooth.states import during
 from services.protocols.battery import BatteryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.bluetooth import Battery
-    from services.bluetooth.adapter import Adapter
-    from services.bluetooth.battery_links import BatteryLinks
+    from services.bluetooth.contracts import AdapterOfLink, Links
 
-P = ParamSpec("P")
 NOTIFY_AGAIN = 0.5
 """Seconds after which BlueZ has renewed an earlier subscription."""
-
-
-def during(
-    *states: str,
-) -> Callable[[Callable[Concatenate[Link, P], None]], Callable[Concatenate[Link, P], None]]:
-    """Let an event count in these states only; in any other it comes too late to mean anything."""
-
-    def limited(event: Callable[Concatenate[Link, P], None]) -> Callable[Concatenate[Link, P], None]:
-        def take(link: Link, /, *values: P.args, **named: P.kwargs) -> None:
-            if link.state in states:
-                event(link, *values, **named)
-
-        return take
-
-    return limited
 
 
 class Link:
     """The state machine of one battery."""
 
-    def __init__(self, links: BatteryLinks, adapter: Adapter, battery: Battery) -> None:
+    def __init__(self, links: Links, adapter: AdapterOfLink, battery: Battery) -> None:
         self.links, self.adapter, self.battery = links, adapter, battery
         self.deadlines = links.deadlines
         self.statistics = Statistics()

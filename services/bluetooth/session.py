@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.bluetooth.bluez import Bluez
-    from services.bluetooth.link import Link
+    from services.bluetooth.contracts import LinkOfSession
     from services.protocols.battery import GattChannel
 
 
@@ -66,7 +66,7 @@ def channel_of(offered: list[Offered], channel: GattChannel) -> tuple[Any, Any] 
 class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
     """One attempt to connect and what follows; thrown away at its end, and deaf from then on."""
 
-    def __init__(self, link: Link, manager: Manager, bluez: Bluez) -> None:
+    def __init__(self, link: LinkOfSession, manager: Manager, bluez: Bluez) -> None:
         self.link, self.bluez = link, bluez
         self.came_up = False
         self.notify: Any = None

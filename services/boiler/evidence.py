@@ -212,8 +212,9 @@ class Motor(msgspec.Struct):
             late = time > self.counts_until
             self.hold(time, limits)
             self.interval = paced(self.interval, gap)
-            if late:
-                self.run_since, self.run_ms = 0, 0.0  # how its run went on was not seen
+            if late:  # how its run went on was not seen
+                self._count()
+                self.run_since = 0
         self.time = self.held = time
         self._level(value, limits)
         if self.doubted and time - self.doubted >= GOOD_MS and self.pulses:
@@ -240,7 +241,7 @@ class Motor(msgspec.Struct):
         self._judge(limits, until)
         if self.on and self.running:
             self.on_at = until
-        if limits.duty_max >= 1.0 or limits.run_max_s is None:
+        if limits.run_max_s is None:
             if self.on:
                 self._count()
         elif self.run_since and until - self.run_since >= limits.run_max_s * 1000:

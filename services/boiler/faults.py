@@ -102,13 +102,14 @@ class FaultJudge:
         """Find clamps whose zero is not plausible: an auger or igniter that never pauses, a fan that blows for nothing."""
         state, rules, fan = self._state, self._rules, seen.fan
         if (
-            fan is not None
+            seen.flue is not None
+            and fan is not None
             and fan.running
             and state.phase in (*REST, "prepurge")
             and not (seen.feeding or seen.lighting)
         ):
             blind = seen.auger is None  # it may feed an attempt that is not seen
-            longest = rules.prepurge_max_s + (rules.ignition_max_s if blind else 0.0)
+            longest = rules.prepurge_max_s + (2 * rules.ignition_max_s if blind else 0.0)
             moved = max((motor.on_at for motor in (seen.auger, seen.igniter) if motor is not None), default=0)
             if state.time - max(fan.since, state.idle_since, moved) >= longest * 1000:
                 fan.doubt(state.time)

@@ -74,7 +74,8 @@ class PhaseJudge:
             still = not (seen.feeding or seen.blowing)
             stopped = not seen.feeding if seen.igniter is not None else state.cycle_moved and still
             ended = falling or (not rising and (stopped or late)) or lasted >= 2 * rules.ignition_max_s * 1000
-            return phase if seen.lighting or not ended else self._rest(water)
+            drawing = seen.igniter is not None and seen.igniter.running
+            return phase if drawing or not ended else self._rest(water)
         if seen.lighting or (flue.slope >= rules.ignition_slope and flue.rise >= rules.ignition_rise):
             return "ignition"
         return self._idle(seen)

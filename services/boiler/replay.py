@@ -62,7 +62,7 @@ def replay(
     known = count = 0
     seen: set[Role] = set()
     behind: set[Role] = set()
-    for time, role, value in _ordered(_readings(lines, roles), late_ms):
+    for time, role, value in _ordered(readings_of(lines, roles), late_ms):
         if time >= known:
             known = time
             seen.add(role)
@@ -89,7 +89,7 @@ def replay_legacy(
 ) -> Iterator[str]:
     """Do the same by the first system's rules: its phase at each minute where it changes, and its alert."""
     machine = Legacy(msgspec.structs.replace(rules or LegacyRules(), late_minutes=None))
-    for time, role, value in _readings(lines, roles):
+    for time, role, value in readings_of(lines, roles):
         machine.feed(role, value, time)
     first = True
     for minute in machine.close():
@@ -107,7 +107,8 @@ def line(prefix: str, event: Event) -> str:
     return f'{prefix}/{event.name} {{"value":{value},{unit}"time":"{timestamp(event.time)}"}}'
 
 
-def _readings(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iterator[tuple[int, Role, float]]:
+def readings_of(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iterator[tuple[int, Role, float]]:
+    """Time (ms), role and value of each JSON line that is a reading of an input; ValueError names a line that is none."""
     decode = msgspec.json.Decoder(_RecordedLine).decode
     for number, text in enumerate(lines, 1):
         if not text.strip():

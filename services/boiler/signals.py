@@ -1,11 +1,14 @@
 """The inputs of one boiler together, and what of them can be believed at an instant."""
 
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from services.boiler.evidence import Motor, Temperature
 from services.boiler.rules import MOTORS, MotorRules, Role, Rules, TemperatureRules
 
 Signal = TypeVar("Signal", Temperature, Motor)
+
+APART_MS: Final = 300_000
+"""In a lighting the igniter draws for no longer than this before fan or auger begin."""
 
 
 class Evidence(NamedTuple):
@@ -29,8 +32,11 @@ class Evidence(NamedTuple):
 
     @property
     def lighting(self) -> bool:
-        """Whether the igniter draws."""
-        return self.igniter is not None and self.igniter.running
+        """Whether the igniter draws, and fan or auger move for it, where they are seen: alone it is an offset of its clamp."""
+        if self.igniter is None or not self.igniter.running:
+            return False
+        others = [motor for motor in (self.fan, self.auger) if motor is not None]
+        return not others or any(motor.running and motor.since - self.igniter.since < APART_MS for motor in others)
 
     @property
     def blowing(self) -> bool:

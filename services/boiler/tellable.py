@@ -11,7 +11,7 @@ NEEDED: Final[dict[Fault, AbstractSet[Role]]] = {
     "jam_or_empty": {"flue", "auger"},
     "fire_out": {"water"},
     "igniter_clamp": {"igniter"},
-    "fan_clamp": {"fan"},
+    "fan_clamp": {"fan", "flue"},
     "auger_clamp": {"auger"},
 }
 """Inputs without which a fault cannot be told; overheating takes the water or the flue."""

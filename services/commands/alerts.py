@@ -21,6 +21,8 @@ from bootstrap_lib import Client, Duration, Registry, StartError, describe, find
 if TYPE_CHECKING:
     from services.alerting import Watch
 
+MINUTE: Final = 60_000
+"""Milliseconds: the minute that raw readings begin in is left to them."""
 PATIENCE: Final = 75.0
 """Seconds that notifiers have to report on a test."""
 
@@ -125,7 +127,7 @@ def _explain(answer: dict[str, Any]) -> None:
         print(_plain(f"{one['alert']}: {one['state']}"))
         print(_plain(f"  rule       {one['rule']}"))
         if newest := one.get("newest"):
-            value = "" if newest.get("value") is None else f"{newest['value']} "
+            value = f"{newest['value']} " if newest.get("value") else ""
             print(_plain(f"  newest     {value}at {newest['time']}, {newest['ago']} ago"))
         for title, lines in (
             ("found", one["found"]),
@@ -224,7 +226,7 @@ def _readings(
         for name, time, value, _ in rows
     )
     first = next(raw, None)
-    begin = parse_time(first[2]) if first else until
+    begin = parse_time(first[2]) - MINUTE if first else until
     low = {watch.key for watch in watches if watch.condition.operator in ("<", "<=")}
     by_topic = [
         _minutes(registry, export.rows(engine, "minutes", [name], since, begin, zone), name in low) for name in names

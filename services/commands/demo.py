@@ -6,14 +6,17 @@ Everything lies in one folder (default: ./demo), which is emptied at the start a
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
 import time
+import webbrowser
 from pathlib import Path
 
 from bootstrap_lib import find_registry
 from services.simulators.demo import DemoHouse, say
+from services.simulators.staging import DEMO_PASSWORD
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything lies (default: ./demo)")
 
 
+def pages(house: DemoHouse) -> list[str]:
+    """Addresses of the house's pages."""
+    return [f"http://localhost:{one.raw['port']}" for one in house.registry.find("web")]
+
+
 def hints(house: DemoHouse) -> str:
     """Where to look."""
+    shown = "".join(
+        f"  {address}   the page; to change something, log in as demo, {DEMO_PASSWORD}\n" for address in pages(house)
+    )
     settings = {
         "CONSTELLATION_CREDENTIALS": house.broker.credentials,
         "CONSTELLATION_CONFIG": house.config,
@@ -33,7 +44,8 @@ def hints(house: DemoHouse) -> str:
     }
     exports = " ".join(f"{name}={shlex.quote(str(path))}" for name, path in settings.items())
     command = shlex.quote(str(Path(sys.executable).with_name("constellation")))
-    return f"""Look, in another terminal:
+    opening = f"Look, in a browser:\n{shown}" if shown else ""
+    return f"""{opening}Look, in another terminal:
   {house.broker.subscribe_line()}
   export {exports}
   {command} watch
@@ -81,6 +93,9 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         house.start()
         print(hints(house), flush=True)
+        if sys.stdout.isatty() and os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+            for address in pages(house):
+                webbrowser.open(address)
         look_after(house, arguments.seconds)
     except KeyboardInterrupt:
         print()

@@ -4,7 +4,7 @@ Readings come as JSON lines (topic, value, unit, time) from a file or standard i
 topics.yaml. Nothing is sent, nothing is kept: tune the rules on a recording, then reload.
 
     constellation replay alerts winter.jsonl
-    constellation export --topic 'boiler/#' | constellation replay phase
+    constellation replay phase --since 3d               # readings of this host's archive
 
 Rules of alerts on what phase concludes are judged too: phase is replayed first where the readings hold none of its own.
 """
@@ -13,8 +13,9 @@ import argparse
 import contextlib
 import sys
 import tempfile
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import msgspec
 
 from bootstrap_lib import (
     DocumentError,
+    Duration,
     ReadingError,
     Registry,
     StartError,
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `replay` takes."""
     parser.add_argument("service", choices=SERVICES, help="whose rules are applied")
     parser.add_argument("file", nargs="?", type=Path, help="readings as JSON lines (default: standard input)")
+    parser.add_argument("--since", help="take the archive's raw readings since then instead: 3d, or a time")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -51,7 +54,10 @@ def main(arguments: argparse.Namespace) -> int:
     if not registry.document.section(section):
         raise StartError(f"{registry.path} has no rules to apply: it says nothing below {section}:")
     service: Any = catalog.find(arguments.service)
-    read = _RecordedLines(arguments.file)
+    if arguments.since and arguments.file:
+        raise StartError("give a file or --since, not both")
+    stored = archived(registry, registry.topics, arguments.since) if arguments.since else None
+    read = _RecordedLines(arguments.file, stored)
     lines: Iterable[bytes] = read
     if arguments.service == "alerts" and registry.document.section("phases"):
         lines = _with_phases(registry, lines)
@@ -65,7 +71,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise
         raise StartError(str(error)) from None
     sys.stdout.flush()
-    source = arguments.file or "the standard input"
+    source = arguments.file or ("the archive" if arguments.since else "the standard input")
     if not read.count:
         raise StartError(f"nothing was read: {source} is empty; give it readings as JSON lines")
     if arguments.service == "phase" and not said:  # of any reading it says at least that the phase is unknown
@@ -121,16 +127,40 @@ def _as_reading(line: str) -> dict[str, Any]:
 
 
 class _RecordedLines:
-    """Lines of a file or the standard input, counted as they are read."""
+    """Lines of a file, of the archive or of the standard input, counted as they are read."""
 
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
+    def __init__(self, file: Path | None, stored: Iterable[bytes] | None = None) -> None:
+        self._file, self._stored = file, stored
         self.count = 0
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._stored is not None:
+            for line in self._stored:
+                self.count += 1
+                yield line
+            return
         try:
             with self._file.open("rb") if self._file else contextlib.nullcontext(sys.stdin.buffer) as stream:
                 for self.count, line in enumerate(stream, 1):
                     yield line
         except OSError as error:
             raise StartError(f"{self._file or 'the standard input'} cannot be read: {error.strerror}") from None
+
+
+def archived(registry: Registry, names: Collection[str], since: str) -> Iterator[bytes]:
+    """Raw readings of topics from the archive of this host, as JSON lines; `since` is so long ago, or a time."""
+    from services.stores import replay  # noqa: PLC0415 (SQLAlchemy is only needed here)
+    from services.stores.archive_file import open_archive  # noqa: PLC0415
+
+    now = time.time_ns() // 1_000_000
+    try:
+        begin = now - round(1000 * Duration.parse(since))
+    except ValueError:
+        try:
+            begin = parse_time(since)
+        except ReadingError as error:
+            raise StartError(str(error)) from None
+    for batch in replay.read(open_archive(registry, None), begin, now, list(names)):
+        for row in batch:
+            reading = {"topic": row.name, "value": row.value, "unit": row.unit, "time": format_time(row.time)}
+            yield msgspec.json.encode(reading) + b"\n"

@@ -31,7 +31,7 @@ class Damage(OSError):
     """What came is no answer to what was asked; the text says what it is."""
 
 
-class Refusal(OSError):
+class UnitRefusal(OSError):
     """The unit answered with a code."""
 
     def __init__(self, code: int) -> None:
@@ -52,14 +52,14 @@ class RtuLine:
         """Numbers of registers that a unit was asked for and may still say."""
 
     def ask(self, unit: int, function: int, address: int, count: int) -> tuple[int, ...]:
-        """Return registers of a unit. Silence, Damage or Refusal says why there are none; PortError ends them all."""
+        """Return registers of a unit. Silence, Damage or UnitRefusal says why there are none; PortError ends them all."""
         with self.port.turn(self._idle):
             if owed := self._owing.get(unit):
                 self._exchange(unit, function, address, next(few for few in range(1, 9) if few not in owed))
                 owed.clear()
             answer = self._exchange(unit, function, address, count)
         if answer.refused:
-            raise Refusal(answer.refused)
+            raise UnitRefusal(answer.refused)
         return answer.words
 
     def _exchange(self, unit: int, function: int, address: int, count: int) -> Answer:
@@ -113,7 +113,7 @@ class TcpLine:
         self._number = 0
 
     def ask(self, unit: int, function: int, address: int, count: int) -> tuple[int, ...]:
-        """Return registers of a unit. Silence, Damage or Refusal says why there are none; PortError ends them all."""
+        """Return registers of a unit. Silence, Damage or UnitRefusal says why there are none; PortError ends them all."""
         answer = None
         with self.port.turn(self._idle):
             while (left := self._free_at - time.monotonic()) > 0:
@@ -135,7 +135,7 @@ class TcpLine:
             self.port.close()  # and with it an answer that is late
             raise Silence
         if answer.refused:
-            raise Refusal(answer.refused)
+            raise UnitRefusal(answer.refused)
         if len(answer.words) != count:
             raise Damage(f"it answered with {len(answer.words)} registers instead of {count}")
         return answer.words

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from services.links.modbus import Damage, Line, Refusal, Silence
+from services.links.modbus import Damage, Line, Silence, UnitRefusal
 from services.protocols.modbus import NOT_THERE
 from services.protocols.registers import INPUTS, LONGEST_READ, Block, Register, Value, blocks, decode, halves
 
@@ -111,7 +111,7 @@ class ModbusUnit:
                     _note(reasons, block, self._said_nothing())
                     return False
                 continue
-            except Refusal as refused:
+            except UnitRefusal as refused:
                 self._answered = True
                 return self._refused(block, refused.code, wanted, words, reasons)
             except Damage as damage:

@@ -13,9 +13,9 @@ from msgspec import Struct
 from services.protocols.wmbus import (
     Address,
     Formats,
-    Refusal,
     Telegram,
     TelegramError,
+    TelegramRefusal,
     decode,
     link_address,
     meter_address,
@@ -32,7 +32,7 @@ SAME_COUNT: Final = 8
 """Telegrams of one count that are told apart by their access numbers: a Kamstrup sends four in a minute."""
 MOST_FOREIGN: Final = 1000
 """Foreign meters that are remembered, so that each is said once."""
-LASTING: Final = frozenset((Refusal.KEY, Refusal.MAC, Refusal.UNSUPPORTED))
+LASTING: Final = frozenset((TelegramRefusal.KEY, TelegramRefusal.MAC, TelegramRefusal.UNSUPPORTED))
 """Refusals that the meter's next telegram will not mend."""
 
 Place = tuple[str, str]
@@ -46,7 +46,7 @@ class Counted(Struct):
     accesses: list[int | None]
 
 
-class Shown(NamedTuple):
+class ShownTotal(NamedTuple):
     """A total that a meter showed, and the end of the period that it counts from, where it says one."""
 
     total: float
@@ -54,7 +54,7 @@ class Shown(NamedTuple):
 
 
 @dataclass(slots=True)
-class Meter:
+class KnownMeter:
     """A meter that was asked for, and what is known of its last telegram."""
 
     place: Place
@@ -64,7 +64,7 @@ class Meter:
     frame: bytes = b""
     heard: float = -math.inf
     counted: Counted | None = None
-    shown: dict[str, Shown] = field(default_factory=dict)
+    shown: dict[str, ShownTotal] = field(default_factory=dict)
     """What it showed last, by the names of its totals, where its coding has no check of its own."""
     said: set[str] = field(default_factory=set)
 
@@ -77,12 +77,12 @@ class Meter:
 class HeardMeter(NamedTuple):
     """A new telegram of a meter that was asked for, or the lasting reason why its telegrams say nothing."""
 
-    meter: Meter
+    meter: KnownMeter
     telegram: Telegram | None
     reason: str
 
 
-class Meters:
+class KnownMeters:
     """All meters that were asked for; what one telegram costs does not depend on how many they are."""
 
     def __init__(self, formats: Formats) -> None:
@@ -90,7 +90,7 @@ class Meters:
         self.counts: Counter[str] = Counter()
         """Telegrams in all, and those that are foreign, damaged, duplicates, replays, plain, or refused, by reason."""
         self.foreign: set[str] = set()
-        self._meters: dict[Place, Meter] = {}
+        self._meters: dict[Place, KnownMeter] = {}
 
     def __len__(self) -> int:
         return len(self._meters)
@@ -101,7 +101,7 @@ class Meters:
         What is known of a meter from before stays known.
         """
         before = self._meters
-        self._meters = {place: before.get(place) or Meter(place) for place in keys}
+        self._meters = {place: before.get(place) or KnownMeter(place) for place in keys}
         for place, given in keys.items():
             meter = self._meters[place]
             key, trouble = (None, given) if isinstance(given, str) else (given, "")
@@ -161,11 +161,11 @@ class Meters:
         return HeardMeter(meter, telegram, "")
 
     @staticmethod
-    def _failing(meter: Meter, reason: str, now: float) -> HeardMeter | None:
+    def _failing(meter: KnownMeter, reason: str, now: float) -> HeardMeter | None:
         """Say that a meter cannot be read, unless it is: then this telegram is somebody else's."""
         return None if meter.frame and now - meter.heard < NEW_BEGINNING else HeardMeter(meter, None, reason)
 
-    def _meter_of(self, frame: bytes) -> Meter | None:
+    def _meter_of(self, frame: bytes) -> KnownMeter | None:
         """Find the meter by the sender's address, else by that of the meter behind a radio adapter."""
         sender = link_address(frame)
         if sender is None:
@@ -183,10 +183,10 @@ class Meters:
                 log.info("meter %s (%s) is heard, and is not one of ours", sender.id, sender.manufacturer)
         return meter
 
-    def _at(self, address: Address) -> Meter | None:
+    def _at(self, address: Address) -> KnownMeter | None:
         return self._meters.get((address.id, address.manufacturer)) or self._meters.get((address.id, ""))
 
-    def _is_fresh(self, telegram: Telegram, meter: Meter, now: float) -> bool:
+    def _is_fresh(self, telegram: Telegram, meter: KnownMeter, now: float) -> bool:
         """Tell a new telegram from a replayed or repeated one, where the meter counts."""
         counter, known = telegram.counter, meter.counted
         if counter is None:
@@ -205,7 +205,7 @@ class Meters:
         return True
 
     @staticmethod
-    def _say_once(meter: Meter, what: str, sentence: str) -> None:
+    def _say_once(meter: KnownMeter, what: str, sentence: str) -> None:
         if what not in meter.said:
             meter.said.add(what)
             log.info("meter %s: %s", meter.id, sentence)
@@ -217,7 +217,7 @@ _MIDNIGHT: Final = 26.0
 """Hours' worth that it may add besides: some meters say what they showed last midnight."""
 
 
-def _doubt(telegram: Telegram, meter: Meter, now: float, today: str | None) -> str | None:
+def _doubt(telegram: Telegram, meter: KnownMeter, now: float, today: str | None) -> str | None:
     """Say why a telegram without a check cannot be what its meter shows, or None; then remember what it shows.
 
     After a long silence, or disbelief for as long, it is a meter that began anew.
@@ -228,7 +228,7 @@ def _doubt(telegram: Telegram, meter: Meter, now: float, today: str | None) -> s
         if today is not None and isinstance(day, str) and day > today:
             return f"its date {day} is still to come"
     hours = (now - meter.heard) / 3600 + _MIDNIGHT
-    shown: dict[str, Shown] = {}
+    shown: dict[str, ShownTotal] = {}
     for name, most in _TOTALS.items():
         value = values.get(name)
         if isinstance(value, int | float):
@@ -240,6 +240,6 @@ def _doubt(telegram: Telegram, meter: Meter, now: float, today: str | None) -> s
                     return f"its {name} of {value:g} is less than the {before.total:g} before"
                 if same and value > before.total + most * hours:
                     return f"its {name} of {value:g} is more than it can have added to {before.total:g}"
-            shown[name] = Shown(value, period)
+            shown[name] = ShownTotal(value, period)
     meter.shown = shown
     return None

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from bootstrap_lib import state
-from services.meters.dispatch import Counted, Meters
+from services.meters.dispatch import Counted, KnownMeters
 
 SAVE_EVERY: Final = 3600.0
 """Seconds after which counters go to the SD card, for a power cut; for a kill they lie in the runtime folder."""
@@ -34,14 +34,14 @@ class MeterMemory:
         found.counted |= state.load(self._fleeting, dict[str, Counted], {})
         return found
 
-    def on_beat(self, meters: Meters) -> None:
+    def on_beat(self, meters: KnownMeters) -> None:
         """Write down what changed, and to the SD card a format that was learned. OSError."""
         if meters.formats.revision != self._revision or time.monotonic() - self._saved_at > SAVE_EVERY:
             self.save(meters)
         else:
             state.save(self._fleeting, meters.counted)
 
-    def save(self, meters: Meters) -> None:
+    def save(self, meters: KnownMeters) -> None:
         """Write everything down. OSError."""
         self._revision, self._saved_at = meters.formats.revision, time.monotonic()
         state.save(self._fleeting, meters.counted)

@@ -7,7 +7,7 @@ from typing import Final
 
 from bootstrap_lib import secrets
 from services.meters.receiver import Receiver
-from services.protocols.wmbus import Formats, Refusal, TelegramError, decode, link_address
+from services.protocols.wmbus import Formats, TelegramError, TelegramRefusal, decode, link_address
 
 SECONDS: Final = 130.0
 """A Kamstrup sends its full frame every two minutes."""
@@ -36,6 +36,10 @@ def describe(frame: bytes, key: bytes | None, formats: Formats) -> str | None:
         telegram = decode(frame, key, formats=formats, framing="stripped")
     except TelegramError as error:
         sender = link_address(frame)
-        return None if error.kind is Refusal.FORMAT or sender is None else f"{sender.id} {sender.manufacturer}  {error}"
+        return (
+            None
+            if error.kind is TelegramRefusal.FORMAT or sender is None
+            else f"{sender.id} {sender.manufacturer}  {error}"
+        )
     values = ", ".join(f"{record.name} {record.value} {record.unit}".rstrip() for record in telegram.records)
     return f"{telegram.id} {telegram.manufacturer} {telegram.type}  {values or telegram.note}"

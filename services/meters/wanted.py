@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from bootstrap_lib import Problem, Registry, Topic, secrets
 from services.meters.dispatch import Place
+from services.meters.meter_list import ListedMeter, RejectedMeter
 from services.protocols.wmbus.security import BLOCK
 
 
@@ -80,6 +81,13 @@ def reference_of(names: Mapping[str, Iterable[Topic[MeterField]]]) -> str | None
 def owners_key(number: str, reference: str | None) -> bytes | str | None:
     """Return the key that the owner gave a meter, the sentence why it cannot be used, or None where there is none."""
     return _key(number, reference)
+
+
+def conflicts(topics: Iterable[Topic[MeterField]], entries: Iterable[ListedMeter | RejectedMeter]) -> set[str]:
+    """Find the meters of a list, by number, to which it gives another key than their owner did."""
+    named = {place[0]: reference_of(names) for place, names in wanted(topics, ()).items()}
+    given = {entry.id: bytes.fromhex(entry.key) for entry in entries if isinstance(entry, ListedMeter) and entry.key}
+    return {number for number, key in given.items() if owners_key(number, named.get(number)) not in (None, key)}
 
 
 def _key(number: str, reference: str | None, *folders: Path, named: bool = False) -> bytes | str | None:

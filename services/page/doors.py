@@ -122,6 +122,11 @@ class Doors:
         since, until = span_of(query.since, query.until, self.house.zone, self.house.now())
         return as_answer(request, self.house.fired(since, until + 1000))
 
+    async def see_why(self, request: HttpRequest) -> Response:
+        """What the alerts service itself says of an alert: rule, readings, what holds it back, who was told."""
+        found = await self.house.act(request, "alerts", "why", {"rule": self._alert(request)})
+        return as_answer(request, next(iter(found.get("alerts", [])), {}))
+
     async def see_what_if(self, request: HttpRequest) -> Response:
         """When a rule would have fired."""
         query = query_of(request, forms.WhatIf)
@@ -223,6 +228,7 @@ DOORS: Final = (
     Door("GET", "/phases", "Runs of a state", Doors.see_phases, list[tuple[str, int, int]], forms.Words),
     Door("GET", "/meters", "What was counted", Doors.see_meters, forms.MetersAnswer, forms.Meters),
     Door("GET", "/alerts", "Alerts that fired", Doors.see_alerts, forms.AlertsAnswer, forms.Span),
+    Door("GET", "/alerts/{rule}/why", "Why it fires or not, and who was told", Doors.see_why, dict[str, Any]),
     Door("GET", "/what-if", "When a rule would have fired", Doors.see_what_if, forms.WhatIfAnswer, forms.WhatIf),
     Door("GET", "/proof", "What can be shown", Doors.see_proof, forms.ProofAnswer, forms.Nothing),
     Door("GET", "/log", "Warnings of all services", Doors.see_log, list[LogLine]),

@@ -335,9 +335,10 @@ class PageHouse:
     async def act(self, request: HttpRequest, instance: str, verb: str, arguments: dict[str, Any]) -> Any:
         """Ask a service for somebody, and wait for its answer; Refusal 409, 503, 504."""
         name = self.caller(request).name or "somebody"
-        if verb in ("acknowledge", "snooze"):
+        if verb in ("acknowledge", "snooze", "why"):
             found = [one for one, facts in self.live.services.items() if facts.service == "alerts"]
             instance = found[0] if found else instance
+        if verb in ("acknowledge", "snooze"):
             self.diary.step([arguments["rule"]], self.now(), verb, name)
         return await self._ask(instance, verb, arguments | {"by": name})
 

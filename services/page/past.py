@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from bootstrap_lib import Value, format_time
+from bootstrap_lib import Value
 from services.page.buckets import HOUR, MINUTE, Bucket, counted, is_fine, points_of, rows_of, single, step_of
 
 PATIENCE: Final = 1.0
@@ -193,8 +193,8 @@ class Past:
             row = db.execute(query, (_number(db, topic),)).fetchone()
             return (row[0], row[1] + MINUTE) if row else None
 
-    def lines(self, names: Collection[str], since: int, until: int) -> list[bytes]:
-        """Stored readings as JSON lines, in the order of time; means of minutes where the readings are gone."""
+    def readings(self, names: Collection[str], since: int, until: int) -> list[tuple[str, Value, int]]:
+        """Stored readings (topic, value, ms), in the order of time; means of minutes where the readings are gone."""
         with self.open() as db:
             numbers = {
                 row[0]: row[1:] for row in db.execute("SELECT id, name, kind FROM topics").fetchall() if row[1] in names
@@ -211,9 +211,7 @@ class Past:
             rows = db.execute(query, (max(since, first), until, *numbers)).fetchmany(MOST_RAW)
             found += ((t, numbers[n][0], _value(numbers[n][1], v, w)) for t, n, v, w in rows)
         found.sort(key=lambda one: one[0])
-        return [
-            msgspec.json.encode({"topic": name, "value": value, "time": format_time(t)}) for t, name, value in found
-        ]
+        return [(name, value, t) for t, name, value in found]
 
     def census(self) -> Mapping[str, Any]:
         """How much is stored: the file's size and the times of the first and last reading (ms)."""

@@ -1,10 +1,9 @@
 """What if: a rule over stored readings, by the alerts service's own machine."""
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from bootstrap_lib import DocumentError, Duration, Registry, parse_time
+from bootstrap_lib import DocumentError, Duration, Registry
 from services.page.answers import Refusal
 from services.page.forms import WhatIfAnswer
 from services.page.past import MOST_RAW, Asked, Past
@@ -19,46 +18,34 @@ def run(  # noqa: PLR0917
     registry: Registry, past: Past, asked: Callable[[list[str]], list[Asked]], text: str, since: int, until: int
 ) -> WhatIfAnswer:
     """When a rule would have fired in a span (ms). Refusal 422 says what is wrong with it; PastAway."""
-    from services.alerting import RuleError, compile_rules, replay, scope_of  # noqa: PLC0415 (only who tries a rule pays)
+    from services.alerting import compile_rules, scope_of  # noqa: PLC0415 (only who tries a rule pays)
+    from services.alerting.trial import try_rule  # noqa: PLC0415
 
     scope = scope_of(registry)
-    rule = _rule(registry, text)
-    watches, problems = compile_rules({NAME: rule}, scope)
+    watches, problems = compile_rules({NAME: _rule(registry, text)}, scope)
     if problems:
         raise Refusal(422, str(problems[0][1]), "rule")
-    topics = [watch.key for watch in watches if not watch.key.startswith("service ")]
+    topics = [watch.key for watch in watches if not watch.of_service]
     if not topics:
         raise Refusal(422, "what services say of themselves is not kept: only readings are", "rule")
-    lines = past.lines(topics, since, until)
-    fired: dict[str, int] = {}
-    found: list[tuple[int, int | None]] = []
-    try:
-        for line in replay(lines, {NAME: rule}, scope, registry.root):
-            where, _, body = line.partition(" ")
-            document = json.loads(body)
-            moment = parse_time(document["since"]) if "since" in document else since
-            if document["state"] == "firing":
-                fired[where] = moment + round(watches[0].lasts * 1000)
-            elif where in fired:
-                found.append((fired.pop(where), moment))
-    except (ValueError, RuleError) as error:
-        raise Refusal(422, str(error), "rule") from None
-    found += ((begin, None) for begin in fired.values())
+    readings = past.readings(topics, since, until)
+    trial = try_rule(watches, readings, scope)
+    fired = [(firing.since + round(firing.watch.lasts * 1000), firing.until) for firing in trial.firings]
     one = topics[0] if len(topics) == 1 else None
     unseen = sum(end - begin for begin, end in past.series(asked([one])[0], since, until, 1000).holes) if one else 0
     limit = watches[0].condition.operand
     return WhatIfAnswer(
         topic=one,
         limit=float(limit) if isinstance(limit, float | int) and not isinstance(limit, bool) else None,
-        fired=sorted(found, key=lambda span: span[0]),
-        readings=len(lines),
+        fired=sorted(fired, key=lambda span: span[0]),
+        readings=trial.readings,
         unseen=unseen,
-        whole=len(lines) < MOST_RAW,
+        whole=len(readings) < MOST_RAW,
     )
 
 
 def _rule(registry: Registry, text: str) -> "Rule":
-    from services.alerting import Rule, listed  # noqa: PLC0415
+    from services.alerting import Rule  # noqa: PLC0415
 
     try:
         named = registry.entries("alerts", Rule)
@@ -67,10 +54,7 @@ def _rule(registry: Registry, text: str) -> "Rule":
     if text in named:
         import msgspec  # noqa: PLC0415
 
-        found = named[text]
-        return (
-            msgspec.structs.replace(found, inhibited_by=[], notify=[], picture=None) if listed(found.notify) else found
-        )
+        return msgspec.structs.replace(named[text], inhibited_by=[], notify=[], picture=None)
     when, lasts = text.strip(), None
     for word in (", for: ", " for: ", " for "):
         head, found_word, tail = text.rpartition(word)

@@ -74,6 +74,12 @@ def switch(found: Any) -> bool:
     raise NoValue(f"{word[:40]!r} is neither yes nor no: say it with words")
 
 
+def is_up(payload: bytes, where: str) -> bool:
+    """Whether a device says that it is there; older bridges say in plain text what newer ones say in JSON."""
+    content = document(payload, payload[:1] in (b"{", b"["))
+    return switch(find(content, path.parse(where or "state")) if isinstance(content, dict) else content)
+
+
 def moment(found: Any, zone: tzinfo) -> float:
     """Return a time as seconds since 1970: a number, or text with or without a zone; NoValue where it is none."""
     if isinstance(found, (int, float)) and not isinstance(found, bool):
@@ -135,3 +141,36 @@ def _fits(rest: list[str], depth: int | None) -> bool:
     if any(level != "+" and level != level.lower() for level in levels):
         return False  # our own words are small
     return len(levels) <= depth - 2 if rest[-1] == "#" else len(levels) == depth - 2
+
+
+def leaves_of(payload: bytes) -> list[tuple[str, Any]]:
+    """Paths and values that a payload has; a bare text has none, and is its own."""
+    try:
+        content = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = None
+    if isinstance(content, (dict, list)):
+        return list(path.leaves(content))[:200]
+    text = payload[:60].decode("utf-8", "replace")
+    return [("", text)] if text else []
+
+
+GUESSES: Final = {
+    "temperature": ("temperature", "temp", "tempc", "tc"),
+    "humidity": ("humidity", "hum"),
+    "power": ("power", "apower"),
+    "energy": ("total", "energy"),
+    "voltage": ("voltage",),
+    "current": ("current",),
+    "soc": ("batt", "battery", "battsoc"),
+}
+
+
+def proposal(topic: str, where: str) -> str:
+    """Propose a line of topics.yaml for a value, where its name tells what it is."""
+    word = where.rpartition(".")[2].casefold() or topic.rpartition("/")[2].casefold()
+    quantity = next((name for name, words in GUESSES.items() if word in words), None)
+    if quantity is None:
+        return ""
+    at = f", path: '{where}'" if where else ""
+    return f"PLACE/THING/{quantity}: {{from: mqtt, topic: '{topic}'{at}}}"

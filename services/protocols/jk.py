@@ -46,7 +46,7 @@ FULL: Final = 4
 ALARM_BITS: Final = {bit: f"{name}_alarm" for bit, name in ALARMS.items()}
 
 
-class Layout(msgspec.Struct, frozen=True):
+class JkLayout(msgspec.Struct, frozen=True):
     """Where the answer with the cells holds what; the part behind the cells is moved as a whole."""
 
     cells: int
@@ -61,9 +61,9 @@ class Layout(msgspec.Struct, frozen=True):
         return int(unpack_from(form, frame, self.voltage + offset)[0])
 
 
-SHORT: Final = Layout(24, 54, 134, 118, "<H", (130, 132))
+SHORT: Final = JkLayout(24, 54, 134, 118, "<H", (130, 132))
 """JK02 with 24 places for cells: software 6 to 10."""
-LONG: Final = Layout(32, 70, 144, 150, "<I", (162, 164, 258, 256))
+LONG: Final = JkLayout(32, 70, 144, 150, "<I", (162, 164, 258, 256))
 """JK02 with 32 places: software 11 and later, whatever the number of cells."""
 
 
@@ -115,7 +115,7 @@ def assembler() -> JkAssembler:
     return JkAssembler()
 
 
-def layout_of(frame: bytes) -> Layout | None:
+def layout_of(frame: bytes) -> JkLayout | None:
     """Return the layout that a frame with cells has by what it says; None for JK04, the active balancers'.
 
     BatteryError where no layout makes sense: then nothing of it may be believed.
@@ -130,7 +130,7 @@ def layout_of(frame: bytes) -> Layout | None:
     raise BatteryError("The cells do not add up to the voltage in any layout that is known of this make.")
 
 
-def _cells(frame: bytes, layout: Layout) -> dict[int, float]:
+def _cells(frame: bytes, layout: JkLayout) -> dict[int, float]:
     enabled = unpack_from("<I", frame, layout.enabled)[0] & (1 << layout.cells) - 1
     millivolts = unpack_from(f"<{layout.cells}H", frame, 6)
     return {place + 1: millivolts[place] / 1000 for place in range(layout.cells) if enabled >> place & 1}

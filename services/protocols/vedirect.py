@@ -96,7 +96,7 @@ class BlockParser:
                 self._bad = True
 
 
-class Meaning(NamedTuple):
+class LabelMeaning(NamedTuple):
     """What a label means: the measurement's name, its unit, its scale, numbers that are none."""
 
     name: str
@@ -105,8 +105,10 @@ class Meaning(NamedTuple):
     none: tuple[int, ...] = ()
 
 
-def _mean(*texts: str) -> dict[str, Meaning]:
-    return {label: Meaning(name, unit, float(scale)) for label, name, unit, scale in (text.split() for text in texts)}
+def _mean(*texts: str) -> dict[str, LabelMeaning]:
+    return {
+        label: LabelMeaning(name, unit, float(scale)) for label, name, unit, scale in (text.split() for text in texts)
+    }
 
 
 NUMBERS: Final = _mean(
@@ -121,10 +123,10 @@ NUMBERS: Final = _mean(
     "H19 generated_energy kWh 0.01", "H20 generated_today_energy kWh 0.01", "H21 highest_today_power W 1",
     "H22 generated_yesterday_energy kWh 0.01", "H23 highest_yesterday_power W 1",
 ) | {
-    "TTG": Meaning("remaining_duration", "s", 60, (-1,)),
-    "H4": Meaning("charge_cycles"), "H5": Meaning("full_discharge_cycles"), "H10": Meaning("synchronisation_count"),
-    "H11": Meaning("low_voltage_count"), "H12": Meaning("high_voltage_count"),
-    "ERR": Meaning("error_number"), "HSDS": Meaning("day_number"),
+    "TTG": LabelMeaning("remaining_duration", "s", 60, (-1,)),
+    "H4": LabelMeaning("charge_cycles"), "H5": LabelMeaning("full_discharge_cycles"), "H10": LabelMeaning("synchronisation_count"),
+    "H11": LabelMeaning("low_voltage_count"), "H12": LabelMeaning("high_voltage_count"),
+    "ERR": LabelMeaning("error_number"), "HSDS": LabelMeaning("day_number"),
 }  # fmt: skip
 """Labels of numbers."""
 

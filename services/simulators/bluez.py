@@ -176,6 +176,13 @@ def _arguments() -> argparse.Namespace:
         help="a battery, for example A4:C1:38:00:00:01,jbd,hci0 (which is the default); may be repeated; "
         f"protocols: {', '.join(PROTOCOLS)}",
     )
+    parser.add_argument(
+        "--victron",
+        action="append",
+        default=[],
+        metavar="ADDRESS,KEY[,ADAPTER]",
+        help="a SmartShunt that advertises, with its key of 32 hexadecimal digits; may be repeated",
+    )
     parser.add_argument("--with-bus", action="store_true", help="start a private bus and print its address")
     parser.add_argument(
         "--values", type=Path, help="JSON file with values by address instead of a sunny day's; read at each answer"
@@ -190,8 +197,11 @@ def _arguments() -> argparse.Namespace:
 def _serve(bus_address: str, options: argparse.Namespace) -> None:
     simulator = Simulator(bus_address, options.values)
     bluetoothd = simulator.bluetoothd
-    for battery in options.battery or [SimulatedBatteryOptions("A4:C1:38:00:00:01")]:
+    for battery in options.battery or ([] if options.victron else [SimulatedBatteryOptions("A4:C1:38:00:00:01")]):
         simulator.add(battery)
+    for text in options.victron:
+        address, key, *adapter = text.split(",")
+        bluetoothd.add_shunt(address.upper(), bytes.fromhex(key), *adapter or ["hci0"])
     absent = False
     for setting in options.fault:
         address, _, fault = setting.upper().partition("=")

@@ -47,6 +47,29 @@ def vedirect(house: DemoHouse, _instance: Instance) -> Options:
     return {"device": str(port)}
 
 
+def pulse(house: DemoHouse, instance: Instance) -> Options:
+    """Pins that give a pulse every two seconds."""
+    folder = house.hardware / "pins"
+    pins = [word for meter in instance.raw["meters"].values() for word in ("--pin", str(meter["pin"]))]
+    house.simulate("pulses", str(folder), *pins, ready=folder.exists)
+    return {"chip": f"sim:{folder}"}
+
+
+def victron(house: DemoHouse, instance: Instance) -> Options:
+    """SmartShunts that advertise, on a system bus of the demo's own."""
+    bus = house.run_folder / "system_bus"
+    os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = address = f"unix:path={bus}"
+    program = find_program("dbus-daemon")
+    house.stage("bus", program, "--session", f"--address={address}", "--nofork", "--nopidfile", ready=bus.exists)
+    options = []
+    for product in instance.raw["products"].values():
+        house.secrets[product["key"].removeprefix("secret:")] = DEMO_KEY
+        options += ["--victron", f"{product['address']},{DEMO_KEY}"]
+    log = house.log("simulated bluez")
+    house.simulate("bluez", *options, ready=lambda: "ready" in log.read_text())
+    return {}
+
+
 def dongle(house: DemoHouse, _instance: Instance) -> Options:
     """A radio dongle on a pseudo-terminal, with the meters that topics.yaml names around it."""
     port = house.hardware / "im871a"

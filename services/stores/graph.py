@@ -143,13 +143,18 @@ def draw(
 
     `recent` are readings that the files do not show yet. What begins later than asked for is drawn from where it begins.
     """
+    with tempfile.TemporaryDirectory(prefix="graph-") as scratch:
+        sheet = prepare(topics, folder, Path(scratch), span, recent or stored(folder), width=width)
+        draw_sheet(topics, sheet, output, width=width, height=height)
+
+
+def draw_sheet(topics: Sequence[Topic[Any]], sheet: "Sheet", output: Path, *, width: int, height: int) -> None:
+    """Draw what was prepared into a PNG file; GraphError where rrdtool refuses."""
     import rrdtool  # noqa: PLC0415 (pulls cairo and pango: only who draws pays for it)
 
     beside = output.with_name(output.name + ".new")
     try:
-        with tempfile.TemporaryDirectory(prefix="graph-") as scratch:
-            sheet = prepare(topics, folder, Path(scratch), span, recent or stored(folder), width=width)
-            rrdtool.graph(str(beside), *describe(topics, sheet, width, height))
+        rrdtool.graph(str(beside), *describe(topics, sheet, width, height))
     except rrdtool.OperationalError as error:
         beside.unlink(missing_ok=True)
         raise GraphError(f"rrdtool cannot draw it: {error}") from None

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bootstrap_lib import Registry
-from services.meters.dispatch import Meters
+from services.meters.dispatch import KnownMeters
 from services.protocols.wmbus import Formats, encode
 from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.security import counter_mode
@@ -61,7 +61,7 @@ def rate(configured: Sequence[str], frames: Sequence[bytes], expected: int) -> f
     """Telegrams a second: the best of some runs, each with a new table of meters."""
     best = 0.0
     for _ in range(RUNS):
-        meters = Meters(Formats())
+        meters = KnownMeters(Formats())
         meters.want({(number, ""): key_of(number) for number in configured})
         begin = time.perf_counter()
         values = sum(

@@ -245,6 +245,9 @@ def test_an_alert_is_acknowledged_by_two_tabs_at_once_and_the_diary_says_who(pag
         answers = list(tabs.map(lambda _: page.knock("/api/1/alerts/hot/acknowledge", {}), range(2)))
     assert [status for status, _, _ in answers] == [200, 200], answers
     ear.wait("home/alert/hot", lambda one: one["acknowledged"])
+    why = page.get("alerts/hot/why")
+    assert (why["alert"], why["state"]) == ("hot", "firing")
+    assert "boiler/water/temperature > 85" in why["rule"]
     assert "ada asks alerts to acknowledge" in page.house.log("web")
     (one,) = page.get(f"alerts?from={now() - DAY}")["fired"]
     assert ("acknowledge", "ada") in [(step["kind"], step["text"]) for step in one["steps"]]

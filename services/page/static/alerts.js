@@ -5,14 +5,14 @@ import { link, q } from "./address.js";
 import { ask, firing, house, label, placeOf, state, tidy } from "./house.js";
 import { rem, strip } from "./grammar.js";
 
-const kept = { fired: [], begun: null, asked: -Infinity, key: null, curves: new Map(), trouble: null };
+const kept = { fired: [], begun: null, asked: -Infinity, key: null, curves: new Map(), why: new Map(), trouble: null };
 const width = () => { const c = $("#main").clientWidth; return Math.max(200, Math.round((c > 1100 ? c / 2 : c) - 5 * rem())); };
 
 async function remember(s) {
   const key = s.then ? s.now : "now", age = performance.now() - kept.asked; if (s.ask && !s.then || kept.key === key && age < 5e3 || age < 300) return;
   Object.assign(kept, { asked: performance.now(), key });
   try { const found = await ask(`alerts?from=${Math.round(Math.max(s.now - 365 * DAY, s.now - 365 * DAY))}&to=${Math.round(s.then ? s.now : s.real)}`); Object.assign(kept, found, { trouble: null }); } catch (error) { kept.trouble = error.message; }
-  for (const a of firing(s)) evidence(a, s);
+  for (const a of firing(s).slice(0, 6)) { evidence(a, s); explain(a, s); }
   redraw();
 }
 async function evidence(a, s) {
@@ -20,9 +20,11 @@ async function evidence(a, s) {
   if (kept.curves.get(a.name)?.key === key) return;
   try { kept.curves.set(a.name, { key, answer: await ask(`history?topics=${a.topic}&from=${Math.round(from)}&to=${Math.round(s.gone ?? s.now)}&buckets=300`) }); redraw(); } catch { /* the page says so elsewhere */ }
 }
+/** What the alerts service itself says of it: its rule, what holds it back. */
+async function explain(a, s) { if (s.then || s.gone) return; try { const why = await ask(`alerts/${a.name}/why`); kept.why.set(a.name, why); } catch { kept.why.delete(a.name); } }
 const KINDS = () => ({ fires: t("fires"), told: t("told"), delivered: t("delivered"), failed: t("failed"), acknowledge: t("acknowledged on this page"), acknowledged: t("acknowledged"), snooze: t("snoozed on this page"), over: t("over") });
 const stepsOf = (a, s) => (kept.fired.find(f => f.name === a.name && Math.abs(f.since - a.from) < 2000)?.steps ?? []).filter(x => x.time <= s.now);
-const whyOf = (a, s) => { const steps = stepsOf(a, s), c = kept.curves.get(a.name)?.answer, d = house.topics[a.topic]; return html`<article class="why ${a.acknowledged ? "ack" : ""}" data-key="${a.name}"><h3>${a.text}</h3><small>${s.gone ? `${t("was so at {time}", { time: when(s.gone, s.now) })} · ` : s.then ? `${t("fired then")} · ` : ""}${a.acknowledged ? t("acknowledged") : t("not acknowledged")} · ${t("for {time}", { time: long((s.gone ?? s.now) - a.from) })}</small>${c && c.series[0].t.length > 0 && strip(c, s, width(), null, [a.from], label(a.topic, true))}<dl><dt>${t("Rule")}</dt><dd><code>${a.rule ?? a.name}</code></dd>${d && html`<dt>${t("Topic")}</dt><dd>${placeOf(a.topic)} · ${label(a.topic)}</dd>`}<dt>${t("What happened")}</dt><dd><ol class="steps">${steps.length ? steps.map(x => html`<li><time>${hms(x.time)}</time><span>${KINDS()[x.kind] ?? x.kind}${x.text && `: ${x.text}`}</span></li>`) : html`<li><time>${hms(a.from)}</time><span>${t("fires")}</span></li>`}</ol></dd><dt>${t("Holds it back")}</dt><dd>${a.acknowledged ? t("Acknowledged: no repeats until it is over.") : a.snoozed_until ? t("Snoozed until {time}.", { time: when(Date.parse(a.snoozed_until), s.now) }) : t("Nothing. It may speak.")}</dd></dl><div class="tools">${!a.acknowledged && html`<button data-act="acknowledge" data-rule="${a.name}" ${off(s.gone || s.then)}>${t("Acknowledge")}</button>`}<button data-act="snooze" data-rule="${a.name}" data-for="1h" ${off(s.gone || s.then)}>${t("Snooze 1 h")}</button><button data-act="snooze" data-rule="${a.name}" data-for="8h" ${off(s.gone || s.then)}>${t("Snooze 8 h")}</button>${d && html`<a href="${link({ view: "history", topics: a.topic, span: "24h" })}" class="lk">${t("Its curve")}</a>`}</div></article>`; };
+const whyOf = (a, s) => { const why = s.then || s.gone ? null : kept.why.get(a.name), steps = stepsOf(a, s), c = kept.curves.get(a.name)?.answer, d = house.topics[a.topic]; return html`<article class="why ${a.acknowledged ? "ack" : ""}" data-key="${a.name}"><h3>${a.text}</h3><small>${s.gone ? `${t("was so at {time}", { time: when(s.gone, s.now) })} · ` : s.then ? `${t("fired then")} · ` : ""}${a.acknowledged ? t("acknowledged") : t("not acknowledged")} · ${t("for {time}", { time: long((s.gone ?? s.now) - a.from) })}</small>${c && c.series[0].t.length > 0 && strip(c, s, width(), null, [a.from], label(a.topic, true))}<dl><dt>${t("Rule")}</dt><dd><code>${a.rule ?? a.name}${why && `: ${why.rule}`}</code></dd>${d && html`<dt>${t("Topic")}</dt><dd>${placeOf(a.topic)} · ${label(a.topic)}</dd>`}<dt>${t("What happened")}</dt><dd><ol class="steps">${steps.length ? steps.map(x => html`<li><time>${hms(x.time)}</time><span>${KINDS()[x.kind] ?? x.kind}${x.text && `: ${x.text}`}</span></li>`) : html`<li><time>${hms(a.from)}</time><span>${t("fires")}</span></li>`}</ol></dd><dt>${t("Holds it back")}</dt><dd>${why?.held_back?.length ? why.held_back.map(x => html`<div>${x}</div>`) : a.acknowledged ? t("Acknowledged: no repeats until it is over.") : a.snoozed_until ? t("Snoozed until {time}.", { time: when(Date.parse(a.snoozed_until), s.now) }) : t("Nothing. It may speak.")}</dd></dl><div class="tools">${!a.acknowledged && html`<button data-act="acknowledge" data-rule="${a.name}" ${off(s.gone || s.then)}>${t("Acknowledge")}</button>`}<button data-act="snooze" data-rule="${a.name}" data-for="1h" ${off(s.gone || s.then)}>${t("Snooze 1 h")}</button><button data-act="snooze" data-rule="${a.name}" data-for="8h" ${off(s.gone || s.then)}>${t("Snooze 8 h")}</button>${d && html`<a href="${link({ view: "history", topics: a.topic, span: "24h" })}" class="lk">${t("Its curve")}</a>`}</div></article>`; };
 
 // ---- a year: each rule a row, each day a column
 function yearOf(s) {

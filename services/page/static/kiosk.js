@@ -17,7 +17,7 @@ function only(s) {
   return html`<div><table class="grid only"><tbody>${keys.slice(0, 8).map(key => { const d = house.topics[key], k = look(key, s), dead = !["live", "guess", "late", "was"].includes(k.state); return html`<tr data-key="${key}" data-s="${k.state}"><td class="mk">${mark(k.state, said(d, k))}</td><th scope="row">${label(key)}</th><td class="n v"><span class="i">${dead ? "—" : figure(d, k).join("")}</span></td><td class="soft">${dead || k.state === "was" ? k.age : d.unit}</td></tr>`; })}</tbody></table></div>`;
 }
 export function kiosk(s, m) {
-  put(m, html`<h2 class="vh">${t("The house")}</h2><div class="khead"><b id="kclock">${hm(s.real)}</b><span class="pulse">${pulse(s)}</span><span class="say">${date(s.real)}</span></div>${fires(s)}${house.boilers.length > 0 && html`<div id="say">${sentence(s)}</div><div id="ribbon"></div>`}<div class="bigs" data-n="${house.kiosk.length}">${house.kiosk.map(k => big(k, s))}</div><div class="kcols">${house.meters.length > 0 && html`<div id="meters">${meterTable(s)}</div>`}${house.batteries.slice(0, 2).map(b => html`<div>${cells(b, s)}</div>`)}${only(s)}</div>`);
+  put(m, html`<h1 class="vh">${t("The house")}</h1><div class="khead"><b id="kclock">${hm(s.real)}</b><span class="pulse">${pulse(s)}</span><span class="say">${date(s.real)}</span></div>${fires(s)}${house.boilers.length > 0 && html`<div id="say">${sentence(s)}</div><div id="ribbon"></div>`}<div class="bigs" data-n="${house.kiosk.length}">${house.kiosk.map(k => big(k, s))}</div><div class="kcols">${house.meters.length > 0 && html`<div id="meters">${meterTable(s)}</div>`}${house.batteries.slice(0, 2).map(b => html`<div>${cells(b, s)}</div>`)}${only(s)}</div>`);
   draw();
 }
 

@@ -1,7 +1,7 @@
 """Wireless M-Bus (EN 13757-3, -4, -7, OMS): telegrams of any meter to named values, without input or output."""
 
 from services.protocols.wmbus.compact import Formats
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.header import INVALID
 from services.protocols.wmbus.layers import link_address, meter_address
 from services.protocols.wmbus.lines import decode_lines
@@ -15,9 +15,9 @@ __all__ = [
     "DataRecord",
     "Formats",
     "Framing",
-    "Refusal",
     "Telegram",
     "TelegramError",
+    "TelegramRefusal",
     "decode",
     "decode_lines",
     "link_address",

@@ -10,7 +10,7 @@ from typing import Final
 
 from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.data import variable_size
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.header import data_size, header_end
 
 KNOWN_FORMATS: Final = (
@@ -90,7 +90,7 @@ class Formats:
         """
         if len(content) < _PREFIX:
             raise TelegramError(
-                Refusal.FRAME, f"A compact frame has 4 bytes before its data; this one has {len(content)}."
+                TelegramRefusal.FRAME, f"A compact frame has 4 bytes before its data; this one has {len(content)}."
             )
         signature = int.from_bytes(content[:2], "little")
         expected = int.from_bytes(content[2:4], "little")
@@ -99,13 +99,13 @@ class Formats:
             sentence = (
                 f"Format {signature:04X} of this compact frame is not known yet; the meter's next full frame tells it."
             )
-            raise TelegramError(Refusal.FORMAT, sentence)
+            raise TelegramError(TelegramRefusal.FORMAT, sentence)
         for headers in formats:
             records = _rebuilt(headers, content)
             if records is not None and crc(records) == expected:
                 return records
         sentence = f"The CRC of the full frame behind this compact frame (format {signature:04X}) does not match."
-        raise TelegramError(Refusal.CHECKSUM, sentence)
+        raise TelegramError(TelegramRefusal.CHECKSUM, sentence)
 
 
 def _split(format_: bytes) -> Iterable[bytes]:
@@ -118,7 +118,9 @@ def _split(format_: bytes) -> Iterable[bytes]:
             try:
                 _, end = header_end(format_, at)
             except IndexError:
-                raise TelegramError(Refusal.FORMAT, "A format of compact frames ends inside a header.") from None
+                raise TelegramError(
+                    TelegramRefusal.FORMAT, "A format of compact frames ends inside a header."
+                ) from None
         yield format_[at:end]
         at = end
 

@@ -7,8 +7,8 @@ import msgspec
 
 from services.protocols.wmbus.compact import Formats
 from services.protocols.wmbus.crc import crc
-from services.protocols.wmbus.errors import Refusal, TelegramError
-from services.protocols.wmbus.layout import Layout, layout_of
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
+from services.protocols.wmbus.layout import RecordLayout, layout_of
 from services.protocols.wmbus.link import Address
 from services.protocols.wmbus.makers import diehl, family_of, qundis
 from services.protocols.wmbus.makers.reading import OwnReading
@@ -69,9 +69,9 @@ def unread(message: bytes) -> str:
         return _OWN_CODING.format(ci)
     if ci in _FOREIGN:
         raise TelegramError(
-            Refusal.UNSUPPORTED, f"The contents are {_FOREIGN[ci]} (CI {ci:02X}), which is not supported."
+            TelegramRefusal.UNSUPPORTED, f"The contents are {_FOREIGN[ci]} (CI {ci:02X}), which is not supported."
         )
-    raise TelegramError(Refusal.UNSUPPORTED, f"CI {ci:02X} is no contents that a meter sends.")
+    raise TelegramError(TelegramRefusal.UNSUPPORTED, f"CI {ci:02X} is no contents that a meter sends.")
 
 
 def contents_of(transport: Transport, plain: Opened, formats: Formats, message: bytes, *, whole: bool) -> Contents:
@@ -121,12 +121,12 @@ def _own(found: OwnReading, meter: Address | None = None) -> Contents:
     return Contents(distinguished(found.records), found.note, found.status, found.certain, meter)
 
 
-def _behind(layout: Layout, transport: Transport, contents: bytes, *, whole: bool) -> str:
+def _behind(layout: RecordLayout, transport: Transport, contents: bytes, *, whole: bool) -> str:
     """Say what is not read behind the last record; TelegramError where it may be a block CRC that does not match."""
     behind_blocks = transport.blocks and transport.blocks * 16 == len(contents) - layout.rest
     if layout.rest <= _CRC and not whole and not behind_blocks:
         sentence = f"{layout.trouble} Or a block CRC of format B ends the frame, and does not match."
-        raise TelegramError(Refusal.CHECKSUM, sentence)
+        raise TelegramError(TelegramRefusal.CHECKSUM, sentence)
     return f"The last {layout.rest} bytes are not read. {layout.trouble}"
 
 
@@ -135,7 +135,7 @@ def _alarm(transport: Transport, message: bytes) -> Contents:
         return _doubtful(transport, transport.contents, message)
     if not 0 < len(transport.contents) <= _LONGEST_ALARM:
         raise TelegramError(
-            Refusal.FRAME, f"An alarm has 1 to 8 bytes of flags; this one has {len(transport.contents)}."
+            TelegramRefusal.FRAME, f"An alarm has 1 to 8 bytes of flags; this one has {len(transport.contents)}."
         )
     flags = int.from_bytes(transport.contents, "little")
     return Contents([DataRecord("alarm_flags", "flags", "", flags, "instantaneous", 0, 0, 0)])
@@ -168,4 +168,4 @@ def _learned(contents: bytes, formats: Formats) -> str:
         if len(contents) > start and crc(format_) == int.from_bytes(contents[start - 2 : start], "little"):
             formats.learn(format_)
             return "The telegram tells a format of compact frames."
-    raise TelegramError(Refusal.CHECKSUM, "The signature of this format frame does not match its headers.")
+    raise TelegramError(TelegramRefusal.CHECKSUM, "The signature of this format frame does not match its headers.")

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Refusal(StrEnum):
+class TelegramRefusal(StrEnum):
     """Why a telegram was refused, for counters; the sentence is for people."""
 
     FRAME = "frame"
@@ -25,6 +25,6 @@ class Refusal(StrEnum):
 class TelegramError(ValueError):
     """A telegram that gives no values; `kind` for counters, the message a sentence with the reason."""
 
-    def __init__(self, kind: Refusal, sentence: str) -> None:
+    def __init__(self, kind: TelegramRefusal, sentence: str) -> None:
         super().__init__(sentence)
         self.kind = kind

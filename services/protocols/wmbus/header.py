@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from services.protocols.wmbus.data import SIZES, Convert, Value, converter, nothing, variable, variable_pattern
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.profiles import BetterName, Profile
-from services.protocols.wmbus.vif import EXTENSION_FB, EXTENSION_FD, PRIMARY, Meaning
+from services.protocols.wmbus.vif import EXTENSION_FB, EXTENSION_FD, PRIMARY, CodeMeaning
 from services.protocols.wmbus.vife import NON_METRIC, PROFILES, QUALIFIERS, QUALIFIERS_FC, RECORD_ERRORS, Qualifier
 
 Function = Literal["instantaneous", "maximum", "minimum", "error"]
@@ -23,7 +23,7 @@ EXTENDED: Final = 0x80
 TEXT_VIF: Final = 0x7C
 INVALID: Final = "invalid_"
 """Begins the name of a record by which a meter says that it has no value: the plain name is that of the one with a value."""
-_TEXTS: Final = {"co2": Meaning("co2", "co2", "ppm"), "ppm": Meaning("co2", "co2", "ppm")}
+_TEXTS: Final = {"co2": CodeMeaning("co2", "co2", "ppm"), "ppm": CodeMeaning("co2", "co2", "ppm")}
 """Quantities that meters write out as text, because the tables have no code for them."""
 _MANUFACTURER_VIF: Final = 0x7F
 
@@ -47,7 +47,7 @@ class RecordHeader(NamedTuple):
 
 
 class _Vib(NamedTuple):
-    meaning: Meaning
+    meaning: CodeMeaning
     words: tuple[str, ...]
     """Before the name."""
     suffixes: tuple[str, ...]
@@ -73,7 +73,7 @@ def _interpret(vib: bytes) -> _Vib:
     first, at = vib[0], 1
     code = first & 0x7F
     known = True
-    meaning: Meaning | None
+    meaning: CodeMeaning | None
     if first in (0xFB, 0xFD) and at < len(vib):
         table = EXTENSION_FB if first == 0xFB else EXTENSION_FD  # noqa: PLR2004 - the extension codes themselves
         meaning = table.get(vib[at] & 0x7F)
@@ -83,21 +83,21 @@ def _interpret(vib: bytes) -> _Vib:
         text = vib[2:end][::-1].decode("latin-1").strip()
         slug = _slug(text)
         unit = text if text.isprintable() else ""
-        meaning = _TEXTS.get(slug) or Meaning(f"custom_{slug}" if slug else "custom", "value", unit)
+        meaning = _TEXTS.get(slug) or CodeMeaning(f"custom_{slug}" if slug else "custom", "value", unit)
         at = end
     elif first == _MANUFACTURER_VIF | EXTENDED:
-        meaning, at = Meaning(_manufacturer(vib[1:]), "value"), len(vib)
+        meaning, at = CodeMeaning(_manufacturer(vib[1:]), "value"), len(vib)
     else:
         meaning = PRIMARY.get(code)
     if meaning is None:
-        meaning, known = Meaning(f"vif_{bytes((*vib[: at - 1], vib[at - 1] & 0x7F)).hex()}", "value"), False
+        meaning, known = CodeMeaning(f"vif_{bytes((*vib[: at - 1], vib[at - 1] & 0x7F)).hex()}", "value"), False
     words: list[str] = []
     suffixes: list[str] = []
     unit, content_known = "", known
     factor, offset = Fraction(1), Fraction(0)
     profile: int | None = None
     error: str | None = None
-    becomes: Meaning | None = None
+    becomes: CodeMeaning | None = None
     while at < len(vib):
         code = vib[at] & 0x7F
         at += 1
@@ -153,7 +153,7 @@ def _extent(data: bytes, at: int, limit: int = MOST_EXTENSIONS) -> int:
     for end in range(at, at + limit + 1):
         if not data[end] & EXTENDED:
             return end + 1
-    raise TelegramError(Refusal.RECORD, f"The record at byte {at} has more than {limit} extensions.")
+    raise TelegramError(TelegramRefusal.RECORD, f"The record at byte {at} has more than {limit} extensions.")
 
 
 def header_end(data: bytes, at: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from services.protocols.wmbus.data import INTEGERS, SIZES, Value
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.header import (
     EXTENDED,
     FUNCTIONS,
@@ -14,7 +14,7 @@ from services.protocols.wmbus.header import (
     define,
     header_end,
 )
-from services.protocols.wmbus.layout import LaidOut, Layout
+from services.protocols.wmbus.layout import LaidOut, RecordLayout
 from services.protocols.wmbus.profiles import Profile
 from services.protocols.wmbus.vife import INVERSE_PROFILE
 
@@ -32,7 +32,7 @@ def _element(definition: RecordHeader, place: int, storage: int, kind: int, name
         dib.append((subunit & 1) << 6 | (tariff & 3) << 4 | storage & 0x0F)
         storage, tariff, subunit = storage >> 4, tariff >> 2, subunit >> 1
     if len(dib) > MOST_EXTENSIONS + 1:
-        raise TelegramError(Refusal.RECORD, "A compact profile reaches beyond the last storage number.")
+        raise TelegramError(TelegramRefusal.RECORD, "A compact profile reaches beyond the last storage number.")
     middle, end = header_end(definition.raw, 0)
     vib = bytearray(definition.raw[middle:])
     place -= middle
@@ -50,7 +50,7 @@ def _change(definition: RecordHeader, element: bytes, *, counted: bool) -> Value
     return None if element == b"\xff" * len(element) else definition.convert(element + b"\0")
 
 
-def history(data: bytes, part: LaidOut, layout: Layout) -> Iterator[tuple[RecordHeader, Value]]:
+def history(data: bytes, part: LaidOut, layout: RecordLayout) -> Iterator[tuple[RecordHeader, Value]]:
     """Yield the values of a compact profile (EN 13757-3, annex F) as those of the storages after its own.
 
     Elements are values, or changes from one to the next that start at the record with the profile's own storage;

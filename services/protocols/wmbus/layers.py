@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from services.protocols.wmbus.crc import crc
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.link import (
     AUTHENTICATION,
     FIRST_BLOCK,
@@ -54,7 +54,7 @@ def meter_address(frame: bytes, framing: Framing = "auto") -> Address:
         meter = transport_layer(rest, layers.link).meter
         return diehl.as_printed(meter, rest) if meter is layers.link else meter
     if layers.link is None:
-        raise TelegramError(Refusal.UNSUPPORTED, "This wired frame carries no variable data.")
+        raise TelegramError(TelegramRefusal.UNSUPPORTED, "This wired frame carries no variable data.")
     return diehl.as_printed(layers.link, rest)
 
 
@@ -63,12 +63,12 @@ def link_layers(frame: bytes, key: bytes | None, framing: Framing, *, peek: bool
     content = wired(frame) if framing == "auto" and frame[:1] == b"\x68" else None
     if content is not None:
         if len(content) < 3 or content[0] not in _FROM_METERS:  # noqa: PLR2004 - C, A, CI
-            raise TelegramError(Refusal.UNSUPPORTED, "This wired frame is no response of a meter.")
+            raise TelegramError(TelegramRefusal.UNSUPPORTED, "This wired frame is no response of a meter.")
         return Layers(None, None, content[2:], decrypted=False)
     telegram = strip(frame, framing)
     link = address(telegram[2:FIRST_BLOCK])
     if telegram[1] not in _FROM_METERS:
-        raise TelegramError(Refusal.UNSUPPORTED, f"C field {telegram[1]:02X} is none that a meter sends.")
+        raise TelegramError(TelegramRefusal.UNSUPPORTED, f"C field {telegram[1]:02X} is none that a meter sends.")
     if len(telegram) == FIRST_BLOCK:
         return Layers(link, None, b"", decrypted=False)
     extended = extended_link(telegram, FIRST_BLOCK)
@@ -100,9 +100,9 @@ def _unsealed(link: Address, extended: ExtendedLink, rest: bytes, key: bytes | N
         raise no_key(key, "the payload CRC does not match after decryption with it")
     if encryption:
         raise TelegramError(
-            Refusal.UNSUPPORTED, f"Encryption {encryption} of the extended link layer is not supported."
+            TelegramRefusal.UNSUPPORTED, f"Encryption {encryption} of the extended link layer is not supported."
         )
-    raise TelegramError(Refusal.CHECKSUM, "The payload CRC of the extended link layer does not match.")
+    raise TelegramError(TelegramRefusal.CHECKSUM, "The payload CRC of the extended link layer does not match.")
 
 
 def _intact(payload: bytes) -> bool:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from services.protocols.wmbus.crc import crc
 from services.protocols.wmbus.data import VARIABLE, variable_size
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.header import RecordHeader, data_size, define, header_end
 from services.protocols.wmbus.profiles import Profile
 
@@ -23,7 +23,7 @@ class LaidOut(NamedTuple):
     end: int
 
 
-class Layout(NamedTuple):
+class RecordLayout(NamedTuple):
     """Where the records of a telegram lie: `mask` selects the headers, which equal `headers` in this layout."""
 
     mask: int
@@ -60,8 +60,8 @@ def _next(data: bytes, at: int, profile: Profile | None) -> tuple[LaidOut, int]:
     TelegramError where the record is malformed.
     """
     if data[at] & 0x0F == _SPECIAL:
-        raise TelegramError(Refusal.RECORD, f"DIF {data[at]:02X} at byte {at} of the contents is reserved.")
-    cut = TelegramError(Refusal.RECORD, f"The record at byte {at} of the contents is cut short.")
+        raise TelegramError(TelegramRefusal.RECORD, f"DIF {data[at]:02X} at byte {at} of the contents is reserved.")
+    cut = TelegramError(TelegramRefusal.RECORD, f"The record at byte {at} of the contents is cut short.")
     try:
         _, start = header_end(data, at)
         length = data[start] if data[at] & 0x0F == VARIABLE else None
@@ -74,14 +74,14 @@ def _next(data: bytes, at: int, profile: Profile | None) -> tuple[LaidOut, int]:
         following = variable_size(length)
         if following is None:
             sentence = f"The record at byte {at} of the contents has the reserved length {length:02X}."
-            raise TelegramError(Refusal.RECORD, sentence)
+            raise TelegramError(TelegramRefusal.RECORD, sentence)
         size = following + 1
     if size is None or start + size > len(data):
         raise cut
     return LaidOut(definition, start, start + size), fixed
 
 
-def _walk(data: bytes, profile: Profile | None) -> Layout:
+def _walk(data: bytes, profile: Profile | None) -> RecordLayout:
     """Find the records of `data` by reading their headers; TelegramError where not even the first one is a record."""
     mask = bytearray(len(data))
     parts: list[LaidOut] = []
@@ -113,7 +113,7 @@ def _walk(data: bytes, profile: Profile | None) -> Layout:
         at = part.end
     bits = int.from_bytes(mask, "big")
     joined = b"".join(headers)
-    return Layout(
+    return RecordLayout(
         mask=bits,
         headers=bits & int.from_bytes(data, "big"),
         parts=tuple(_distinguished(parts)),
@@ -152,10 +152,10 @@ _KEPT: Final = 512
 """Lists of layouts kept; a house has a few dozen."""
 _ALIKE: Final = 8
 """Layouts kept of one length and start."""
-_layouts: dict[tuple[int, bytes, int], list[Layout]] = {}
+_layouts: dict[tuple[int, bytes, int], list[RecordLayout]] = {}
 
 
-def layout_of(data: bytes, profile: Profile | None = None) -> Layout:
+def layout_of(data: bytes, profile: Profile | None = None) -> RecordLayout:
     """Return the layout of these records, from memory where it is known; TelegramError where they are none at all."""
     key = (len(data), data[:2], id(profile))
     candidates = _layouts.get(key)

@@ -6,7 +6,7 @@ from functools import lru_cache
 import msgspec
 
 from services.protocols.wmbus.compact import Formats
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.records import DataRecord
 from services.protocols.wmbus.security import BLOCK
 from services.protocols.wmbus.telegram import Telegram, decode
@@ -67,7 +67,7 @@ def _decoded(frame: bytes, words: list[str], key: bytes | None, formats: Formats
         try:
             decode(frame, formats=formats)
         except TelegramError as error:
-            if error.kind is Refusal.UNSUPPORTED:  # a key of DES has 16 digits
+            if error.kind is TelegramRefusal.UNSUPPORTED:  # a key of DES has 16 digits
                 raise error from None
         raise malformed from None
     return decode(frame, own, formats=formats)
@@ -78,7 +78,7 @@ def _frame(word: str) -> bytes:
         return bytes.fromhex(word)
     except ValueError:
         odd = f"; it has {len(word)} digits, an odd number" if len(word) % 2 else ""
-        raise TelegramError(Refusal.FRAME, f"The telegram is not hexadecimal{odd}.") from None
+        raise TelegramError(TelegramRefusal.FRAME, f"The telegram is not hexadecimal{odd}.") from None
 
 
 @lru_cache(maxsize=4096)
@@ -89,6 +89,6 @@ def _key(*words: str) -> bytes:
         key = b""
     if len(key) != BLOCK:
         raise TelegramError(
-            Refusal.KEY, "What follows the telegram on this line is not a key of 32 hexadecimal digits."
+            TelegramRefusal.KEY, "What follows the telegram on this line is not a key of 32 hexadecimal digits."
         )
     return key

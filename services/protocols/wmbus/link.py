@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from services.protocols.wmbus.crc import crc
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 
 Framing = Literal["auto", "A", "B", "stripped"]
 """How a telegram carries its block CRCs; dongles strip them, raw receivers do not."""
@@ -48,7 +48,8 @@ def strip(frame: bytes, framing: Framing = "auto") -> bytes:
     """
     if len(frame) < FIRST_BLOCK or frame[0] < FIRST_BLOCK - 1:
         raise TelegramError(
-            Refusal.FRAME, f"A telegram has at least 10 bytes; here are {len(frame)}, and L is {frame[:1].hex()}."
+            TelegramRefusal.FRAME,
+            f"A telegram has at least 10 bytes; here are {len(frame)}, and L is {frame[:1].hex()}.",
         )
     if framing in ("auto", "A"):
         stripped = _format_a(frame, certain=framing == "A")
@@ -57,14 +58,14 @@ def strip(frame: bytes, framing: Framing = "auto") -> bytes:
     length = frame[0] + 1
     if len(frame) < length:
         raise TelegramError(
-            Refusal.FRAME, f"The telegram is cut short: L announces {length} bytes, here are {len(frame)}."
+            TelegramRefusal.FRAME, f"The telegram is cut short: L announces {length} bytes, here are {len(frame)}."
         )
     if framing in ("auto", "B"):
         stripped = _format_b(frame[:length])
         if stripped is not None:
             return stripped
         if framing == "B":
-            raise TelegramError(Refusal.CHECKSUM, "A block CRC of this frame (format B) does not match.")
+            raise TelegramError(TelegramRefusal.CHECKSUM, "A block CRC of this frame (format B) does not match.")
     telegram = frame if len(frame) == length else frame[:length]
     return _without_last_crc(telegram) if framing == "auto" else telegram
 
@@ -80,7 +81,7 @@ def _format_a(frame: bytes, *, certain: bool) -> bytes | None:
     if len(frame) < total:
         if certain:
             raise TelegramError(
-                Refusal.FRAME, f"The frame is cut short: {total} bytes announced, here are {len(frame)}."
+                TelegramRefusal.FRAME, f"The frame is cut short: {total} bytes announced, here are {len(frame)}."
             )
         return None
     starts = range(FIRST_BLOCK + _CRC, total, _BLOCK + _CRC)
@@ -92,7 +93,7 @@ def _format_a(frame: bytes, *, certain: bool) -> bytes | None:
         return None
     if not all(good):
         sentence = f"The CRC of block {good.index(False) + 1} of {len(good)} (format A) does not match."
-        raise TelegramError(Refusal.CHECKSUM, sentence)
+        raise TelegramError(TelegramRefusal.CHECKSUM, sentence)
     return b"".join([block[:-_CRC] for block in blocks])
 
 
@@ -158,7 +159,7 @@ def extended_link(telegram: bytes, at: int) -> ExtendedLink | None:
     has_partner, has_session = kind
     end = at + 3 + 8 * has_partner + 4 * has_session
     if len(telegram) < end + 2 * has_session:
-        raise TelegramError(Refusal.FRAME, "The telegram ends inside its extended link layer.")
+        raise TelegramError(TelegramRefusal.FRAME, "The telegram ends inside its extended link layer.")
     partner = telegram[at + 3 : at + 11] if has_partner else None
     session = telegram[end - 4 : end] if has_session else None
     return ExtendedLink(telegram[at + 1], telegram[at + 2], partner, session, end)
@@ -189,7 +190,7 @@ _CODE_LENGTHS: Final = {3: 2, 4: 4, 5: 8, 6: 12, 7: 16}
 
 
 def _short_authentication() -> TelegramError:
-    return TelegramError(Refusal.FRAME, "The telegram ends inside its authentication layer.")
+    return TelegramError(TelegramRefusal.FRAME, "The telegram ends inside its authentication layer.")
 
 
 def authentication(telegram: bytes, at: int) -> Authentication:
@@ -200,7 +201,7 @@ def authentication(telegram: bytes, at: int) -> Authentication:
     flags = int.from_bytes(telegram[at + 2 : at + 4], "little")
     if flags & _MORE_FRAGMENTS or flags & _FRAGMENT > 1:
         sentence = f"This is fragment {flags & _FRAGMENT} of a longer message; fragments are not put together."
-        raise TelegramError(Refusal.UNSUPPORTED, sentence)
+        raise TelegramError(TelegramRefusal.UNSUPPORTED, sentence)
     place = at + 4
 
     def take(present: int, size: int) -> bytes:

@@ -7,7 +7,7 @@ import msgspec
 from services.protocols.wmbus.data import Value, pattern
 from services.protocols.wmbus.header import Function, RecordHeader
 from services.protocols.wmbus.history import history
-from services.protocols.wmbus.layout import Layout
+from services.protocols.wmbus.layout import RecordLayout
 
 _FILL: Final = b"\x2f"
 
@@ -38,7 +38,7 @@ def _record(definition: RecordHeader, value: Value) -> DataRecord:
     )
 
 
-def read(data: bytes, layout: Layout) -> list[DataRecord]:
+def read(data: bytes, layout: RecordLayout) -> list[DataRecord]:
     """Return the values of records that have this layout."""
     records = [  # written out: a call for each record would cost as much as the record
         DataRecord(

@@ -6,7 +6,7 @@ import msgspec
 
 from services.protocols.wmbus.compact import Formats
 from services.protocols.wmbus.contents import contents_of, unread
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.layers import authenticated, link_layers
 from services.protocols.wmbus.link import Address, Framing
 from services.protocols.wmbus.makers import PUBLIC_KEYS, diehl, of_message
@@ -66,7 +66,7 @@ def decode(
     security = "none" if extended is None or extended.session is None or extended.session[-1] >> 5 == 0 else "ELL-CTR"
     if not message or message[0] not in CONTENTS:
         if link is None:
-            raise TelegramError(Refusal.UNSUPPORTED, "This wired frame carries no variable data.")
+            raise TelegramError(TelegramRefusal.UNSUPPORTED, "This wired frame carries no variable data.")
         own = of_message(link, message) if message else None
         meter = diehl.as_printed(link, message)
         return Telegram(

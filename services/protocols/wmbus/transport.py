@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.link import Address, Authentication, address
 from services.protocols.wmbus.security import BLOCK, chained_decrypt, cmac, decrypting, derive, schedule
 
@@ -75,10 +75,10 @@ def transport_layer(rest: bytes, link: Address | None) -> Transport:
     header, kind = CONTENTS[rest[0]]
     size = HEADER_SIZES[header]
     if len(rest) <= size:
-        raise TelegramError(Refusal.FRAME, f"The telegram ends inside its transport header (CI {rest[0]:02X}).")
+        raise TelegramError(TelegramRefusal.FRAME, f"The telegram ends inside its transport header (CI {rest[0]:02X}).")
     meter = address(rest[5:7] + rest[1:5] + rest[7:9]) if header == "long" else link
     if meter is None:
-        raise TelegramError(Refusal.UNSUPPORTED, f"A wired frame without a meter's address (CI {rest[0]:02X}).")
+        raise TelegramError(TelegramRefusal.UNSUPPORTED, f"A wired frame without a meter's address (CI {rest[0]:02X}).")
     if header == "none":
         return Transport(kind, meter, None, (), _UNENCRYPTED, 0, 0, rest[1:])
     configuration = rest[size - 1] | rest[size] << 8
@@ -86,7 +86,7 @@ def transport_layer(rest: bytes, link: Address | None) -> Transport:
     start, derivation = size + 1, 0
     if mode in _EXTENDED_CONFIGURATION:
         if len(rest) <= start:
-            raise TelegramError(Refusal.FRAME, "The telegram ends inside its configuration field.")
+            raise TelegramError(TelegramRefusal.FRAME, "The telegram ends inside its configuration field.")
         derivation = rest[start] >> 4 & 3
         start += 1
     status = () if kind == "error" else _STATUS[rest[size - 2]]
@@ -121,7 +121,7 @@ def opened(
     mode, contents = transport.mode, transport.contents
     if layer is not None and layer.code and mode != _DERIVED:
         sentence = f"An authentication code is verified in security mode 7 only; this is mode {mode}."
-        raise TelegramError(Refusal.UNSUPPORTED, sentence)
+        raise TelegramError(TelegramRefusal.UNSUPPORTED, sentence)
     if mode == _UNENCRYPTED or (not contents and mode != _DERIVED):
         return Opened(contents)
     if mode > _LARGEST_MODE:
@@ -130,14 +130,14 @@ def opened(
         return _chained(transport, key, public)
     if mode == _DERIVED:
         return _derived(transport, layer, message, key)
-    raise TelegramError(Refusal.UNSUPPORTED, f"Security mode {mode} is not supported; modes 0, 5 and 7 are.")
+    raise TelegramError(TelegramRefusal.UNSUPPORTED, f"Security mode {mode} is not supported; modes 0, 5 and 7 are.")
 
 
 def no_key(key: bytes | None, evidence: str) -> TelegramError:
     """Return the error that says that there is no key, or by what `evidence` it is not the right one."""
     if key is None:
-        return TelegramError(Refusal.KEY, "The telegram is encrypted and no key was given.")
-    return TelegramError(Refusal.KEY, f"The key is not this meter's, or the telegram is damaged: {evidence}.")
+        return TelegramError(TelegramRefusal.KEY, "The telegram is encrypted and no key was given.")
+    return TelegramError(TelegramRefusal.KEY, f"The key is not this meter's, or the telegram is damaged: {evidence}.")
 
 
 def _chained(transport: Transport, key: bytes | None, public: bytes | None) -> Opened:
@@ -167,20 +167,22 @@ def _derived(transport: Transport, layer: Authentication | None, message: bytes,
     if not transport.derivation:
         encryption = authentication = key
     elif transport.derivation != _DERIVATION:
-        raise TelegramError(Refusal.UNSUPPORTED, f"Key derivation {transport.derivation} of mode 7 is not supported.")
+        raise TelegramError(
+            TelegramRefusal.UNSUPPORTED, f"Key derivation {transport.derivation} of mode 7 is not supported."
+        )
     elif layer is None or layer.counter is None:
         raise TelegramError(
-            Refusal.UNSUPPORTED, "Mode 7 derives its keys from a message counter; this telegram has none."
+            TelegramRefusal.UNSUPPORTED, "Mode 7 derives its keys from a message counter; this telegram has none."
         )
     else:
         encryption, authentication = derive(key, layer.counter, transport.meter.raw[2:6])
     if layer is None or not layer.code:
         raise TelegramError(
-            Refusal.MAC, "Mode 7 without an authentication code: anybody could have changed the message."
+            TelegramRefusal.MAC, "Mode 7 without an authentication code: anybody could have changed the message."
         )
     if cmac(authentication, layer.covered + message)[: len(layer.code)] != layer.code:
         sentence = "The message authentication code does not match: another key, or a message that was changed."
-        raise TelegramError(Refusal.MAC, sentence)
+        raise TelegramError(TelegramRefusal.MAC, sentence)
     size = _sealed_size(transport)
     plain = chained_decrypt(decrypting(encryption), bytes(BLOCK), contents[:size]) + contents[size:]
     if size and not plain.startswith(FILL):
@@ -193,5 +195,5 @@ def _sealed_size(transport: Transport) -> int:
     available = len(transport.contents) // BLOCK
     if transport.blocks > available:
         sentence = f"{transport.blocks} encrypted blocks are announced, {available} are here."
-        raise TelegramError(Refusal.FRAME, sentence)
+        raise TelegramError(TelegramRefusal.FRAME, sentence)
     return (transport.blocks or (available if transport.mode == _CHAINED else 0)) * BLOCK

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from services.protocols.wmbus.vif import Content, Meaning, durations
+from services.protocols.wmbus.vif import CodeMeaning, Content, durations
 
 RECORD_ERRORS: Final[dict[int, str]] = {
     0x01: "too many DIFEs",
@@ -36,7 +36,7 @@ class Qualifier(NamedTuple):
     before: str = ""
     after: str = ""
     unit: str = ""
-    becomes: Meaning | None = None
+    becomes: CodeMeaning | None = None
     factor: Fraction = Fraction(1)
     offset: Fraction = Fraction(0)
     """Added to the value, in code units."""
@@ -47,8 +47,8 @@ class Qualifier(NamedTuple):
 def _limits() -> dict[int, Qualifier]:
     """Return the codes that speak of limits: their values, how often, when and for how long they were exceeded."""
     table: dict[int, Qualifier] = {}
-    count = Meaning("count", "count", content="unsigned")
-    moment = Meaning("datetime", "datetime", content="moment")
+    count = CodeMeaning("count", "count", content="unsigned")
+    moment = CodeMeaning("datetime", "datetime", content="moment")
     for u, limit in enumerate(("lower_limit", "upper_limit")):
         table[0x40 | u << 3] = Qualifier(before=limit)
         table[0x41 | u << 3] = Qualifier(before=f"exceeded_{limit}", becomes=count)
@@ -100,7 +100,7 @@ QUALIFIERS: Final[dict[int, Qualifier]] = {
     0x36: Qualifier(after="times_seconds", unit="·s"),
     0x37: Qualifier(after="times_seconds_per_volt", unit="·s/V"),
     0x38: Qualifier(after="times_seconds_per_ampere", unit="·s/A"),
-    0x39: Qualifier(before="start", becomes=Meaning("datetime", "datetime", content="moment")),
+    0x39: Qualifier(before="start", becomes=CodeMeaning("datetime", "datetime", content="moment")),
     0x3A: Qualifier(before="uncorrected"),
     0x3B: Qualifier(before="forward"),
     0x3C: Qualifier(before="backward"),

@@ -34,6 +34,7 @@ SIGNATURES: Final = {
     "Device": "o",
     "Discovering": "b",
     "Flags": "as",
+    "ManufacturerData": "a{qv}",
     "Name": "s",
     "Notifying": "b",
     "Paired": "b",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gi.repository import GLib
 
+from services.simulators.bluetooth.advertiser import SimulatedShunt
 from services.simulators.bluetooth.bus import BLUEZ, OBJECTS, PROPERTIES, BluezError, Reply, connect, later, own_name
 from services.simulators.bluetooth.bus import register as register_on
 from services.simulators.bluetooth.module import SimulatedModule
@@ -25,6 +26,7 @@ class Bluetoothd:
     def __init__(self, bus_address: str) -> None:
         self.adapters: dict[str, SimulatedAdapter] = {}
         self.batteries: dict[str, SimulatedModule] = {}
+        self.shunts: list[SimulatedShunt] = []
         self.events: list[str] = []
         self._bus_address = bus_address
         self._connection: Gio.DBusConnection | None = None
@@ -43,6 +45,11 @@ class Bluetoothd:
         """Put a battery into the reach of an adapter; `answer(address, request)` speaks for it."""
         heard_by = self.adapters.setdefault(adapter, SimulatedAdapter(self, adapter))
         self.batteries[address] = SimulatedModule(heard_by, address, make, protocol, answer)
+
+    def add_shunt(self, address: str, key: bytes, adapter: str) -> None:
+        """Put a device that only advertises into the reach of an adapter."""
+        heard_by = self.adapters.setdefault(adapter, SimulatedAdapter(self, adapter))
+        self.shunts.append(SimulatedShunt(heard_by, address, key))
 
     def set_fault(self, address: str, fault: str) -> None:
         """Set a fault for a battery, by its name in FAULTS; `plain` ends them all."""

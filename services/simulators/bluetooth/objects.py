@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from services.simulators.bluetooth.bus import (
     ADAPTER,
@@ -17,11 +17,18 @@ from services.simulators.bluetooth.bus import (
 if TYPE_CHECKING:
     from gi.repository import GLib
 
-    from services.simulators.bluetooth.daemon import Bluetoothd
-    from services.simulators.bluetooth.module import SimulatedModule
 
 ADVERTISES_AFTER = 100
 """Milliseconds until an adapter that begins to scan has heard the first battery."""
+
+
+class Daemon(Protocol):
+    """The simulated bluetoothd, as its objects see it."""
+
+    def export(self, one: Object) -> None: ...  # noqa: D102
+    def withdraw(self, one: Object) -> None: ...  # noqa: D102
+    def note(self, event: str) -> None: ...  # noqa: D102
+    def signal(self, path: str, interface: str, name: str, signature: str, values: tuple[Any, ...]) -> None: ...  # noqa: D102
 
 
 class Object:
@@ -30,7 +37,7 @@ class Object:
     interface: ClassVar[str]
     parent_property: ClassVar[str] = ""
 
-    def __init__(self, bluetoothd: Bluetoothd, parent: Object | None, name: str, **properties: Any) -> None:
+    def __init__(self, bluetoothd: Daemon, parent: Object | None, name: str, **properties: Any) -> None:
         self.bluetoothd, self.parent, self.name, self.properties = bluetoothd, parent, name, properties
         self.exported = False
 
@@ -77,7 +84,7 @@ class SimulatedAdapter(Object):
     interface = ADAPTER
     name: str
 
-    def __init__(self, bluetoothd: Bluetoothd, name: str) -> None:
+    def __init__(self, bluetoothd: Daemon, name: str) -> None:
         address = f"02:00:00:00:00:{int(name.removeprefix('hci')):02X}"
         super().__init__(
             bluetoothd,
@@ -90,7 +97,7 @@ class SimulatedAdapter(Object):
             Discovering=False,
             Roles=["central"],
         )
-        self.batteries: list[SimulatedModule] = []
+        self.batteries: list[Any] = []
 
     def plug_in(self) -> None:
         """Appear, with every battery that was heard before."""

@@ -6,7 +6,7 @@ What passes no check gives no values. Told by maker, version, type and CI field,
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from services.protocols.wmbus.layout import Layout
+from services.protocols.wmbus.layout import RecordLayout
 from services.protocols.wmbus.link import Address
 from services.protocols.wmbus.makers import allocators, apator, bmeters, diehl, qundis, techem
 from services.protocols.wmbus.makers.reading import OwnReading
@@ -32,7 +32,7 @@ class OwnCoding(NamedTuple):
 
     whole: Callable[[Address, bytes, int], OwnReading | None] | None = None
     """Reads all of the contents, of which so many bytes were encrypted, before they are taken for records."""
-    beside: Callable[[Address, bytes, Layout, list[DataRecord]], OwnReading | None] | None = None
+    beside: Callable[[Address, bytes, RecordLayout, list[DataRecord]], OwnReading | None] | None = None
     """Reads what stands beside or behind the records."""
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from services.protocols.wmbus.data import calendar_date
-from services.protocols.wmbus.layout import Layout
+from services.protocols.wmbus.layout import RecordLayout
 from services.protocols.wmbus.link import Address
 from services.protocols.wmbus.makers.reading import (
     OwnReading,
@@ -47,7 +47,7 @@ _HYDROCLIMA: Final = {0x53: (0x10, 23), 0x85: (0x11, 47)}
 _NO_TEMPERATURE: Final = b"\x00\x80"
 
 
-def hydroclima(meter: Address, contents: bytes, layout: Layout, records: list[DataRecord]) -> OwnReading | None:
+def hydroclima(meter: Address, contents: bytes, layout: RecordLayout, records: list[DataRecord]) -> OwnReading | None:
     """Put what the block behind the records says in its place; None for another version. TelegramError as `refused`.
 
     What is doubtful stays unread: the units of version 53, whose factor nobody is sure of, and counters.

@@ -7,7 +7,7 @@ certain, and tells a wrong key and a register of unknown length apart.
 from typing import Final
 
 from services.protocols.wmbus.crc import crc
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.link import Address
 from services.protocols.wmbus.makers.reading import OwnReading, number, record, refused
 from services.protocols.wmbus.records import DataRecord
@@ -70,7 +70,9 @@ def registers(contents: bytes, sealed: int) -> OwnReading | None:
             body, check = contents[: end - _CRC], contents[end - _CRC : end]
             if crc(body) == int.from_bytes(check, "big"):
                 return OwnReading([_total(body)], certain=True)
-    raise TelegramError(Refusal.CHECKSUM, "The CRC of Apator's registers does not match: another key, or damage.")
+    raise TelegramError(
+        TelegramRefusal.CHECKSUM, "The CRC of Apator's registers does not match: another key, or damage."
+    )
 
 
 def _walk(body: bytes, wanted: int = _FILL) -> int:

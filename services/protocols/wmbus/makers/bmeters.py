@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from services.protocols.wmbus.layout import Layout
+from services.protocols.wmbus.layout import RecordLayout
 from services.protocols.wmbus.link import Address
 from services.protocols.wmbus.makers.reading import OwnReading, calendar_day, number, record, refused
 from services.protocols.wmbus.records import DataRecord
@@ -51,7 +51,7 @@ def _date(data: bytes) -> str | None:
     return calendar_day(2000 + _bcd(data[0]), _bcd(data[1]), _bcd(data[2]))
 
 
-def read(meter: Address, contents: bytes, layout: Layout, records: list[DataRecord]) -> OwnReading | None:
+def read(meter: Address, contents: bytes, layout: RecordLayout, records: list[DataRecord]) -> OwnReading | None:
     """Put what the block behind the records says in its place; None where there is none. TelegramError as `refused`."""
     if meter.version not in VERSIONS or layout.manufacturer_data >= len(contents):
         return None

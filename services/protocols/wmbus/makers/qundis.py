@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from services.protocols.wmbus.data import calendar_date, decimal
-from services.protocols.wmbus.layout import Layout
+from services.protocols.wmbus.layout import RecordLayout
 from services.protocols.wmbus.link import Address, address
 from services.protocols.wmbus.makers.reading import OwnReading, number, record
 from services.protocols.wmbus.records import DataRecord
@@ -38,7 +38,7 @@ _MEASURED: Final = {
 """What the values are, by the standard's code at byte 9."""
 
 
-def read(_meter: Address, contents: bytes, layout: Layout, records: list[DataRecord]) -> OwnReading | None:
+def read(_meter: Address, contents: bytes, layout: RecordLayout, records: list[DataRecord]) -> OwnReading | None:
     """Put the values of a walk-by record in its place; None where there is none. An encrypted one is left out, and said."""
     for part in layout.parts:
         if part.definition.raw == _HEADER:

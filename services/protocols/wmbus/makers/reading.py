@@ -4,7 +4,7 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from services.protocols.wmbus.data import Value
-from services.protocols.wmbus.errors import Refusal, TelegramError
+from services.protocols.wmbus.errors import TelegramError, TelegramRefusal
 from services.protocols.wmbus.records import DataRecord
 
 
@@ -25,7 +25,7 @@ def record(name: str, quantity: str, unit: str, value: Value) -> DataRecord:
 
 def refused(maker: str, why: str) -> TelegramError:
     """Return the error for contents that do not pass the checks of a maker's coding."""
-    return TelegramError(Refusal.RECORD, f"The contents do not pass the checks of {maker}'s own coding: {why}.")
+    return TelegramError(TelegramRefusal.RECORD, f"The contents do not pass the checks of {maker}'s own coding: {why}.")
 
 
 def number(data: bytes) -> int:

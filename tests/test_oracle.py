@@ -1,0 +1,16 @@
+"""The rules of alerts at the phone's end: a short run of the oracle, and that it finds each rule that is broken."""
+
+import pytest
+
+from tests.oracle.__main__ import found_at
+from tests.oracle.mutants import MUTANTS, mutated
+
+
+def test_every_rule_holds_whatever_happens() -> None:
+    assert found_at(range(60)) is None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_rule_that_is_broken_is_found(name: str) -> None:
+    with mutated(name):
+        assert found_at(range(60)) is not None

@@ -1,0 +1,175 @@
+"""Pulses are counted through kill -9 and restarts, lost edges are known by their numbers, and nothing that bounces counts."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from harness import Ear, House, wait_for
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootstrap_lib.commands.check import problems_of
+from bootstrap_lib.registry import Registry
+from services.links import gpiochip
+from services.protocols.pulses import Count, Counter
+from services.simulators.pulses import Pin
+
+ENERGY, POWER = "home/data/cellar/meter/energy", "home/data/cellar/meter/power"
+TOPICS = """
+sources:
+  pulse: {{every: 200ms, heartbeat: 300ms, chip: "sim:{folder}/pins", meters: {{grid: {{pin: 17, per_unit: 1000}}}}}}
+topics:
+  cellar/meter/energy: {{from: pulse}}
+  cellar/meter/power: {{from: pulse}}
+"""
+
+
+def test_none_is_lost_through_kill_and_restart(house: House, ear: Ear, tmp_path: Path) -> None:
+    house.write(TOPICS.format(folder=tmp_path))
+    ended = threading.Event()
+    with Pin(tmp_path / "pins", 17) as pin:
+
+        def turn() -> None:
+            while not ended.wait(0.05):
+                pin.pulse()
+
+        thread = threading.Thread(target=turn)
+        thread.start()
+        for way in ("kill", "terminate", "kill"):
+            process = house.start("pulse")
+            heard = len(ear.all(ENERGY))
+            wait_for(lambda heard=heard: len(ear.all(ENERGY)) > heard + 4, what="some readings")
+            getattr(process, way)()
+            process.wait(10)
+        house.start("pulse")
+        ended.set()
+        thread.join()
+        stand = pin.pulses / 1000
+        ear.wait(ENERGY, lambda value: value != b"" and value["value"] >= stand)
+        assert ear.last(ENERGY)["value"] == pytest.approx(stand)
+
+
+def test_a_power_cut_costs_two_seconds_at_most(house: House, ear: Ear, tmp_path: Path) -> None:
+    """What lay in memory is gone; the disk knows the count of two seconds before."""
+    house.write(TOPICS.format(folder=tmp_path))
+    file = house.state("pulse") / "pulses_grid.json"
+    with Pin(tmp_path / "pins", 17) as pin:
+        process = house.start("pulse")
+        for _ in range(5):
+            pin.pulse()
+        started = time.monotonic()
+        wait_for(lambda: file.exists() and b'"pulses":5' in file.read_bytes(), timeout=10, what="the count on disk")
+        assert time.monotonic() - started < 2 + 1, "two seconds, and one for the busy machine"
+        process.kill()
+        process.wait()
+        (house.folder / "run" / "pulse" / "pulses_grid.json").unlink()
+        house.start("pulse")
+        ear.wait(ENERGY, lambda value: value != b"" and value["value"] == 0.005)
+
+
+def test_a_stand_is_typed_in_and_goes_on(house: House, ear: Ear, tmp_path: Path) -> None:
+    house.write(TOPICS.format(folder=tmp_path))
+    with Pin(tmp_path / "pins", 17) as pin:
+        house.start("pulse")
+        pin.pulse()
+        ear.wait(ENERGY, lambda value: value["value"] == 0.001)
+        assert ear.ask("pulse", "stand", {"value": 48211.3})["data"] == {"stand": 48211.3}
+        pin.pulse()
+        ear.wait(ENERGY, lambda value: value["value"] == 48211.301)
+        house.stop("pulse")
+        house.start("pulse")
+        pin.pulse()
+        ear.wait(ENERGY, lambda value: value != b"" and value["value"] == 48211.302)
+        assert ear.ask("pulse", "stand", {"value": 1, "meter": "gird"})["status"] == "error"
+
+
+def test_what_flows_follows_from_the_distance_and_fades(house: House, ear: Ear, tmp_path: Path) -> None:
+    house.write(TOPICS.format(folder=tmp_path))
+    with Pin(tmp_path / "pins", 17) as pin:
+        house.start("pulse")
+        ear.wait(ENERGY)
+        now = time.monotonic()
+        pin.pulse(now - 3.6)
+        pin.pulse(now)
+        first = ear.wait(POWER, lambda value: value != b"" and value["value"] > 0)
+        assert 500 < first["value"] <= 1000
+        ear.wait(POWER, lambda value: value["value"] < 600, timeout=20)
+
+
+def counted(*edges: tuple[float, bool, int], shortest: float = 0.0, count: Count | None = None) -> Counter:
+    counter = Counter(count or Count(), 1000, shortest)
+    for moment, closed, number in edges:
+        counter.edge(moment, closed, number)
+    return counter
+
+
+def test_edges_that_the_kernel_dropped_are_counted_by_their_numbers() -> None:
+    assert counted((0, True, 1), (0.1, False, 2), (1, True, 7)).count.pulses == 4  # 3 4 5 6: two pulses
+    assert counted((0, True, 1), (1, True, 5)).count.pulses == 3  # 2 3 4: one of them closes
+    assert counted((0, True, 1), (1, False, 6)).count.pulses == 3
+    assert counted((0, True, 1), (1, True, 5)).missed == 1
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_whatever_is_dropped_is_counted_once_something_comes(lost: list[bool]) -> None:
+    counter, number = Counter(Count(), 1000, 0.0), 0
+    counter.edge(0.0, True, 1)
+    for number, gone in enumerate([*lost, False], 2):
+        if not gone:
+            counter.edge(float(number), number % 2 == 1, number)
+    assert counter.count.pulses == (number + 1) // 2
+
+
+def test_a_new_request_begins_its_numbers_anew() -> None:
+    kept = counted((0, True, 1), (1, False, 2)).count
+    assert counted((5, True, 1), (6, False, 2), count=kept).count.pulses == 2
+
+
+def test_pulses_that_the_meter_cannot_make_are_refused() -> None:
+    bouncing = counted((0, True, 1), (0.01, False, 2), (0.02, True, 3), (5, False, 4), (7, True, 5), shortest=6.0)
+    assert (bouncing.count.pulses, bouncing.refused) == (2, 1)
+
+
+def test_a_meter_that_rests_on_its_magnet_does_not_count() -> None:
+    assert counted((0, True, 1)).count.pulses == 1
+    assert counted((0, False, 1)).count.pulses == 0
+
+
+def test_the_requests_to_the_kernel_have_the_sizes_of_its_header() -> None:
+    assert gpiochip._REQUEST.size == gpiochip._GET_LINE >> 16 & 0x3FFF == 592
+    assert gpiochip._INFO.size == gpiochip._CHIP_INFO >> 16 & 0x3FFF == 68
+    assert len(gpiochip.event(1.5, True, 17, 3)) == 48
+
+
+def test_an_open_request_is_found_again_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    assert gpiochip.stored("pulse_17_up_10") is None
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDNAMES", "pulse_4_up_10:pulse_17_up_10")
+    assert gpiochip.stored("pulse_17_up_10") == 4
+    monkeypatch.setenv("LISTEN_PID", "1")
+    assert gpiochip.stored("pulse_17_up_10") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("{pin: 17, per_unit: 1000}}", "{pin: 2, per_unit: 1000}}", "GPIO 2 belongs to I²C"),
+        ("{pin: 17, per_unit: 1000}}", "{pin: 17, per_unit: 0}}", "per_unit"),
+        ("grid: {", "gas: {pin: 17, per_unit: 100}, grid: {", "it is the pin of gas already"),
+        ("grid: {", "gas: {pin: 27, per_unit: 100}, grid: {", "which meter? write of: with one of gas, grid"),
+        (
+            "meter/power: {from: pulse",
+            "meter/power: {from: pulse, of: gird",
+            "no meter is named 'gird', did you mean 'grid'?",
+        ),
+        ("meter/power: {", "meter/x_text: {", "a meter gives its stand"),
+    ],
+)
+def test_a_wrong_line_is_found_by_check(tmp_path: Path, before: str, after: str, sentence: str) -> None:
+    text = TOPICS.format(folder=tmp_path)
+    assert before in text
+    (tmp_path / "topics.yaml").write_text(text.replace(before, after, 1))
+    assert sentence in str(problems_of(Registry(tmp_path / "topics.yaml")))
