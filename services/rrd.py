@@ -23,7 +23,6 @@ from bootstrap_lib import (
     StartError,
     Subscriber,
     Topic,
-    parse_time,
     reason,
     state,
 )
@@ -34,9 +33,10 @@ from services.stores.roundrobin import (
     TIERS,
     Damaged,
     FileShape,
-    Mean,
     Point,
     RoundRobinFile,
+    disk_hindrance,
+    means_of,
     number,
     path_of,
     rename,
@@ -52,9 +52,6 @@ UNCLEAN: Final = "unclean"
 
 REST: Final = 60.0
 """Seconds for which a file that cannot be used is left alone."""
-
-PROBE: Final = ".probe"
-"""A file that is written and deleted to see whether the disk takes anything."""
 
 HELD: Final = 50_000
 """Readings kept in memory for files that are being filled; more than that are left to the archive, which is asked anew."""
@@ -165,21 +162,10 @@ class RoundRobin(Subscriber):
                 self._rebuild(topic, str(error))
             return 0 if name in self._filling.topics else write(self._file(topic), points)
         except (OSError, Damaged) as error:
-            if hindrance := self._disk_hindrance():
+            if hindrance := disk_hindrance(self.folder):
                 raise Away(f"the round-robin files take no readings: {hindrance}") from None
             self._give_rest(topic, reason(error))
             return 0
-
-    def _disk_hindrance(self) -> str | None:
-        """Say why the disk takes nothing, or None where it does."""
-        probe = self.folder / PROBE
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            state.write(probe, bytes(4096))
-            probe.unlink()
-        except OSError as error:
-            return reason(error)
-        return None
 
     def _rests(self, topic: Topic[Any]) -> bool:
         """Whether a topic's file could not be used a moment ago; when that is over, what it did not take is asked for."""
@@ -266,14 +252,7 @@ class RoundRobin(Subscriber):
         topic = self.registry.topics.get(name)
         if topic is None:
             return
-        means = []
-        for entry in entries:
-            fits = entry.value in topic.states if isinstance(entry.value, str) else topic.kind != "state"
-            if fits and entry.unit == topic.unit:
-                value = number(entry.value, topic)
-                extremes = value if entry.low is None else entry.low, value if entry.high is None else entry.high
-                means.append(Mean(parse_time(entry.time), entry.span * 1000, value, *extremes))
-        self._add(name, means, RoundRobinFile.write_means)
+        self._add(name, means_of(topic, entries), RoundRobinFile.write_means)
 
     def _add(self, name: str, found: list[Any], write: Write = RoundRobinFile.write) -> None:
         try:

@@ -72,3 +72,22 @@ def test_round_robin_files_are_whole_when_readings_come_late_after_two_gaps_in_a
     ear.wait(MARK, lambda mark: mark["after"] == 10)
     assert ask_database(database, "SELECT count(*) FROM readings") == [(10,)]
     wait_for(lambda: whole(8), timeout=20)
+
+
+def test_a_replay_leaves_out_nothing_that_was_heard_and_waits_for_its_commit(
+    house: House, voice: Voice, ear: Ear
+) -> None:
+    house.write(TOPICS.replace("commit: 50ms, every: 200ms", "commit: 3s, every: 100ms"))
+    for name in ("archive", "rrd"):
+        house.start(name)
+        ear.wait(f"home/service/{name}/status")
+    start = time.time_ns() // 1_000_000 - 30_000
+    for number in (1, 3):
+        voice.say(WATER, 40.0 + number, start + number, number)
+    ear.wait("home/service/onewire/request/resend")
+    voice.say(WATER, 42.0, start + 2, 2)
+    asked = ear.ask("archive", "replay", {"from": format_time(start), "for": "rrd", "id": "late"})
+    assert asked["status"] == "ok"
+    pages = "home/service/archive/replay/rrd"
+    end = ear.wait(pages, lambda page: isinstance(page, dict) and page.get("id") == "late")
+    assert end["count"] == 3

@@ -33,12 +33,12 @@ def renamed(text: str, old: str, new: str) -> str:
     """
     key = rf"^(?P<indent>\s+)(?P<quote>[\"']?){re.escape(old)}(?P=quote):"
     lines = text.splitlines(keepends=True)
-    found = [number for number, line in enumerate(lines) if re.match(key + r"(\s|$)", line)]
-    if len(found) != 1:
+    there = [number for number, line in enumerate(lines) if re.match(key + r"(\s|$)", line)]
+    if len(there) != 1:
         raise StartError(f"no line of the form `{old}: {{…}}` is there: rename it by hand and add was: '{old}'")
     pairs = [pair for pair in zip(expand(old), expand(new), strict=False) if old != new]
-    lines = [line if number == found[0] else _in_rules(line, pairs) for number, line in enumerate(lines)]
-    lines[found[0]] = _changed(lines[found[0]], key, old, new, lines[found[0] + 1 : found[0] + 2])
+    lines = [line if number == there[0] else _in_rules(line, pairs) for number, line in enumerate(lines)]
+    lines[there[0]] = _changed(lines[there[0]], key, old, new, lines[there[0] + 1 : there[0] + 2])
     return "".join(lines)
 
 

@@ -42,8 +42,8 @@ class Database:
         self._clearings: list[tuple[int, int]] = []
         self._touched: set[tuple[int, int]] = set()
         self._pending: set[tuple[int, int]] = set()
-        self.new = not self.path.exists()
-        """Whether there was no file."""
+        self.new = not self.path.exists() or not self.path.lstat().st_size
+        """Whether there was no file, or nothing in it."""
         if state.hindrance(self.path):
             self.aside = set_aside(self.path)
         self.engine = schema.open_file(self.path)

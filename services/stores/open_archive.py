@@ -98,7 +98,9 @@ class OpenArchive:
 
     def begun_again(self, now: int) -> None:
         """Say that there was a file before this one, and take in what the backup has."""
-        self.said.append(f"its file is gone; a new archive is begun at {format_time(now)}, and filled from its backup")
+        self.said.append(
+            f"its file is gone, or empty; a new archive is begun at {format_time(now)}, and filled from its backup"
+        )
         self.mending.begin([], now, self.renamed)
 
     def trouble(self, error: BaseException, now: int) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple, Self
 
-from bootstrap_lib import Topic, Value, state
+from bootstrap_lib import Topic, Value, parse_time, reason, state
+from services.stores.backfill import ReplayEntry
 
 Point = tuple[int, float]
 """Time in milliseconds since 1970, and the value."""
@@ -263,3 +264,27 @@ def rename(folder: Path, old: str, new: str) -> bool:
     after.parent.mkdir(parents=True, exist_ok=True)
     before.rename(after)
     return True
+
+
+def disk_hindrance(folder: Path) -> str | None:
+    """Say why a folder takes nothing, or None where it does."""
+    probe = folder / ".probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        state.write(probe, bytes(4096))
+        probe.unlink()
+    except OSError as error:
+        return reason(error)
+    return None
+
+
+def means_of(topic: Topic[Any], entries: Iterable[ReplayEntry]) -> list[Mean]:
+    """Means that the archive replayed, as far as they are this topic's by unit and words."""
+    means = []
+    for entry in entries:
+        fits = entry.value in topic.states if isinstance(entry.value, str) else topic.kind != "state"
+        if fits and entry.unit == topic.unit:
+            value = number(entry.value, topic)
+            extremes = value if entry.low is None else entry.low, value if entry.high is None else entry.high
+            means.append(Mean(parse_time(entry.time), entry.span * 1000, value, *extremes))
+    return means

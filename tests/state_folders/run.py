@@ -194,7 +194,7 @@ class Run:
         said = next((line for line in lines if any(re.search(kind, line) for kind in KINDS)), lines[0] if lines else "")
         kind = next(
             (kind for word, kind in KINDS.items() if re.search(word, said)),
-            "nothing: nothing of it is needed" if not said else "says so",
+            "nothing" if not said else "says so",
         )
         lost = self._lost() if service in ("sequence", "archive") and not problem else 0
         loop = log.count(": started") > 2 + (service == "archive")
