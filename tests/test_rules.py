@@ -1,7 +1,6 @@
 """Alert rules: what they say of readings, and that people hear of each cause once and of its end once."""
 
 import csv
-import itertools
 import json
 import re
 import textwrap
@@ -9,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -769,7 +769,7 @@ class TestToldMeansDelivered:
         asked = [notice.notify for _, notice in scene.asked]
         assert asked[:6] == ["pushover", "mail"] * 3
         begins = list(seen.values())[::2]
-        pauses = [round((b - a) / SECOND) for a, b in itertools.pairwise(begins)]
+        pauses = [round((b - a) / SECOND) for a, b in pairwise(begins)]
         assert pauses[:4] == sorted(pauses[:4])
         assert pauses[0] >= 60
         assert pauses[3] > 2 * pauses[1]
