@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from bootstrap_lib import Needs, Registry, reason, secrets
-from services.notices.notifier import Delivered, Notifier, NotifierOptions, Outcome, Queued, Refused, Unanswered
+from services.notices.notifier import Notifier, NotifierOptions
+from services.notices.queued import Delivered, Outcome, Queued, Refused, Unanswered
 
 log = logging.getLogger(__name__)
 

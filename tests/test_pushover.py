@@ -28,7 +28,8 @@ from services.notices.calls import Courier
 from services.notices.deadman import Switch
 from services.notices.emergencies import Emergencies, Emergency
 from services.notices.notice import Notice
-from services.notices.notifier import Delivered, Notifier, Queued, Refused, Unanswered
+from services.notices.notifier import Notifier
+from services.notices.queued import Delivered, Queued, Refused, Unanswered
 from services.simulators.pushover import PushoverServer
 
 TOKEN, USER = "a" * 30, "u" * 30

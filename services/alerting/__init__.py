@@ -2,7 +2,7 @@
 
 from services.alerting.check import compile_lines, compile_rules, notifiers_of, people_of, scope_of, unknown_recipients
 from services.alerting.condition import Scope, Watch
-from services.alerting.documents import document_of, explanation_of, names_shown
+from services.alerting.documents import NAMED, document_of, explanation_of, health_of, names_shown
 from services.alerting.judging import Judge
 from services.alerting.outbox import Outbox, Outgoing
 from services.alerting.replay import Rehearsal, replay
@@ -13,6 +13,7 @@ from services.alerting.told import TellerMemory
 from services.alerting.verdict import JudgeMemory
 
 __all__ = [
+    "NAMED",
     "AlertOptions",
     "Judge",
     "JudgeMemory",
@@ -30,6 +31,7 @@ __all__ = [
     "compile_rules",
     "document_of",
     "explanation_of",
+    "health_of",
     "listed",
     "names_shown",
     "notifiers_of",
