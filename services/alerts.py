@@ -29,7 +29,7 @@ from services.alerting import (
     AlertOptions,
     Outgoing,
     Rule,
-    Settings,
+    TellerSettings,
     Watch,
     compile_lines,
     explanation_of,
@@ -42,7 +42,7 @@ from services.alerting import (
     unknown_recipients,
 )
 from services.alerting.desk import Desk
-from services.alerting.requests import Acknowledge, Maintenance, Snooze, Test
+from services.alerting.requests import Acknowledge, Maintenance, SnoozeSpan, Test
 from services.notices.notice import trials
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Alerts(Subscriber):
     def _take_rules(self) -> None:
         notifiers = notifiers_of(self.registry)
         known = [instance.name for instance in self.registry.instances.values() if instance.section == "subscribers"]
-        settings = Settings(self.options, notifiers, self.registry.timezone, known=tuple(known))
+        settings = TellerSettings(self.options, notifiers, self.registry.timezone, known=tuple(known))
         self.desk.take(self.watches, self.options.settle, settings, self.registry.root, _monotonic())
 
     def on_reloaded(self, changed: bool) -> None:
@@ -247,7 +247,7 @@ class Alerts(Subscriber):
         log.info("acknowledged: %s", ", ".join(found) or f"{arguments.rule}, which does not fire")
         return {"acknowledged": found}
 
-    def request_snooze(self, _request: Request, arguments: Snooze) -> dict[str, Any]:
+    def request_snooze(self, _request: Request, arguments: SnoozeSpan) -> dict[str, Any]:
         """Say nothing of a rule for a time; it is on disk before it is answered."""
         names, until = self._named(arguments.rule), self._until(arguments.span)
         self.desk.teller.snooze(names, until or self.clock.now())

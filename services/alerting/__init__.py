@@ -7,7 +7,7 @@ from services.alerting.judging import Judge
 from services.alerting.outbox import Outbox, Outgoing
 from services.alerting.replay import Rehearsal, replay
 from services.alerting.rule import Rule, RuleError, listed
-from services.alerting.settings import AlertOptions, Settings
+from services.alerting.settings import AlertOptions, TellerSettings
 from services.alerting.telling import Teller
 from services.alerting.told import TellerMemory
 from services.alerting.verdict import JudgeMemory
@@ -23,9 +23,9 @@ __all__ = [
     "Rule",
     "RuleError",
     "Scope",
-    "Settings",
     "Teller",
     "TellerMemory",
+    "TellerSettings",
     "Watch",
     "compile_lines",
     "compile_rules",

@@ -3,7 +3,7 @@
 from bootstrap_lib import format_time
 from services.alerting.judging import Judge
 from services.alerting.outbox import Member, Outgoing
-from services.alerting.settings import Settings
+from services.alerting.settings import TellerSettings
 from services.alerting.told import TellerMemory, Told, Track
 from services.alerting.verdict import Alert
 from services.alerting.wording import Mention, Wording, text_of, title_of
@@ -13,7 +13,7 @@ from services.notices.notice import Notice
 class Composer:
     """Makes notices of what is so and of what people know."""
 
-    def __init__(self, judge: Judge, memory: TellerMemory, settings: Settings) -> None:
+    def __init__(self, judge: Judge, memory: TellerMemory, settings: TellerSettings) -> None:
         """All three are only read."""
         self.judge, self.memory, self.settings = judge, memory, settings
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.alerting.condition import COMPARE, Watch
-from services.alerting.hearing import Pulse, Signal
+from services.alerting.hearing import Pace, Signal
 from services.alerting.rule import Value
 from services.alerting.verdict import Alert, JudgeMemory, Verdict, explaining
 from services.alerting.window import Window
@@ -80,7 +80,7 @@ class Judge:
         stale = round(watch.stale * 1000)
         signal = old.get(watch.key)
         if signal is None:
-            signal = Signal(watch.key, self.memory.pulses.setdefault(watch.key, Pulse()), stale, self._at)
+            signal = Signal(watch.key, self.memory.pulses.setdefault(watch.key, Pace()), stale, self._at)
             if watch.key in self._latest and not signal.at:
                 value, time, at = self._latest[watch.key]
                 signal.take(value, time, at, None, None)

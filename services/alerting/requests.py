@@ -14,7 +14,7 @@ class Acknowledge(Struct, forbid_unknown_fields=True):
     rule: Annotated[str, Meta(max_length=200)]
 
 
-class Snooze(Struct, forbid_unknown_fields=True):
+class SnoozeSpan(Struct, forbid_unknown_fields=True):
     """Payload of `request/snooze`: {"rule":"hot","for":"2h"}."""
 
     rule: Annotated[str, Meta(max_length=200)]

@@ -14,7 +14,7 @@ from services.alerting.composing import Composer
 from services.alerting.judging import Judge
 from services.alerting.outbox import Member, Outbox, Outgoing, Settled
 from services.alerting.people import Route
-from services.alerting.settings import Settings
+from services.alerting.settings import TellerSettings
 from services.alerting.told import Delivery, TellerMemory, Told, Track
 from services.alerting.verdict import Alert
 from services.alerting.wording import Kind, title_of
@@ -58,7 +58,7 @@ class Teller:
         """`identity` makes the name of a message, by which a repeat of it is recognised."""
         self.judge, self.memory = judge, memory or TellerMemory()
         self.outbox = Outbox(self.memory.waiting, self.memory.settled)
-        self.settings = Settings()
+        self.settings = TellerSettings()
         self.composer = Composer(judge, self.memory, self.settings)
         self.news: list[str] = []
         """Sentences for the log, until the caller empties this."""
@@ -67,7 +67,7 @@ class Teller:
         self._gathering: dict[Bundle, int] = {}
         self._failed: dict[str, str] = {}
 
-    def take(self, settings: Settings) -> None:
+    def take(self, settings: TellerSettings) -> None:
         """Take other settings; who is no more is waited for no longer."""
         self.settings = settings
         self.composer = Composer(self.judge, self.memory, settings)

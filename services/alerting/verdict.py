@@ -5,7 +5,7 @@ from collections.abc import Collection
 import msgspec
 
 from services.alerting.condition import FALLING, RISING, Watch
-from services.alerting.hearing import Pulse, Signal
+from services.alerting.hearing import Pace, Signal
 from services.alerting.rule import Count, Moment, Value, listed
 from services.alerting.window import Window
 
@@ -55,7 +55,7 @@ class JudgeMemory(msgspec.Struct):
     """What must be known after a restart; `alive` is when it was written (wall, ms)."""
 
     verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)
-    pulses: dict[str, Pulse] = msgspec.field(default_factory=dict)
+    pulses: dict[str, Pace] = msgspec.field(default_factory=dict)
     alive: Moment = 0
 
 
