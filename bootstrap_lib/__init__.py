@@ -10,12 +10,13 @@ from bootstrap_lib.client import Client
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError, nearest, reason
 from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.entries import Instance, InstanceOptions, Topic
 from bootstrap_lib.events import Connected, Message
 from bootstrap_lib.needs import Needs, needs_of
 from bootstrap_lib.notify import notify
 from bootstrap_lib.publisher import Publisher
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, Value, as_json, encode, format_time, parse_time
-from bootstrap_lib.registry import Instance, InstanceOptions, Registry, Topic, find_registry
+from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.service import Service
 from bootstrap_lib.source import DeviceError, Failure, Sample, Source
 from bootstrap_lib.subscriber import Away, Poison, Subscriber

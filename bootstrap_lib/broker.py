@@ -20,9 +20,10 @@ import msgspec
 
 from bootstrap_lib import certificates
 from bootstrap_lib.certificates import CA, FOLDER
+from bootstrap_lib.entries import Broker
 from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
 from bootstrap_lib.needs import needs_of
-from bootstrap_lib.registry import Broker, Registry
+from bootstrap_lib.registry import Registry
 
 DROP_IN: Final = Path("/etc/mosquitto/conf.d/constellation.conf")
 OPERATOR: Final = Path("/etc/constellation/operator")

@@ -23,9 +23,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bootstrap_lib import secrets
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.entries import Broker
 from bootstrap_lib.events import Connected, Disconnected, Event, Message, Published
 from bootstrap_lib.paho_client import PahoClient
-from bootstrap_lib.registry import Broker
 
 log = logging.getLogger(__name__)
 

@@ -3,16 +3,17 @@
 import copy
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from bootstrap_lib.document import Document
-from bootstrap_lib.registry import MACHINE_FILE
+from bootstrap_lib.document import Document, Problem
+from bootstrap_lib.needs import needs_of
 
-NAME: Final = MACHINE_FILE
+NAME: Final = "topics.machine.yaml"
+"""Beside topics.yaml."""
 
 _HEAD: Final = (
     "# Written by Constellation: what was configured over MQTT. What you write yourself belongs into topics.yaml.\n"
@@ -55,3 +56,29 @@ def _text(content: dict[str, Any]) -> str:
     dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True)
     return text
+
+
+def problems_of(own: Document, sources: Mapping[str, Any]) -> list[Problem]:
+    """Return what may not stand in such a file: it holds what its writers own, lists of theirs and the topics of these."""
+    found = list(own.problems)
+    for section, entries in own.content.items():
+        for name, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
+            if problem := _is_not_its_own(sources, section, name, entry):
+                found.append(own.problem((section, name), f"{problem}: write it into topics.yaml"))
+    return found
+
+
+def _is_not_its_own(sources: Mapping[str, Any], section: str, name: str, entry: Any) -> str | None:
+    """Say why an entry may not stand here, or None."""
+    owner = str(entry.get("from")) if section == "topics" and isinstance(entry, dict) else name
+    options = sources.get(owner)
+    if section not in ("sources", "topics") or not isinstance(entry, dict) or not isinstance(options, dict | None):
+        return "this file holds lists of sources and their topics, nothing else"
+    owned = needs_of(str((options or {}).get("service", owner))).machine
+    if owner not in sources or not owned:
+        return f"'{owner}' is no source that writes here"
+    if section == "sources" and (strange := ", ".join(entry.keys() - set(owned))):
+        return f"{owner} may keep {', '.join(owned)} here, and not {strange}"
+    if section == "topics" and any(str(value).startswith("secret:") for value in entry.values()):
+        return "no secret is named here"
+    return None

@@ -17,6 +17,7 @@ from bootstrap_lib import state
 from bootstrap_lib.clock import boot_id
 from bootstrap_lib.control import Request
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.entries import Topic
 from bootstrap_lib.events import Message
 from bootstrap_lib.reading import (
     LAST_NUMBER,
@@ -27,7 +28,6 @@ from bootstrap_lib.reading import (
     encode_head,
     encode_tail,
 )
-from bootstrap_lib.registry import Topic
 from bootstrap_lib.service import Service
 from bootstrap_lib.spool import Row, Spool, SpoolError
 from bootstrap_lib.state import Dead, DeadLetters, Letter

@@ -6,22 +6,30 @@ page (docs/topics.md) all come from them.
 """
 
 import hashlib
-import math
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
-from msgspec import Meta, Struct
 
+from bootstrap_lib import machine_file
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, StartError, from_text, nearest, plain
-from bootstrap_lib.duration import Duration
+from bootstrap_lib.entries import (
+    COMMON_KEYS,
+    JUDGED,
+    MOST_NAMES,
+    Broker,
+    Instance,
+    InstanceOptions,
+    Topic,
+    TopicLine,
+    expand,
+    how_many,
+)
 from bootstrap_lib.needs import needs_of, service_files
-from bootstrap_lib.quantities import AKIN, CONVERSIONS, QUANTITIES, WORD, Kind, Quantity, conversion
-from bootstrap_lib.reading import ReadingError, Value
+from bootstrap_lib.quantities import AKIN, CONVERSIONS, QUANTITIES, WORD, conversion
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -29,197 +37,10 @@ if TYPE_CHECKING:
 ZONES: Final = Path("/usr/share/zoneinfo")
 """The time zones that the system knows (package tzdata)."""
 
-MACHINE_FILE: Final = "topics.machine.yaml"
-"""Beside topics.yaml: what was configured over MQTT, in the same form; written by the machine only."""
-
-MOST_NAMES: Final = 1000
-"""Topics that one line may make."""
-
-_BRACES: Final = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
-
 _ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 """Names of zones, as in the tz database; never a path."""
 
 T = TypeVar("T")
-OptionsT_co = TypeVar("OptionsT_co", covariant=True)
-
-
-class Broker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How to reach the MQTT broker. `{instance}` stands for the name of the service that connects."""
-
-    host: Annotated[
-        str,
-        Meta(
-            description="Name or address of the broker.",
-            pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$|^::1$",
-        ),
-    ] = "localhost"
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    ca: (
-        Annotated[Path, Meta(description="Certificate of the authority that signed the broker's; switches TLS on.")]
-        | None
-    ) = None
-    certificate: Annotated[Path, Meta(description="Client certificate, where the broker asks for one.")] | None = None
-    key: Annotated[Path, Meta(description="Key of the client certificate.")] | None = None
-    user: Annotated[str, Meta(description="User at the broker.")] = "{instance}"
-    password: (
-        Annotated[str, Meta(description="Reference to the password: `secret:NAME`.", pattern="^secret:")] | None
-    ) = None
-    keepalive: Annotated[Duration, Meta(description="How soon a dead connection is noticed.")] = Duration(20)
-
-
-class InstanceOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every running service may be told; each service adds its own keys."""
-
-    service: Annotated[str, Meta(description="The service to run, where the instance has another name.")] | None = None
-    host: Annotated[str, Meta(description="The machine it runs on, where there are several.")] | None = None
-    every: Annotated[Duration, Meta(description="How often it measures, or works.")] = Duration(10)
-    stale: (
-        Annotated[Duration, Meta(description="Silence after which its topics are cleared; three rounds by default.")]
-        | None
-    ) = None
-    heartbeat: Annotated[Duration, Meta(description="How often it says that it lives.")] = Duration(30)
-
-
-class TopicLine(Struct, frozen=True, kw_only=True):
-    """One line below `topics:`; the service that it comes from may add keys of its own."""
-
-    source: Annotated[str, Meta(description="The instance that measures it.")] = msgspec.field(name="from")
-    quantity: Annotated[str, Meta(description="Where the last word of the name is none.")] | None = None
-    unit: (
-        Annotated[str, Meta(description="What the source gives, where it is not the quantity's own; it is converted.")]
-        | None
-    ) = None
-    scale: Annotated[float, Meta(description="What its number is multiplied with, before anything else.")] = 1.0
-    offset: Annotated[float, Meta(description="What is added then, in the source's unit.")] = 0.0
-    invert: Annotated[bool, Meta(description="Turns the sign of a number, or true and false.")] = False
-    decimals: Annotated[int, Meta(ge=0, le=9, description="Digits that are worth keeping.")] | None = None
-    range: Annotated[tuple[float, float], Meta(description="A value outside is an error of the sensor.")] | None = None
-    states: Annotated[list[str], Meta(description="The words that a state may be.", min_length=1)] | None = None
-    kind: Annotated[Kind, Meta(description="Where it is not the quantity's own.")] | None = None
-    every: Annotated[Duration, Meta(description="Where it is not its source's.")] | None = None
-    stale: Annotated[Duration, Meta(description="Silence after which it is cleared.")] | None = None
-    deadband: (
-        Annotated[float, Meta(gt=0, description="Publish only a change of at least this, and before it goes stale.")]
-        | None
-    ) = None
-    store: Annotated[bool | list[str], Meta(description="false: shown, never stored; or the stores that keep it.")] = (
-        True
-    )
-    label: Annotated[str, Meta(description="What people call it.")] | None = None
-    was: (
-        Annotated[str | list[str], Meta(description="Its names before: the stores give their history to the new one.")]
-        | None
-    ) = None
-
-
-_JUDGED: Final = tuple(
-    field.encode_name for field in msgspec.structs.fields(InstanceOptions) if field.name != "heartbeat"
-)
-"""Options of every instance that the registry itself goes by; the others are its service's to judge."""
-
-_COMMON_KEYS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TopicLine))
-
-
-class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
-    """One measurement of the house, with everything that follows from its line.
-
-    `name` is the part below `home/data/`; `every` and `stale` are in seconds; `options` are the keys that its
-    service declared, typed.
-    """
-
-    name: str
-    source: str
-    kind: Kind
-    quantity: str
-    unit: str
-    decimals: int
-    low: float | None
-    high: float | None
-    states: tuple[str, ...]
-    every: float
-    stale: float
-    deadband: float | None
-    store: bool | tuple[str, ...]
-    label: str
-    was: tuple[str, ...]
-    options: OptionsT_co
-    given: str = ""
-    """Unit of what the source gives, before it is converted."""
-    line: tuple[float, float] = (1.0, 0.0)
-    """Factor and summand from what the source gives to the topic's unit."""
-    invert: bool = False
-
-    @property
-    def key(self) -> str:
-        """What it asks its device for: the key of its line, or its own last level."""
-        options: Any = self.options
-        key = options.get("key") if isinstance(options, Mapping) else getattr(options, "key", "")
-        return key or self.name.rpartition("/")[2]
-
-    def stored_by(self, store: str) -> bool:
-        """Whether the store of this name (archive, rrd, influx, …) keeps the topic."""
-        if self.kind == "text":
-            return False
-        return self.store if isinstance(self.store, bool) else store in self.store
-
-    def improper(self, value: Value) -> str | None:
-        """Say why a value cannot be one of this topic, or None: the same rule for all who send or take readings."""
-        if self.kind in ("gauge", "counter"):
-            if isinstance(value, (bool, str)) or not math.isfinite(value):
-                return f"{value!r} is no number"
-        elif self.kind == "switch":
-            if not isinstance(value, bool):
-                return f"{value!r} is neither true nor false"
-        elif not isinstance(value, str):
-            return f"{value!r} is no text"
-        elif self.kind == "state" and value not in self.states:
-            return f"{value!r} is none of its states {', '.join(self.states)}"
-        return None
-
-    def measured(self, value: Value) -> Value:
-        """Make a value of what its source gives: scaled, converted, and proper; ReadingError says why it can be none."""
-        if self.kind in ("gauge", "counter") and not isinstance(value, (bool, str)) and self.line != (1.0, 0.0):
-            value = round(value * self.line[0] + self.line[1], 9)
-        elif self.kind == "switch" and isinstance(value, bool):
-            value = value != self.invert
-        return self.proper(value)
-
-    def proper(self, value: Value) -> Value:
-        """Round a value to what is worth keeping; ReadingError says why it can be none of this topic."""
-        if problem := self.improper(value) or self._out_of_range(value):
-            raise ReadingError(problem)
-        if isinstance(value, float):
-            return round(value, self.decimals) if self.decimals else round(value)
-        return value
-
-    def _out_of_range(self, value: Value) -> str | None:
-        if self.kind in ("gauge", "counter") and not isinstance(value, str):
-            if self.low is not None and value < self.low:
-                return f"{value} {self.unit} is below its range, which begins at {self.low:g}"
-            if self.high is not None and value > self.high:
-                return f"{value} {self.unit} is above its range, which ends at {self.high:g}"
-        return None
-
-    @property
-    def row(self) -> Quantity:
-        """The row of the table of quantities that it belongs to."""
-        return QUANTITIES[self.quantity]
-
-
-class Instance(Struct, frozen=True):
-    """One running service: its name is its unit, MQTT client, MQTT user, state folder and service topics."""
-
-    name: str
-    service: str
-    host: str | None
-    section: str
-    raw: Mapping[str, Any]
-
-    @property
-    def here(self) -> bool:
-        """Whether topics.yaml gives it to this machine."""
-        return self.host is None or self.host == socket.gethostname()
 
 
 class Registry:
@@ -237,7 +58,7 @@ class Registry:
         for file in (path, *more):
             self.document.read(file)
             digest.update(file.read_bytes())
-        if (machine := path.with_name(MACHINE_FILE)).exists():
+        if (machine := path.with_name(machine_file.NAME)).exists():
             self._add_machine_file(machine)
             digest.update(machine.read_bytes())
         self.digest = digest.hexdigest()[:12]
@@ -258,28 +79,9 @@ class Registry:
         """Add what its writers own: their lists, and the topics of these. What topics.yaml itself says wins."""
         own = Document()
         own.read(file)
-        for section, entries in own.content.items():
-            for name, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
-                if problem := self._is_not_its_own(section, name, entry):
-                    own.problems.append(own.problem((section, name), f"{problem}: write it into topics.yaml"))
-        if own.problems:
-            raise DocumentError(own.problems)
+        if problems := machine_file.problems_of(own, self.document.section("sources")):
+            raise DocumentError(problems)
         self.document.add(own)
-
-    def _is_not_its_own(self, section: str, name: str, entry: Any) -> str | None:
-        """Say why something may not stand in the machine's own file, or None."""
-        owner = str(entry.get("from")) if section == "topics" and isinstance(entry, dict) else name
-        options = self.document.section("sources").get(owner)
-        if section not in ("sources", "topics") or not isinstance(entry, dict) or not isinstance(options, dict | None):
-            return "this file holds lists of sources and their topics, nothing else"
-        owned = needs_of(str((options or {}).get("service", owner))).machine
-        if owner not in self.document.section("sources") or not owned:
-            return f"'{owner}' is no source that writes here"
-        if section == "sources" and (strange := ", ".join(entry.keys() - set(owned))):
-            return f"{owner} may keep {', '.join(owned)} here, and not {strange}"
-        if section == "topics" and any(str(value).startswith("secret:") for value in entry.values()):
-            return "no secret is named here"
-        return None
 
     def _look_for_strangers(self) -> None:
         for section in [section for section in self.document.content if section not in self.SECTIONS]:
@@ -327,7 +129,7 @@ class Registry:
                     self._note(path, f"stands below {seen[name]} too: an instance is one process, give it one name")
                 else:
                     seen[name] = section
-                    common = {key: options[key] for key in _JUDGED if key in options}
+                    common = {key: options[key] for key in JUDGED if key in options}
                     if checked := self.document.convert(common, InstanceOptions, path):
                         yield name, Instance(name, checked.service or name, checked.host, section, options)
 
@@ -338,12 +140,12 @@ class Registry:
             if not isinstance(raw, dict):
                 self._note(path, "expected at least {from: SOURCE}")
                 continue
-            line = self.document.convert({k: v for k, v in raw.items() if k in _COMMON_KEYS}, TopicLine, path)
+            line = self.document.convert({k: v for k, v in raw.items() if k in COMMON_KEYS}, TopicLine, path)
             if line is None:
                 continue
-            options = {k: v for k, v in raw.items() if k not in _COMMON_KEYS}
+            options = {k: v for k, v in raw.items() if k not in COMMON_KEYS}
             earlier = [line.was] if isinstance(line.was, str) else line.was or []
-            if not 0 < (size := _size(key)) <= MOST_NAMES or max(map(_size, earlier), default=0) > MOST_NAMES:
+            if not 0 < (size := how_many(key)) <= MOST_NAMES or max(map(how_many, earlier), default=0) > MOST_NAMES:
                 self._note(path, f"its braces stand for {size} names: a line makes 1 to {MOST_NAMES}")
                 continue
             names, before = expand(key), [expand(one) for one in earlier]
@@ -483,23 +285,6 @@ class Registry:
     def find(self, service: str) -> list[Instance]:
         """Instances of a service."""
         return [instance for instance in self.instances.values() if instance.service == service]
-
-
-def expand(key: str) -> list[str]:
-    """Names that a key with braces stands for: `cell_{1..8}_voltage`, `{north,south}/…`."""
-    match = _BRACES.search(key)
-    if match is None:
-        return [key]
-    first, last, words = match.groups()
-    parts = words.split(",") if words else [str(n) for n in range(int(first), int(last) + 1)]
-    return [name for part in parts for name in expand(key[: match.start()] + part.strip() + key[match.end() :])]
-
-
-def _size(key: str) -> int:
-    braces = (match.groups() for match in _BRACES.finditer(key))
-    return math.prod(
-        words.count(",") + 1 if words else max(0, int(last) - int(first) + 1) for first, last, words in braces
-    )
 
 
 def _is_zone(file: Path) -> bool:

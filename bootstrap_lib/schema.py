@@ -8,8 +8,8 @@ import msgspec
 
 from bootstrap_lib import catalog
 from bootstrap_lib.duration import PATTERN, Duration
+from bootstrap_lib.entries import Broker, InstanceOptions, TopicLine
 from bootstrap_lib.quantities import QUANTITIES
-from bootstrap_lib.registry import Broker, InstanceOptions, TopicLine
 from bootstrap_lib.service import Service, option_type, topic_option_type
 from bootstrap_lib.source import Source
 

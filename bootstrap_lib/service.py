@@ -14,12 +14,13 @@ from bootstrap_lib.bus import Bus
 from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import Nothing
 from bootstrap_lib.document import DocumentError, Problem
+from bootstrap_lib.entries import InstanceOptions
 from bootstrap_lib.events import Event, Message
 from bootstrap_lib.health import Health
 from bootstrap_lib.loop import Word
 from bootstrap_lib.needs import Needs
 from bootstrap_lib.process import Process
-from bootstrap_lib.registry import InstanceOptions, Registry
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.work import Remembered
 
 

@@ -20,16 +20,16 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import msgspec
-
 from bootstrap_lib.control import LATER, Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
-from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.duration import describe
+from bootstrap_lib.entries import Topic
 from bootstrap_lib.events import Message
+from bootstrap_lib.pausing import Pausing
 from bootstrap_lib.publisher import Publisher
 from bootstrap_lib.reading import ReadingError, Value
-from bootstrap_lib.registry import Registry, Topic
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.rounds import Rounds, Silence, Trouble
 from bootstrap_lib.service import Service, topic_option_type
 from bootstrap_lib.spool import SpoolError
@@ -55,12 +55,6 @@ class DeviceError(StartError):
     """The device as a whole cannot be used; raised in `samples`, it is opened again after a pause."""
 
 
-class Pause(msgspec.Struct, forbid_unknown_fields=True):
-    """Payload of `request/pause`: {"for":"5m"}, or {} for until resumed."""
-
-    span: Duration | None = msgspec.field(name="for", default=None)
-
-
 class Source(Service):
     """A service that measures. Subclasses write `samples`, and annotate `options` and `topics` with their types."""
 
@@ -73,6 +67,7 @@ class Source(Service):
         self.rhythm = 0.0
         """Seconds that a round takes, where the device sets the pace: what it reads is stale after three of them."""
         self._publisher: Publisher | None = None
+        self._pausing: Pausing | None = None
         self._rounds, self._trouble, self._silence = Rounds(), Trouble(), Silence()
         self._once: _Once | None = None
         self._changed = False
@@ -84,6 +79,13 @@ class Source(Service):
         if self._publisher is None:
             raise RuntimeError(f"{self.name} does not run")
         return self._publisher
+
+    @property
+    def pausing(self) -> Pausing:
+        """Whether it measures; RuntimeError before `begin`."""
+        if self._pausing is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self._pausing
 
     def samples(self) -> Iterator[Sample | list[Sample]]:
         """Open the device, then yield samples for as long as `tick()` says so; `with` closes it at the end.
@@ -147,7 +149,7 @@ class Source(Service):
         self._end_round()
         self.turn(0.0)  # also where a round takes longer than `every`
         quiet_at = time.monotonic() + silence
-        while not (self.stopping or self._changed or self._pausing()):
+        while not (self.stopping or self._changed or self.pausing):
             now = time.monotonic()
             due = self._housekeep(now)
             if file is not None:
@@ -170,7 +172,7 @@ class Source(Service):
             select.select([] if file is None else [file], [], [], seconds)
             return True
         self.turn(max(0.0, min(seconds, self._housekeep(now := time.monotonic()) - now)), file)
-        return not (self.stopping or self._changed or self._pausing())
+        return not (self.stopping or self._changed or self.pausing)
 
     def hasten(self) -> None:
         """Begin the next round at once; for callbacks of a device, from any thread."""
@@ -189,7 +191,7 @@ class Source(Service):
         """Run the generator; where it fails, say so once, and begin anew after a pause that grows."""
         while not self.stopping:
             self._changed = False
-            if self._pausing():
+            if self.pausing:
                 self._rest(3600.0)
                 continue
             try:
@@ -209,13 +211,12 @@ class Source(Service):
     def _rest(self, seconds: float) -> None:
         """Wait without measuring, as long as nothing changes."""
         until = time.monotonic() + seconds
-        paused = self._pausing()
-        while not (self.stopping or self._changed or self._rounds.asked) and self._pausing() == paused:
+        paused = bool(self.pausing)
+        while not (self.stopping or self._changed or self._rounds.asked) and bool(self.pausing) == paused:
             now = time.monotonic()
             if now >= until:
                 return
-            left = (self.remembered.paused - self.clock.now()) / 1000 if self.remembered.paused > 0 else seconds
-            self.turn(max(0.0, min(until, self._housekeep(now), now + left) - now))
+            self.turn(max(0.0, min(until, self._housekeep(now), now + self.pausing.left(seconds)) - now))
 
     def _device_failed(self, error: Exception) -> None:
         sentence = _sentence(error)
@@ -311,6 +312,7 @@ class Source(Service):
     def begin(self) -> None:
         """Open the spool; watch all topics for silence from now on."""
         self._publisher = Publisher(self, DeadLetters(self.state_folder / "dead_letters.jsonl"))
+        self._pausing = Pausing(self.process, self._rounds.hasten)
         self._watch_all()
 
     def end(self) -> None:
@@ -318,8 +320,8 @@ class Source(Service):
         self.publisher.close()
 
     def request_owners(self) -> Iterable[object]:
-        """Return the source, and what publishes for it."""
-        return self, self.publisher
+        """Return the source, what publishes for it, and its pause."""
+        return self, self.publisher, self.pausing
 
     def on_connected(self, session: bool) -> None:
         """Hear of marks; send the unconfirmed tail again when the broker lost our session."""
@@ -369,43 +371,12 @@ class Source(Service):
             f", {waiting} waiting" if waiting > 1 else ""
         )
 
-    def _pausing(self) -> bool:
-        until = self.remembered.paused
-        if until > 0 and self.clock.now() >= until:
-            self._resume("its time is over")
-        if self.remembered.paused:
-            if self.health.enter("paused", self.clock.now()):
-                self.process.publish_health()
-            return True
-        return False
-
-    def _resume(self, why: str) -> None:
-        self.remembered.paused = 0
-        self.process.remember()
-        log.info("measuring again: %s", why)
-        self.health.enter("running", self.clock.now())
-        self._rounds.hasten()
-        self.process.beat_soon()
-
     def request_read(self, request: Request, _arguments: Nothing) -> object:
         """Measure now; the answer holds what was read."""
         if self.remembered.paused:
             raise RequestError("it is paused: resume it first")
         self._rounds.ask(request)
         return LATER
-
-    def request_pause(self, _request: Request, arguments: Pause) -> dict[str, Any]:
-        """Stop measuring, for a time or until resumed."""
-        self.remembered.paused = round(self.clock.now() + arguments.span * 1000) if arguments.span else -1
-        self.process.remember()
-        log.info("paused %s", f"for {describe(arguments.span)}" if arguments.span else "until resumed")
-        return {"paused": True}
-
-    def request_resume(self, _request: Request, _arguments: Nothing) -> dict[str, Any]:
-        """Measure again."""
-        if self.remembered.paused:
-            self._resume("request")
-        return {"paused": False}
 
 
 class _Once:

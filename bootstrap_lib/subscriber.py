@@ -16,22 +16,18 @@ from bootstrap_lib.bus import Bus
 from bootstrap_lib.clock import AHEAD, BORN
 from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import reason as reason_of
+from bootstrap_lib.entries import Topic
 from bootstrap_lib.events import Event, Message
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
-from bootstrap_lib.registry import Registry, Topic
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.service import Service
 from bootstrap_lib.state import Dead, DeadLetters, Letter
+from bootstrap_lib.streams import Streams
 
 log = logging.getLogger(__name__)
 
 SESSION = 7 * 86400
 """Seconds for which the broker keeps what a subscriber that is away has not got."""
-
-STREAMS = 4
-"""Runs of numbers that are remembered of each source: each boot of its machine begins one, and the old ones are over."""
-
-GAP_PAUSE = 5.0
-"""Seconds between two gaps that are acted upon: a source whose readings are refused shows one in each round."""
 
 
 class Poison(ValueError):
@@ -59,10 +55,8 @@ class Subscriber(Service):
         self._flush_at: float | None = None
         self._away = 0
         self._said: set[str] = set()
-        self._heard: dict[str, tuple[int, int]] = {}
-        self._gap: int | None = None
+        self._streams = Streams()
         self._plausible = 0
-        self._gap_at = 0.0
 
     # -- what subclasses offer ----------------------------------------------------------------------------------
 
@@ -102,7 +96,7 @@ class Subscriber(Service):
 
     def begin(self) -> None:
         """Take up how far each source was heard."""
-        self._heard = state.load(self.state_folder / "heard.json", dict[str, tuple[int, int]], {})
+        self._streams = Streams(state.load(self.state_folder / "heard.json", dict[str, tuple[int, int]], {}))
 
     def work(self) -> None:
         """Deal with readings in groups: a group ends when it is full or old enough."""
@@ -111,8 +105,7 @@ class Subscriber(Service):
             now = time.monotonic()
             if self._flush_at is not None and (now >= self._flush_at or self._batch_is_full):
                 self._flush()
-            if self._gap is not None and now >= self._gap_at:
-                since, self._gap, self._gap_at = self._gap, None, now + GAP_PAUSE
+            if (since := self._streams.due_gap(now)) is not None:
                 self.on_gap(since)
             if now >= tick_at:
                 self.on_tick()
@@ -122,7 +115,7 @@ class Subscriber(Service):
         self._flush_at = 0.0
         self._flush()
         with contextlib.suppress(OSError):  # the one of before shows a gap, and what it would miss is filled
-            state.save(self.state_folder / "heard.json", self._heard)
+            state.save(self.state_folder / "heard.json", self._streams.heard)
 
     def _flush(self) -> None:
         try:
@@ -188,7 +181,7 @@ class Subscriber(Service):
             sequence = None
         topic = self.registry.topics.get(name) or self.registry.formerly.get(name)
         if not message.payload:
-            self._follow(topic, sequence)
+            self._streams.follow(topic, sequence)
             if name in self.registry.topics or topic is None:  # under its old name it only moves away
                 self.on_cleared(name, sequence)
             else:
@@ -211,7 +204,7 @@ class Subscriber(Service):
         reading = decode(name, payload, sequence)
         if reading.time < BORN:
             raise Poison("its time lies before 2026, when this project began: set the clock of its source")
-        self._follow(topic, sequence, reading.time)
+        self._streams.follow(topic, sequence, reading.time)
         if reading.time > self._plausible and self._is_ahead(reading.time):
             raise Poison("its time is more than a minute ahead: set the clock of its source")
         if topic.kind in ("gauge", "counter") and reading.unit != topic.unit:
@@ -222,7 +215,7 @@ class Subscriber(Service):
 
     def _refuse(self, topic: Topic[Any] | None, sequence: Sequence | None, message: Message, sentence: str) -> None:
         """Put a reading aside. What is not kept is not dealt with: nobody hears of it, and its source keeps it."""
-        self._follow(topic, sequence)
+        self._streams.follow(topic, sequence)
         if self.bury(message, sentence, waits=sequence is not None):
             self.on_refused(topic, sequence)
 
@@ -230,43 +223,9 @@ class Subscriber(Service):
         self._plausible = self.clock.now() + AHEAD if self.clock.trusted else 0
         return self.clock.ahead(moment)
 
-    def _follow(self, topic: Topic[Any] | None, sequence: Sequence | None, moment: int | None = None) -> None:
-        """Notice what a source sent and we never got, also over a restart; between a reading and its predecessor nothing is missing.
-
-        A new run of numbers of a source may have begun before we hear of it, and the end of the old one have been missed.
-        """
-        if sequence is None:
-            return
-        place = self._place(topic, sequence)
-        number, before = self._heard.get(place, (0, 0))
-        if sequence.number > number:
-            missed = bool(number) and sequence.number > number + 1 and sequence.previous != number
-            if place not in self._heard:
-                before = self._forget_streams(place.partition("/")[0])
-                missed = before > 0
-            if missed:
-                since = before - AHEAD
-                self._gap = since if self._gap is None else min(since, self._gap)
-            self._heard[place] = sequence.number, before if moment is None else moment
-
-    def _place(self, topic: Topic[Any] | None, sequence: Sequence) -> str:
-        """`source/stream`: the source of a topic that topics.yaml no longer has is known by its stream."""
-        if topic is not None:
-            return f"{topic.source}/{sequence.stream}"
-        ending = f"/{sequence.stream}"
-        return next((place for place in self._heard if place.endswith(ending)), ending)
-
-    def _forget_streams(self, source: str) -> int:
-        """Keep the newest streams of a source only; returns the time (ms) of its newest reading, 0 for one never heard."""
-        streams = [place for place in self._heard if place.partition("/")[0] == source]
-        newest = max((self._heard[place][1] for place in streams), default=0)
-        for place in streams[: max(0, len(streams) - STREAMS + 1)]:
-            del self._heard[place]
-        return newest
-
     def heard_at(self, topic: Topic[Any] | None, sequence: Sequence) -> int:
         """Time (ms) of the newest reading heard of a run of numbers, 0 for one never heard."""
-        return self._heard.get(self._place(topic, sequence), (0, 0))[1]
+        return self._streams.heard_at(topic, sequence)
 
     @property
     def away(self) -> bool:
@@ -281,7 +240,7 @@ class Subscriber(Service):
     @property
     def lacking(self) -> bool:
         """Whether a gap was noticed which `on_gap` has not heard of yet."""
-        return self._gap is not None
+        return self._streams.lacking
 
     def on_refused(self, topic: Topic[Any] | None, sequence: Sequence | None) -> None:
         """Learn the place in its sequence of a reading that was refused; no topic if topics.yaml knows none of that name."""

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import msgspec
 
 from bootstrap_lib.bus import Bus
+from bootstrap_lib.entries import InstanceOptions
 from bootstrap_lib.events import Message
-from bootstrap_lib.registry import InstanceOptions, Registry
+from bootstrap_lib.registry import Registry
 
 
 class Remembered(msgspec.Struct):

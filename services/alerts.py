@@ -3,10 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Final
-
-import msgspec
-from msgspec import Meta, Struct
+from typing import Any, ClassVar, Final
 
 from bootstrap_lib import (
     DocumentError,
@@ -28,13 +25,15 @@ from bootstrap_lib import (
 )
 from bootstrap_lib import health as heartbeats
 from services.alerting import (
+    NAMED,
     AlertOptions,
     Outgoing,
     Rule,
-    Settings,
+    TellerSettings,
     Watch,
     compile_lines,
     explanation_of,
+    health_of,
     listed,
     notifiers_of,
     people_of,
@@ -43,39 +42,13 @@ from services.alerting import (
     unknown_recipients,
 )
 from services.alerting.desk import Desk
+from services.alerting.requests import Acknowledge, Maintenance, SnoozeSpan, Test
 from services.notices.notice import trials
 
 log = logging.getLogger(__name__)
 
 JUMP: Final = 5000
 """Milliseconds by which the wall clock and the monotonic one part company when the former is set."""
-NAMED: Final = 20
-"""Topics that health names at most."""
-
-
-class Acknowledge(Struct, forbid_unknown_fields=True):
-    """Payload of `request/acknowledge` and `request/why`: {"rule":"hot"}, an alert or a rule."""
-
-    rule: Annotated[str, Meta(max_length=200)]
-
-
-class Snooze(Struct, forbid_unknown_fields=True):
-    """Payload of `request/snooze`: {"rule":"hot","for":"2h"}."""
-
-    rule: Annotated[str, Meta(max_length=200)]
-    span: Duration = msgspec.field(name="for")
-
-
-class Maintenance(Struct, forbid_unknown_fields=True):
-    """Payload of `request/maintenance`: {"for":"2h"}; 0s ends it."""
-
-    span: Duration = msgspec.field(name="for")
-
-
-class Test(Struct, forbid_unknown_fields=True):
-    """Payload of `request/test`: {} or {"notify":"apprise"}."""
-
-    notify: str = ""
 
 
 class Alerts(Subscriber):
@@ -161,7 +134,7 @@ class Alerts(Subscriber):
     def _take_rules(self) -> None:
         notifiers = notifiers_of(self.registry)
         known = [instance.name for instance in self.registry.instances.values() if instance.section == "subscribers"]
-        settings = Settings(self.options, notifiers, self.registry.timezone, known=tuple(known))
+        settings = TellerSettings(self.options, notifiers, self.registry.timezone, known=tuple(known))
         self.desk.take(self.watches, self.options.settle, settings, self.registry.root, _monotonic())
 
     def on_reloaded(self, changed: bool) -> None:
@@ -274,7 +247,7 @@ class Alerts(Subscriber):
         log.info("acknowledged: %s", ", ".join(found) or f"{arguments.rule}, which does not fire")
         return {"acknowledged": found}
 
-    def request_snooze(self, _request: Request, arguments: Snooze) -> dict[str, Any]:
+    def request_snooze(self, _request: Request, arguments: SnoozeSpan) -> dict[str, Any]:
         """Say nothing of a rule for a time; it is on disk before it is answered."""
         names, until = self._named(arguments.rule), self._until(arguments.span)
         self.desk.teller.snooze(names, until or self.clock.now())
@@ -320,19 +293,7 @@ class Alerts(Subscriber):
         """Tell health what fires and what waits."""
         if self._desk is None:
             return
-        judge, teller, now = self.desk.judge, self.desk.teller, self.clock.now()
-        shown: dict[str, Any] = {
-            "rules": len(self.watches),
-            "firing": len(judge.firing()),
-            "undelivered": len(teller.outbox.waiting),
-            "untold": sorted(self._untold)[:NAMED],
-            "snoozed": sorted(name for name, told in teller.memory.told.items() if told.snoozed > now)[:NAMED],
-            "never_seen": sorted(judge.never_seen())[:NAMED],
-            "by_arrival": sorted(judge.by_arrival())[:NAMED],
-        }
-        if teller.memory.maintenance > now:
-            shown["maintenance_until"] = format_time(teller.memory.maintenance)
-        self.health.extra["alerts"] = shown
+        self.health.extra["alerts"] = health_of(self.desk.teller, len(self.watches), self._untold, self.clock.now())
 
     def status(self) -> str:
         """One line: how many rules, what fires."""

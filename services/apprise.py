@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from bootstrap_lib import Needs, Registry, reason, secrets
-from services.notices.notifier import Delivered, Notifier, NotifierOptions, Outcome, Queued, Refused, Unanswered
+from services.notices.notifier import Notifier, NotifierOptions
+from services.notices.queued import Delivered, Outcome, Queued, Refused, Unanswered
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,9 @@ class Apprise(Notifier):
                 )
             except Exception as error:  # noqa: BLE001 (plug-ins raise anything)
                 return Unanswered(f"{type(error).__name__}: {self._redacted(reason(error))}", lost=True)
-        return self._judge(result)
+        return self._outcome_of(result)
 
-    def _judge(self, result: Any) -> Outcome:
+    def _outcome_of(self, result: Any) -> Outcome:
         """Judge Apprise's result, which is true when all addresses took it (2.x names what became of them)."""
         status = getattr(getattr(result, "status", None), "name", "")
         if result or status == "PARTIAL":

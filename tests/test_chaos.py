@@ -17,8 +17,8 @@ from harness import Broker, Ear, House, free_port, wait_for
 from voices import Voice, ask_database, now
 
 from bootstrap_lib.bus import Bus
+from bootstrap_lib.entries import Broker as BrokerOptions
 from bootstrap_lib.events import Connected, Message
-from bootstrap_lib.registry import Broker as BrokerOptions
 from tests.chaos.device import Device
 from tests.chaos.mutants import MUTANTS
 

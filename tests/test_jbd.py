@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.bluetooth import Statistics
+from services.bluetooth.dialogue import Dialogue
 from services.protocols import jbd
 from services.protocols.battery import BatteryError, BatteryRequest, Frame, Pack, Rejection
 from services.protocols.jbd import answers, encoder, frames
@@ -55,6 +57,14 @@ def basic_with(**changes: object) -> bytes:
         assert isinstance(value, bytes)
         data[start : start + len(value)] = value
     return bytes(data)
+
+
+def test_a_battery_that_never_answers_is_told_what_it_may_be() -> None:
+    dialogue = Dialogue(jbd, 2, Statistics())
+    dialogue.begin_sample()
+    assert dialogue.next_frame() == dialogue.next_frame() == BASIC.frame
+    with pytest.raises(BatteryError, match=r"No answer to 2 requests for the basic info\. A module behind the app"):
+        dialogue.next_frame()
 
 
 def test_the_read_requests_are_those_of_the_vendor() -> None:

@@ -1,10 +1,12 @@
 """The pushover service as a process, against a server that answers as Pushover does and counts on its own side."""
 
 import base64
+import gzip
 import json
 import socketserver
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from email import message_from_bytes
@@ -18,12 +20,16 @@ from harness import Broker, Ear, House, stand_in, wait_for
 from bootstrap_lib.events import Message
 from bootstrap_lib.health import Health
 from bootstrap_lib.registry import Registry
+from bootstrap_lib.secrets import Secret
+from services.notices import accounts, notifier
 from services.notices import calls as courier
-from services.notices import notifier
+from services.notices.accounts import Account
 from services.notices.calls import Courier
 from services.notices.deadman import Switch
+from services.notices.emergencies import Emergencies, Emergency
 from services.notices.notice import Notice
-from services.notices.notifier import Notifier, Queued
+from services.notices.notifier import Notifier
+from services.notices.queued import Delivered, Queued, Refused, Unanswered
 from services.simulators.pushover import PushoverServer
 
 TOKEN, USER = "a" * 30, "u" * 30
@@ -504,3 +510,161 @@ def test_apprise_sends_an_e_mail_with_the_graph_and_answers(house: House, ear: E
     notify(ear, "m2", to="bad")
     assert answer(ear, "m2")["text"] == "secret:bad holds no address that Apprise knows"
     assert "nonsense" not in house.log("bad")
+
+
+def say(silent: Silent, identity: str, **notice: Any) -> None:
+    silent.on_other(Message(f"home/notify/{identity}", json.dumps({"text": "x"} | notice).encode(), False, 1, 1))
+
+
+def reports(silent: Silent) -> list[tuple[str, str, str]]:
+    return [
+        (topic.split("/")[-2], answer["state"], answer["text"])
+        for topic, answer in ((topic, json.loads(payload)) for topic, payload in silent.bus.published)
+    ]
+
+
+def test_a_message_that_is_taken_back_is_never_delivered_whichever_comes_first(silent: Silent) -> None:
+    silent.begin()
+    say(silent, "m1", text="hot")
+    say(silent, "m1", text="hotter")
+    assert [entry.notice.text for entry in silent.kept.queue] == ["hotter"]
+    say(silent, "m1", text="", withdraw=True)
+    say(silent, "m2", text="", withdraw=True)
+    say(silent, "m2", text="late")
+    assert not silent.kept.queue
+    assert reports(silent) == [(m, "failed", "taken back") for m in ("m1", "m2", "m2")]
+
+
+def test_a_message_that_is_taken_back_while_it_is_tried_is_not_tried_again(silent: Silent) -> None:
+    silent.begin()
+    for identity, outcome in (("m1", Unanswered("no", lost=False)), ("m2", Delivered())):
+        say(silent, identity)
+        (entry,) = silent.kept.queue
+        entry.trying = True
+        say(silent, identity, text="", withdraw=True)
+        assert silent.kept.queue == [entry]
+        silent._settle_entry(entry, outcome)
+        assert not silent.kept.queue
+    assert [(m, state) for m, state, _ in reports(silent)] == [("m1", "failed"), ("m2", "delivered")]
+
+
+def test_a_message_that_comes_too_late_is_left_to_the_next_notifier(silent: Silent) -> None:
+    silent.begin()
+    silent.clock.trusted = True
+    say(silent, "m1", until="2026-01-01T00:00:00.000Z")
+    assert silent._next() is None
+    assert reports(silent) == [("m1", "failed", "too late: another notifier is asked by now")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"queue":5}',
+        b'{"queue":[{"id":"m","notice":{"text":5},"since":0}]}',
+        b'{"answers":{"m":{"notifier":"p","state":"perhaps"}}}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_a_queue_that_is_none_is_set_aside(silent: Silent, content: bytes) -> None:
+    file = silent.state_folder / "messages.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    silent.begin()
+    assert silent.kept.queue == []
+    assert file.with_name("messages.json.damaged").read_bytes() == content
+
+
+def test_a_queue_with_a_time_that_is_none_is_told_all_the_same(silent: Silent) -> None:
+    file = silent.state_folder / "messages.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b'{"queue":[{"id":"m","notice":{"text":"x","time":"never","until":"soon"},"since":5}]}')
+    silent.begin()
+    (entry,) = silent.kept.queue
+    assert (entry.time, entry.until) == (5, None)
+
+
+class TestEmergencies:
+    def emergencies(self) -> Emergencies:
+        found = Emergencies({"r": Emergency(["hot"], 10_000_000, message="m1")})
+        found.follow("hot", b'{"state":"firing"}')
+        return found
+
+    def test_what_is_over_is_cancelled_until_that_is_confirmed(self) -> None:
+        found = self.emergencies()
+        assert found.due(100.0, online=True) == ("look", "r")
+        found.follow("hot", b'{"state":"ok"}')
+        assert found.due(105.0, online=True) is None
+        assert [found.due(now, online=False) for now in (110.0, 120.0, 130.0)] == [("cancel", "r")] * 3
+        found.forget("r")
+        assert found.due(140.0, online=True) is None
+
+    def test_an_acknowledgement_is_passed_on_until_the_alert_shows_it(self) -> None:
+        found = self.emergencies()
+        assert found.learn("r", {"acknowledged": 1}, 0)
+        assert found.due(100.0, online=False) is None
+        assert [found.due(now, online=True) for now in (100.0, 105.0, 110.0)] == [
+            ("pass_on", "r"),
+            None,
+            ("pass_on", "r"),
+        ]
+        assert not found.is_over(found.ringing["r"])
+        found.follow("hot", b'{"state":"firing","acknowledged":true}')
+        assert found.is_over(found.ringing["r"])
+
+    def test_what_expires_has_rung_in_vain(self) -> None:
+        found = self.emergencies()
+        assert not found.learn("r", None, 10_000_000)
+        assert found.learn("r", {"expired": 1, "acknowledged": 0}, 0)
+        assert found.due(100.0, online=True) == ("rang_in_vain", "r")
+
+
+def account(url: str) -> Account:
+    return Account(f"{url}/1/", 5.0, Secret(TOKEN), Secret(USER), None)
+
+
+def send(to: Account) -> Any:
+    return to.send(Queued("m", Notice(text="hot"), 0), None, retry=60, expire=3600)
+
+
+def test_a_months_limit_is_asked_about(phone: PushoverServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = account(phone.url)
+    phone.remaining = 0
+    assert isinstance(send(way), Refused)
+    phone.remaining = 5
+    assert isinstance(send(way), Refused), "asked less than a minute ago"
+    requests = phone.requests
+    monkeypatch.setattr(accounts, "ASKED_AGAIN", 0.0)
+    assert isinstance(send(way), Delivered)
+    assert phone.requests == requests + 2
+    phone.fail("429", count=1)
+    assert isinstance(send(way), Unanswered), "a 429 while there is something left is no month's limit"
+    assert isinstance(send(way), Delivered)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_without_end_is_not_read_to_its_end(packed: bool) -> None:
+    body = gzip.compress(bytes(200_000_000), 1) if packed else b'{"status":1,"x":"' + b"x" * 50_000_000
+    encoding = b"Content-Encoding: gzip\r\n" if packed else b""
+
+    class Flood(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            with suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n" + encoding + b"Content-Length: %d\r\n\r\n" % len(body))
+                self.wfile.write(body)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Flood) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        way = account(f"http://127.0.0.1:{server.server_address[1]}")
+        tracemalloc.start()
+        outcome = send(way)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        server.shutdown()
+    assert isinstance(outcome, Unanswered)
+    assert peak < 5_000_000

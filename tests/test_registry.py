@@ -12,8 +12,10 @@ from harness import PROJECT
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
+from bootstrap_lib.entries import expand
+from bootstrap_lib.machine_file import NAME as MACHINE_FILE
 from bootstrap_lib.reading import ReadingError
-from bootstrap_lib.registry import MACHINE_FILE, Registry, expand
+from bootstrap_lib.registry import Registry
 
 
 class Sensor(msgspec.Struct):

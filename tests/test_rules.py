@@ -1,7 +1,6 @@
 """Alert rules: what they say of readings, and that people hear of each cause once and of its end once."""
 
 import csv
-import itertools
 import json
 import re
 import textwrap
@@ -9,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,9 +27,9 @@ from services.alerting import (
     JudgeMemory,
     Rule,
     Scope,
-    Settings,
     Teller,
     TellerMemory,
+    TellerSettings,
     compile_rules,
     document_of,
     replay,
@@ -93,7 +93,7 @@ class Scene:
         **options: Any,
     ) -> None:
         self.rules, self.settle = rules, settle
-        self.settings = Settings(
+        self.settings = TellerSettings(
             msgspec.convert({"gather": f"{gather:g}s"} | options, AlertOptions, dec_hook=from_text), notifiers
         )
         self.at, self.skew = 1_000_000, 0
@@ -544,7 +544,7 @@ class TestSilence:
         watches, _ = compile_rules({"silent": rule(stale="#", priority=1)}, house)
         judge = Judge()
         teller = Teller(judge)
-        teller.take(Settings(AlertOptions(gather=Duration(5))))
+        teller.take(TellerSettings(AlertOptions(gather=Duration(5))))
         judge.load(watches)
         judge.resume(0)
         for beat in range(4):
@@ -769,7 +769,7 @@ class TestToldMeansDelivered:
         asked = [notice.notify for _, notice in scene.asked]
         assert asked[:6] == ["pushover", "mail"] * 3
         begins = list(seen.values())[::2]
-        pauses = [round((b - a) / SECOND) for a, b in itertools.pairwise(begins)]
+        pauses = [round((b - a) / SECOND) for a, b in pairwise(begins)]
         assert pauses[:4] == sorted(pauses[:4])
         assert pauses[0] >= 60
         assert pauses[3] > 2 * pauses[1]
@@ -790,7 +790,7 @@ class TestToldMeansDelivered:
     def test_another_order_of_notifiers_tells_nobody_twice(self) -> None:
         scene = Scene(self.HOT)
         scene.measure(WATER, [90])
-        scene.teller.take(Settings(AlertOptions(), ("pushover", "mail")))
+        scene.teller.take(TellerSettings(AlertOptions(), ("pushover", "mail")))
         scene.measure(WATER, [90] * 10 + [70] * 3)
         assert scene.titles == ["Hot", "Over: Hot"]
 

@@ -20,7 +20,8 @@ from test_broker import Shipped
 from bootstrap_lib import broker as brokers
 from bootstrap_lib import certificates
 from bootstrap_lib.document import DocumentError, Problem
-from bootstrap_lib.registry import MACHINE_FILE, Registry
+from bootstrap_lib.machine_file import NAME as MACHINE_FILE
+from bootstrap_lib.registry import Registry
 from services.meters import listed as listing
 from services.meters import meter_list
 from services.meters import topics as meter_topics

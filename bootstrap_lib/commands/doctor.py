@@ -19,9 +19,10 @@ from bootstrap_lib import broker, catalog, clock
 from bootstrap_lib.client import Client
 from bootstrap_lib.commands.units import CONFIG, given_to, here, is_enabled, missing_secrets, put_line, unit
 from bootstrap_lib.document import DocumentError, StartError, reason
+from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation
 from bootstrap_lib.needs import needs_of
-from bootstrap_lib.registry import Instance, Registry, find_registry
+from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.service import option_type
 

@@ -20,6 +20,7 @@ import msgspec
 import bootstrap_lib
 from bootstrap_lib import broker, catalog, certificates
 from bootstrap_lib.document import DocumentError
+from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import (
     CREDENTIALS,
     Installation,
@@ -29,7 +30,7 @@ from bootstrap_lib.installation import (
     systemd_version,
 )
 from bootstrap_lib.needs import HOUSE_NETWORKS, needs_of
-from bootstrap_lib.registry import Instance, Registry, find_registry
+from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.service import option_type
 
 CONFIG: Final = Path("/etc/constellation/topics.yaml")

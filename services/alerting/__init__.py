@@ -2,17 +2,18 @@
 
 from services.alerting.check import compile_lines, compile_rules, notifiers_of, people_of, scope_of, unknown_recipients
 from services.alerting.condition import Scope, Watch
-from services.alerting.documents import document_of, explanation_of, names_shown
+from services.alerting.documents import NAMED, document_of, explanation_of, health_of, names_shown
 from services.alerting.judging import Judge
 from services.alerting.outbox import Outbox, Outgoing
 from services.alerting.replay import Rehearsal, replay
 from services.alerting.rule import Rule, RuleError, listed
-from services.alerting.settings import AlertOptions, Settings
+from services.alerting.settings import AlertOptions, TellerSettings
 from services.alerting.telling import Teller
 from services.alerting.told import TellerMemory
 from services.alerting.verdict import JudgeMemory
 
 __all__ = [
+    "NAMED",
     "AlertOptions",
     "Judge",
     "JudgeMemory",
@@ -22,14 +23,15 @@ __all__ = [
     "Rule",
     "RuleError",
     "Scope",
-    "Settings",
     "Teller",
     "TellerMemory",
+    "TellerSettings",
     "Watch",
     "compile_lines",
     "compile_rules",
     "document_of",
     "explanation_of",
+    "health_of",
     "listed",
     "names_shown",
     "notifiers_of",

@@ -18,7 +18,7 @@ from services.alerting.condition import Watch
 from services.alerting.documents import document_of, names_shown
 from services.alerting.judging import Judge
 from services.alerting.rule import Count
-from services.alerting.settings import Settings
+from services.alerting.settings import TellerSettings
 from services.alerting.telling import Teller
 from services.alerting.told import TellerMemory
 from services.alerting.verdict import JudgeMemory
@@ -86,7 +86,7 @@ class Desk:
         self._shown: dict[str, int] = {}
         self._save_at = 0
 
-    def take(self, watches: Iterable[Watch], settle: float, settings: Settings, root: str, at: int) -> None:
+    def take(self, watches: Iterable[Watch], settle: float, settings: TellerSettings, root: str, at: int) -> None:
         """Take rules and settings."""
         first, self._root = not self._root, root
         self.judge.settle = round(settle * 1000)

@@ -1,12 +1,16 @@
 """What is shown of an alert: on its topic, and to whoever asks why."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 from bootstrap_lib import describe, format_time
 from services.alerting.telling import Teller
 from services.alerting.told import Told
 from services.alerting.verdict import Alert
 from services.alerting.wording import clean, shown
+
+NAMED: Final = 20
+"""Alerts and topics that an answer or health names at most."""
 
 
 def document_of(teller: Teller, name: str, wall: int) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def document_of(teller: Teller, name: str, wall: int) -> dict[str, Any]:
         "worst": _rounded(worst, watch.decimals),
         "worst_time": format_time(verdict.worst_time) if worst is not None else None,
         "unit": watch.unit or None,
-        "text": teller.text(alert, wall) if firing else None,
+        "text": teller.composer.text(alert, wall) if firing else None,
         "priority": watch.rule.priority,
         "acknowledged": bool(told.acknowledged),
         "snoozed_until": format_time(told.snoozed) if told.snoozed else None,
@@ -146,3 +150,20 @@ def reasons(teller: Teller, name: str, at: int, wall: int) -> list[str]:
                 f"{route or 'nobody'} could not deliver: tried again in {describe((track.not_before - wall) / 1000)}"
             )
     return found
+
+
+def health_of(teller: Teller, rules: int, untold: Collection[str], wall: int) -> dict[str, Any]:
+    """What the service's health says of alerts; `untold` are those of which nobody could be told."""
+    judge, memory = teller.judge, teller.memory
+    shown: dict[str, Any] = {
+        "rules": rules,
+        "firing": len(judge.firing()),
+        "undelivered": len(teller.outbox.waiting),
+        "untold": sorted(untold)[:NAMED],
+        "snoozed": sorted(name for name, told in memory.told.items() if told.snoozed > wall)[:NAMED],
+        "never_seen": sorted(judge.never_seen())[:NAMED],
+        "by_arrival": sorted(judge.by_arrival())[:NAMED],
+    }
+    if memory.maintenance > wall:
+        shown["maintenance_until"] = format_time(memory.maintenance)
+    return shown

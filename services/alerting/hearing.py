@@ -23,7 +23,7 @@ PATIENT: Final = 3
 MOST: Final = 1000
 
 
-class Pulse(msgspec.Struct, omit_defaults=True):
+class Pace(msgspec.Struct, omit_defaults=True):
     """What is remembered of a topic over a restart. Times in ms since 1970."""
 
     time: Moment = 0
@@ -42,7 +42,7 @@ class Pulse(msgspec.Struct, omit_defaults=True):
 class Signal:
     """One topic or service. `at` is monotonic, in ms."""
 
-    def __init__(self, key: str, pulse: Pulse, stale: int, at: int) -> None:
+    def __init__(self, key: str, pulse: Pace, stale: int, at: int) -> None:
         """`stale` in ms; `at` is now."""
         self.key, self.pulse, self.stale = key, pulse, stale
         self.value: Value | None = None

@@ -8,10 +8,10 @@ since 1970) is what people's clocks show.
 from collections.abc import Iterable
 from typing import Final
 
-from services.alerting.condition import COMPARE, FALLING, RISING, Watch
-from services.alerting.hearing import Pulse, Signal
-from services.alerting.rule import Value, listed
-from services.alerting.verdict import Alert, JudgeMemory, Verdict
+from services.alerting.condition import COMPARE, Watch
+from services.alerting.hearing import Pace, Signal
+from services.alerting.rule import Value
+from services.alerting.verdict import Alert, JudgeMemory, Verdict, explaining
 from services.alerting.window import Window
 
 STILL_GOOD: Final = 600_000
@@ -64,7 +64,7 @@ class Judge:
                 self.changed.add(watch.name)
             again.append(alert)
         for alert in self.alerts.values():
-            alert.inhibitors = self._inhibitors(alert.watch)
+            alert.inhibitors = explaining(alert.watch, self.alerts.values())
         self.memory.pulses = {key: pulse for key, pulse in pulses.items() if key in self._signals}
         gone = [name for name in verdicts if name not in self.alerts]
         for name in gone:
@@ -80,7 +80,7 @@ class Judge:
         stale = round(watch.stale * 1000)
         signal = old.get(watch.key)
         if signal is None:
-            signal = Signal(watch.key, self.memory.pulses.setdefault(watch.key, Pulse()), stale, self._at)
+            signal = Signal(watch.key, self.memory.pulses.setdefault(watch.key, Pace()), stale, self._at)
             if watch.key in self._latest and not signal.at:
                 value, time, at = self._latest[watch.key]
                 signal.take(value, time, at, None, None)
@@ -96,15 +96,6 @@ class Judge:
         if span and (verdict.window is None or verdict.window.span != span):
             verdict.window = Window(span)
         return verdict
-
-    def _inhibitors(self, watch: Watch) -> list[Alert]:
-        """Alerts that explain this one: of a rule with a pattern, those of the same topic or of its source."""
-        found: list[Alert] = []
-        for owner in listed(watch.rule.inhibited_by):
-            all_of = [alert for alert in self.alerts.values() if alert.watch.owner == owner]
-            related = [alert for alert in all_of if alert.watch.key in (watch.key, f"service {watch.source}")]
-            found += all_of if len(all_of) == 1 else related
-        return found
 
     # -- what is heard ------------------------------------------------------------------------------------------
 
@@ -148,11 +139,11 @@ class Judge:
             if isinstance(value, str) or (verdict.window.times and time <= verdict.window.times[-1]):
                 return
             verdict.window.take(time, value)
-            derived = self._derived(alert.watch, verdict.window)
+            derived = alert.derived(verdict.window)
             if derived is None:
                 return
             value = derived
-        if not self._is_armed(alert, value):
+        if not alert.is_armed(value):
             return
         try:
             met = COMPARE[condition.operator](value, alert.watch.clear if verdict.met else condition.operand)
@@ -171,38 +162,9 @@ class Judge:
             self._met[alert.watch.name] = alert
         elif unseen and not verdict.firing:
             verdict.since += unseen  # time in which nobody measured is not counted
-        self._note_worst(verdict, condition.operator)
+        verdict.note_worst(condition.operator)
         if not verdict.firing and time - verdict.since >= alert.watch.lasts * 1000:
             self._fire(alert)
-
-    @staticmethod
-    def _is_armed(alert: Alert, value: Value) -> bool:
-        """Whether it counts: where a rule wants that, only once the value has been on the good side."""
-        wanted, verdict = alert.watch.rule.armed_at, alert.verdict
-        if wanted is None or verdict.armed or verdict.met:
-            return True
-        if not isinstance(value, str):
-            verdict.armed = value >= wanted if alert.watch.condition.operator in FALLING else value <= wanted
-        return verdict.armed
-
-    @staticmethod
-    def _note_worst(verdict: Verdict, sign: str) -> None:
-        value, worst = verdict.value, verdict.peak
-        if isinstance(value, (bool, str)) or value is None or sign not in RISING + FALLING:
-            verdict.peak = None
-            return
-        if worst is None or isinstance(worst, str) or (value > worst if sign in RISING else value < worst):
-            verdict.peak, verdict.peak_time = value, verdict.time
-        if verdict.firing:
-            verdict.worst, verdict.worst_time = verdict.peak, verdict.peak_time
-
-    @staticmethod
-    def _derived(watch: Watch, window: Window) -> float | None:
-        if watch.condition.derived == "rate":
-            return window.rate()
-        if watch.condition.operator in RISING or window.covered >= 0.95:  # noqa: PLR2004 (a point's width or more)
-            return window.growth(counts=watch.counts)
-        return None
 
     def _fire(self, alert: Alert) -> None:
         verdict = alert.verdict

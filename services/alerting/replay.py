@@ -13,7 +13,7 @@ from services.alerting.condition import Scope, Subject, Watch
 from services.alerting.documents import document_of
 from services.alerting.judging import Judge
 from services.alerting.rule import Rule, Value
-from services.alerting.settings import AlertOptions, Settings
+from services.alerting.settings import AlertOptions, TellerSettings
 from services.alerting.telling import Teller
 from services.notices.notice import Notice
 
@@ -35,7 +35,7 @@ class Rehearsal:
         numbers = itertools.count(1)
         self.judge = Judge()
         self.teller = Teller(self.judge, identity=lambda: str(next(numbers)))
-        self.teller.take(Settings(AlertOptions(gather=Duration(gather))))
+        self.teller.take(TellerSettings(AlertOptions(gather=Duration(gather))))
         self.judge.load(watch for watch in watches if not watch.of_service)
 
     def tick(self, at: int) -> list[tuple[str, Notice]]:

@@ -42,7 +42,7 @@ class AlertOptions(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_
     quiet_below: Annotated[int, Meta(ge=-1, le=2, description="Alerts of lesser priority wait for their end.")] = 1
 
 
-class Settings:
+class TellerSettings:
     """What the teller needs of the options and of who there is. Times in ms."""
 
     def __init__(

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from bootstrap_lib import format_time
+from services.alerting.composing import Composer
 from services.alerting.judging import Judge
 from services.alerting.outbox import Member, Outbox, Outgoing, Settled
 from services.alerting.people import Route
-from services.alerting.settings import Settings
+from services.alerting.settings import TellerSettings
 from services.alerting.told import Delivery, TellerMemory, Told, Track
 from services.alerting.verdict import Alert
-from services.alerting.wording import Kind, Mention, Wording, text_of, title_of
+from services.alerting.wording import Kind, title_of
 from services.notices.notice import EMERGENCY, Notice, Report
 
 PAUSE: Final = 60_000
@@ -57,7 +58,8 @@ class Teller:
         """`identity` makes the name of a message, by which a repeat of it is recognised."""
         self.judge, self.memory = judge, memory or TellerMemory()
         self.outbox = Outbox(self.memory.waiting, self.memory.settled)
-        self.settings = Settings()
+        self.settings = TellerSettings()
+        self.composer = Composer(judge, self.memory, self.settings)
         self.news: list[str] = []
         """Sentences for the log, until the caller empties this."""
         self.identity = identity or (lambda: secrets.token_hex(8))
@@ -65,9 +67,10 @@ class Teller:
         self._gathering: dict[Bundle, int] = {}
         self._failed: dict[str, str] = {}
 
-    def take(self, settings: Settings) -> None:
+    def take(self, settings: TellerSettings) -> None:
         """Take other settings; who is no more is waited for no longer."""
         self.settings = settings
+        self.composer = Composer(self.judge, self.memory, settings)
         self._settle(self.outbox.forget(("", *settings.notifiers)), 0)
 
     # -- what is due --------------------------------------------------------------------------------------------
@@ -256,64 +259,13 @@ class Teller:
             said,
             meanwhile=bundle.meanwhile,
         )
-        message.notice = self.renewed(message, wall)
+        message.notice = self.composer.renewed(message, wall)
         self.news.append(message.notice.title)
         return message
 
-    def renewed(self, message: Outgoing, wall: int) -> Notice:
-        """A message with the newest values."""
-        if not message.members:
-            return message.notice
-        alerts = [alert for name in message.members if (alert := self.judge.alerts.get(name))]
-        rules = [alert.watch.rule for alert in alerts]
-        over, wording = message.kind == "resolved", Wording(self.settings.timezone, wall)
-        mentions = [self._mention(name, member, message, wall) for name, member in message.members.items()]
-        priority = max((self._told(name).priority for name in message.members), default=0)
-        later = format_time(wall + self.settings.fallback) if len(message.route) > 1 and not over else ""
-        return Notice(
-            title=wording.title(mentions, meanwhile=message.meanwhile),
-            text=wording.text(mentions),
-            time=message.notice.time,
-            priority=-1 if message.meanwhile else min(0, priority) if over or message.kind == "went" else priority,
-            sound=rules[0].sound if rules and not over else None,
-            url=rules[0].url if rules else None,
-            picture=next((rule.picture for rule in rules if rule.picture), None),
-            rules=message.notice.rules,
-            until=later,
-        )
-
-    def _told(self, name: str) -> Told:
-        return self.memory.told.get(name) or Told(title=title_of(name))
-
-    def _mention(self, name: str, member: Member, message: Outgoing, wall: int) -> Mention:
-        told, alert = self._told(name), self.judge.alerts.get(name)
-        track = told.tracks.get(",".join(message.route)) or Track(fired=member.fired, fired_for=member.fired_for)
-        if alert is None or (message.kind == "resolved" and alert.verdict.fired < member.fired):
-            return Mention(told.title, message.kind, "", None, None)
-        verdict = alert.verdict
-        since = track.fired - (1 if message.kind in ("resolved", "still") else 0)
-        now = max(0, wall - verdict.since) if verdict.firing else 0
-        return Mention(
-            told.title or title_of(name),
-            message.kind,
-            self.text(alert, wall),
-            verdict,
-            alert.watch,
-            member.since,
-            max(1, verdict.fired - since),
-            verdict.fired_for - track.fired_for + now,
-        )
-
-    @staticmethod
-    def text(alert: Alert, wall: int) -> str:
-        """What an alert says now."""
-        verdict, silence = alert.verdict, alert.watch.is_silence
-        age = wall - alert.signal.pulse.time if silence else max(wall, verdict.time) - verdict.since
-        return text_of(alert.watch, verdict.value, age)
-
     def publish(self, at: int, wall: int) -> list[tuple[str, Notice]]:
         """Messages to be published now; what is decided must be on disk before."""
-        said = list(self.outbox.due(at, self.settings.fallback, lambda message: self.renewed(message, wall)))
+        said = list(self.outbox.due(at, self.settings.fallback, lambda message: self.composer.renewed(message, wall)))
         for identity, notice in said:
             if not notice.notify:  # nobody reports: it is for whoever listens
                 self.hear(identity, Report("", "delivered"), wall)

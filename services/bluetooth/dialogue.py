@@ -20,6 +20,8 @@ class Dialogue:
         self._assembler = protocol.assembler()
         self._pending: list[BatteryRequest] = []
         self._tried = 0
+        self._answered = False
+        """Whether the battery has ever answered."""
         self._lasting: dict[str, dict[str, Value]] = {}
         """Answers that do not change, by the name of their request; each sample begins with them."""
         self._unknown: set[str] = set()
@@ -39,7 +41,8 @@ class Dialogue:
     def next_frame(self) -> bytes | None:
         """Return what is to be sent now, None when the sample is complete; BatteryError when no try was answered."""
         while self._pending and self._tried == self._tries:
-            self._do_without(f"No answer to {self._tries} requests for the {self._pending[0].name}.")
+            hint = "" if self._answered else getattr(self._protocol, "MUTE", "")
+            self._do_without(f"No answer to {self._tries} requests for the {self._pending[0].name}. {hint}".strip())
         if not self._pending:
             return None
         self._statistics.retries += bool(self._tried)
@@ -60,6 +63,7 @@ class Dialogue:
                 self._do_without(str(error))
                 return True
             if answer is not None:
+                self._answered = True
                 self.sample |= answer
                 if request.once:
                     self._lasting[request.name] = answer

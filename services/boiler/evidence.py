@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from services.boiler.pace import FIRST_MS, paced
+
 if TYPE_CHECKING:
     from services.boiler.rules import MotorRules, Rules, TemperatureRules
 
@@ -29,21 +31,8 @@ LEARN_MS = 600_000
 """... but for no longer than this."""
 
 
-FIRST_MS = 30_000
-"""An input that has spoken but once is taken to speak this often."""
-GROWTH = 4
-"""A learned interval grows by no more than this at once, so that one gap is not taken for the pace."""
-SHRINK = 0.9
-"""... and shrinks by this with each reading that comes sooner."""
 GOOD_MS = 86_400_000
 """A clamp that was in doubt is believed after so long without another reason for it."""
-
-
-def paced(interval: int, gap: int) -> int:
-    """Return the interval (ms) at which an input speaks, once it has spoken again after a gap (ms)."""
-    if not interval:
-        return gap
-    return max(min(gap, GROWTH * interval), int(SHRINK * interval))
 
 
 class Temperature(msgspec.Struct):

@@ -7,6 +7,7 @@ Topics of one unit are lines in one graph; states and switches are coloured band
 
 import argparse
 import base64
+import contextlib
 import os
 import sys
 import time
@@ -58,7 +59,8 @@ def main(arguments: argparse.Namespace) -> int:
         service = catalog.make(arguments.config, names[0])
         folder = service.folder if isinstance(service, RoundRobin) else Path()
         if not folder.is_dir():  # another state folder than ours: of a demo, or of another host
-            return _ask(registry, names[0], arguments)
+            with contextlib.suppress(StartError):  # what is wrong with the topics is said below
+                return _ask(registry, names[0], arguments)
     os.environ["TZ"] = registry.timezone.key
     time.tzset()
     recent = None

@@ -14,7 +14,7 @@ from urllib3.exceptions import NewConnectionError
 
 from bootstrap_lib import format_time, reason, secrets
 from services.notices.notice import EMERGENCY, shortened
-from services.notices.notifier import Delivered, Outcome, Queued, Refused, Unanswered
+from services.notices.queued import Delivered, Outcome, Queued, Refused, Unanswered
 
 ADDRESS: Final = "https://api.pushover.net/1/"
 """What pushover-complete calls, whatever it is told."""

@@ -9,14 +9,13 @@ import time
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from bootstrap_lib import (
     Away,
     Duration,
     InstanceOptions,
     Message,
-    ReadingError,
     Registry,
     Subscriber,
     as_json,
@@ -28,6 +27,7 @@ from bootstrap_lib import (
 from services.notices.calls import DEADLINE, Courier
 from services.notices.notice import Notice, Report
 from services.notices.pictures import Pictures
+from services.notices.queued import Delivered, MessagesKept, Outcome, Queued, Refused, Unanswered
 
 log = logging.getLogger(__name__)
 
@@ -50,74 +50,6 @@ class NotifierOptions(InstanceOptions, frozen=True, kw_only=True):
     every: Annotated[Duration, Meta(description="How often it looks at the time.")] = Duration(1)
     keep: Annotated[Duration, Meta(description="How long a message is tried before it is given up.")] = Duration(86400)
     picture: Annotated[Duration, Meta(description="How much time a graph shows.")] = Duration(6 * 3600)
-
-
-class Queued(Struct):
-    """A message that is not delivered yet. `since` (wall, ms) is when it was taken."""
-
-    id: str
-    notice: Notice
-    since: int
-    trying: bool = False
-    """It was handed over; if this is found after a start, nobody knows whether it arrived."""
-    again: bool = False
-    """An answer was lost, so people may have it already."""
-    withdrawn: bool = False
-    """It was taken back while it was being tried: if it did not arrive now, it is not tried again."""
-
-    @property
-    def time(self) -> int:
-        """When what it tells happened (ms)."""
-        try:
-            return parse_time(self.notice.time) if self.notice.time else self.since
-        except ReadingError:
-            return self.since
-
-    @property
-    def until(self) -> int | None:
-        """After when it is not to be delivered any more (ms)."""
-        try:
-            return parse_time(self.notice.until) if self.notice.until else None
-        except ReadingError:
-            return None
-
-    @property
-    def text(self) -> str:
-        """The text, which says of itself when it may be a repeat."""
-        return (
-            f"{self.notice.text}\n(Sent again: it is not known whether this has arrived.)"
-            if self.again
-            else self.notice.text
-        )
-
-
-class MessagesKept(Struct):
-    """What must survive a restart."""
-
-    queue: list[Queued] = msgspec.field(default_factory=list)
-    answers: dict[str, Report] = msgspec.field(default_factory=dict)
-
-
-class Delivered(Struct, frozen=True):
-    """It arrived; `receipt` names an emergency that waits to be acknowledged."""
-
-    receipt: str = ""
-
-
-class Refused(Struct, frozen=True):
-    """It will never be taken as it is: it is not repeated."""
-
-    reason: str
-
-
-class Unanswered(Struct, frozen=True):
-    """It was not taken, or nobody knows: it is tried again. `lost` is whether it may have been taken."""
-
-    reason: str
-    lost: bool
-
-
-Outcome = Delivered | Refused | Unanswered
 
 
 class Notifier(Subscriber):

@@ -113,13 +113,16 @@ class Past:
         """Runs of a state: word, from, to (ms); `unknown` where nothing was stored."""
         with self.open() as db:
             number = _number(db, topic)
-            return [] if number is None else list(self._words(db, number, topic, since, until))
+            return [("unknown", since, until)] if number is None else list(self._words(db, number, topic, since, until))
 
     @staticmethod
     def _words(
         db: sqlite3.Connection, number: int, topic: Asked, since: int, until: int
     ) -> Iterator[tuple[str, int, int]]:
         points = list(points_of(db, number, since - topic.stale, until))
+        first = points[0][0] if points else until
+        if first > since + MINUTE:
+            yield "unknown", since, min(first, until)
         run: tuple[str, int, int] | None = None
         for time, word in points:
             if run is not None and time - run[2] > topic.stale + MINUTE:

@@ -226,5 +226,6 @@ def decode_lines(lines: Iterable[str]) -> Iterator[str]:
             continue
         for block in parser.feed(data):
             yield json.dumps({"fields": block, "values": measurements(block)}, ensure_ascii=False)
+    parser.gap()
     if parser.damaged:
         yield json.dumps({"error": f"{parser.damaged} blocks were damaged or not whole."})

@@ -241,18 +241,18 @@ NAMES: Final = tuple(dict.fromkeys(_names()))
 """Every measurement that a product may have."""
 
 
-def decode_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Decode manufacturer's data in hex, one a line with its key behind it; yield a JSON line for each."""
+def decode_lines(lines: Iterable[str], key: bytes | None = None) -> Iterator[str]:
+    """Decode manufacturer's data in hex, one a line, each with its own key behind it or all with one; yield JSON lines."""
     for number, line in enumerate(lines, 1):
         said: dict[str, Any]
-        data, _, key = line.strip().partition(" ")
+        data, _, own = line.strip().partition(" ")
         try:
             heard = read(bytes.fromhex(data))
             if heard is None:
                 said = {"error": f"Line {number} is no readout of a type that is known."}
             else:
                 said = {"model": f"{heard.model:04X}", "record": heard.kind, "counter": heard.counter}
-                said["values"] = measurements(heard.kind, decrypt(heard, key_of(key)))
+                said["values"] = measurements(heard.kind, decrypt(heard, key if key and not own else key_of(own)))
         except VictronError as error:
             said = {"error": f"Line {number}: {error}."}
         except ValueError:

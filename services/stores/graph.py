@@ -6,14 +6,16 @@ Drawn by rrdtool (rrdgraph(1), rrdgraph_rpn(1)); this module only says what.
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import Duration, ReadingError, Registry, Topic, nearest, parse_time
-from services.stores.canvas import Piece, first_known, is_young, paint, pieces_of
+from bootstrap_lib import Registry, Topic, nearest
+from services.stores.canvas import Piece
 from services.stores.fresh import Recent, stored
 from services.stores.roundrobin import DAY, path_of
+from services.stores.sheet import GraphError, Sheet, Span, is_band, prepare
+
+__all__ = ["GraphError", "Sheet", "Span", "describe", "draw", "draw_sheet", "prepare", "select", "unit_of"]
 
 WIDTH, HEIGHT = 960, 400
 """Pixels of a graph, everything included."""
@@ -58,9 +60,6 @@ RATES: Final = {"kWh": "kW", "Ah": "A", "": "1/h"}
 
 LONGEST_LABEL: Final = 28
 
-LEAST_S: Final = 10
-"""A graph shows at least so many seconds."""
-
 FIGURES: Final = (
     ("last", "LAST", "mean"),
     ("min", "MINIMUM", "low"),
@@ -68,38 +67,6 @@ FIGURES: Final = (
     ("max", "MAXIMUM", "high"),
 )
 """What stands beside a line: the column's head, how it is worked out, and from which curve."""
-
-
-class GraphError(ValueError):
-    """A graph that cannot be drawn; the message says why and what to ask for instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What time a graph shows, in seconds since 1970."""
-
-    start: int
-    end: int
-
-    @classmethod
-    def parse(cls, start: str, end: str | None, now: float) -> "Span":
-        """Read `4h` (ago) or a time such as 2026-11-20T15:00:00Z for both ends; GraphError where they are none."""
-        last = int(now) if end is None else _moment(end, now)
-        first = _moment(start, now)
-        if first >= last:
-            raise GraphError(f"a graph goes from earlier to later, not from {start} to {end or 'now'}")
-        return cls(first, last)
-
-
-def _moment(text: str, now: float) -> int:
-    try:
-        return int(now - Duration.parse(text))
-    except ValueError:
-        pass
-    try:
-        return parse_time(text) // 1000
-    except ReadingError:
-        raise GraphError(f"'{text}' is neither a duration such as 4h nor a time such as 2026-11-20T15:00:00Z") from None
 
 
 def select(
@@ -114,7 +81,7 @@ def select(
         if not path_of(folder, name).exists() and name not in (recent or {}):
             raise GraphError(f"'{name}' has no file in {folder} yet: nothing of it was stored")
         topics.append(topic)
-    units = dict.fromkeys(unit_of(topic) for topic in topics if not _is_band(topic))
+    units = dict.fromkeys(unit_of(topic) for topic in topics if not is_band(topic))
     if len(units) > 1:
         raise GraphError(f"one graph has one unit, these have {', '.join(units)}: ask for a graph of each")
     return topics
@@ -123,10 +90,6 @@ def select(
 def unit_of(topic: Topic[Any]) -> str:
     """Unit on the axis: a counter is drawn as its rate, per hour."""
     return RATES.get(topic.unit, f"{topic.unit}/h") if topic.kind == "counter" else topic.unit
-
-
-def _is_band(topic: Topic[Any]) -> bool:
-    return topic.kind in ("switch", "state")
 
 
 def draw(
@@ -148,7 +111,7 @@ def draw(
         draw_sheet(topics, sheet, output, width=width, height=height)
 
 
-def draw_sheet(topics: Sequence[Topic[Any]], sheet: "Sheet", output: Path, *, width: int, height: int) -> None:
+def draw_sheet(topics: Sequence[Topic[Any]], sheet: Sheet, output: Path, *, width: int, height: int) -> None:
     """Draw what was prepared into a PNG file; GraphError where rrdtool refuses."""
     import rrdtool  # noqa: PLC0415 (pulls cairo and pango: only who draws pays for it)
 
@@ -161,56 +124,11 @@ def draw_sheet(topics: Sequence[Topic[Any]], sheet: "Sheet", output: Path, *, wi
     beside.replace(output)
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """What a picture is drawn from: the file of each topic, what its states were when, and the time that is shown."""
-
-    span: Span
-    paths: dict[str, Path]
-    bands: dict[str, list[Piece]]
-    empty: frozenset[str]
-    """Topics of which nothing is known in that time."""
-
-
-def prepare(
-    topics: Sequence[Topic[Any]], folder: Path, scratch: Path, span: Span, recent: Mapping[str, Recent], *, width: int
-) -> Sheet:
-    """Make a file of its own in `scratch` for each state, and for each number that has too few entries yet."""
-    paths = {topic.name: path_of(folder, topic.name) for topic in topics}
-    painted: dict[str, list[Piece]] = {}
-    for topic in topics:
-        name, known, hold = topic.name, recent.get(topic.name), max(2 * topic.every, topic.stale)
-        if _is_band(topic):
-            function = "LAST" if topic.kind == "state" else "AVERAGE"
-            painted[name] = pieces_of(known, paths[name], span.start, span.end, hold=hold, function=function)
-        elif topic.kind == "gauge" and is_young(paths[name], span.start, known):
-            painted[name] = _sloped(pieces_of(known, paths[name], span.start, span.end, hold=hold, function=None))
-    firsts = {name: pieces[0][0] // 1000 if pieces else None for name, pieces in painted.items()}
-    for name in paths.keys() - painted.keys():
-        firsts[name] = first_known(paths[name], span.start, span.end)
-    begin = max(span.start, min((first for first in firsts.values() if first is not None), default=span.start))
-    shown = Span(min(begin, span.end - LEAST_S), span.end)
-    for number, (name, pieces) in enumerate(painted.items()):
-        paths[name] = scratch / f"{number}.rrd"
-        paint(paths[name], pieces, shown.start, shown.end, width)
-    empty = frozenset(name for name, first in firsts.items() if first is None)
-    bands = {topic.name: painted[topic.name] for topic in topics if _is_band(topic)}
-    return Sheet(shown, paths, bands, empty)
-
-
-def _sloped(pieces: list[Piece]) -> list[Piece]:
-    """Let the newest value last no longer than the others did: a curve ends where the readings end."""
-    if len(pieces) > 1:
-        begin, until, value = pieces[-1]
-        pieces[-1] = (begin, min(until, begin + max(1000, pieces[-2][1] - pieces[-2][0])), value)
-    return pieces
-
-
 def describe(topics: Sequence[Topic[Any]], sheet: Sheet, width: int, height: int) -> list[str]:
     """Return the arguments of rrdtool's `graph`: options, then bands, then lines above them."""
     span, paths = sheet.span, sheet.paths
-    bands = [topic for topic in topics if _is_band(topic)]
-    lines = [topic for topic in topics if not _is_band(topic)]
+    bands = [topic for topic in topics if is_band(topic)]
+    lines = [topic for topic in topics if not is_band(topic)]
     arguments = [
         *STYLE,
         "--start",

@@ -11,7 +11,7 @@ import msgspec
 
 from bootstrap_lib import Duration, Sequence, format_time
 from bootstrap_lib.document import from_text
-from services.alerting import AlertOptions, Rule, Scope, Settings, compile_rules
+from services.alerting import AlertOptions, Rule, Scope, TellerSettings, compile_rules
 from services.alerting.desk import Desk
 from services.notices.notice import Notice, Report
 
@@ -125,7 +125,7 @@ class World:
         watches, problems = compile_rules(rules, Scope({topic: Line() for topic in self.TOPICS}, ()))
         assert not problems, problems
         options = AlertOptions(gather=Duration(GATHER), fallback=Duration(FALLBACK))
-        self.desk.take(watches, SETTLE, Settings(options, ("pushover", "mail")), "home", self.at)
+        self.desk.take(watches, SETTLE, TellerSettings(options, ("pushover", "mail")), "home", self.at)
 
     def _start(self) -> Desk:
         self.desk = Desk((Path("kept"), Path("run")), self._publish, self.save, self.wall, self)

@@ -7,12 +7,14 @@ import json
 import re
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import Broker, Ear, House, free_port, wait_for
+from harness import PROJECT, Broker, Ear, House, free_port, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from served import METER, PASSWORD, PHASE, TOPICS, WATER, Page, fill_archive
@@ -120,8 +122,9 @@ def test_a_year_s_spike_survives_and_an_hour_s_hole_is_one(page: Page, archived:
     series = answer["series"][0]
     assert series["step"] >= 3 * 3_600_000
     assert max(high for high in series["high"] if high is not None) == 121.9
-    near = page.get(f"history?topics={WATER}&from={archived - 4 * DAY}&to={archived}&buckets=2000")["series"][0]
-    assert near["holes"] == [[archived - 3 * DAY, archived - 3 * DAY + 3_600_000]]
+    hole = archived - 3 * DAY
+    near = page.get(f"history?topics={WATER}&from={hole - 3_600_000}&to={hole + 7_200_000}&buckets=2000")["series"][0]
+    assert near["holes"] == [[hole, hole + 3_600_000]]
     assert near["mean"][near["t"].index(archived - 3 * DAY)] is None
 
 
@@ -129,6 +132,8 @@ def test_words_meters_and_a_past_moment_come_from_the_archive(page: Page, archiv
     runs = page.get(f"phases?topic={PHASE}&from={archived - DAY}&to={archived}")
     assert {word for word, _, _ in runs} == {"combustion", "off"}
     assert all(one[2] == other[1] for one, other in itertools.pairwise(runs))
+    before = page.get(f"phases?topic={PHASE}&from={archived - 60 * DAY}&to={archived}")
+    assert before[0] == ["unknown", archived - 60 * DAY, archived - 40 * DAY], "nobody can say what it did then"
     (meter,) = page.get(f"meters?by=day&at={archived}")["meters"]
     whole = [period for period in meter["periods"] if period[1] - period[0] == DAY]
     usual = [period for period in whole if not period[0] <= archived - 3 * DAY < period[1]]
@@ -430,3 +435,33 @@ def test_a_port_that_is_taken_is_a_sentence(house: House, broker: Broker) -> Non
         process = house.start("web", wait=False)
         assert process.wait(30) != 0
     assert f"cannot listen on 127.0.0.1:{port}" in house.log("web")
+
+
+def _verb(page: Page, *words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bootstrap_lib.cli", "--config", page.house.config, *words]
+    return subprocess.run(command, input=said, capture_output=True, text=True, env=page.house.environment, cwd=PROJECT)
+
+
+def test_a_password_is_given_on_the_command_line_and_taken_away(page: Page) -> None:
+    assert _verb(page, "password", "web", "eve", said="short\n").returncode != 0
+    done = _verb(page, "password", "web", "eve", said="another long one\n")
+    assert done.returncode == 0, done.stderr
+    assert "another" not in (page.house.folder / "credentials/web.people").read_text()
+    page.restart()
+    wrong = {"name": "eve", "password": "another long One"}
+    assert page.knock("/api/1/login", wrong)[0] == 401
+    assert page.knock("/api/1/login", {"name": "eve", "password": "another long one"})[0] == 200
+    assert page.knock("/api/1/login", {"name": "ada", "password": PASSWORD})[0] == 200, "who was there stays"
+    assert _verb(page, "password", "web", "eve", "--remove").returncode == 0
+    assert "eve" not in (page.house.folder / "credentials/web.people").read_text()
+
+
+def test_the_proof_ends_with_one_while_a_line_is_not_shown(page: Page) -> None:
+    done = _verb(page, "proof")
+    assert done.returncode == 1, done.stderr
+    assert "There is a fresh backup" in done.stdout
+    assert json.loads(_verb(page, "proof", "--json").stdout)["shown"] is False
+    page.house.stop("web")
+    done = _verb(page, "proof")
+    assert done.returncode not in (0, 1)
+    assert "does not answer" in done.stderr

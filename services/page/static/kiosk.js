@@ -9,7 +9,7 @@ import { pulse } from "./frame.js";
 
 export function big(key, s) {
   const d = house.topics[key], k = look(key, s), [i, f] = { silent: [t("silent"), ""], paused: [t("paused"), ""], never: [t("never seen"), ""] }[k.state] ?? figure(d, k);
-  return html`<div class="big" data-k="${key}" data-s="${k.state}"><h3>${mark(k.state, said(d, k))}${label(key)}</h3><div class="v"><span class="i">${i}</span><span class="f">${f}</span><span class="u">${k.value !== undefined && k.value !== null && !["silent", "paused", "never"].includes(k.state) && d.unit}</span></div><div class="a"><span>${k.age}</span></div></div>`;
+  return html`<div class="big" data-k="${key}" data-s="${k.state}"><h2>${mark(k.state, said(d, k))}${label(key)}</h2><div class="v"><span class="i">${i}</span><span class="f">${f}</span><span class="u">${k.value !== undefined && k.value !== null && !["silent", "paused", "never"].includes(k.state) && d.unit}</span></div><div class="a"><span>${k.age}</span></div></div>`;
 }
 /** What is only shown and never stored: a card. */
 function only(s) {

@@ -8,4 +8,7 @@ from services.protocols.jbd.encoder import answer
 from services.protocols.jbd.frames import CHANNELS, REQUESTS, assembler
 from services.protocols.jbd.names import decode_lines, measurements
 
-__all__ = ["CHANNELS", "REQUESTS", "answer", "assembler", "decode_lines", "measurements"]
+MUTE = "A module behind the app's password stays mute: take the password off in the maker's app."
+"""What people should know where a battery answers nothing."""
+
+__all__ = ["CHANNELS", "MUTE", "REQUESTS", "answer", "assembler", "decode_lines", "measurements"]

@@ -98,6 +98,7 @@ _BUS_CONFIGURATION: Final = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D
 <busconfig>
   <listen>unix:path={folder}/bus</listen>
   <auth>EXTERNAL</auth>
+  <limit name="max_replies_per_connection">2000</limit>
   <policy context="default">
     <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/><allow user="*"/>
   </policy>

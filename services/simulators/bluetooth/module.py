@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from services.protocols.battery import BatteryProtocol, GattChannel
     from services.simulators.bluetooth.objects import SimulatedAdapter
 
+SERVICE_SIZE = 3
+"""Objects of a service: itself and two characteristics."""
 FRAGMENT = 20
 """Bytes of a notification, where no larger MTU was agreed."""
 
@@ -106,7 +108,7 @@ class SimulatedModule(Object):
 
     def _resolve(self, link: int) -> None:
         if link == self._link and self.connected:
-            for one in self.gatt:
+            for one in self.gatt if "first_channel_refused" in self.faults else self.gatt[:SERVICE_SIZE]:
                 one.export()
             self.change(ServicesResolved=True)
 
