@@ -80,8 +80,9 @@ class Mending:
             return [f"what was set aside could not be rescued: {reason(error)}; it is tried again at the next start"]
 
     def _mend(self, sources: list[Path], renamed: dict[str, str]) -> list[str]:
-        said, gaps, unreadable = [], [], not sources
-        for source in sources:
+        files = [source for source in sources if not source.is_dir()]  # what stood in its place holds nothing
+        said, gaps, unreadable = [], [], not files
+        for source in files:
             if (path := self._copied(source)) is None:
                 unreadable = True
                 continue
