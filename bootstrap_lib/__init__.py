@@ -3,26 +3,24 @@
 Modules are named where a word alone would say too little: `state.save`, `secrets.resolve`, `clock.since_boot`.
 """
 
-from bootstrap_lib import broker, catalog, clock, health, log, machine_file, quantities, secrets, state
-from bootstrap_lib import light_imports as _light_imports  # noqa: F401 (before anything that imports the same)
+import bootstrap_lib.light_imports  # noqa: F401 (before anything that imports the same)
+from bootstrap_lib import broker, catalog, clock, quantities, secrets, state
 from bootstrap_lib.bus import Bus
 from bootstrap_lib.client import Client
-from bootstrap_lib.control import LATER, Nothing, Request, RequestError
+from bootstrap_lib.control import Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError, nearest, reason
-from bootstrap_lib.duration import Duration, describe
+from bootstrap_lib.duration import Duration
 from bootstrap_lib.entries import Instance, InstanceOptions, Topic
 from bootstrap_lib.events import Connected, Message
-from bootstrap_lib.needs import Needs, needs_of
+from bootstrap_lib.needs import Needs
 from bootstrap_lib.notify import notify
 from bootstrap_lib.publisher import Publisher
-from bootstrap_lib.reading import Reading, ReadingError, Sequence, Value, as_json, encode, format_time, parse_time
-from bootstrap_lib.registry import Registry, find_registry
-from bootstrap_lib.service import Service
+from bootstrap_lib.reading import Reading, ReadingError, Sequence, Value, as_json, format_time, parse_time
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.source import DeviceError, Failure, Sample, Source
 from bootstrap_lib.subscriber import Away, Poison, Subscriber
 
 __all__ = [
-    "LATER",
     "Away",
     "Bus",
     "Client",
@@ -46,7 +44,6 @@ __all__ = [
     "RequestError",
     "Sample",
     "Sequence",
-    "Service",
     "Source",
     "StartError",
     "Subscriber",
@@ -56,15 +53,8 @@ __all__ = [
     "broker",
     "catalog",
     "clock",
-    "describe",
-    "encode",
-    "find_registry",
     "format_time",
-    "health",
-    "log",
-    "machine_file",
     "nearest",
-    "needs_of",
     "notify",
     "parse_time",
     "quantities",

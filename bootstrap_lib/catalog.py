@@ -10,6 +10,8 @@ from bootstrap_lib.needs import Needs, needs_of, service_files
 from bootstrap_lib.registry import Registry, find_registry
 from bootstrap_lib.service import Service
 
+__all__ = ["NoService", "find", "make", "missing", "names", "needs_of"]
+
 
 class NoService(LookupError):
     """A name under which there is no service, or a file that holds none; the message says what to do."""

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
                 verb, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
             )
             module.add_arguments(sub)
-            sub.set_defaults(run=module.main)
+            sub.set_defaults(run=module.main, logs=getattr(module, "LOGS", None))
     parsed = parser.parse_args(given)
     return _run(parsed)
 
@@ -60,6 +60,10 @@ def _run(parsed: argparse.Namespace) -> int:
     from bootstrap_lib.document import DocumentError, StartError, reason  # noqa: PLC0415
     from bootstrap_lib.secrets import SecretError  # noqa: PLC0415
 
+    if parsed.logs:
+        from bootstrap_lib import log  # noqa: PLC0415
+
+        log.set_up(parsed.logs)
     try:
         return int(parsed.run(parsed) or 0)
     except DocumentError as error:

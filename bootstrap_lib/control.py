@@ -41,6 +41,9 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 class Request:
     """A request that is being worked on; `reply` may also come later, when the work is done."""
 
+    LATER: ClassVar = object()
+    """Returned by a `request_…` method that keeps the request and answers when the work is done."""
+
     LONGEST: ClassVar = 1 << 20
     """Bytes of the longest request that is read: what the broker takes at most (systemd/mosquitto); a thousand meters are an eighth."""
 
@@ -130,7 +133,7 @@ class Control:
         except Exception as error:  # noqa: BLE001 (a request never stops the service)
             request.refuse(f"it failed: {type(error).__name__}: {error}")
         else:
-            if answer is not LATER:
+            if answer is not Request.LATER:
                 request.reply(answer)
 
     @staticmethod
@@ -148,7 +151,3 @@ class Control:
         except ValueError:  # Python writes no number of thousands of digits
             short = False
         return (identity, body, None) if short else (None, {}, "'id' is a short text or a number")
-
-
-LATER = object()
-"""Returned by a `request_…` method that keeps the request and answers when the work is done."""

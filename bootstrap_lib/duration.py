@@ -30,6 +30,10 @@ class Duration(float):
         """Return the shortest form with at most two units: 1h30m."""
         return describe(self)
 
+    def __format__(self, spec: str) -> str:
+        """Format as text, unless the specification asks for a number."""
+        return float.__format__(self, spec) if spec.endswith(tuple("eEfFgGn%")) else format(str(self), spec)
+
 
 def describe(seconds: float) -> str:
     """Seconds for people: 250ms, 42s, 3m20s, 2h5m, 4d3h."""

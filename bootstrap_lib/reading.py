@@ -70,6 +70,10 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     time: int
     sequence: Sequence | None = None
 
+    def payload(self) -> bytes:
+        """Return what stands on its topic; ReadingError for NaN and infinities."""
+        return encode(self)
+
 
 class _Wire(msgspec.Struct, omit_defaults=True):
     value: bool | float | str

@@ -8,7 +8,7 @@ page (docs/topics.md) all come from them.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -74,6 +74,15 @@ class Registry:
         """The instance whose marks confirm what is on disk, or None in a house that keeps no record."""
         if self.document.problems:
             raise DocumentError(self.document.problems)
+
+    @staticmethod
+    def locate(given: str | None = None) -> Path:
+        """Return the path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one. StartError as `find_registry`."""
+        return find_registry(given)
+
+    def edit_lists(self, edit: Callable[[dict[str, Any]], None]) -> bool:
+        """Let `edit` change what the machine's own file beside it says; True if it says something else now. OSError, DocumentError."""
+        return machine_file.change(self.path, edit)
 
     def _add_machine_file(self, file: Path) -> None:
         """Add what its writers own: their lists, and the topics of these. What topics.yaml itself says wins."""

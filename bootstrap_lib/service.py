@@ -16,7 +16,7 @@ from bootstrap_lib.control import Nothing
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.entries import InstanceOptions
 from bootstrap_lib.events import Event, Message
-from bootstrap_lib.health import Health
+from bootstrap_lib.health import BEATS, Health
 from bootstrap_lib.loop import Word
 from bootstrap_lib.needs import Needs
 from bootstrap_lib.process import Process
@@ -29,6 +29,8 @@ class Service:
 
     options: InstanceOptions
     NEEDS: ClassVar[Needs] = Needs()
+    BEATS: ClassVar = BEATS
+    """Heartbeats that may fail to come until a service is taken for dead."""
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Name the instance; `load` takes its options, and nothing is opened, sent or started yet."""

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from bootstrap_lib.control import LATER, Nothing, Request, RequestError
+from bootstrap_lib.control import Nothing, Request, RequestError
 from bootstrap_lib.document import DocumentError, Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.duration import describe
@@ -376,7 +376,7 @@ class Source(Service):
         if self.remembered.paused:
             raise RequestError("it is paused: resume it first")
         self._rounds.ask(request)
-        return LATER
+        return Request.LATER
 
 
 class _Once:

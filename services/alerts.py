@@ -18,12 +18,10 @@ from bootstrap_lib import (
     Sequence,
     Subscriber,
     Topic,
-    describe,
     format_time,
     nearest,
     reason,
 )
-from bootstrap_lib import health as heartbeats
 from services.alerting import (
     NAMED,
     AlertOptions,
@@ -173,7 +171,7 @@ class Alerts(Subscriber):
             if kind == "notify":
                 self.desk.hear_report(name, message, wall)
             elif what == "health" and message.payload and name in self.registry.instances:
-                self.desk.hear_health(name, message.payload, heartbeats.BEATS, at, wall)
+                self.desk.hear_health(name, message.payload, self.BEATS, at, wall)
             elif message.payload == b"offline":
                 self.desk.judge.clear(f"service {name}", at)
         except ValueError as error:
@@ -236,8 +234,8 @@ class Alerts(Subscriber):
 
     def _until(self, span: Duration) -> int:
         if span > self.options.longest_snooze:
-            longest = describe(self.options.longest_snooze)
-            raise RequestError(f"{describe(span)} is too long: at most {longest} (longest_snooze in topics.yaml)")
+            longest = Duration(self.options.longest_snooze)
+            raise RequestError(f"{Duration(span)} is too long: at most {longest} (longest_snooze in topics.yaml)")
         return round(self.clock.now() + span * 1000) if span else 0
 
     def request_acknowledge(self, _request: Request, arguments: Acknowledge) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from bootstrap_lib import (
     Source,
     Topic,
     Value,
-    describe,
     secrets,
 )
 from services.links.web import Page, WebError
@@ -98,7 +97,7 @@ class Http(Source):
             return problems
         if (timeout := registry.options_of(name, Options).timeout) > 60:  # noqa: PLR2004
             at = (registry.instances[name].section, name, "timeout")
-            problems.append(registry.document.problem(at, f"{describe(timeout)} is longer than a minute"))
+            problems.append(registry.document.problem(at, f"{Duration(timeout)} is longer than a minute"))
         for topic in registry.topics_of(name, DocumentField):
             try:
                 path.parse(topic.options.path)

@@ -16,7 +16,6 @@ from bootstrap_lib import (
     StartError,
     Subscriber,
     Topic,
-    encode,
     secrets,
 )
 from services.stores.line_protocol import RefusedLines, Writer
@@ -120,7 +119,7 @@ class Influx(Subscriber):
             self._store.server.write([line for line, _ in entries])
         except RefusedLines as error:
             if len(entries) == 1:
-                topic, payload = f"{self.registry.root}/data/{entries[0][1].topic}", encode(entries[0][1])
+                topic, payload = f"{self.registry.root}/data/{entries[0][1].topic}", entries[0][1].payload()
                 self.bury(Message(topic, payload, False, 0, 0, None), f"the server refuses it: {error}")
                 return
             middle = len(entries) // 2

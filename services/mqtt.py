@@ -27,7 +27,6 @@ from bootstrap_lib import (
     Source,
     Topic,
     Value,
-    find_registry,
 )
 from services.links.foreign_line import Availability, ForeignLine, availability_of, value_of
 from services.protocols import foreign, path
@@ -246,7 +245,7 @@ class Mqtt(Source):
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:
         """Listen for ten seconds, and propose a line for each value that others publish."""
-        registry = Registry(find_registry())
+        registry = Registry(Registry.locate())
         settings = msgspec.structs.asdict(options.broker) if options.broker else {}
         broker = type(registry.broker)(**settings) if settings else registry.broker
         events: SimpleQueue[Any] = SimpleQueue()

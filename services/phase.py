@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from bootstrap_lib import (
-    LATER,
     DocumentError,
     Duration,
     InstanceOptions,
@@ -268,4 +267,4 @@ class Phase(Subscriber):
             raise RequestError("the span is empty: `from` lies before `to`, and before now")
         log.info("computing anew from %s to %s", format_time(since), format_time(until))
         work.reworking.begin(Rework(boilers, self.topics, since, until), request)
-        return LATER
+        return Request.LATER

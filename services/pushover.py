@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from bootstrap_lib import Duration, Message, Needs, Problem, Registry, as_json, describe, format_time, secrets, state
+from bootstrap_lib import Duration, Message, Needs, Problem, Registry, as_json, format_time, secrets, state
 from services.notices.deadman import Switch
 from services.notices.emergencies import WEEK, Emergencies, Emergency
 from services.notices.notice import Notice, Report
@@ -190,13 +190,13 @@ class Pushover(Notifier):
             self._gone = now
             if since := self.own.gone_since:
                 self.own.gone_since = 0
-                self._speak(f"The broker is back after {describe((self.clock.now() - since) / 1000)}.", priority=0)
+                self._speak(f"The broker is back after {Duration((self.clock.now() - since) / 1000)}.", priority=0)
         elif self.options.broker_gone and not self.own.gone_since and now - self._gone >= self.options.broker_gone:
             away = now - self._gone
             self.own.gone_since = round(self.clock.now() - away * 1000)
             why = self.bus.trouble or "it does not answer"
             self._speak(
-                f"The broker is gone for {describe(away)}: no alert can be heard. {why[0].upper()}{why[1:]}", priority=1
+                f"The broker is gone for {Duration(away)}: no alert can be heard. {why[0].upper()}{why[1:]}", priority=1
             )
 
     def _speak(self, text: str, priority: int) -> None:

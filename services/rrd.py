@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Final
 from msgspec import Meta
 
 from bootstrap_lib import (
-    LATER,
     Away,
     Duration,
     InstanceOptions,
@@ -288,7 +287,7 @@ class RoundRobin(Subscriber):
         with contextlib.suppress(Away):  # what there is, is drawn
             self.flush()
         self._drawing.begin(request, order, self.registry, self.folder, self._fresh)
-        return LATER
+        return Request.LATER
 
     def dump_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
         """Write all files into a tar of XML; returns how many. OSError says what is wrong."""

@@ -60,3 +60,7 @@ def test_what_is_shown_can_be_written() -> None:
         assert abs(Duration.parse(shown) - whole) < 3600, shown
     assert PATTERN.startswith("^")
     assert PATTERN.endswith("$")
+
+
+def test_it_is_shown_as_text_unless_a_number_is_asked_for() -> None:
+    assert f"{Duration(90)} {Duration(5):>6} {Duration(90):g}" == "1m30s     5s 90"

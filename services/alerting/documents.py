@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any, Final
 
-from bootstrap_lib import describe, format_time
+from bootstrap_lib import Duration, format_time
 from services.alerting.telling import Teller
 from services.alerting.told import Told
 from services.alerting.verdict import Alert
@@ -63,11 +63,11 @@ def explanation_of(teller: Teller, name: str, at: int, wall: int) -> dict[str, A
         newest = {
             "time": format_time(signal.pulse.time),
             "value": f"{shown(signal.value, watch.decimals)} {watch.unit}".strip(),
-            "ago": describe(max(0, wall - signal.pulse.time) / 1000),
+            "ago": Duration(max(0, wall - signal.pulse.time) / 1000),
         }
     return {
         "alert": name,
-        "rule": clean(said) + f", for {describe(watch.lasts)}" * bool(watch.lasts),
+        "rule": clean(said) + f", for {Duration(watch.lasts)}" * bool(watch.lasts),
         "state": "firing" if alert.verdict.firing else "ok",
         "looks_at": watch.key,
         "newest": newest,
@@ -105,7 +105,7 @@ def _findings(alert: Alert, at: int, wall: int) -> list[str]:
     elif verdict.met:
         so_far = (wall if watch.is_silence else signal.now(at)) - verdict.since
         found.append(
-            f"it is so since {format_time(verdict.since)}: for {describe(so_far / 1000)} of {describe(watch.lasts)}"
+            f"it is so since {format_time(verdict.since)}: for {Duration(so_far / 1000)} of {Duration(watch.lasts)}"
         )
     elif verdict.until:
         found.append(f"it is not so, since {format_time(verdict.until)}")
@@ -117,7 +117,7 @@ def _findings(alert: Alert, at: int, wall: int) -> list[str]:
         )
     if verdict.fired:
         times = "once" if verdict.fired == 1 else f"{verdict.fired} times"
-        found.append(f"it has fired {times}, for {describe(verdict.fired_for / 1000)} before now")
+        found.append(f"it has fired {times}, for {Duration(verdict.fired_for / 1000)} before now")
     return [clean(sentence) for sentence in found]
 
 
@@ -139,7 +139,7 @@ def reasons(teller: Teller, name: str, at: int, wall: int) -> list[str]:
         found.append("a backlog of readings is being read")
     left = rule.hold_off * 1000 - (wall - told.ended)
     if told.ended and 0 < left <= rule.hold_off * 1000:
-        found.append(f"hold-off for another {describe(left / 1000)}: it was over a moment ago")
+        found.append(f"hold-off for another {Duration(left / 1000)}: it was over a moment ago")
     if teller.settings.is_quiet(rule.priority, wall):
         found.append("quiet hours")
     if told.acknowledged:
@@ -147,7 +147,7 @@ def reasons(teller: Teller, name: str, at: int, wall: int) -> list[str]:
     for route, track in told.tracks.items():
         if track.not_before > wall:
             found.append(
-                f"{route or 'nobody'} could not deliver: tried again in {describe((track.not_before - wall) / 1000)}"
+                f"{route or 'nobody'} could not deliver: tried again in {Duration((track.not_before - wall) / 1000)}"
             )
     return found
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bootstrap_lib import describe
+from bootstrap_lib import Duration
 from services.alerting.condition import Scope, Watch
 from services.alerting.replay import Rehearsal
 from services.alerting.rule import Value
@@ -46,7 +46,7 @@ class Trial(msgspec.Struct):
             still = ", and still" if firing.until is None else ""
             topic = f"  {firing.watch.key}" if len({f.watch.key for f in self.firings}) > 1 else ""
             yield clean_line(
-                f"{_local(firing.since, timezone)}  for {describe((end - firing.since) / 1000)}{still}{worst}{topic}"
+                f"{_local(firing.since, timezone)}  for {Duration((end - firing.since) / 1000)}{still}{worst}{topic}"
             )
         span = f"{self.readings} readings from {_local(self.first, timezone)} to {_local(self.last, timezone)}"
         times = f"would have fired {len(self.firings)} time{'s' * (len(self.firings) != 1)}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, Literal
 
-from bootstrap_lib import Duration, describe
+from bootstrap_lib import Duration
 from services.alerting.condition import Watch
 from services.alerting.rule import Value, parts
 from services.alerting.verdict import Verdict
@@ -73,7 +73,7 @@ def text_of(watch: Watch, value: Value | None, age: int) -> str:
         "topic": watch.key,
         "label": watch.label,
         "rule": watch.name,
-        "age": describe(max(0, age) / 1000),
+        "age": str(Duration(max(0, age) / 1000)),
     }
     return fill(say, values)
 
@@ -115,9 +115,9 @@ class Wording:
             notes.append(f"since {self.clock(verdict.since)}")
         if item.times > 1:
             over = ", over now" if item.kind == "went" else ""
-            notes.append(f"{item.times} times, for {describe(item.lasted / 1000)} in all{over}")
+            notes.append(f"{item.times} times, for {Duration(item.lasted / 1000)} in all{over}")
         elif item.kind == "went":
-            notes.append(f"over after {describe((verdict.until - verdict.began) / 1000)}")
+            notes.append(f"over after {Duration((verdict.until - verdict.began) / 1000)}")
         return f"{item.text} ({'; '.join(notes)})" if notes else item.text
 
     def _end(self, item: Mention) -> str:
@@ -126,9 +126,9 @@ class Wording:
             return f"{item.title}: no longer watched, its rule is gone or is about something else"
         notes = self._worst(verdict, item.watch) if item.watch else []
         if item.times > 1:
-            notes.append(f"{item.times} times, for {describe(item.lasted / 1000)} in all")
+            notes.append(f"{item.times} times, for {Duration(item.lasted / 1000)} in all")
         more = f" ({'; '.join(notes)})" if notes else ""
-        return f"{item.title}: over after {describe(max(0, verdict.until - item.begun) / 1000)}{more}"
+        return f"{item.title}: over after {Duration(max(0, verdict.until - item.begun) / 1000)}{more}"
 
     def _worst(self, verdict: Verdict, watch: Watch) -> list[str]:
         if verdict.worst is None or (worst := shown(verdict.worst, watch.decimals)) == shown(

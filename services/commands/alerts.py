@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from bootstrap_lib import Client, Duration, Registry, StartError, describe, find_registry, parse_time
+from bootstrap_lib import Client, Duration, Registry, StartError, parse_time
 
 if TYPE_CHECKING:
     from services.alerting import Watch
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Show, or ask the alerts service."""
-    registry = Registry(find_registry(arguments.config))
+    registry = Registry(Registry.locate(arguments.config))
     if arguments.action == "try":
         return _try(registry, arguments)
     found = registry.find("alerts")
@@ -167,7 +167,7 @@ def _test(client: Client, service: str, notify: str) -> int:
         if not waiting:
             break
     for message in waiting.values():
-        print(_plain(f"{message['title']}: no answer from {message['notify']} within {describe(PATIENCE)}"))
+        print(_plain(f"{message['title']}: no answer from {message['notify']} within {Duration(PATIENCE)}"))
     if not answer.get("messages"):
         print("there is nobody to tell")
     return 1 if failed or waiting or not answer.get("messages") else 0

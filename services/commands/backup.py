@@ -6,7 +6,7 @@ The copy is complete and consistent; `constellation restore FILE` takes it in ag
 import argparse
 from pathlib import Path
 
-from bootstrap_lib import Registry, find_registry
+from bootstrap_lib import Registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
     from services.stores import backup  # noqa: PLC0415 (SQLAlchemy is only needed here)
     from services.stores.archive_file import path_of_archive  # noqa: PLC0415
 
-    registry = Registry(find_registry(arguments.config).resolve())
+    registry = Registry(Registry.locate(arguments.config).resolve())
     database = path_of_archive(registry, arguments.archive)
     if arguments.verb == "backup":
         print(f"{arguments.file}: {backup.back_up(database, arguments.file) / 1e6:.1f} MB")

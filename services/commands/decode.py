@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
-from bootstrap_lib import catalog, needs_of
+from bootstrap_lib import catalog
 
 _KEY_SIZE: Final = 16
 _BLOCK: Final = 1 << 16
@@ -30,7 +30,7 @@ _REPORT: Final = 0.5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `decode` takes."""
     protocols = parser.add_subparsers(dest="protocol", metavar="PROTOCOL", required=True)
-    known = {name: what for service in catalog.names() for name, what in needs_of(service).decodes.items()}
+    known = {name: what for service in catalog.names() for name, what in catalog.needs_of(service).decodes.items()}
     for name, what in known.items():
         protocol = protocols.add_parser(name, help=what, description=what)
         if "key" in what:

@@ -14,7 +14,7 @@ import time
 import webbrowser
 from pathlib import Path
 
-from bootstrap_lib import find_registry
+from bootstrap_lib import Registry
 from services.simulators.demo import DemoHouse, say
 from services.simulators.staging import DEMO_PASSWORD
 
@@ -89,7 +89,7 @@ def main(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which is what nohup(1) asks for
             signal.signal(number, signal.default_int_handler)
-    house = DemoHouse(find_registry(arguments.config), arguments.folder)
+    house = DemoHouse(Registry.locate(arguments.config), arguments.folder)
     try:
         house.start()
         print(hints(house), flush=True)

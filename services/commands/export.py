@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from paho.mqtt.client import topic_matches_sub
 
-from bootstrap_lib import ReadingError, Registry, StartError, find_registry, parse_time
+from bootstrap_lib import ReadingError, Registry, StartError, parse_time
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
     from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
     from services.stores.archive_file import open_archive  # noqa: PLC0415
 
-    registry = Registry(find_registry(arguments.config).resolve())
+    registry = Registry(Registry.locate(arguments.config).resolve())
     engine = open_archive(registry, arguments.archive)
     try:
         since = _moment(arguments.since, registry.timezone) if arguments.since else 0

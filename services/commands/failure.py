@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib import Client, Registry, StartError, as_json, find_registry, format_time
-from bootstrap_lib import log as logs
+from bootstrap_lib import Client, Registry, StartError, as_json, format_time
 from services.notices.notice import Notice
 
 HOLD_OFF: Final = 3600.0
@@ -24,6 +23,9 @@ PATIENCE: Final = 20.0
 
 log = logging.getLogger(__name__)
 
+LOGS = "failure"
+"""Under what name its messages go to the journal."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `failure` takes."""
@@ -32,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Tell it; returns 0 once the broker has taken the message."""
-    logs.set_up("failure")
     name = arguments.instance
     host = socket.gethostname()
     text = f"{name} on {host} fails again and again; it is tried once more in ten minutes (journalctl -u constellation@{name})"
@@ -42,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
         if 0 <= time.time() - told.stat().st_mtime < HOLD_OFF:
             log.info("it was told less than an hour ago, so nobody is told again")
             return 0
-    registry = Registry(find_registry(arguments.config))
+    registry = Registry(Registry.locate(arguments.config))
     if not _publish(registry, name, text):
         log.error("nobody could be told: the broker did not take the message")
         return os.EX_TEMPFAIL

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bootstrap_lib import Client, Registry, StartError, catalog, find_registry
+from bootstrap_lib import Client, Registry, StartError, catalog
 
 PATIENCE = 40.0
 """Seconds for which the service is waited for."""
@@ -50,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.output.is_dir():
         raise StartError(f"{arguments.output} is a folder: name a file with --output")
-    registry = Registry(find_registry(arguments.config).resolve())
+    registry = Registry(Registry.locate(arguments.config).resolve())
     folder = arguments.folder
     if folder is None:
         names = [instance.name for instance in registry.find("rrd")]

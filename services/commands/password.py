@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from bootstrap_lib import Registry, StartError, find_registry, secrets
+from bootstrap_lib import Registry, StartError, secrets
 from services.page import people
 
 
@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     name = arguments.name
     if not people.NAME.fullmatch(name):
         raise StartError(f"'{name}' is no name: use letters, digits, and . _ @ -, 40 at most")
-    if not Registry(find_registry(arguments.config)).find("web"):
+    if not Registry(Registry.locate(arguments.config)).find("web"):
         raise StartError("topics.yaml has no page: write `web: {}` below subscribers:")
     folder = _folder()
     known = _known(folder / people.SECRET)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bootstrap_lib import Registry, StartError, find_registry
+from bootstrap_lib import Registry, StartError
 
 if TYPE_CHECKING:
     from services.boiler.boiler import BoilerEntry
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Print proposals and what they change, and draw both."""
     from services.boiler import calibrate  # noqa: PLC0415 (a command is light until it is used)
 
-    registry = Registry(find_registry(arguments.config).resolve())
+    registry = Registry(Registry.locate(arguments.config).resolve())
     name, entry = _entry(registry, arguments.boiler)
     readings = _readings(registry, entry, arguments)
     if not readings:

@@ -8,7 +8,7 @@ import http.client
 import json
 from typing import Any
 
-from bootstrap_lib import Registry, StartError, find_registry
+from bootstrap_lib import Registry, StartError
 
 MARKS = {"yes": "✓", "open": " ", "no": "✗"}
 SENTENCES = {
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print it; returns 0 where everything is shown."""
-    registry = Registry(find_registry(arguments.config))
+    registry = Registry(Registry.locate(arguments.config))
     pages = [one for one in registry.find("web") if one.here]
     if not pages:
         raise StartError(

@@ -28,7 +28,6 @@ from bootstrap_lib import (
     Registry,
     StartError,
     catalog,
-    find_registry,
     format_time,
     parse_time,
 )
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print line by line, as the readings come."""
-    registry = Registry(find_registry(arguments.config))
+    registry = Registry(Registry.locate(arguments.config))
     section = SERVICES[arguments.service]
     if not registry.document.section(section):
         raise StartError(f"{registry.path} has no rules to apply: it says nothing below {section}:")

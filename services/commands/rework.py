@@ -12,7 +12,7 @@ from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bootstrap_lib import Client, ReadingError, Registry, StartError, find_registry, format_time, parse_time
+from bootstrap_lib import Client, ReadingError, Registry, StartError, format_time, parse_time
 
 PATIENCE = 3600.0
 """Seconds after which a rework is not waited for any more."""
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Ask for it, show how far it is, and print what was corrected."""
-    registry = Registry(find_registry(arguments.config))
+    registry = Registry(Registry.locate(arguments.config))
     instances = registry.find("phase")
     if not instances:
         raise StartError("topics.yaml names no phase: add `phase: {stale: 15m}` below subscribers:")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import DocumentError, Instance, Problem, Registry, RequestError, secrets
-from bootstrap_lib import machine_file as machine
 from services.meters import topics
 from services.meters.meter_list import ListedMeter, RejectedMeter
 from services.protocols.wmbus import Telegram
@@ -42,13 +41,13 @@ class MeterList:
         if wrong and not meters:
             raise RequestError("; ".join(wrong))
         try:
-            self._write(registry.path, instance, meters, add=add)
+            self._write(registry, instance, meters, add=add)
         except DocumentError as error:
             raise RequestError(str(error)) from None
         if problems := self._reload():
             raise RequestError("; ".join(map(str, problems)))
 
-    def _write(self, path: Path, instance: Instance, meters: Sequence[ListedMeter], *, add: bool) -> None:
+    def _write(self, registry: Registry, instance: Instance, meters: Sequence[ListedMeter], *, add: bool) -> None:
         secrets.keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in meters if meter.key})
         for meter in meters:
             if not meter.key:
@@ -68,7 +67,7 @@ class MeterList:
                 if line.get("from") != instance.name or name.rpartition("/")[0] in things
             }
 
-        machine.change(path, edit)
+        registry.edit_lists(edit)
         for file in self.secrets.glob("wmbus.*"):
             if file.name.removeprefix("wmbus.") not in listed:
                 file.unlink()
@@ -99,7 +98,7 @@ class MeterList:
             return ()
         new, self._new, self._due = self._new, {}, math.inf
         # where nothing is new, topics.yaml is wrong in another place, and would be refused again and again
-        if machine.change(registry.path, lambda content: content.setdefault("topics", {}).update(new)):
+        if registry.edit_lists(lambda content: content.setdefault("topics", {}).update(new)):
             log.info("%d new topics below %s", len(new), topics.PLACE)
             self._reload()
         now = time.monotonic()

@@ -19,7 +19,6 @@ from bootstrap_lib import (
     Registry,
     Subscriber,
     as_json,
-    describe,
     parse_time,
     reason,
     state,
@@ -207,7 +206,7 @@ class Notifier(Subscriber):
     def _next(self) -> Queued | None:
         for entry in list(self.kept.queue):
             if self._age(entry) > self.options.keep:
-                self._finish_entry(entry, "failed", f"given up after {describe(self.options.keep)}")
+                self._finish_entry(entry, "failed", f"given up after {Duration(self.options.keep)}")
             elif entry.until is not None and self.clock.trusted and self.clock.now() > entry.until:
                 self._finish_entry(entry, "failed", "too late: another notifier is asked by now")
         if not self.kept.queue or time.monotonic() < self._not_before:
@@ -223,7 +222,7 @@ class Notifier(Subscriber):
 
     def _settle_entry(self, entry: Queued, outcome: Outcome | None) -> None:
         entry.trying = False
-        match outcome or Unanswered(f"no answer within {describe(DEADLINE)}", lost=True):
+        match outcome or Unanswered(f"no answer within {Duration(DEADLINE)}", lost=True):
             case Delivered() as delivered:
                 if self._failures:
                     log.info("messages go out again")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bootstrap_lib import Duration, describe
+from bootstrap_lib import Duration
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Pictures:
             return False
         if now - self._asked[message] < PATIENCE:
             return False
-        log.warning("no graph of %s was drawn within %s", topic, describe(PATIENCE))
+        log.warning("no graph of %s was drawn within %s", topic, Duration(PATIENCE))
         self._drawn[message] = None
         return True
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from bootstrap_lib import DocumentError, Instance, Registry, StartError, broker, catalog, needs_of, reason
+from bootstrap_lib import DocumentError, Instance, Registry, StartError, broker, catalog, reason
 from services.simulators.supervisor import Supervisor
 
 MARK: Final = ".constellation-demo"
@@ -129,7 +129,7 @@ class DemoHouse:
         self.machine["broker"] = self.broker.settings
         self.simulate("house", "--config", self.config, self.hardware, ready=(self.hardware / "renogy.json").exists)
         for instance in self.registry.instances.values():
-            name = needs_of(instance.service).simulator
+            name = catalog.needs_of(instance.service).simulator
             options = _function(name)(self, instance) if name else {}
             self.machine[instance.section][instance.name] = options | {"heartbeat": "10s"}
         self.settings.write_text(yaml.safe_dump(self.machine, sort_keys=False))

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import LATER, Request, RequestError, reason, state
+from bootstrap_lib import Request, RequestError, reason, state
 from services.stores import merging
 from services.stores.merging import Merging
 from services.stores.schema import FORMAT
@@ -99,7 +99,7 @@ class Beside:
         if self._job is not None:
             raise RequestError("a backup or restore is under way: wait for its answer")
         self._job = request, self._thread.submit(work)
-        return LATER
+        return Request.LATER
 
     def answer(self) -> None:
         """Answer the request if its work is done."""
