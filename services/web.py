@@ -350,7 +350,7 @@ class Web(Subscriber):
         self._send("house", self.page.encoded())
 
     def _look_at_broker(self, now: float) -> None:
-        gone = not self.bus.online or now - self._heard_at > SILENT
+        gone = not self.bus.online or self._settled_at > 0.0 or now - self._heard_at > SILENT
         if gone == (self._gone_since is not None):
             return
         self._gone_since = self.clock.now() - round((now - self._heard_at) * 1000) if gone else None

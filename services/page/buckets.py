@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 MINUTE: Final = 60_000
 HOUR: Final = 3_600_000
@@ -10,6 +10,9 @@ DAY: Final = 86_400_000
 
 RAW_SPAN: Final = 2 * HOUR
 """Spans up to this (ms) may be drawn from single readings: these lie in the order of time, all topics together."""
+
+WIDE: Final = HOUR // 2
+"""Width of a bucket (ms) from which each is asked for by itself."""
 
 STEPS: Final = tuple(
     seconds * 1000
@@ -63,7 +66,6 @@ def rows_of(  # noqa: PLR0917
     db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int, offset: int
 ) -> Iterator[Bucket]:
     """Buckets in the order of time: from hours where these are enough, else minutes; the newest from single readings."""
-    bucket = f"time - (time + {offset}) % {step}" if step > HOUR else f"time - time % {step}"
     begin = since
     tables = [("minutes", 60, until)]
     if step >= HOUR and (ready := _hours_until(db)):
@@ -71,8 +73,7 @@ def rows_of(  # noqa: PLR0917
     found: dict[int, Bucket] = {}
     for table, length, end in tables:
         columns = _COLUMNS.get(kind, _COLUMNS["gauge"]).format(length=length)
-        query = f"SELECT {bucket} AS begin, {columns} FROM {table} WHERE topic = ? AND time >= ? AND time < ? GROUP BY begin ORDER BY begin"  # noqa: S608
-        for row in db.execute(query, (number, begin, end)):
+        for row in _gathered(db, f"{columns} FROM {table} WHERE topic = ?", number, (begin, end), step, offset):
             found[row[0]] = _joined(found.get(row[0]), Bucket(*row), kind)
         begin = max(begin, end)
     if kind == "counter":
@@ -84,6 +85,27 @@ def rows_of(  # noqa: PLR0917
         for row in single(db, number, kind, tail, until, max(step, 1000) if step <= HOUR else MINUTE):
             if row.time > (max(found) if found else 0):
                 yield row
+
+
+def _gathered(  # noqa: PLR0917
+    db: sqlite3.Connection, query: str, number: int, span: tuple[int, int], step: int, offset: int
+) -> Iterator[tuple[Any, ...]]:
+    """Buckets of one table. Wide ones are asked for one by one: to group half a million rows SQLite would sort them first."""
+    begin, end = span
+    shift = offset if step > HOUR else 0
+    if step < WIDE:
+        grouped = (
+            f"SELECT time - time % {step} AS begin, {query} AND time >= ? AND time < ? GROUP BY begin ORDER BY begin"
+        )
+        yield from db.execute(grouped, (number, begin, end))
+        return
+    one = f"SELECT count(*), {query} AND time >= ? AND time < ?"
+    bucket = begin - (begin + shift) % step
+    while bucket < end:
+        count, *values = db.execute(one, (number, max(begin, bucket), min(end, bucket + step))).fetchone()
+        if count:
+            yield (bucket, *values)
+        bucket += step
 
 
 def _joined(one: Bucket | None, two: Bucket, kind: str) -> Bucket:
