@@ -9,7 +9,7 @@ import msgspec
 from bootstrap_lib import Duration
 
 if TYPE_CHECKING:
-    from services.page.doors import Door
+    from services.page.door import Door
 
 REFUSALS: Final = {
     "401": "log in first",
@@ -27,7 +27,7 @@ REFUSALS: Final = {
 
 def description(doors: Sequence["Door"]) -> dict[str, Any]:
     """The whole document."""
-    from bootstrap_lib.version import VERSION  # noqa: PLC0415 (no part of the face)
+    from importlib.metadata import version  # noqa: PLC0415 (only where a server runs)
 
     kinds = [kind for door in doors for kind in (door.query, door.body, door.answer) if kind is not None]
     schemas, components = msgspec.json.schema_components(
@@ -40,7 +40,7 @@ def description(doors: Sequence["Door"]) -> dict[str, Any]:
         paths.setdefault(path, {})[door.method.lower()] = _operation(door, found, components)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Constellation", "version": VERSION, "summary": "A house, alive and past."},
+        "info": {"title": "Constellation", "version": version("constellation"), "summary": "A house, alive and past."},
         "paths": paths,
         "components": {
             "schemas": components

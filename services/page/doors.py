@@ -1,9 +1,9 @@
 """The doors below /api/1: each with the types of its query, body and answer, from which its description is made."""
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -13,27 +13,12 @@ from starlette.routing import BaseRoute, Route
 from bootstrap_lib import format_time
 from services.page import forms
 from services.page.answers import Refusal, as_answer, as_csv, body_of, moment_of, query_of, span_of
+from services.page.door import BASE, Door
 from services.page.live import LogLine
 from services.page.past import PastAway, Series
 
 if TYPE_CHECKING:
     from services.page.house import PageHouse
-
-BASE: Final = "/api/1"
-
-
-class Door(NamedTuple):
-    """One way in. `changes` takes a person; `open` needs no right to look."""
-
-    method: str
-    path: str
-    summary: str
-    handler: Callable[["Doors", HttpRequest], Awaitable[Response]]
-    answer: Any
-    query: Any = None
-    body: Any = None
-    changes: bool = False
-    open: bool = False
 
 
 class Doors:

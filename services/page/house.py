@@ -19,7 +19,7 @@ from services.page.live import Live, LogLine, Stand
 from services.page.past import Asked, Past, PastAway, Series
 
 if TYPE_CHECKING:
-    from services.page.doors import Door
+    from services.page.door import Door
 
 CURVE: Final = 4 * 3_600_000
 POINTS: Final = 96
@@ -102,14 +102,14 @@ class PageHouse:
 
     def _document(self) -> forms.HouseAnswer:
         live = self.live
-        from bootstrap_lib.version import VERSION  # noqa: PLC0415 (no part of the face)
+        from importlib.metadata import version  # noqa: PLC0415 (only where a server runs)
 
         return forms.HouseAnswer(
             now=self.now(),
             zone=self.registry.zone,
             root=self.registry.root,
             registry=self.registry.digest,
-            version=VERSION,
+            version=version("constellation"),
             gone=self.gone,
             topics=live.topics,
             values={},
