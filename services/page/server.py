@@ -21,7 +21,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.page.answers import LARGEST, Refusal
-from services.page.doors import BASE, Door, Doors, routes
+from services.page.door import BASE, Door
+from services.page.doors import Doors, routes
 from services.page.house import PageHouse
 from services.page.listeners import MOST, Listeners, event
 
