@@ -47,6 +47,10 @@ class Clerk(Subscriber):
         log.debug("tick %d", self.number)
         log.info("tock %d", self.number)
 
+    def on_reloaded(self, changed: bool) -> None:
+        if self.options.every > 1:
+            raise LookupError("nobody is so slow")
+
     def request_add(self, request: Any, arguments: Sum) -> int:
         if sum(arguments.numbers) < 0:
             raise OSError("below zero there is nothing")
@@ -237,3 +241,13 @@ def test_stop_ends_the_process_and_says_why(clerk: House, ear: Ear) -> None:
     assert process.wait(10) == 0
     ear.wait("home/service/clerk/status", lambda status: status == "offline")
     assert "stopping by request enough" in clerk.log("clerk")
+
+
+def test_a_reload_that_fails_in_whatever_way_is_said_and_ends_nobody(clerk: House, ear: Ear) -> None:
+    clerk.write("subscribers: {clerk: {every: 2s, heartbeat: 300ms}}\n")
+    wait_for(
+        lambda: "it cannot be used (LookupError: nobody is so slow)" in clerk.log("clerk"), what="the failed reload"
+    )
+    assert ear.ask("clerk", "add", {"numbers": [2, 3]})["data"] == 5
+    clerk.write("subscribers: {clerk: {every: 30ms, heartbeat: 300ms}}\n")
+    wait_for(lambda: "topics.yaml is taken over" in clerk.log("clerk"), what="the next reload")

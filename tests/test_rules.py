@@ -503,15 +503,22 @@ class TestSilence:
             "silent": {"stale": WATER, "inhibited_by": "dead"},
         }
         scene = Scene(rules, settle=30)
+        scene.wait(30)
         scene.feed("service onewire", "running")
-        scene.feed(WATER, 60)
+        scene.measure(WATER, [60] * 5)
         scene.judge.clear("service onewire", scene.at)
         scene.wait(300)
+        assert scene.firing("silent")
         scene.feed("service onewire", "running")
         scene.wait(20)
         scene.feed(WATER, 60)
         scene.wait(20)
         assert scene.titles == ["Dead", "Over: Dead"]
+        scene.judge.clear("service onewire", scene.at)
+        scene.wait(300)
+        scene.feed("service onewire", "running")
+        scene.wait(31)
+        assert scene.titles[-1] == "Silent"
 
     def test_what_explains_an_alert_silences_it(self) -> None:
         rules = {

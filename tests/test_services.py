@@ -1,17 +1,16 @@
-"""What every service must be: found by its file, documented, checked without hardware, small, and on the public face only."""
+"""What every service must be: found by its file, documented in one form, checked without hardware, true about its needs."""
 
-import ast
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import pytest
 from harness import PROJECT
 
-from bootstrap_lib import catalog
+from bootstrap_lib import InstanceOptions, catalog, needs_of
 from bootstrap_lib.schema import _description
-from bootstrap_lib.service import option_type, topic_option_type
+from bootstrap_lib.service import Service, option_type, topic_option_type
 from bootstrap_lib.source import Source
 
 NAMES = [name for name in catalog.names() if (PROJECT / f"services/{name}.py").exists()]
@@ -29,17 +28,42 @@ HARDWARE = {
 }
 
 
+def options(service: type[Service]) -> dict[str, msgspec.structs.FieldInfo]:
+    """What an instance may be told, and what a line of its topics may, by key."""
+    kinds = [option_type(service), *([topic_option_type(service)] if issubclass(service, Source) else [])]
+    return {field.encode_name: field for kind in kinds for field in msgspec.structs.fields(kind)}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_documented(name: str) -> None:
+def test_its_class_and_each_option_have_a_sentence(name: str) -> None:
+    service = catalog.find(name)
+    assert vars(service).get("__doc__")
+    silent = [key for key, field in options(service).items() if key != "port" and not _description(field.type)]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_page_has_the_form_of_all(name: str) -> None:
     page = PROJECT / f"docs/services/{name}.md"
     assert page.exists(), f"write {page.relative_to(PROJECT)}"
+    text = page.read_text()
+    title, blank, first, *_ = text.splitlines()
+    assert re.fullmatch(rf"# {name}: [^.]+", title), "# NAME: what it is"
+    assert (blank, first[:1].isupper()) == ("", True), "then a sentence that says what it does"
+    assert re.search(rf"^(?: {{4}}.*|  |```yaml\nsubscribers:\n  )\b{name}\b", text, re.MULTILINE), (
+        "lines of topics.yaml as a block to copy"
+    )
+    assert re.search(r"^\|(?:---\|)+$", text, re.MULTILINE), "a table with one line for each thing"
+    of_all = {field.encode_name for field in msgspec.structs.fields(InstanceOptions)}
+    unsaid = [key for key in options(catalog.find(name)).keys() - of_all if not re.search(rf"`{key}\b", text)]
+    assert unsaid == [], "each option of its own"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_needs_are_read_from_its_file_as_its_class_has_them(name: str) -> None:
     service = catalog.find(name)
-    assert service.__doc__
-    kinds = [option_type(service), *([topic_option_type(service)] if issubclass(service, Source) else [])]
-    for kind in kinds:
-        for field in msgspec.structs.fields(kind):
-            if field.encode_name != "port":
-                assert _description(field.type), f"{name}: '{field.encode_name}' has no description"
+    assert needs_of(name) == service.NEEDS
+    assert set(getattr(service, "SECTIONS", {})) == set(service.NEEDS.sections)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,14 +71,3 @@ def test_it_is_imported_without_its_hardware_library(name: str) -> None:
     code = f"import sys, services.{name}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
     assert not HARDWARE & set(result.stdout.split())
-
-
-@pytest.mark.parametrize("path", sorted((PROJECT / "services/protocols").rglob("*.py")), ids=lambda path: path.name)
-def test_a_decoder_does_no_input_or_output(path: Path) -> None:
-    imported = {
-        alias.name.partition(".")[0] if isinstance(node, ast.Import) else (node.module or "").partition(".")[0]
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for alias in node.names
-    }
-    assert not imported & {"os", "socket", "serial", "subprocess", "threading", "paho", "sqlite3", "logging", "time"}

@@ -197,9 +197,11 @@ class Teller:
             if silenced or not wanted:
                 track.explained = verdict.fired
                 return None
+            if alert.settles > at:
+                return None  # its source has only just come back: what explained it may still do
             if track.explained == verdict.fired:
                 track.explained = 0  # what explained it is over, and it still fires
-            return None if waits or alert.settles > at or self._held_off(alert, told, wall) else "fires"
+            return None if waits or self._held_off(alert, told, wall) else "fires"
         untold = verdict.fired - track.fired - (track.explained == verdict.fired)
         if untold <= 0 or not wanted:
             track.fired, track.fired_for, track.meanwhile = verdict.fired, verdict.fired_for, False
