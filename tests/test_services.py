@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from harness import PROJECT
 
-from bootstrap_lib import InstanceOptions, catalog, needs_of
+from bootstrap_lib import InstanceOptions, catalog
 from bootstrap_lib.schema import _description
 from bootstrap_lib.service import Service, option_type, topic_option_type
 from bootstrap_lib.source import Source
@@ -62,7 +62,7 @@ def test_its_page_has_the_form_of_all(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_its_needs_are_read_from_its_file_as_its_class_has_them(name: str) -> None:
     service = catalog.find(name)
-    assert needs_of(name) == service.NEEDS
+    assert catalog.needs_of(name) == service.NEEDS
     assert set(getattr(service, "SECTIONS", {})) == set(service.NEEDS.sections)
 
 
