@@ -6,8 +6,9 @@ There is no list to add it to: the file's one public class that derives from Sou
 import importlib
 
 from bootstrap_lib.document import DocumentError, Problem, nearest, reason
+from bootstrap_lib.location import find_registry
 from bootstrap_lib.needs import Needs, needs_of, service_files
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.service import Service
 
 __all__ = ["NoService", "find", "make", "missing", "names", "needs_of"]

@@ -41,7 +41,7 @@ class Process:
         self.opened = ExitStack()
         """What is closed when the process ends, the last first, however far it came."""
         for folder in (work.state_folder, work.runtime_folder):
-            _make(folder)
+            state.make(folder)
         self.opened.enter_context(state.hold(work.state_folder, work.name))
         self._file, self._known_file = work.state_folder / "instance.json", work.runtime_folder / "known.json"
         self.remembered = state.load(self._file, Remembered, Remembered())
@@ -292,12 +292,3 @@ class Process:
         """End the process."""
         self._work.stopping = "request"
         log.info("stopping by request %s", request.id or "")
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(
-            f"{folder} cannot be made ({reason_of(error)}): create it for this user, or set STATE_DIRECTORY and RUNTIME_DIRECTORY"
-        ) from None

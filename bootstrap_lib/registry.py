@@ -7,7 +7,6 @@ page (docs/topics.md) all come from them.
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import msgspec
 
 from bootstrap_lib import machine_file
-from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, StartError, from_text, nearest, plain
+from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest, plain
 from bootstrap_lib.entries import (
     COMMON_KEYS,
     JUDGED,
@@ -28,17 +27,12 @@ from bootstrap_lib.entries import (
     expand,
     how_many,
 )
+from bootstrap_lib.location import ZONES, find_registry, is_zone
 from bootstrap_lib.needs import needs_of, service_files
 from bootstrap_lib.quantities import AKIN, CONVERSIONS, QUANTITIES, WORD, conversion
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
-
-ZONES: Final = Path("/usr/share/zoneinfo")
-"""The time zones that the system knows (package tzdata)."""
-
-_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
-"""Names of zones, as in the tz database; never a path."""
 
 T = TypeVar("T")
 
@@ -111,7 +105,7 @@ class Registry:
 
     def _zone(self) -> str:
         zone = self.document.content.get("timezone", "UTC")
-        if isinstance(zone, str) and _ZONE.fullmatch(zone) and _is_zone(ZONES / zone):
+        if isinstance(zone, str) and is_zone(zone):
             return zone
         hint = "write one such as Europe/Paris" if (ZONES / "Europe").is_dir() else "sudo apt install tzdata"
         self._note(("timezone",), f"{plain(zone, 60)!r} is no time zone: {hint}")
@@ -294,28 +288,3 @@ class Registry:
     def find(self, service: str) -> list[Instance]:
         """Instances of a service."""
         return [instance for instance in self.instances.values() if instance.service == service]
-
-
-def _is_zone(file: Path) -> bool:
-    """Whether a file holds a time zone (TZif of RFC 8536)."""
-    try:
-        with file.open("rb") as zone:
-            return zone.read(4) == b"TZif"
-    except OSError:
-        return False
-
-
-INSTALLED: Final = Path("/etc/constellation/topics.yaml")
-"""The file of an installed house: what every verb judges, from every folder."""
-
-
-def find_registry(given: str | None = None) -> Path:
-    """Path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one. StartError for root where others could write it."""
-    path = Path(given or os.environ.get("CONSTELLATION_CONFIG") or INSTALLED)
-    if os.geteuid() == 0 and path.exists():
-        owner = path.stat().st_uid
-        if owner not in (0, int(os.environ.get("SUDO_UID", "0"))):
-            raise StartError(
-                f"{path} belongs to another user (number {owner}), and root does as it says: sudo chown root {path}"
-            )
-    return path

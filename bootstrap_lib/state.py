@@ -12,7 +12,7 @@ from typing import IO, BinaryIO, Literal, TypeVar
 
 import msgspec
 
-from bootstrap_lib.document import StartError
+from bootstrap_lib.document import StartError, reason
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -149,6 +149,16 @@ def runtime_folder_of(name: str) -> Path:
 def _folder(variable: str, default: str, name: str) -> Path:
     given = os.environ.get(variable)
     return Path(given.split(":")[0]) if given else Path(default) / name
+
+
+def make(folder: Path) -> None:
+    """Make a folder of an instance; StartError says what to do where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"{folder} cannot be made ({reason(error)}): create it for this user, or set STATE_DIRECTORY and RUNTIME_DIRECTORY"
+        ) from None
 
 
 def hold(folder: Path, name: str) -> IO[bytes]:

@@ -81,8 +81,6 @@ class Subscriber(Service):
     def subscribe(self, session: bool) -> None:
         """Subscribe to more than readings; `session` is False when the broker knew nothing of us."""
 
-    # -- the loop -----------------------------------------------------------------------------------------------
-
     def make_bus(self, post: Callable[[Event], None]) -> Bus:
         """Build a connection with a session that outlasts a week of absence."""
         return Bus(
@@ -292,9 +290,6 @@ class Subscriber(Service):
         if self.WANTS_DATA:
             self.bus.subscribe(f"{self.registry.root}/data/#", qos=1, only_new=True)
         self.subscribe(session)
-
-    def end(self) -> None:
-        """Close what `begin` opened."""
 
     def status(self) -> str:
         """One line: what was stored, what waits."""

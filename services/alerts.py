@@ -141,8 +141,6 @@ class Alerts(Subscriber):
             self._take_rules()
             self.desk.show_all(*self._moment())
 
-    # -- what is heard ------------------------------------------------------------------------------------------
-
     def subscribe(self, session: bool) -> None:
         """Hear of services and of what became of messages; say everything again."""
         for what in ("status", "health"):
@@ -176,8 +174,6 @@ class Alerts(Subscriber):
                 self.desk.judge.clear(f"service {name}", at)
         except ValueError as error:
             self.bury(message, f"not what belongs on this topic ({reason(error)})")
-
-    # -- what is due --------------------------------------------------------------------------------------------
 
     def _moment(self) -> tuple[int, int]:
         """Monotonic and wall time (ms); when a clock that was right is set, the past is moved along."""

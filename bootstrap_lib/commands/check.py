@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from bootstrap_lib import catalog
 from bootstrap_lib.catalog import NoService
 from bootstrap_lib.document import DocumentError, Problem
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.location import find_registry
+from bootstrap_lib.registry import Registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from bootstrap_lib import state
 from bootstrap_lib.client import Client
 from bootstrap_lib.document import StartError, reason
+from bootstrap_lib.location import find_registry
 from bootstrap_lib.reading import ReadingError, decode, excerpt, format_time
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.state import DeadLetters, Letter
 
 PATIENCE = 600.0

@@ -17,12 +17,14 @@ from typing import Any, Final
 
 from bootstrap_lib import broker, catalog, clock
 from bootstrap_lib.client import Client
-from bootstrap_lib.commands.units import CONFIG, given_to, here, is_enabled, missing_secrets, put_line, unit
+from bootstrap_lib.commands.units import CONFIG, here, is_enabled, unit
+from bootstrap_lib.credentials import given_to, missing_secrets, put_line
 from bootstrap_lib.document import DocumentError, StartError, reason
 from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation
+from bootstrap_lib.location import find_registry
 from bootstrap_lib.needs import needs_of
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.service import option_type
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from bootstrap_lib import catalog, log, state
 from bootstrap_lib.client import Client
 from bootstrap_lib.document import DocumentError, StartError, reason
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.location import find_registry
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.service import Service
 from bootstrap_lib.source import Failure, Source

@@ -4,8 +4,9 @@ import argparse
 
 from bootstrap_lib import catalog
 from bootstrap_lib.client import Client
+from bootstrap_lib.location import find_registry
 from bootstrap_lib.needs import needs_of
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.registry import Registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,8 @@ from bootstrap_lib import state
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError, StartError, nearest
 from bootstrap_lib.entries import expand
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.location import find_registry
+from bootstrap_lib.registry import Registry
 
 _WAS: Final = re.compile(r"""was:\s*(?:\[(?P<list>[^\]]*)\]|(?P<one>'[^']*'|"[^"]*"|[^,}\s]+))\s*,?\s*""")
 

@@ -14,7 +14,8 @@ from bootstrap_lib import catalog
 from bootstrap_lib.commands.once import failures_as_sentences
 from bootstrap_lib.document import DocumentError, StartError
 from bootstrap_lib.entries import Instance, InstanceOptions
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.location import find_registry
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.service import option_type, topic_option_type
 from bootstrap_lib.source import Source
 

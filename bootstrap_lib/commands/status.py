@@ -11,7 +11,8 @@ import msgspec
 
 from bootstrap_lib.client import Client
 from bootstrap_lib.document import StartError, plain
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.location import find_registry
+from bootstrap_lib.registry import Registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 from bootstrap_lib.client import Client
 from bootstrap_lib.document import plain
 from bootstrap_lib.duration import describe
+from bootstrap_lib.location import find_registry
 from bootstrap_lib.reading import ReadingError, parse_time
-from bootstrap_lib.registry import Registry, find_registry
+from bootstrap_lib.registry import Registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

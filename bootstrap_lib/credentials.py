@@ -1,0 +1,62 @@
+"""Which secrets an instance needs, which of them are there, and how one is put in place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bootstrap_lib import catalog
+from bootstrap_lib.document import DocumentError
+from bootstrap_lib.entries import Instance
+from bootstrap_lib.installation import CREDENTIALS, Installation
+from bootstrap_lib.registry import Registry
+from bootstrap_lib.service import option_type
+
+
+def secrets_of(registry: Registry, instance: Instance) -> list[str]:
+    """Names of all secrets that an instance's options and topics refer to, its password at the broker first."""
+    found = [f"mqtt.{instance.name}"]
+    options: Any = instance.raw
+    try:
+        kind = option_type(catalog.find(instance.service))
+        options = msgspec.to_builtins(registry.options_of(instance.name, kind), enc_hook=str)
+    except (catalog.NoService, DocumentError):
+        pass  # `constellation check` says what is wrong with it; what its lines name is found all the same
+    topics = [topic.options for topic in registry.topics.values() if topic.source == instance.name]
+    found += (text.removeprefix("secret:") for text in _texts([options, topics]) if text.startswith("secret:"))
+    return list(dict.fromkeys(found))
+
+
+def given_to(installation: Installation, registry: Registry, instance: Instance) -> list[str]:
+    """Names of the files among the credentials that an instance's unit hands to it.
+
+    They are what its lines refer to, and those that bear its name or its service's (`wmbus.12345678`). What is missing is
+    left out: the unit could not start, and the service itself says better what it lacks.
+    """
+    names = {path.name for path in installation.files(f"{CREDENTIALS}/*")}
+    own = {name for name in names if name.startswith((f"{instance.name}.", f"{instance.service}."))}
+    return sorted(own | (names & set(secrets_of(registry, instance)[1:])))
+
+
+def missing_secrets(installation: Installation, registry: Registry, instance: Instance) -> list[str]:
+    """Names of the secrets that an instance's lines refer to and that neither the credentials nor its own folder hold."""
+    folders = (CREDENTIALS, Path("/var/lib/constellation", instance.name, "secrets"))
+    wanted = secrets_of(registry, instance)
+    return [name for name in wanted if not any(installation.path(folder / name).exists() for folder in folders)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def put_line(name: str) -> str:
+    """Return a line that writes a secret without showing it."""
+    return f"sudo install -m 600 /dev/stdin {CREDENTIALS / name}"
