@@ -269,7 +269,7 @@ def test_every_name_of_the_face_says_what_it_is() -> None:
         ):
             silent.append(name)
     assert silent == []
-    assert 30 <= len(bootstrap_lib.__all__) <= 50
+    assert 30 <= len(bootstrap_lib.__all__) <= 40
 
 
 def test_one_name_means_one_thing() -> None:
