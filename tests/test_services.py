@@ -9,7 +9,6 @@ import pytest
 from harness import PROJECT
 
 from bootstrap_lib import InstanceOptions, catalog
-from bootstrap_lib.needs import needs_of
 from bootstrap_lib.schema import _description
 from bootstrap_lib.service import Service, option_type, topic_option_type
 from bootstrap_lib.source import Source
