@@ -5,6 +5,7 @@ monotonic time since boot and the boot's id, and are corrected before they are s
 """
 
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import Final
@@ -27,9 +28,27 @@ _UNSYNCHRONISED: Final = 0x0040
 """STA_UNSYNC of adjtimex(2)."""
 
 
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
 def boot_id() -> str:
-    """Name of this boot of the machine, as the kernel gives it."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    """Name of this boot of the machine, as the kernel gives it; a hardened unit, which does not see that, has one of its own.
+
+    Its own lies in $RUNTIME_DIRECTORY, which outlives a restart of the service and no boot (systemd.exec(5), ProcSubset=).
+    """
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        own = (
+            Path(os.environ["RUNTIME_DIRECTORY"].split(":")[0]) / "boot_id"
+            if "RUNTIME_DIRECTORY" in os.environ
+            else None
+        )
+        if own is None:
+            raise
+    if not (own.exists() and own.read_text()):
+        own.write_text(secrets.token_hex(16))
+    return own.read_text()
 
 
 def since_boot() -> int:

@@ -165,3 +165,16 @@ def test_a_machine_without_a_battery_clock_has_none_that_agrees(
 ) -> None:
     monkeypatch.setattr("bootstrap_lib.clock._BATTERY_CLOCK", tmp_path / "none")
     assert not _battery_clock_agrees()
+
+
+def test_a_unit_that_does_not_see_the_kernels_boot_id_has_one_that_no_boot_outlives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = boot_id()
+    monkeypatch.setattr(module, "_BOOT_ID", tmp_path / "hidden")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    own = boot_id()
+    assert own != seen
+    assert boot_id() == own
+    (tmp_path / "boot_id").unlink()  # as a boot empties /run
+    assert boot_id() not in (own, seen)
