@@ -343,7 +343,7 @@ def test_a_disk_that_takes_nothing_is_said_once_and_people_are_told_all_the_same
     house: House, ear: Ear, tmp_path: Path
 ) -> None:
     house.write(SERVICES)
-    (house.state("alerts") / "alerts.json.new").mkdir(parents=True)
+    (house.state("alerts") / ".alerts.json.new").mkdir(parents=True)
     house.start("alerts")
     ear.wait("home/alert/dropping")
     for state_ in ("degraded", "running", "degraded"):

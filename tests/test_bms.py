@@ -723,7 +723,8 @@ def test_other_makes_are_read_over_the_same_link(links: dict[str, Told], name: s
     assert len(links[name].samples) >= 5
     assert set(links[name].cells()) == {CELLS}
     if name != "daly_p81":
-        assert links[name].samples[-1][1]["nominal_charge"] == 560
+        told = [values["nominal_charge"] for _, values in links[name].samples if "nominal_charge" in values]
+        assert set(told) == {560}
     assert links[name].samples[-1][1]["current"] == (-6.04 if name == "jk" else -6.0)
 
 
