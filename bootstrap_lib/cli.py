@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="topics.yaml to use (default: $CONSTELLATION_CONFIG, ./topics.yaml, /etc/constellation/topics.yaml)",
+        help="topics.yaml to use (default: $CONSTELLATION_CONFIG, /etc/constellation/topics.yaml)",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     chosen = next((word for word in given if word in verbs), None)
