@@ -82,9 +82,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     "fault": Quantity("switch", device_class="problem"),
     "active": Quantity("switch", device_class="running"),
     "present": Quantity("switch", device_class="connectivity"),
-    "state": Quantity("state"),
-    "phase": Quantity("state"),
-    "mode": Quantity("state"),
+    **dict.fromkeys("state phase mode".split(), Quantity("state")),  # noqa: SIM905 (words of a topic, no names of services)
     "text": Quantity("text"),
 }
 

@@ -142,14 +142,19 @@ class Web(Subscriber):
             receive_maximum=self.BATCH,
         )
 
-    def begin(self) -> None:
-        """Open what is kept, and listen."""
-        super().begin()
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
         self._heard_at = self._settled_at = 0.0
-        self._gone_since: int | None = self.clock.now()
+        self._gone_since: int | None = None
         self._waiting: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
         self._asked = 0
         self._told: dict[str, tuple[str, ...]] = {}
+
+    def begin(self) -> None:
+        """Open what is kept, and listen."""
+        super().begin()
+        self._gone_since = self.clock.now()
         self.page = self._open()
         self.opened.callback(self.page.diary.close)
         self.server = self._listen(self.page)

@@ -43,7 +43,7 @@ from bootstrap_lib.registry import Registry
 from services.bluetooth import Deadlines
 from services.bluetooth import adapter as bluetooth_adapter
 from services.bluetooth.estimates import Energy, Estimates
-from services.bluetooth.loop import Loop
+from services.bluetooth.loop import GLibLoop
 from services.protocols import daly, daly_p81, jbd, jk
 from services.protocols.battery import BatteryProtocol, Frame, Pack, Value
 from services.simulators.bluetooth.bus import ADDRESS_VARIABLE, connect
@@ -927,7 +927,7 @@ def test_a_loop_that_stands_still_ends_the_process_with_a_sentence(
     house.write("sources:\n  bms: {heartbeat: 200ms, batteries: {shed: {address: 'A4:C1:38:00:00:01'}}}\n")
     program = (
         "import sys; from services import bms; from services.bluetooth import loop; from bootstrap_lib import cli;"
-        "bms.HUNG = 1.0; loop.Loop._answer = lambda self: None; sys.exit(cli.main(sys.argv[1:]))"
+        "bms.HUNG = 1.0; loop.GLibLoop._answer = lambda self: None; sys.exit(cli.main(sys.argv[1:]))"
     )
     result = subprocess.run(
         [sys.executable, "-c", program, "--config", house.config, "run", "bms"],
@@ -1058,7 +1058,7 @@ def test_batteries_on_one_adapter_connect_in_turn_and_who_takes_long_gives_way(m
 
 def test_a_timer_ends_with_its_loop_and_never_runs_in_the_next() -> None:
     fired: list[str] = []
-    first, second, over = Loop(), Loop(), threading.Event()
+    first, second, over = GLibLoop(), GLibLoop(), threading.Event()
     first.start(lambda: (first.later(0.2, lambda: fired.append("leaked")), first.quit()))
     first.join(5)
     second.start(lambda: second.later(0.4, lambda: (over.set(), second.quit())))
@@ -1068,7 +1068,7 @@ def test_a_timer_ends_with_its_loop_and_never_runs_in_the_next() -> None:
 
 
 def test_a_loop_that_has_nothing_to_do_sleeps() -> None:
-    loop = Loop()
+    loop = GLibLoop()
     loop.start(lambda: None)
     begun = time.process_time()
     time.sleep(0.5)

@@ -8,7 +8,7 @@ from dbus.mainloop.glib import DBusGMainLoop
 
 from services.bluetooth import Deadlines
 from services.bluetooth.bluez import ADAPTER, DEVICE, Bluez, sentence
-from services.bluetooth.loop import Loop
+from services.bluetooth.loop import GLibLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ class Advertisements:
         """`tell(address, company, data, signal)` and `report(sentence)` are called in that thread: they return at once."""
         self._adapter, self._tell, self._report = adapter, tell, report
         DBusGMainLoop(set_as_default=True)  # the loop that signals of D-Bus come by
-        self._loop = Loop()
+        self._loop = GLibLoop()
         self._bluez = Bluez(self._loop, self, Deadlines())
         self._path = ""
         self._addresses: dict[str, str] = {}

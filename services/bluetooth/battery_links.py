@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from services.bluetooth.adapter import Adapter
 from services.bluetooth.bluez import ADAPTER, DEVICE, Bluez
 from services.bluetooth.link import Link
-from services.bluetooth.loop import Loop
+from services.bluetooth.loop import GLibLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +34,7 @@ class BatteryLinks:
     ) -> None:
         self.deliver, self.report = deliver, report
         self.deadlines, self.may_power_cycle = deadlines, may_power_cycle
-        self.loop = Loop()
+        self.loop = GLibLoop()
         self.bluez = Bluez(self.loop, self, deadlines)
         self._adapters: dict[str, Adapter] = {}
         self._links: list[Link] = []

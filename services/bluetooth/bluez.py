@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.bluetooth import Deadlines
-    from services.bluetooth.loop import Loop
+    from services.bluetooth.loop import GLibLoop
 
 BLUEZ: Final = "org.bluez"
 ADAPTER: Final = "org.bluez.Adapter1"
@@ -54,7 +54,7 @@ class Listener(Protocol):
 class Bluez:
     """The connection to bluetoothd; it is made anew for each life of the system bus and of bluetoothd."""
 
-    def __init__(self, loop: Loop, listener: Listener, deadlines: Deadlines) -> None:
+    def __init__(self, loop: GLibLoop, listener: Listener, deadlines: Deadlines) -> None:
         self._loop, self._listener, self._deadlines = loop, listener, deadlines
         self._bus: Any = None
         self._owner = ""

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
     from services.bluetooth import Battery, Deadlines, Statistics
     from services.bluetooth.bluez import Bluez
-    from services.bluetooth.loop import Loop
+    from services.bluetooth.loop import GLibLoop
     from services.protocols.battery import Value
 
 
 class Links(Protocol):
     """All links, as one of them and its adapter see them."""
 
-    loop: Loop
+    loop: GLibLoop
     bluez: Bluez
     deadlines: Deadlines
     may_power_cycle: bool

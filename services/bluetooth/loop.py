@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Loop:
+class GLibLoop:
     """A GLib main loop in a thread of its own; D-Bus knows the default context only, so one runs at a time."""
 
     def __init__(self) -> None:

@@ -32,13 +32,15 @@ class Backlog:
         self._newest: dict[str, int] = {}
         for time, topic, _ in waiting:
             self._newest[topic] = max(time, self._newest.get(topic, 0))
-        self.connect(now)
+        self._connected_at = self._late_at = now
+        self._caught_up = False
+        self._present: set[str] = set()
 
     def connect(self, now: float) -> None:
         """Expect readings of the past: a connection begins."""
         self._connected_at = self._late_at = now
         self._caught_up = False
-        self._present: set[str] = set()
+        self._present.clear()
 
     def take(self, topic: str, value: float | str, time: int, wall: int, now: float) -> None:
         """Take a reading that was measured at `time` and came at `wall`; words are not judged."""

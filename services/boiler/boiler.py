@@ -40,8 +40,8 @@ class BoilerInputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def topics(self) -> dict[Role, str]:
         """The topic of each role that there is."""
-        given = {field.encode_name: getattr(self, field.name) for field in msgspec.structs.fields(self)}
-        return {cast("Role", role): topic for role, topic in given.items() if topic is not None}
+        given = {key: value for key, value in msgspec.to_builtins(self).items() if value is not None}
+        return {cast("Role", role): topic for role, topic in given.items()}
 
 
 class BoilerButtons(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,8 +54,8 @@ class BoilerButtons(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def topics(self) -> dict[str, str]:
         """What each topic says was done."""
-        given = {chore: getattr(self, chore) for chore in CHORES}
-        return {topic: chore for chore, topic in given.items() if topic is not None}
+        given = msgspec.structs.asdict(self)
+        return {given[chore]: chore for chore in CHORES if given[chore] is not None}
 
 
 class BoilerEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -37,7 +37,7 @@ class WebError(OSError):
         self.wait = wait
 
 
-class Document(NamedTuple):
+class JsonDocument(NamedTuple):
     """What an answer says, whatever that is: text is a value like any other, not a URL to go on to."""
 
     content: Any
@@ -54,7 +54,7 @@ class Page:
         self._url, self._headers, self._timeout = url, headers, timeout
         self._version: dict[str, str] = {}
 
-    def fetch(self) -> Document | None:
+    def fetch(self) -> JsonDocument | None:
         """Return the decoded document, or None if it is the one that was fetched last.
 
         WebError, at the latest after the timeout (and what the name's look-up takes).
@@ -74,7 +74,7 @@ class Page:
             url = urljoin(url, answer.url)
         raise WebError(f"it sends us on more than {REDIRECTS} times")
 
-    def _ask(self, parts: SplitResult, end: float) -> Document | _Moved | None:
+    def _ask(self, parts: SplitResult, end: float) -> JsonDocument | _Moved | None:
         """Make one request: the document, None, or the URL to ask instead."""
         kind = HTTPConnection if parts.scheme == "http" else functools.partial(HTTPSConnection, context=_trust())
         own = parts[:2] == urlsplit(self._url)[:2]
@@ -93,7 +93,7 @@ class Page:
             if response.status != OK:
                 sentence = f"it answers {response.status} {response.reason}".strip()
                 raise WebError(sentence, _seconds(response.headers.get("Retry-After")))
-            document = Document(_document(response))
+            document = JsonDocument(_document(response))
         self._version = {ask: response.headers[name] for name, ask in VALIDATORS.items() if name in response.headers}
         return document
 

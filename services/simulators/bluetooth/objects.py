@@ -22,7 +22,7 @@ ADVERTISES_AFTER = 100
 """Milliseconds until an adapter that begins to scan has heard the first battery."""
 
 
-class Daemon(Protocol):
+class SimulatedDaemon(Protocol):
     """The simulated bluetoothd, as its objects see it."""
 
     def export(self, one: Object) -> None: ...  # noqa: D102
@@ -37,7 +37,7 @@ class Object:
     interface: ClassVar[str]
     parent_property: ClassVar[str] = ""
 
-    def __init__(self, bluetoothd: Daemon, parent: Object | None, name: str, **properties: Any) -> None:
+    def __init__(self, bluetoothd: SimulatedDaemon, parent: Object | None, name: str, **properties: Any) -> None:
         self.bluetoothd, self.parent, self.name, self.properties = bluetoothd, parent, name, properties
         self.exported = False
 
@@ -84,7 +84,7 @@ class SimulatedAdapter(Object):
     interface = ADAPTER
     name: str
 
-    def __init__(self, bluetoothd: Daemon, name: str) -> None:
+    def __init__(self, bluetoothd: SimulatedDaemon, name: str) -> None:
         address = f"02:00:00:00:00:{int(name.removeprefix('hci')):02X}"
         super().__init__(
             bluetoothd,
