@@ -3,6 +3,7 @@
 Doing it twice changes nothing the second time; `dry_run` says what would be done and does none of it.
 """
 
+import grp
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from bootstrap_lib import state
 from bootstrap_lib.document import StartError, reason
 
 SHIPPED: Final = next(
@@ -71,17 +73,8 @@ class Installation:
             return
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f"{target.name}.new")
-            beside.unlink(missing_ok=True)
-            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                if self.live and group:
-                    shutil.chown(beside, group=group)
-                beside.chmod(mode)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
+            owner = (os.geteuid(), grp.getgrnam(group).gr_gid) if self.live and group else None
+            state.write(target, text.encode(), mode, owner)
         except (OSError, LookupError) as error:
             raise InstallError(
                 f"{target} cannot be written ({reason(error)}): run this as root, for example with sudo"

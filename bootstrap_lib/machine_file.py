@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from bootstrap_lib import state
 from bootstrap_lib.document import Document, Problem
 from bootstrap_lib.needs import needs_of
 
@@ -37,15 +38,8 @@ def change(registry: Path, edit: Callable[[dict[str, Any]], None]) -> bool:
         edit(document.content)
         if document.content == before:
             return False
-        beside = path.with_name(f".{path.name}.new")
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(_HEAD + _text(document.content))
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            beside.chmod(path.stat().st_mode & 0o777)
-        beside.replace(path)
-        os.fsync(folder)
+        mode = path.stat().st_mode & 0o777 if path.exists() else None
+        state.write(path, (_HEAD + _text(document.content)).encode(), mode)
     finally:
         os.close(folder)
     return True
