@@ -5,10 +5,11 @@ from typing import Annotated, Final, Literal, Protocol, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from bootstrap_lib import format_time
 from services.boiler.detector import PhaseDetector
 from services.boiler.legacy import MINUTE_MS, NUMBERS, Legacy, LegacyPhase, LegacyRules, LegacyState, Minute
 from services.boiler.rules import PHASES, Role, Rules
-from services.boiler.state import DetectorState, Event, timestamp
+from services.boiler.state import DetectorState, Event
 from services.boiler.stock import CHORES
 from services.boiler.units import UNITS
 
@@ -130,7 +131,10 @@ class FirstSystem:
         for minute in minutes:
             if minute.phase != phase:
                 phase = minute.phase
-                events += (Event("phase", phase, minute.time), Event("since_text", timestamp(minute.time), minute.time))
+                events += (
+                    Event("phase", phase, minute.time),
+                    Event("since_text", format_time(minute.time), minute.time),
+                )
             cold: LegacyPhase = "arret"
             if minute.alert or (fault and phase != cold):
                 fault = minute.alert

@@ -4,13 +4,14 @@ from typing import Final, Self
 
 import msgspec
 
+from bootstrap_lib import format_time
 from services.boiler.books import BoilerBooks
 from services.boiler.faults import FaultJudge
 from services.boiler.phases import PhaseJudge
 from services.boiler.records import day_of
 from services.boiler.rules import FIRE, REST, Phase, Role, Rules
 from services.boiler.signals import Signals
-from services.boiler.state import DetectorState, Event, timestamp
+from services.boiler.state import DetectorState, Event
 from services.boiler.stock import FuelStock
 
 STEP_MS: Final = 60_000
@@ -121,7 +122,7 @@ class PhaseDetector:
         if not state.time:
             state.time = state.since = until
             self._books.begin_day(until)
-            events += (Event("phase", "unknown", until), Event("since_text", timestamp(until), until))
+            events += (Event("phase", "unknown", until), Event("since_text", format_time(until), until))
             return
         while state.time < until:
             heard = self._judge(events)
@@ -181,7 +182,7 @@ class PhaseDetector:
                 state.last_fire = now
             if state.cycle_start:
                 state.cycle_known = now
-            events += (Event("phase", phase, now), Event("since_text", timestamp(now), now))
+            events += (Event("phase", phase, now), Event("since_text", format_time(now), now))
             return
         if state.cycle_start and previous == "unknown":
             gone = now - state.cycle_known >= self.rules.cycle_gap_s * 1000
@@ -194,7 +195,7 @@ class PhaseDetector:
                     self._books.number_cycle(events)
             elif previous == "prepurge":
                 self._books.number_cycle(events)
-        events += (Event("phase", phase, now), Event("since_text", timestamp(now), now))
+        events += (Event("phase", phase, now), Event("since_text", format_time(now), now))
         if phase == "ignition":
             state.ignition_start = now
         elif phase == "combustion":

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from bootstrap_lib import format_time
 from services.boiler.boiler import Boiler
 from services.boiler.detector import PhaseDetector
 from services.boiler.legacy import Legacy, LegacyRules
-from services.boiler.state import Event, timestamp
+from services.boiler.state import Event
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -104,7 +105,7 @@ def line(prefix: str, event: Event) -> str:
     """One output as `mosquitto_sub -v` prints it; `prefix` is the place and thing of its topic."""
     unit = f'"unit":"{event.unit}",' if event.unit else ""
     value = msgspec.json.encode(event.value).decode()
-    return f'{prefix}/{event.name} {{"value":{value},{unit}"time":"{timestamp(event.time)}"}}'
+    return f'{prefix}/{event.name} {{"value":{value},{unit}"time":"{format_time(event.time)}"}}'
 
 
 def readings_of(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iterator[tuple[int, Role, float]]:

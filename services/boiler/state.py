@@ -1,7 +1,5 @@
 """Everything that a boiler's machine knows and tells, as plain data that can be written down and read back."""
 
-from datetime import UTC, datetime
-
 import msgspec
 
 from services.boiler.evidence import Motor, Temperature
@@ -108,8 +106,3 @@ class DetectorState(msgspec.Struct):
     sums: dict[str, float] = msgspec.field(default_factory=dict)
     """Running sums as they were last told."""
     silo: Silo = msgspec.field(default_factory=Silo)
-
-
-def timestamp(time: int) -> str:
-    """Milliseconds since 1970 as readings carry it: RFC 3339 in UTC, always with milliseconds."""
-    return datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
