@@ -126,15 +126,14 @@ class Control:
         try:
             arguments = msgspec.convert(body, kind, dec_hook=from_text)
             answer = method(request, arguments)
+            if answer is not Request.LATER:
+                request.reply(answer)
         except msgspec.ValidationError as error:
             request.refuse(f"payload: {error}".replace("$.", ""))
         except (RequestError, OSError) as error:
             request.refuse(str(error))
         except Exception as error:  # noqa: BLE001 (a request never stops the service)
             request.refuse(f"it failed: {type(error).__name__}: {error}")
-        else:
-            if answer is not Request.LATER:
-                request.reply(answer)
 
     @staticmethod
     def _read(payload: bytes) -> tuple[Any, Any, str | None]:

@@ -143,4 +143,4 @@ def excerpt(payload: bytes, length: int = 60) -> str:
 
 def as_json(value: Any) -> bytes:
     """Compact JSON for every message that is not a reading."""
-    return msgspec.json.encode(value)
+    return msgspec.json.encode(value, enc_hook=str)  # a duration as people write it

@@ -64,9 +64,8 @@ class Clerk(Subscriber):
         for number in arguments.numbers:
             request.progress({"at": number})
         request.reply()
-        from bootstrap_lib.control import LATER
 
-        return LATER
+        return request.LATER
 '''
 
 

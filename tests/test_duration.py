@@ -3,6 +3,7 @@
 import pytest
 
 from bootstrap_lib.duration import PATTERN, Duration, describe
+from bootstrap_lib.reading import as_json
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,7 @@ def test_what_is_shown_can_be_written() -> None:
 
 def test_it_is_shown_as_text_unless_a_number_is_asked_for() -> None:
     assert f"{Duration(90)} {Duration(5):>6} {Duration(90):g}" == "1m30s     5s 90"
+
+
+def test_in_an_answer_it_is_written_as_people_do() -> None:
+    assert as_json({"for": Duration(90)}) == b'{"for":"1m30s"}'

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -733,7 +734,8 @@ def test_a_year_of_minutes_takes_less_than_a_minute():
     lines = list(as_lines(found))
     begun = time.process_time()
     assert sum(1 for _ in replay(lines, TOPICS, RULES)) > 100
-    assert (time.process_time() - begun) * part < 60
+    measured = 1 if sys.gettrace() is None else 4  # what a measurement of coverage costs
+    assert (time.process_time() - begun) * part < 60 * measured
 
 
 # the first system

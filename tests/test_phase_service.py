@@ -186,7 +186,7 @@ def test_what_a_broker_without_memory_has_lost_comes_from_the_archive(fired: Hou
     subscribe(fired, ear)
     publish(fired, rows[:5200])
     fired.start("phase")
-    wait_for(lambda: '"phase":"combustion"' in kept.read_text(), what="a state in mid-cycle on disk")
+    wait_for(lambda: '"phase":"combustion"' in kept.read_text(), timeout=120, what="a state in mid-cycle on disk")
     fired.kill("phase")
     fired.write(topics())
     publish(fired, rows[5200:])

@@ -558,7 +558,9 @@ class TestList:
         try:
             begin(more=', mode: c1+t1, compatibility: {gateway: "706462169"}', topics=self.EMPTY)
             listed = [{"deviceId": OTHER, "manufacturerKey": "SEN", "encryptionKey": KEY.hex()}]
-            wait_for(lambda: master.heard or master.say("v2/706462169/sensors/set", json.dumps(listed)), what="config")
+            ear.wait("home/service/wmbus/health")
+            master.say("v2/706462169/sensors/set", json.dumps(listed))
+            wait_for(lambda: master.all(f"v2/706462169/SEN-{OTHER}/config"), what="config: the list is taken")
             meter = Water(OTHER, KEY)
             for total in (912.5, 913.0):
                 dongle.hear(meter.telegram(Shown(total, 0.25)), "T1")
