@@ -146,7 +146,7 @@ def test_a_disk_that_takes_nothing_stops_no_measuring_and_loses_no_reading(adc: 
     bench.auger = 0.0
     bench.noise = 3.0
     bench.write()
-    (adc.state("adc") / "zeros.json.new").mkdir(parents=True)
+    (adc.state("adc") / ".zeros.json.new").mkdir(parents=True)
     adc.start("adc")
     ear.wait(OIL)
     wait_for(
