@@ -66,6 +66,8 @@ class Registry:
         """Topics by the names that they had: what was measured under one is the new one's."""
         self.record = next((name for name, one in self.instances.items() if needs_of(one.service).records), None)
         """The instance whose marks confirm what is on disk, or None in a house that keeps no record."""
+        self.notifiers = tuple(name for name, one in self.instances.items() if needs_of(one.service).notifies)
+        """Instances that bring messages to people, in the order of topics.yaml."""
         if self.document.problems:
             raise DocumentError(self.document.problems)
 

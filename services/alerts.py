@@ -33,7 +33,6 @@ from services.alerting import (
     explanation_of,
     health_of,
     listed,
-    notifiers_of,
     people_of,
     replay,
     scope_of,
@@ -130,7 +129,7 @@ class Alerts(Subscriber):
         return self.bus.publish(topic, payload, qos=qos, retain=retain)
 
     def _take_rules(self) -> None:
-        notifiers = notifiers_of(self.registry)
+        notifiers = self.registry.notifiers
         known = [instance.name for instance in self.registry.instances.values() if instance.section == "subscribers"]
         settings = TellerSettings(self.options, notifiers, self.registry.timezone, known=tuple(known))
         self.desk.take(self.watches, self.options.settle, settings, self.registry.root, _monotonic())

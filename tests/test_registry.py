@@ -220,6 +220,17 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     assert len(problems(tmp_path, text)) == 2
 
 
+def test_whoever_says_that_it_notifies_is_asked_in_the_order_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import services
+
+    (tmp_path / "bell.py").write_text("class Bell:\n    NEEDS: ClassVar = Needs(notifies=True)\n")
+    monkeypatch.setattr(services, "__path__", [*services.__path__, str(tmp_path)])
+    registry = read(tmp_path, "subscribers: {bell: {}, rrd: {}, mail: {service: apprise}, pushover: {}}\n")
+    assert registry.notifiers == ("bell", "mail", "pushover")
+
+
 def test_the_shipped_house_is_good() -> None:
     assert problems_of(Registry(PROJECT / "topics.yaml")) == []
 

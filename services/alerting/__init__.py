@@ -1,6 +1,6 @@
 """Alert rules and the alerts that follow from readings: pure algorithms, no I/O."""
 
-from services.alerting.check import compile_lines, compile_rules, notifiers_of, people_of, scope_of, unknown_recipients
+from services.alerting.check import compile_lines, compile_rules, people_of, scope_of, unknown_recipients
 from services.alerting.condition import Scope, Watch
 from services.alerting.documents import NAMED, document_of, explanation_of, health_of, names_shown
 from services.alerting.judging import Judge
@@ -34,7 +34,6 @@ __all__ = [
     "health_of",
     "listed",
     "names_shown",
-    "notifiers_of",
     "people_of",
     "replay",
     "scope_of",

@@ -4,7 +4,6 @@ Nothing here does I/O.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Final
 
 from bootstrap_lib import DocumentError, Problem, Registry, nearest
 from services.alerting.condition import FALLING, RISING, Scope, Watch, watches_of
@@ -12,10 +11,6 @@ from services.alerting.people import People
 from services.alerting.rule import Rule, RuleError, hint, is_name, listed
 from services.alerting.settings import AlertOptions
 from services.alerting.wording import rendered_with_made_up_values
-
-NOTIFIERS: Final = ("pushover", "apprise")
-"""Services that bring messages to people, in the order in which they are tried."""
-
 
 def compile_rules(rules: Mapping[str, Rule], scope: Scope) -> tuple[list[Watch], list[tuple[str, RuleError]]]:
     """Turn rules into what is looked at; what is wrong is returned by the name of its rule."""
@@ -128,11 +123,6 @@ def compile_lines(registry: Registry) -> tuple[list[Watch], list[Problem]]:
     return watches, [
         place(("alerts", rule, error.key) if error.key else ("alerts", rule), str(error)) for rule, error in problems
     ]
-
-
-def notifiers_of(registry: Registry) -> tuple[str, ...]:
-    """Instances that bring messages to people."""
-    return tuple(instance.name for service in NOTIFIERS for instance in registry.find(service))
 
 
 def unknown_recipients(registry: Registry, name: str, given: Collection[str]) -> Iterator[Problem]:
