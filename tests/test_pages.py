@@ -113,3 +113,11 @@ def test_the_readme_installs_what_pyproject_has() -> None:
     for page in PAGES:
         for words in re.findall(r"pip install '\.\[([\w,]+)\]'", (PROJECT / page).read_text("utf-8")):
             assert set(words.split(",")) <= extras.keys()
+
+
+@pytest.mark.parametrize("service", sorted(path.stem for path in (PROJECT / "services").glob("[a-z]*.py")))
+def test_each_service_has_a_page_that_ends_the_search_of_somebody_in_a_cellar(service: str) -> None:
+    text = (PROJECT / f"docs/services/{service}.md").read_text()
+    assert text.startswith(f"# {service}")
+    assert re.search(rf"(?m)^ *(?:{service}|\w+): .*(?:{service}|service:)|^ *{service}:", text), "no block to copy"
+    assert "## What goes wrong" in text
