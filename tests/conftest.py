@@ -1,11 +1,15 @@
-"""What tests ask for by name: a real broker, a client that hears everything, and a house of real services; and second tries.
+"""What tests ask for by name: a real broker, a client that hears everything, and a house of real services; and how a run goes.
+
+Tests marked `long` begin first, so that no worker waits for one at the end, and are not measured for coverage, which doubles
+what a process costs: others run the same lines.
 
 A test that needs a second try is a fault in it or in the product. Only tests marked `slow` get one, each that took it
 is named at the end, and more than three of them fail the run.
 """
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +22,32 @@ MOST_AGAIN: Final = 3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests marked `slow` a second try, which a busy machine may need."""
+    """Begin with the long ones, and give tests marked `slow` a second try, which a busy machine may need."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items if config.pluginmanager.hasplugin("rerunfailures") else ():
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure no coverage of tests marked `long`, nor of the processes that they start."""
+    measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    if not measuring or item.get_closest_marker("long") is None:
+        return (yield)
+    import coverage
+
+    measurement = coverage.Coverage.current()
+    for name in measuring:
+        del os.environ[name]
+    if measurement:
+        measurement.stop()
+    try:
+        return (yield)
+    finally:
+        os.environ.update(measuring)
+        if measurement:
+            measurement.start()
 
 
 def _tried_again(config: pytest.Config) -> list[str]:

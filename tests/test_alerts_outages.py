@@ -11,6 +11,8 @@ from voices import Voice, now
 
 from services.simulators.pushover import PushoverServer
 
+pytestmark = pytest.mark.long
+
 WATER, BOX = "boiler/water/temperature", "boiler/box/temperature"
 TOPICS = """
 sources: {{onewire: {{}}}}

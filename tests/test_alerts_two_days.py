@@ -16,6 +16,8 @@ from services.simulators.models.battery import SimulatedBattery
 from services.simulators.models.boiler import SimulatedBoiler
 from services.simulators.models.curve import curve
 
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).resolve().parent.parent
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC).timestamp()
 HOUR = 3600

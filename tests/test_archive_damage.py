@@ -18,6 +18,8 @@ from services.protocols import sqlite_page
 from services.stores import schema
 from services.stores.rescue import missing, rescue
 
+pytestmark = pytest.mark.long
+
 WATER, PUMP = "boiler/water/temperature", "boiler/pump/active"
 MARK = "home/service/archive/stored/onewire"
 TOPICS = f"""

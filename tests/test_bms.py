@@ -50,6 +50,8 @@ from services.simulators.bluetooth.bus import ADDRESS_VARIABLE, connect
 from services.simulators.bluetooth.faults import FAULTS
 from services.simulators.bluez import Remote, believable_pack
 
+pytestmark = pytest.mark.long
+
 STOPPED_WITHIN = 2.5
 """Seconds from SIGTERM to the end on a busy machine; on an idle one it is less than one."""
 PATIENCE = 90.0

@@ -4,6 +4,8 @@ import pytest
 
 from tests.boilers import SETUPS, table, winter
 
+pytestmark = pytest.mark.long
+
 SHORT = ("auger falls silent", "igniter clamp jumps by 3 A", "no flame: the igniter is burnt out", "switched off")
 
 

@@ -21,6 +21,8 @@ from bootstrap_lib.events import Connected, Message
 from tests.chaos.device import Device
 from tests.chaos.mutants import MUTANTS
 
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).resolve().parent.parent
 WATER = "boiler/water/temperature"
 READINGS = "SELECT count(*) FROM readings"

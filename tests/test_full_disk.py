@@ -11,6 +11,8 @@ from voices import Voice, ask_database, now
 
 from tests.chaos.device import Device
 
+pytestmark = pytest.mark.long
+
 NUMBER, WATER = "chaos/sequence/number_1_count", "boiler/water/temperature"
 READINGS = "SELECT count(*) FROM readings"
 MakeDisk = Callable[[Path, int], SmallDisk]

@@ -9,6 +9,8 @@ from voices import Voice, ask_database
 from bootstrap_lib.reading import format_time
 from tests.chaos.picture import wrong_rows
 
+pytestmark = pytest.mark.long
+
 WATER = "boiler/water/temperature"
 MARK = "home/service/archive/stored/onewire"
 TOPICS = f"""

@@ -12,6 +12,8 @@ from services.protocols.makes import renogy
 from services.protocols.registers import Register
 from services.simulators.modbus import SimulatedLine, SimulatedUnit
 
+pytestmark = pytest.mark.long
+
 ROUNDS = 20
 
 

@@ -5,6 +5,8 @@ import pytest
 from tests.oracle.__main__ import found_at
 from tests.oracle.mutants import MUTANTS, mutated
 
+pytestmark = pytest.mark.long
+
 
 def test_every_rule_holds_whatever_happens() -> None:
     assert found_at(range(60)) is None

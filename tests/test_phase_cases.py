@@ -8,6 +8,8 @@ import pytest
 from services.boiler import PhaseDetector, Rules
 from services.boiler.tellable import tellable_faults, tellable_phases
 
+pytestmark = pytest.mark.long
+
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR

@@ -17,10 +17,13 @@ from services.boiler import PhaseDetector, Rules, replay, replay_legacy
 from services.boiler.legacy import Legacy, LegacyRules
 
 RECORDING = Path(__file__).parents[2] / "shared" / "vectors" / "boiler_open.csv"
-pytestmark = pytest.mark.skipif(
-    not RECORDING.exists(),
-    reason=f"the recording of the first boiler is not part of the project, {RECORDING} is not here",
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not RECORDING.exists(),
+        reason=f"the recording of the first boiler is not part of the project, {RECORDING} is not here",
+    ),
+]
 
 COLUMNS = {"temp0": "water", "temp1": "flue", "temp2": "return", "watt1": "auger", "watt2": "fan"}
 TOPICS = {f"home/data/boiler/{role}/value": role for role in COLUMNS.values()}

@@ -25,6 +25,8 @@ from bootstrap_lib.registry import Registry
 from services.stores import graph
 from services.stores.roundrobin import Damaged, FileShape, Mean, RoundRobinFile, path_of, rename
 
+pytestmark = pytest.mark.long
+
 WATER, PHASE, IGNITER, GRID = (
     "boiler/water/temperature",
     "boiler/burner/phase",

@@ -7,6 +7,8 @@ import pytest
 from tests.state_folders.run import Run
 from tests.state_folders.table import rows
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.slow
 def test_spoiled_files_are_said_and_stop_nobody() -> None:

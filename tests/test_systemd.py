@@ -18,6 +18,8 @@ from bootstrap_lib.commands import units
 from bootstrap_lib.installation import CLOSED_SINCE, InstallError, refuse_closed_home, systemd_version
 from bootstrap_lib.needs import needs_of, service_files
 
+pytestmark = pytest.mark.long
+
 CONTAINER = PROJECT / "tests" / "lab" / "container.sh"
 CONSTELLATION = Path(sys.executable).with_name("constellation")
 NOT_HERE = 77
