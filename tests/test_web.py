@@ -13,8 +13,6 @@ from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, same_origin
 from services.page.live import Live
 from services.page.proof import Ledger, of
 
-pytestmark = pytest.mark.long
-
 T0 = 1_790_000_000_000
 TOPICS = """
 sources: {onewire: {every: 1s, stale: 3s}}

@@ -23,6 +23,8 @@ from voices import now
 from services.page.doors import DOORS
 from services.page.server import FILES
 
+pytestmark = pytest.mark.long
+
 DAY = 86_400_000
 
 

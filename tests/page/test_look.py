@@ -11,6 +11,8 @@ from harness import Broker, Ear, House, wait_for
 from served import BOX, CELLS, FLUE, METER, PASSWORD, PHASE, PUMP, SOC, WATER, Page, fill_archive, wait_on
 from voices import now
 
+pytestmark = pytest.mark.long
+
 DAY = 86_400_000
 SIZES = [(360, 740), (768, 1024), (1920, 1080)]
 VIEWS = [
