@@ -27,6 +27,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def busy(seconds: float) -> float:
+    """Return `seconds`, longer by as much as whoever runs on this machine just now waits for it: a limit of real time."""
+    wall, worked = time.monotonic(), time.process_time()
+    while time.process_time() - worked < 0.05:
+        pass
+    return seconds * max(1.0, (time.monotonic() - wall) / 0.05)
+
+
 def wait_for(condition: Callable[[], Any], timeout: float = 30.0, what: str = "the condition") -> Any:
     """Return the condition's value as soon as it is true; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from harness import Ear, House, wait_for
+from harness import Ear, House, busy, wait_for
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.registry import Registry
@@ -87,7 +87,7 @@ def test_a_broken_chip_is_said_within_seconds_and_the_other_goes_on_until_it_is_
     bench.write()
     broken_at = time.monotonic()
     health = ear.wait(HEALTH, says(sentence), timeout=5)
-    assert time.monotonic() - broken_at < 5
+    assert time.monotonic() - broken_at < busy(5)
     assert health["last_error"]["topic"] == "boiler/fan/current"
     heard = len(ear.all(AUGER))
     wait_for(lambda: len(ear.all(AUGER)) > heard + 2, what="the other chip")

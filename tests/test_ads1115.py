@@ -12,6 +12,7 @@ import pytest
 from adafruit_ads1x15 import ADS1115, AnalogIn
 from adafruit_ads1x15.ads1x15 import Mode
 from Adafruit_PureIO import smbus
+from harness import busy
 
 from services.links import i2c
 from services.links.ads1115 import Chip, ChipError
@@ -98,7 +99,7 @@ def test_a_missing_or_stuck_chip_is_a_sentence_within_a_second_and_heals(
     started = time.monotonic()
     with pytest.raises(ChipError, match=said):
         chip.sample((0, 3), 2, 0.2)
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < busy(1)
     wires.chips[0x48].fault = None
     assert measure(chip, 0, 2) == pytest.approx(3, rel=0.02)
 

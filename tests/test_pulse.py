@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import Ear, House, wait_for
+from harness import Ear, House, busy, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +60,7 @@ def test_a_power_cut_costs_two_seconds_at_most(house: House, ear: Ear, tmp_path:
             pin.pulse()
         started = time.monotonic()
         wait_for(lambda: file.exists() and b'"pulses":5' in file.read_bytes(), timeout=10, what="the count on disk")
-        assert time.monotonic() - started < 2 + 1, "two seconds, and one for the busy machine"
+        assert time.monotonic() - started < busy(2.5)
         process.kill()
         process.wait()
         (house.folder / "run" / "pulse" / "pulses_grid.json").unlink()
