@@ -31,6 +31,6 @@ def test_spoiled_files_are_said_and_stop_nobody() -> None:
         finally:
             run.close()
     assert len(found) >= 14
-    assert [result for result in found if not result.good] == []
+    assert [str(result) for result in found if not result.good] == []
     assert sum(result.lost for result in found if result.running) == 0
     assert len(rows(found)) > 4
