@@ -111,8 +111,7 @@ class Archive(Subscriber):
         self.dead.limit = self.options.budget * 10**6 // self.LETTERS
         try:
             self._opened = OpenArchive(self.options.url, self.state_folder, self.registry, self._send, self.clock.now())
-            if self.remembered.start > 1 and self._opened.database.new:
-                self._opened.begun_again(self.clock.now())
+            self._opened.recognise(self.clock.now(), again=self.remembered.start > 1)
         except RecordError as error:
             raise StartError(sentence("the archive cannot be opened", error)) from None
         self._tell()

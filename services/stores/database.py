@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from bootstrap_lib import Topic, Value, format_time, reason, state
 from services.stores import schema
 from services.stores.marks import Stream
-from services.stores.schema import CLEARINGS, MARKS, MINUTE, PENDING, READINGS, TOPICS
+from services.stores.schema import CLEARINGS, MARKS, MINUTE, PENDING, READINGS, SETTINGS, TOPICS
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,11 @@ FLOOR: Final = 946_684_800_000
 
 CEILING: Final = 7_258_118_400_000
 """2200-01-01, in ms."""
+
+_NEWEST: Final = "newest stream of "
+"""Setting that names a source's newest run of numbers; the source follows."""
+
+_NONE: Final[Mapping[str, str]] = {}
 
 
 class Database:
@@ -49,7 +54,7 @@ class Database:
         self.engine = schema.open_file(self.path)
         try:
             self._prepare()
-        except sql.exc.DatabaseError as error:
+        except (sql.exc.DatabaseError, schema.ForeignError) as error:
             if not is_damage(error):
                 raise
             self.engine.dispose()
@@ -92,9 +97,11 @@ class Database:
             self.clear(names[topic], moment)
 
     def marks(self) -> dict[Stream, int]:
-        """Numbers up to which everything was stored."""
+        """Numbers up to which everything was stored; the newest stream of each source comes last."""
+        newest = sql.and_(SETTINGS.c.name == _NEWEST + MARKS.c.source, SETTINGS.c.value == MARKS.c.stream)
+        query = sql.select(MARKS).outerjoin(SETTINGS, newest).order_by(SETTINGS.c.value.isnot(None))
         with self.engine.connect() as connection:
-            return {(row.source, row.stream): row.number for row in connection.execute(sql.select(MARKS))}
+            return {(row.source, row.stream): row.number for row in connection.execute(query)}
 
     def take_topics(self, topics: Iterable[Topic[Any]]) -> list[tuple[int, int]]:
         """Give each topic its row; one with another unit or kind than before begins a new one.
@@ -140,8 +147,13 @@ class Database:
             self._clearings.append((topic, moment))
             self._touched.add((moment - moment % MINUTE, topic))
 
-    def commit(self, marks: Mapping[Stream, int], forgotten: Iterable[Stream] = ()) -> None:
-        """Store in one transaction what waits, and the marks that moved; what waits goes on waiting where it fails."""
+    def commit(
+        self, marks: Mapping[Stream, int], forgotten: Iterable[Stream] = (), begun: Mapping[str, str] = _NONE
+    ) -> None:
+        """Store in one transaction what waits, and the marks that moved; what waits goes on waiting where it fails.
+
+        `begun` says which stream is the newest of a source.
+        """
         with self.engine.begin() as connection:
             schema.insert_rows(connection, READINGS, self._readings)
             schema.insert_rows(connection, CLEARINGS, self._clearings)
@@ -152,6 +164,8 @@ class Database:
                 connection.execute(row.on_conflict_do_update(set_={"number": row.excluded.number}), rows)
             for source, stream in forgotten:
                 connection.execute(sql.delete(MARKS).where(MARKS.c.source == source, MARKS.c.stream == stream))
+            for source, stream in begun.items():
+                schema.note(connection, _NEWEST + source, stream)
         self._pending |= self._touched
         for done in (self._readings, self._clearings, self._touched):
             done.clear()
@@ -188,7 +202,7 @@ class Database:
         return None
 
 
-RecordError: Final = (sql.exc.SQLAlchemyError, sqlite3.Error, schema.FormatError, OSError)
+RecordError: Final = (sql.exc.SQLAlchemyError, sqlite3.Error, schema.FormatError, schema.ForeignError, OSError)
 """What a database may raise: full disks, locks, damage."""
 
 
@@ -202,8 +216,10 @@ def sentence(what: str, error: BaseException) -> str:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether an error says that the file is no whole database any more."""
+    """Whether an error says that the file is no whole database of ours any more."""
     cause = getattr(error, "orig", None) or error
+    if isinstance(cause, schema.ForeignError):
+        return True
     return isinstance(cause, sqlite3.DatabaseError) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in (
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_CORRUPT,

@@ -59,12 +59,17 @@ class Ledger:
     """Seconds between two requests for what is missing of a stream."""
 
     def __init__(self, stored: Mapping[Stream, int]) -> None:
-        """Begin with the marks that are on disk."""
+        """Begin with the marks that are on disk, the newest stream of a source behind its others.
+
+        That order is kept: what is said last of a source is what its mark's topic retains, and the first is forgotten first.
+        """
         self.stored = dict(stored)
         self.moved: set[Stream] = set()
         """Streams whose mark may have moved since the last commit."""
         self.forgotten: set[Stream] = set()
         """Streams that are over, to be deleted with the next commit."""
+        self.begun: dict[str, str] = {}
+        """The newest stream of each source that began one since the last commit."""
         self.filled_at = float("-inf")
         """When (monotonic) something that was missing came."""
         self._marks = {stream: SourceMark(number) for stream, number in stored.items()}
@@ -99,22 +104,25 @@ class Ledger:
             self.forgotten.add(old)
         self.forgotten.discard(key)
         self._marks[key] = SourceMark()
+        self.begun[key[0]] = key[1]
         return self._marks[key]
 
     def due(self) -> dict[Stream, int]:
         """Marks to commit."""
-        return {stream: self._marks[stream].number for stream in self.moved}
+        return {stream: mark.number for stream, mark in self._marks.items() if stream in self.moved}
 
     def committed(self, marks: Mapping[Stream, int]) -> Iterable[Stream]:
         """Learn that marks are on disk; returns them to be said."""
         self.stored |= marks
         self.moved.difference_update(marks)
         self.forgotten.clear()
+        self.begun.clear()
         return marks
 
     def begin_anew(self) -> None:
         """Have all marks committed to a new database: what they confirmed was confirmed."""
         self.moved |= self._marks.keys()
+        self.begun = dict(self._marks.keys())
 
     def missing(self, key: Stream) -> bool:
         """Whether to ask for what is missing of a stream, not again and again."""

@@ -27,6 +27,8 @@ class Owed(msgspec.Struct):
 
     sources: list[str] = []
     noticed: int = 0
+    gap: tuple[int, int] | None = None
+    """From when to when (ms) something may be missing, where that is known."""
 
 
 class Mending:
@@ -52,9 +54,11 @@ class Mending:
         if self._owed.noticed and not self.working:
             self._job = self._thread.submit(self._mend, [Path(name) for name in self._owed.sources], dict(renamed))
 
-    def begin(self, sources: Iterable[Path], noticed: int, renamed: Mapping[str, str]) -> None:
-        """Rescue what files hold; `noticed` (ms) is when the damage showed."""
-        self._owed.noticed = noticed
+    def begin(
+        self, sources: Iterable[Path], noticed: int, renamed: Mapping[str, str], gap: tuple[int, int] | None = None
+    ) -> None:
+        """Rescue what files hold; `noticed` (ms) is when the damage showed, `gap` when something may be missing, where that is known."""
+        self._owed.noticed, self._owed.gap = noticed, gap
         self._owed.sources += [str(source) for source in sources]
         self._save()
         waiting = self._job
@@ -98,11 +102,10 @@ class Mending:
         said += self._fill_from_backup(renamed)
         noticed = self._owed.noticed
         if unreadable and not gaps:
-            newest = self._newest_before(noticed)
-            gaps.append((newest, noticed))
+            gaps.append(self._owed.gap or (self._newest_before(noticed), noticed))
         self.lost = missing(self._database, gaps, noticed)
         self._owed.sources.clear()
-        self._owed.noticed = 0
+        self._owed.noticed, self._owed.gap = 0, None
         self._save()
         return [*said, self._sentence()]
 

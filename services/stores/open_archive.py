@@ -1,8 +1,10 @@
 """All that the archive has open: its database with the marks in it, and what works beside the loop."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from bootstrap_lib import Registry, format_time
 from services.stores import backup
@@ -12,8 +14,12 @@ from services.stores.marks import Ledger, Stream
 from services.stores.mending import Mending
 from services.stores.replay import Replays
 from services.stores.upkeep import Upkeep
+from services.stores.witness import Witness
 
 log = logging.getLogger(__name__)
+
+REMEMBERED: Final = 600.0
+"""Seconds after which it is written down anew which file is the archive: a small file for the card."""
 
 
 class OpenArchive:
@@ -39,6 +45,36 @@ class OpenArchive:
             self.mending.begin([self.database.aside], now, self.renamed)
         else:
             self.mending.resume(self.renamed)
+        self._witness, self._remember_at = Witness(folder), 0.0
+
+    def recognise(self, now: int, *, again: bool) -> None:
+        """Say if the file is not the one of before, and fill in what can be; `again`: the archive ran before, `now` in ms."""
+        before = self._witness.before
+        if self.database.new:
+            if again:
+                self.said.append(
+                    f"its file is gone, or empty; a new archive is begun at {format_time(now)}, and filled from its backup"
+                )
+                self.mending.begin([], now, self.renamed)
+        elif found := self._other_than_before():
+            why, since = found
+            self.said.append(f"{why}; what it lacks is filled from its backup")
+            self.mending.begin([], now, self.renamed, (since, before.newest))
+        self.remember_file()
+
+    def _other_than_before(self) -> tuple[str, int] | None:
+        try:
+            return None if self.database.aside else self._witness.look(self.database.engine)
+        except RecordError:  # a damaged page shows when it is needed
+            return None
+
+    def remember_file(self) -> None:
+        """Write down which file this is, for the next start."""
+        self._remember_at = time.monotonic() + REMEMBERED
+        try:
+            self._witness.write(self.database.engine)
+        except RecordError as error:
+            log.warning("%s", sentence("the archive cannot write down which file it has", error))
 
     def _known_marks(self) -> dict[Stream, int]:
         try:
@@ -72,14 +108,19 @@ class OpenArchive:
             self.begin_anew("its file was deleted, exchanged or emptied", now)
         marks = self.ledger.due()
         try:
-            self.database.commit(marks, self.ledger.forgotten)
+            self._write(marks)
         except RecordError as error:
             if not is_damage(error) and not self.database.gone:
                 raise
             self.begin_anew(sentence("its file is damaged", error), now)
             marks = self.ledger.due()
-            self.database.commit(marks, self.ledger.forgotten)
+            self._write(marks)
+        if time.monotonic() >= self._remember_at:
+            self.remember_file()
         return self.ledger.committed(marks)
+
+    def _write(self, marks: Mapping[Stream, int]) -> None:
+        self.database.commit(marks, self.ledger.forgotten, self.ledger.begun)
 
     def begin_anew(self, why: str, now: int) -> None:
         """Begin a new database, and have rescued beside the loop what the old one still gives."""
@@ -95,13 +136,7 @@ class OpenArchive:
         self.said.append(
             f"{why}{aside}; a new archive is begun at {format_time(now)}, and what can be read is taken over"
         )
-
-    def begun_again(self, now: int) -> None:
-        """Say that there was a file before this one, and take in what the backup has."""
-        self.said.append(
-            f"its file is gone, or empty; a new archive is begun at {format_time(now)}, and filled from its backup"
-        )
-        self.mending.begin([], now, self.renamed)
+        self.remember_file()
 
     def trouble(self, error: BaseException, now: int) -> None:
         """Begin anew where an error of the database says that the file is not what it was."""
@@ -125,4 +160,6 @@ class OpenArchive:
         """Close the database, once what works beside has ended."""
         self.beside.close()
         self.mending.close()
+        if not self.database.gone:
+            self.remember_file()
         self.database.close()

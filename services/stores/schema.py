@@ -137,6 +137,10 @@ class FormatError(RuntimeError):
     """A database that this version cannot use; the message says why and what to do."""
 
 
+class ForeignError(RuntimeError):
+    """A database that lacks what every archive has: somebody else's."""
+
+
 def open_database(url: str, state_folder: Path) -> sql.Engine:
     """Engine of the database at an URL, in which `{state}` stands for the state folder."""
     return open_file(path_of(url, state_folder))
@@ -165,9 +169,12 @@ def outside(engine: sql.Engine, statement: str) -> None:
 
 
 def migrate(engine: sql.Engine) -> None:
-    """Bring a database to this version's format in one transaction; FormatError for one of a later version."""
+    """Bring a database to this version's format in one transaction; FormatError for one of a later version, ForeignError."""
     with engine.connect() as connection:
         version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        tables = set(sql.inspect(connection).get_table_names())
+        if (tables or version) and not tables >= (SCHEMA.tables.keys() if version == FORMAT else {"topics"}):
+            raise ForeignError("it is a database, but not the archive's")
         if version == FORMAT:
             return
         if version > FORMAT:
@@ -208,6 +215,16 @@ def _take_over_first_format(connection: sql.Connection) -> None:
     )
     for table in reversed(_FIRST_FORMAT):
         connection.exec_driver_sql(f"DROP TABLE old_{table}")
+
+
+_NOTE: Final = sql.text(
+    "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT DO UPDATE SET value = excluded.value"
+)
+
+
+def note(connection: sql.Connection, name: str, value: str) -> None:
+    """Write a setting down."""
+    connection.execute(_NOTE, {"name": name, "value": value})
 
 
 def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sql
 
 from bootstrap_lib import clock
 from services.stores import days as calendar
-from services.stores import renaming, retention
+from services.stores import renaming, retention, schema
 from services.stores.database import Database
 from services.stores.minutes import compute
 from services.stores.retention import LEAST, Usage
@@ -32,9 +32,6 @@ that a wrong one has no time to delete a history. By a clock that is a guess it 
 
 
 _REACHED: Final = sql.select(SETTINGS.c.value).where(SETTINGS.c.name == "reached")
-_REACH: Final = sql.text(
-    "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT DO UPDATE SET value = excluded.value"
-)
 
 
 class Upkeep:
@@ -109,7 +106,7 @@ class Upkeep:
     def _retention(self, now: int, reached: int, raw: int, minutes: int, budget: int) -> Iterator[object]:
         age, late = min(now, reached), max(now, reached)
         with self._engine.begin() as connection:
-            connection.execute(_REACH, {"name": "reached", "value": str(reached)})
+            schema.note(connection, "reached", str(reached))
             calendar.fill(connection, self._zone, late)
         yield None
         while self._moves:
