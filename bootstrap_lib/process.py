@@ -14,22 +14,19 @@ from typing import Any
 from bootstrap_lib import state
 from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import Control, Nothing, Request, RequestError
-from bootstrap_lib.document import DocumentError, Problem, StartError
+from bootstrap_lib.document import Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.events import Connected, Disconnected, Event, Message, Published
 from bootstrap_lib.health import BEATS, Health
 from bootstrap_lib.log import LogTopic, RaisedLevel
 from bootstrap_lib.loop import Loop, Word
 from bootstrap_lib.notify import notify, reloading, watchdog_seconds
-from bootstrap_lib.registry import Registry
+from bootstrap_lib.reload import Reload
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.spool import SpoolError
 from bootstrap_lib.work import Remembered, Work
 
 log = logging.getLogger(__name__)
-
-SETTLE: float = 0.5
-"""Seconds after a change of topics.yaml until it is read: an editor may not be done."""
 
 
 class Process:
@@ -53,7 +50,7 @@ class Process:
         self.loop = Loop()
         self.bus = work.make_bus(self.loop.post)
         self._next_beat = 0.0
-        self._reload_at: float | None = None
+        self._reload = Reload(work, self.error)
         self._level = RaisedLevel()
         self._full = False
         self._listening = False
@@ -123,7 +120,7 @@ class Process:
             self._due(now)
             if news or now >= deadline:
                 return False
-            if self.loop.sleep(min(deadline, self._next_beat, self._reload_at or deadline) - now, file):
+            if self.loop.sleep(min(deadline, self._next_beat, self._reload.due or deadline) - now, file):
                 return True
         return False
 
@@ -151,7 +148,7 @@ class Process:
                 self.reload()
                 return True
             case "file":
-                self._reload_at = self._reload_at or time.monotonic() + SETTLE
+                self._reload.soon()
         return False
 
     def _receive(self, message: Message) -> bool:
@@ -176,8 +173,7 @@ class Process:
         self.publish_health()
 
     def _due(self, now: float) -> None:
-        if self._reload_at is not None and now >= self._reload_at:
-            self._reload_at = None
+        if self._reload.due is not None and now >= self._reload.due:
             self.reload(only_if_changed=True)
         self._level.due(now)
 
@@ -244,37 +240,10 @@ class Process:
         """Read topics.yaml again; a wrong one is refused with its lines and the old one goes on."""
         reloading()
         try:
-            return self._read_again(only_if_changed=only_if_changed)
-        except DocumentError as error:
-            return self._refuse(list(error.problems))
-        except Exception as error:  # noqa: BLE001 (whatever is saved there, what runs goes on)
-            said = f"it cannot be used ({type(error).__name__}: {reason_of(error)})"
-            return self._refuse([Problem(str(self._work.registry.path), 1, "", said)])
+            return self._reload.read(only_if_changed=only_if_changed)
         finally:
             notify(READY=1, STATUS=self._work.status())
             self.beat_soon()
-
-    def _refuse(self, problems: list[Problem]) -> list[Problem]:
-        self.error(str(problems[0]))
-        log.error("topics.yaml is refused, the old one goes on: %s", "; ".join(map(str, problems)))
-        return problems
-
-    def _read_again(self, *, only_if_changed: bool) -> list[Problem]:
-        work = self._work
-        registry = Registry(work.registry.path)
-        if only_if_changed and registry.digest == work.registry.digest:
-            return []
-        if work.name not in registry.instances:
-            work.stopping = "topics.yaml no longer has it"
-            work.registry = registry
-            work.on_removed()
-            return []
-        if registry.broker != work.registry.broker:
-            log.warning("the broker's settings changed: restart %s to use them", work.name)
-        changed = work.load(registry)
-        log.info("topics.yaml is taken over%s", "" if changed else ", nothing changed here")
-        work.on_reloaded(changed)
-        return []
 
     # -- requests that everyone understands ---------------------------------------------------------------------
 

@@ -122,10 +122,11 @@ class Archive(Subscriber):
             self.error(text)
 
     def on_reloaded(self, changed: bool) -> None:  # noqa: ARG002 (new topics are no option of ours)
-        """Take over new topics and another time zone."""
+        """Take over new topics and another time zone; StartError where the database does not take them now."""
         try:
             self._held.reload(self.registry)
         except RecordError as error:
+            self._look_into(error)
             raise StartError(sentence("the archive does not take the new topics", error)) from None
 
     @property

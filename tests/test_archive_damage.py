@@ -236,6 +236,24 @@ def test_a_poison_that_got_in_is_stepped_around_at_the_next_start(
     assert "had times" not in archive.log("archive")[before:]
 
 
+def test_topics_that_the_database_does_not_take_now_are_taken_later(archive: House, voice: Voice, ear: Ear) -> None:
+    new = "boiler/new/temperature"
+    voice.say(WATER, 20.0, now(), 1)
+    ear.wait(MARK, lambda mark: mark["after"] == 1)
+    with closing(sqlite3.connect(database(archive))) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        archive.write(TOPICS + f"  {new}: {{from: onewire}}\n")
+        wait_for(lambda: "the archive does not take the new topics" in archive.log("archive"), what="the sentence")
+        voice.say(new, 20.0, now(), 2)
+        other.rollback()
+    ear.wait(MARK, lambda mark: mark["after"] == 2)
+    wait_for(lambda: dead(archive).count(new), what="what came meanwhile, kept: not marked and forgotten")
+    wait_for(lambda: "topics.yaml is taken over" in archive.log("archive"), 60, "another try")
+    voice.say(new, 21.0, now(), 3)
+    ear.wait(MARK, lambda mark: mark["after"] == 3)
+    assert ask_database(database(archive), f"{COUNT} WHERE value = 21") == [(1,)]
+
+
 def test_a_time_before_there_was_such_a_house_is_a_dead_letter_and_holds_no_mark(
     archive: House, voice: Voice, ear: Ear
 ) -> None:

@@ -48,8 +48,12 @@ class Clerk(Subscriber):
         log.info("tock %d", self.number)
 
     def on_reloaded(self, changed: bool) -> None:
+        log.info("asked to work every %g s", self.options.every)
         if self.options.every > 1:
             raise LookupError("nobody is so slow")
+
+    def request_pace(self, request: Any, arguments: Any) -> float:
+        return float(self.options.every)
 
     def request_add(self, request: Any, arguments: Sum) -> int:
         if sum(arguments.numbers) < 0:
@@ -248,5 +252,11 @@ def test_a_reload_that_fails_in_whatever_way_is_said_and_ends_nobody(clerk: Hous
         lambda: "it cannot be used (LookupError: nobody is so slow)" in clerk.log("clerk"), what="the failed reload"
     )
     assert ear.ask("clerk", "add", {"numbers": [2, 3]})["data"] == 5
-    clerk.write("subscribers: {clerk: {every: 30ms, heartbeat: 300ms}}\n")
+    assert ear.ask("clerk", "pace")["data"] < 1, "the old options go on, truly"
+    asked = [line.rpartition("asked ")[2] for line in clerk.log("clerk").splitlines() if "asked to work" in line]
+    assert asked[-2:] == ["to work every 2 s", f"to work every {ear.ask('clerk', 'pace')['data']:g} s"], (
+        "and are taken up"
+    )
+    assert clerk.log("clerk").count("the old one goes on") == 1
+    clerk.write("subscribers: {clerk: {every: 40ms, heartbeat: 300ms}}\n")
     wait_for(lambda: "topics.yaml is taken over" in clerk.log("clerk"), what="the next reload")

@@ -83,8 +83,8 @@ class OpenArchive:
             return {}
 
     def _work(self, registry: Registry) -> tuple[Replays, Upkeep]:
-        self._registry = registry
         moves = self.database.take_topics(registry.topics.values())
+        self._registry = registry
         return Replays(self.database.engine, self._send), Upkeep(self.database, self._folder, registry.timezone, moves)
 
     def _say_poison(self) -> None:
