@@ -37,6 +37,11 @@ class Health:
         self.extra: dict[str, Any] = {}
         self._process = _Process(VERSION, socket.gethostname(), os.getpid())
 
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Host and process that it is the health of."""
+        return self._process.host, self._process.pid
+
     def enter(self, state: State, now: int) -> bool:
         """Change the state; True if that is news."""
         if state == self.state:

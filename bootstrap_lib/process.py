@@ -22,6 +22,7 @@ from bootstrap_lib.log import LogTopic, RaisedLevel
 from bootstrap_lib.loop import Loop, Word
 from bootstrap_lib.notify import notify, reloading, watchdog_seconds
 from bootstrap_lib.reload import Reload
+from bootstrap_lib.rival import Rival
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.spool import SpoolError
 from bootstrap_lib.work import Remembered, Work
@@ -51,6 +52,7 @@ class Process:
         self.bus = work.make_bus(self.loop.post)
         self._next_beat = 0.0
         self._reload = Reload(work, self.error)
+        self._rival = Rival(work.name, work.prefix, self.bus, self.health)
         self._level = RaisedLevel()
         self._full = False
         self._listening = False
@@ -141,6 +143,7 @@ class Process:
                 self._greet(session)
             case Disconnected():
                 self._listening = False
+                self._rival.on_disconnected()
                 return True
             case "stop" | "round":
                 return True
@@ -157,6 +160,7 @@ class Process:
                 self.health.counters["requests"] += 1
                 self._control.handle(message)
                 return True
+            self._rival.on_message(message, self.clock.now())
             return self._work.on_message(message)
         except RecursionError:  # JSON within JSON, thousands deep: no decoder's own error
             self.error(f"{message.topic}: its content is nested too deeply to be read", message.topic)
@@ -167,6 +171,7 @@ class Process:
         root = self._work.registry.root
         for name in (self._work.name, "all"):
             self.bus.subscribe(f"{root}/service/{name}/request/+", as_published=True)
+        self._rival.on_connected()
         self._work.on_connected(session)
         self._listening = True
         self.bus.publish(f"{self._work.prefix}/status", b"online", qos=1, retain=True)
@@ -189,6 +194,7 @@ class Process:
                 state.save(self._known_file, self.clock.now())
         self.bus.revive()
         self._work.on_beat()
+        self._rival.on_beat()
         self.publish_health()
         notify(WATCHDOG=1, STATUS=self._work.status())
 

@@ -27,7 +27,10 @@ def judge(status: bytes | None, health: Any) -> tuple[int, str]:
         return 1, "offline" if status == b"offline" else "never seen"
     if not isinstance(health, dict):
         return 1, "online, but its heartbeat is missing"
-    state, counters = plain(health.get("state"), 20), health.get("counters")
+    state, counters, rival = plain(health.get("state"), 20), health.get("counters"), health.get("rival")
+    if isinstance(rival, dict):
+        here, there = plain(health.get("host"), 60), plain(rival.get("host"), 60)
+        return 1, f"{state} at {here}, and another of this name at {there}: stop one of them, or give it another name"
     if isinstance(counters, dict) and counters.get("lost"):
         return 1, f"{state}, has lost {plain(counters['lost'], 20)} readings"
     return (0 if state == "running" else 2), state
