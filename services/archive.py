@@ -26,6 +26,8 @@ from bootstrap_lib import (
     format_time,
     parse_time,
 )
+from services.stores import house_registry
+from services.stores.counting import CountRange, count
 from services.stores.database import RecordError, sentence
 from services.stores.marks import Stream
 from services.stores.open_archive import OpenArchive
@@ -53,6 +55,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     budget: Annotated[
         int, Meta(ge=1, description="Megabytes of disk for archive, backup, spools and dead letters.")
     ] = 4000
+    centre: Annotated[str, Meta(description="A fleet's store that may ask for replays.")] | None = None
 
 
 PAGE: Final = 4096
@@ -69,6 +72,7 @@ class Archive(Subscriber):
         extra="archive",
         libraries=("sqlalchemy",),
         records=True,
+        rights=("write {root}/service/registry",),
         unit=("# A night's backlog and the compaction of years want some room.", "MemoryMax=384M"),
     )
 
@@ -128,6 +132,7 @@ class Archive(Subscriber):
         except RecordError as error:
             self._look_into(error)
             raise StartError(sentence("the archive does not take the new topics", error)) from None
+        house_registry.publish(self.bus, self.registry, self.name)
 
     @property
     def flush_every(self) -> float:
@@ -193,6 +198,7 @@ class Archive(Subscriber):
     def subscribe(self, session: bool) -> None:
         """Say the marks again to a broker that lost its memory."""
         self._heard_at = time.monotonic() + HEARD
+        house_registry.publish(self.bus, self.registry, self.name)
         if not session:
             for key in self._held.ledger.stored:
                 self._publish_mark(key)
@@ -242,7 +248,7 @@ class Archive(Subscriber):
 
     def request_replay(self, request: Request, arguments: Replay) -> dict[str, str]:
         """Send what is stored to a store on `replay/<store>`, in batches, with an end."""
-        if arguments.store not in self.registry.instances:
+        if arguments.store not in (*self.registry.instances, self.options.centre):
             raise RequestError(f"topics.yaml names no '{arguments.store}' to replay for")
         try:
             since = parse_time(arguments.since)
@@ -275,6 +281,10 @@ class Archive(Subscriber):
         except RecordError as error:
             self.error(sentence("a replay breaks off", error))
             self._look_into(error)
+
+    def request_counts(self, _request: Request, arguments: CountRange) -> dict[str, Any]:
+        """Count what is stored of each topic in each hour."""
+        return count(self._held.database.engine, arguments)
 
     def request_backup(self, request: Request, _arguments: Nothing) -> object:
         """Copy the database into `backup.sqlite` in the state folder, beside the loop."""
