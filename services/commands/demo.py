@@ -37,6 +37,9 @@ def hints(house: DemoHouse) -> str:
     shown = "".join(
         f"  {address}   the page; to change something, log in as demo, {DEMO_PASSWORD}\n" for address in pages(house)
     )
+    shown += "".join(
+        f"  http://localhost:{one.raw['port']}/metrics   for Prometheus\n" for one in house.registry.find("exporter")
+    )
     settings = {
         "CONSTELLATION_CREDENTIALS": house.broker.credentials,
         "CONSTELLATION_CONFIG": house.config,

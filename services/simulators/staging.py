@@ -132,6 +132,11 @@ def page(house: DemoHouse, _instance: Instance) -> Options:
     return {"port": free_port()}
 
 
+def metrics(_house: DemoHouse, _instance: Instance) -> Options:
+    """A port of loopback that is free."""
+    return {"port": free_port()}
+
+
 DEMO_PASSWORD: Final = "simulated"  # noqa: S105 (it opens nothing but the demo's own page)
 """Of the person `demo`."""
 
