@@ -14,6 +14,8 @@ from harness import Broker, Ear, House, wait_for
 from services.simulators.onewire import Fault
 from services.simulators.onewire import Tree as OneWireBus
 
+pytestmark = pytest.mark.long
+
 WATER, FLUE = "28-0316a4f1c9ff", "28-0316a4f1d2aa"
 WATER_TOPIC, FLUE_TOPIC = "home/data/boiler/water/temperature", "home/data/boiler/flue/temperature"
 

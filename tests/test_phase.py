@@ -29,6 +29,8 @@ from services.boiler.replay import line
 from services.boiler.rules import MOTORS
 from services.simulators.models.boiler import AUGER_KG_H, SimulatedBoiler
 
+pytestmark = pytest.mark.long
+
 START = 1_790_000_000_000  # 2026-09-21 14:13:20 UTC
 SECOND = 1000
 MINUTE = 60 * SECOND

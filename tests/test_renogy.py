@@ -82,7 +82,7 @@ def test_any_words_are_decoded_without_an_exception(words: dict[int, int]) -> No
     st.fixed_dictionaries(
         {
             "battery_voltage": st.integers(0, 999).map(lambda volts: volts / 10),
-            "battery_temperature": st.integers(-127, 127),
+            "battery_temperature": st.integers(-126, 127),  # both at -127 are 0xFFFF, which is no value
             "controller_temperature": st.integers(-127, 127),
             "generated_energy": st.integers(0, 2**32 - 2).map(lambda watt_hours: round(watt_hours / 1000, 3)),
             "load_active": st.booleans(),
