@@ -102,8 +102,8 @@ def _people(registry: Registry) -> dict[str, tuple[str, ...]]:
     found = dict(PEOPLE)
     for instance in registry.instances.values():
         needs = needs_of(instance.service)
-        if needs.partner and instance.raw.get(needs.partner_when):
-            found[needs.partner] = needs.partner_rights
+        if needs.partner and (not needs.partner_when or instance.raw.get(needs.partner_when)):
+            found[needs.partner] = (*found.get(needs.partner, ()), *needs.partner_rights)
     return found
 
 

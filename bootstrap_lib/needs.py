@@ -86,9 +86,9 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     partner: str | None = None
     """A further user of the broker: a program of somebody else's that it speaks with."""
     partner_when: str = ""
-    """Option of the service without which there is no such program."""
+    """Option of the service without which there is no such program; empty where there always is."""
     partner_rights: tuple[str, ...] = ()
-    """Rights of that user."""
+    """Rights of that user, besides those that a user of that name has in every house."""
     keeps: tuple[str, ...] = ()
     """Retained topics below the root that are its own; `prune` asks it which of them still have an owner."""
 

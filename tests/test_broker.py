@@ -22,7 +22,7 @@ from bootstrap_lib.registry import Registry
 
 TOPICS = """
 sources: {onewire: {}, onewire_shed: {service: onewire}}
-subscribers: {archive: {}, alerts: {}, pushover: {}, rrd: {}}
+subscribers: {archive: {}, alerts: {}, pushover: {}, rrd: {}, discovery: {}}
 topics: {}
 """
 
@@ -186,6 +186,15 @@ WRITES = [
     ("operator", "home/data/old/topic/temperature", True),
     ("homeassistant", "homeassistant/status", True),
     ("homeassistant", "home/service/onewire/request/pause", False),
+    ("homeassistant", "home/service/discovery/request/command", True),
+    ("homeassistant", "home/service/discovery/request/stop", False),
+    ("homeassistant", "homeassistant/device/home_boiler_water/config", False),
+    ("discovery", "homeassistant/device/home_boiler_water/config", True),
+    ("discovery", "homeassistant/status", False),
+    ("discovery", "home/service/onewire/request/pause", True),
+    ("discovery", "home/service/alerts/request/acknowledge", True),
+    ("discovery", "home/service/onewire/request/stop", False),
+    ("discovery", "home/data/boiler/water/temperature", False),
     ("failure", "home/notify/unit_failed_x", True),
     ("failure", "home/data/boiler/water/temperature", False),
 ]
@@ -211,9 +220,10 @@ HEARD = {
         "phone",
         "homeassistant",
         "pushover",
+        "discovery",
     },
     "home/service/onewire/request/pause": {"onewire"},
-    "home/service/all/request/reload": {"onewire", "archive", "alerts", "rrd", "pushover"},
+    "home/service/all/request/reload": {"onewire", "archive", "alerts", "rrd", "pushover", "discovery"},
     "home/service/archive/stored/onewire": {"archive", "onewire", "operator"},
     "home/service/onewire/status": {
         "onewire",
@@ -224,20 +234,47 @@ HEARD = {
         "phone",
         "homeassistant",
         "pushover",
+        "discovery",
     },
+    "home/service/onewire/health": {
+        "onewire",
+        "archive",
+        "alerts",
+        "rrd",
+        "operator",
+        "phone",
+        "homeassistant",
+        "pushover",
+        "discovery",
+    },
+    "home/service/discovery/request/command": {"discovery"},
+    "homeassistant/status": {"discovery", "homeassistant", "operator"},
+    "homeassistant/device/home_boiler_water/config": {"homeassistant", "operator"},
     "home/service/onewire/response/ping": {"onewire", "operator"},
     "home/service/archive/response/replay": {"archive", "rrd", "operator"},
     "home/service/archive/replay/rrd": {"archive", "rrd"},
     "home/service/onewire/log": {"onewire", "operator"},
-    "home/alert/fire": {"alerts", "pushover", "operator", "phone", "homeassistant"},
-    "home/notify/1": {"alerts", "pushover", "operator"},
+    "home/alert/fire": {"alerts", "pushover", "operator", "phone", "homeassistant", "discovery"},
+    "home/notify/1": {"alerts", "pushover", "operator", "homeassistant"},
 }
 
 
 def test_everyone_hears_what_is_theirs_and_requests_reach_their_service_alone(broker: Shipped) -> None:
     heard: dict[str, set[str]] = {topic: set() for topic in HEARD}
     listeners = {}
-    for user in ("onewire", "archive", "alerts", "rrd", "pushover", "operator", "phone", "homeassistant", "failure"):
+    users = (
+        "onewire",
+        "archive",
+        "alerts",
+        "rrd",
+        "pushover",
+        "discovery",
+        "operator",
+        "phone",
+        "homeassistant",
+        "failure",
+    )
+    for user in users:
         client = listeners[user] = broker.client(user)
         client.on_message = lambda _c, _d, message, user=user: (
             message.topic == "end" or heard.setdefault(message.topic, set()).add(user)

@@ -16,10 +16,7 @@ from prometheus_client.registry import Collector
 from bootstrap_lib import Reading, Registry, Subscriber
 from services.metrics import first_exporters
 from services.metrics.families import Families, Standing
-from services.metrics.names import PREFIX, metric_of
-
-STATES: Final = ("starting", "running", "paused", "degraded", "stopping")
-"""Words of a service's state (docs/messages.md)."""
+from services.metrics.names import PREFIX, STATES, metric_of
 
 SPOOL: Final = {
     "waiting": "Readings that wait in a source for the archive's mark.",

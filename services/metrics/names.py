@@ -13,6 +13,9 @@ from bootstrap_lib import Topic, quantities
 
 PREFIX: Final = "constellation"
 
+STATES: Final = ("starting", "running", "paused", "degraded", "stopping")
+"""Words of a service's state (docs/messages.md)."""
+
 UNITS: Final[dict[str, tuple[str, float]]] = {
     "°C": ("celsius", 1),
     "%": ("percent", 1),
