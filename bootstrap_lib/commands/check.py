@@ -7,8 +7,9 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from bootstrap_lib import catalog
+from bootstrap_lib import bridges, broker, catalog
 from bootstrap_lib.catalog import NoService
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.location import find_registry
@@ -42,6 +43,14 @@ def not_judged(registry: Registry) -> Iterator[str]:
             yield f"{instance.name}, which runs on {instance.host}: {error}"
 
 
+def bridges_of(registry: Registry, root: Path = Path("/")) -> Iterator[Problem]:
+    """Yield what is wrong with bridges of this machine's broker, where it is the house's."""
+    for fault in bridges.faults(bridges.files(root)) if broker.is_here(registry) else ():
+        yield Problem(
+            str(fault.file), fault.line, f"connection {fault.connection}", f"{fault.text}: write {fault.mend}"
+        )
+
+
 def cost(registry: Registry) -> list[str]:
     """Lines that say what the settings cost the SD card in a day."""
     kept = [topic for topic in registry.topics.values() if topic.kind != "text" and topic.store is not False]
@@ -59,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     path = find_registry(arguments.file or arguments.config)
     registry = Registry(path)
-    if problems := problems_of(registry):
+    if problems := problems_of(registry) + list(bridges_of(registry)):
         raise DocumentError(problems)
     if not arguments.quiet:
         here = [instance.name for instance in registry.instances.values() if instance.here]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import broker, catalog, clock
+from bootstrap_lib import bridges, broker, catalog, clock
 from bootstrap_lib.client import Client
 from bootstrap_lib.commands.units import CONFIG, here, is_enabled, unit
 from bootstrap_lib.credentials import given_to, missing_secrets, put_line
@@ -91,6 +91,7 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
     yield from _disk(system)
     yield from _credentials(system, registry, instances)
     yield from _units(system, instances)
+    yield from _bridges(system)
     yield from _broker(registry)
 
 
@@ -212,6 +213,13 @@ def _units(system: Installation, instances: list[Instance]) -> Iterator[Finding]
         )
     else:
         yield Finding("units", f"{len(instances)} enabled")
+
+
+def _bridges(system: Installation) -> Iterator[Finding]:
+    """Look at bridges that bring readings to another broker."""
+    for fault in bridges.faults(bridges.files(system.root)):
+        text = f"{fault.file}, line {fault.line}: connection {fault.connection}: {fault.text}"
+        yield Finding("bridge", text, f"write there: {fault.mend}; then: sudo systemctl restart mosquitto")
 
 
 def _broker(registry: Registry) -> Iterator[Finding]:

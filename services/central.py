@@ -1,0 +1,264 @@
+"""The store of a fleet's centre: the readings of many houses in one engine, filled from each house's archive (docs/services/central.md)."""
+
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from msgspec import Meta
+
+from bootstrap_lib import (
+    Away,
+    Duration,
+    InstanceOptions,
+    Message,
+    Needs,
+    Reading,
+    Registry,
+    StartError,
+    Subscriber,
+    Topic,
+    secrets,
+)
+from services.fleet import opening, roster
+from services.fleet.asking import FleetRequests
+from services.fleet.opening import Centre
+from services.fleet.remote_house import RemoteHouse
+from services.fleet.routing import Routing
+
+log = logging.getLogger(__name__)
+
+MOST: Final = 5000
+"""Readings that wait for a commit at most: a page of a replay has five hundred."""
+
+RENEW: Final = 10.0
+"""Seconds between two signs of life of who holds the shard."""
+
+AGAIN: Final = 5.0
+"""Seconds until an engine that was not there is asked again, and a roster is looked at again."""
+
+
+class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The engine, and which houses."""
+
+    every: Annotated[Duration, Meta(description="How often it looks what is due.")] = Duration(1)
+    engine: Annotated[Literal["mariadb", "postgresql"], Meta(description="Kind of the engine.")] = "mariadb"
+    nodes: Annotated[list[str], Meta(description="Nodes of the engine, HOST or HOST:PORT.", min_length=1)]
+    database: Annotated[str, Meta(description="Database in the engine.")] = "fleet"
+    user: Annotated[str, Meta(description="User at the engine.")] = "store"
+    password: Annotated[str, Meta(description="Reference to the password.", pattern="^secret:")] = "secret:fleet.engine"  # noqa: S105 (where it lies)
+    ca: Annotated[Path, Meta(description="Authority of the engine's certificates; switches TLS on.")] | None = None
+    houses: Annotated[Path, Meta(description="Roster of houses; without one it takes every house.")] | None = None
+    shard: Annotated[str, Meta(description="Which houses of the roster.", pattern=roster.WORD)] = roster.ALL
+    local: (
+        Annotated[str, Meta(description="Name under which it keeps this house alone.", pattern=roster.WORD)] | None
+    ) = None
+    known_as: Annotated[str, Meta(description="Name by which the houses' archives know it.")] = "central"
+    at_once: Annotated[int, Meta(description="Houses that are filled at the same time.", ge=1, le=200)] = 20
+    commit: Annotated[Duration, Meta(description="How long readings are collected.")] = Duration(1)
+    raw: Annotated[Duration, Meta(description="How long readings are kept.")] = Duration(8 * 86400)
+    minutes: Annotated[Duration, Meta(description="How long minutes are kept.")] = Duration(90 * 86400)
+    compare: Annotated[Duration, Meta(description="How often counts are compared with a house's.")] = Duration(86400)
+
+
+class Central(Subscriber):
+    """The store of a fleet: what many houses measured."""
+
+    NEEDS: ClassVar = Needs(
+        extra="central",
+        libraries=("sqlalchemy", "pymysql", "psycopg"),
+        network="house",
+        fills=True,
+        rights=(
+            "read +/{root}/data/#",
+            "write +/{root}/data/#",
+            "read +/{root}/service/registry",
+            "read +/{root}/service/archive/replay/+",
+            "read +/{root}/service/archive/response/+",
+            "write +/{root}/service/archive/request/replay",
+            "write +/{root}/service/archive/request/counts",
+            "write {root}/service/archive/request/counts",
+            "read {root}/service/archive/response/counts",
+            "read {root}/service/registry",
+            "read +/link",
+        ),
+    )
+
+    options: Options
+    BATCH = 2000
+    WANTS_DATA = False
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance; nothing is opened yet."""
+        super().__init__(registry, name)
+        self._centre: Centre | None = None
+        self._parked: list[Message] = []
+        """What came before the engine was there: acknowledged once it is dealt with."""
+        self._complaint = ""
+        self._open_at = self._renew_at = self._roster_at = 0.0
+        self._roster: frozenset[str] | None = None
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _routing(self) -> Routing:
+        return Routing(self.registry.root, self.options.local, self.options.known_as)
+
+    def begin(self) -> None:
+        """Look at what must be right; the engine may come later."""
+        super().begin()
+        secrets.resolve(self.options.password)
+        self._look_at_roster()
+
+    def _open(self) -> None:
+        """Open the engine and take up all houses; Away where it is not there, or another process holds the shard."""
+        options = self.options
+        holder = f"{socket.gethostname()}/{self.name}"
+        try:
+            centre = opening.open_centre(self, options, holder, self.clock.now())
+            names = opening.houses(centre, options.local, self._roster)
+            for name in names:
+                centre.know(name, self._routing.prefix_of(name))
+        except opening.TROUBLE as error:
+            raise Away(str(error)) from None
+        self._centre = centre
+        log.info("%s keeps shard %s: %d houses known", centre.engine.node, options.shard, len(centre.houses))
+        if self.bus.online:
+            self.subscribe(session=True)
+        parked, self._parked = self._parked, []
+        for message in parked:
+            self.on_message(message)
+        self._complaint = ""
+
+    # -- what comes ---------------------------------------------------------------------------------------------------
+
+    def subscribe(self, session: bool) -> None:  # noqa: ARG002 (what stands is wanted either way: it shows gaps)
+        """Hear the houses of the shard."""
+        self._parked.clear()  # the broker sends again what another connection brought
+        if self._centre is not None:
+            self._routing.subscribe(self.bus, self._roster)
+
+    def on_message(self, message: Message) -> bool:
+        """Take a message; while the engine was never there, it waits."""
+        if self._centre is None:
+            self._parked.append(message)
+            return False
+        return super().on_message(message)
+
+    def on_other(self, message: Message) -> None:
+        """Take a message of a house."""
+        self._routing.deal(self._held, message, self.clock.now(), self._take_counts)
+        if self._held.store.waiting >= MOST and not self.away:
+            try:
+                self._commit(self.clock.now())
+            except Away as error:  # `flush` says so
+                log.debug("%s", error)
+
+    def _take_counts(self, house: RemoteHouse, message: Message) -> None:
+        try:
+            self._held.take_counts(house, message, self.clock.now())
+        except opening.TROUBLE as error:  # it is asked again
+            self.error(str(error))
+
+    def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
+        """Take a reading of this house itself, where it is the one that is kept."""
+        now, name = self.clock.now(), str(self.options.local)
+        self._held.take_own(self._held.house(name, self.registry.root, now), reading, topic, now)
+
+    # -- what lasts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _held(self) -> Centre:
+        if self._centre is None:
+            raise RuntimeError("the engine is not open")
+        return self._centre
+
+    @property
+    def flush_every(self) -> float:
+        """Seconds for which readings are collected."""
+        return self.options.commit
+
+    def flush(self) -> None:
+        """Commit readings and marks in one transaction; Away where the engine does not take them."""
+        if self._centre is None:
+            self._open()
+        self._commit(self.clock.now())
+
+    def _commit(self, now: int) -> None:
+        try:
+            refused = self._held.commit(now)
+        except opening.ShardLost as error:
+            raise StartError(f"{error}: this one ends, and waits for its turn") from None
+        except opening.TROUBLE as error:
+            raise Away(str(error)) from None
+        self._renew_at = time.monotonic() + RENEW
+        for one in refused:
+            topic = f"{one.topic.house.prefix}/data/{one.topic.name}"
+            payload = Reading(one.topic.name, one.value, one.topic.unit, one.time).payload()
+            self.bury(Message(topic, payload, False, 0, 0, None), f"the engine refuses it: {one.sentence}")
+
+    # -- what is done with the time -----------------------------------------------------------------------------------
+
+    def on_tick(self) -> None:
+        """Open what is not open, hold the shard, and let the centre do what is due."""
+        now, tick = self.clock.now(), time.monotonic()
+        try:
+            if self._centre is None:
+                if tick >= self._open_at:
+                    self._open_at = tick + AGAIN
+                    self._open()
+                return
+            if tick >= self._roster_at:
+                self._roster_at = tick + AGAIN
+                self._follow_roster()
+            if tick >= self._renew_at and not self.away:
+                self._commit(now)
+                if not self._centre.store.hold(now):
+                    raise StartError("another process holds the shard: this one ends, and waits for its turn")
+            self._centre.on_tick(now)
+        except (Away, *opening.TROUBLE) as error:
+            self.error(str(error))
+            if self._centre is None and str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("%s; nothing is lost, trying on", error)  # noqa: TRY400
+
+    def _look_at_roster(self) -> frozenset[str] | None:
+        path = self.options.houses
+        if path is not None:
+            self._roster = frozenset(roster.read(path).of(self.options.shard))
+        return self._roster
+
+    def _follow_roster(self) -> None:
+        """Take up houses that are new in the roster, and leave those that went to another shard."""
+        before, known = self._roster, self._held.houses
+        try:
+            now = self._look_at_roster()
+        except StartError as error:
+            self.error(str(error))
+            return
+        if now is None or now == before:
+            return
+        self._commit(self.clock.now())
+        for name in (before or frozenset()) - now:
+            self._routing.leave(self.bus, name)
+            self._held.filling.forget(name)
+            known.pop(name, None)
+        for name in now - known.keys():
+            self._held.know(name, self._routing.prefix_of(name))
+        self.subscribe(session=True)
+
+    def on_beat(self) -> None:
+        """Tell health what the fleet is like."""
+        if self._centre is not None:
+            self.health.extra["fleet"] = self._centre.facts()
+
+    def request_owners(self) -> Iterable[object]:
+        """Requests of people are dealt with by who knows the houses."""
+        return (self, FleetRequests(lambda: self._centre, self.clock.now))
+
+    def end(self) -> None:
+        """Close the engine."""
+        if self._centre is not None:
+            self._centre.engine.close()

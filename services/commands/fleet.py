@@ -1,0 +1,315 @@
+"""A fleet of houses: the centre, its houses, its engine, and a demo of all of them.
+
+At the centre:   fleet centre ADDRESS · fleet house NAME · fleet serve · fleet revoke NAME · fleet engine init|status|bootstrap
+On a house:      fleet join URL TOKEN · fleet renew
+Anywhere:        fleet demo --houses 5 --for 60
+"""
+
+import argparse
+import os
+import re
+import secrets as tokens
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from bootstrap_lib import Bus, Registry, StartError, broker, state
+from services.fleet import bridges, cluster, joining, quorum, roster
+from services.fleet.authority import NEAR, Authority
+from services.fleet.dialect import Access
+from services.fleet.enrolment import EnrolmentServer, Invitations
+
+CENTRE: Final = Path("/etc/constellation/fleet")
+ROSTER: Final = Path("/etc/constellation/fleet.json")
+DROP_IN: Final = Path("/etc/mosquitto/conf.d/constellation-fleet.conf")
+PASSWORD: Final = Path("/etc/constellation/credentials/fleet.engine")
+NODE: Final = Path("/etc/mysql/mariadb.conf.d/90-constellation-fleet.cnf")
+GRASTATE: Final = Path("/var/lib/mysql/grastate.dat")
+HOUSES_PORT, ENROL_PORT = 8884, 8885
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `fleet` takes."""
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="a folder that stands for /")
+    verbs = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    centre = verbs.add_parser("centre", help="make this machine a centre: an authority, and a listener for houses")
+    centre.add_argument("address", help="the name (or IP address) under which houses reach it")
+    centre.add_argument("--port", type=int, default=HOUSES_PORT)
+    house = verbs.add_parser("house", help="add a house, and print its token; again for a new token")
+    house.add_argument("name")
+    house.add_argument("--shard", default=roster.ALL)
+    serve = verbs.add_parser("serve", help="let houses with a token in, and renew certificates, until it is ended")
+    serve.add_argument("--port", type=int, default=ENROL_PORT)
+    revoke = verbs.add_parser("revoke", help="let a house in no more, and end its connection")
+    revoke.add_argument("name")
+    join = verbs.add_parser("join", help="on a house: become one of a fleet")
+    join.add_argument("url", help="https://CENTRE:8885")
+    join.add_argument("token", help="what `fleet house NAME` printed at the centre")
+    renew = verbs.add_parser(
+        "renew", help="renew what is near its end: a house's certificate, a centre's list of revocations"
+    )
+    renew.add_argument("--now", action="store_true", help="however new it is")
+    engine = verbs.add_parser("engine", help="the nodes of the engine")
+    engine.add_argument("do", choices=("init", "status", "bootstrap"))
+    engine.add_argument("--nodes", help="addresses of all nodes, with commas: 10.0.0.1,10.0.0.2,10.0.0.3")
+    engine.add_argument("--node", type=int, default=0, help="which of them this machine is, from 1 (found by itself)")
+    engine.add_argument("--far", action="store_true", help="the nodes are not on one network: patient time-outs")
+    engine.add_argument("--alone", action="store_true", help="go on with this node alone: the others are lost for good")
+    demo = verbs.add_parser("demo", help="houses, a centre and three nodes on this machine")
+    demo.add_argument("--houses", type=int, default=5)
+    demo.add_argument("--for", dest="seconds", type=float, default=60.0, metavar="SECONDS")
+    demo.add_argument("--folder", type=Path, default=Path("demo-fleet"))
+    demo.add_argument("--nodes", type=int, default=3, help="nodes of the engine: 1 or 3")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Do one of them; returns its exit code."""
+    work = {"centre": _centre, "house": _house, "serve": _serve, "revoke": _revoke, "join": _join, "renew": _renew}
+    work |= {"engine": _engine, "demo": _demo}
+    return work[arguments.what](arguments)
+
+
+def _below(arguments: argparse.Namespace, path: Path) -> Path:
+    return Path(arguments.root, *path.parts[1:])
+
+
+def _authority(arguments: argparse.Namespace) -> Authority:
+    folder = _below(arguments, CENTRE)
+    try:
+        address = (folder / "address").read_text().strip()
+    except FileNotFoundError:
+        raise StartError("this machine is no centre: sudo constellation fleet centre ADDRESS") from None
+    return Authority(folder, address)
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state.write(path, text.encode(), mode)
+
+
+def _centre(arguments: argparse.Namespace) -> int:
+    folder = _below(arguments, CENTRE)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "address").write_text(arguments.address + "\n")
+    authority = Authority(folder, arguments.address)
+    authority.make()
+    (folder / "port").write_text(f"{arguments.port}\n")
+    _publish(arguments, authority)
+    _write(_below(arguments, DROP_IN), bridges.listener(arguments.port, _below(arguments, joining.FOLDER)))
+    local = _below(arguments, broker.LOCAL_RIGHTS)
+    known = local.read_text() if local.exists() else ""
+    if bridges.RIGHTS not in known:
+        _write(local, known + bridges.RIGHTS, 0o640)
+    if not _below(arguments, ROSTER).exists():
+        roster.write(_below(arguments, ROSTER), roster.Roster())
+    print(f"houses come in at {arguments.address}, port {arguments.port}. Next:")
+    print("  sudo constellation units --install && sudo systemctl restart mosquitto")
+    print("  sudo constellation fleet house NAME     and in another terminal: sudo constellation fleet serve")
+    return 0
+
+
+def _publish(arguments: argparse.Namespace, authority: Authority) -> None:
+    """Give the broker what it may read of the authority."""
+    target = _below(arguments, joining.FOLDER)
+    for name, mode in (("ca.crt", 0o644), ("centre.crt", 0o644), ("centre.key", 0o640), ("crl.pem", 0o644)):
+        _write(target / name, (authority.folder / name).read_text(), mode)
+        if os.geteuid() == 0 and mode == 0o640:  # noqa: PLR2004
+            try:
+                shutil.chown(target / name, group="mosquitto")
+            except LookupError:
+                print("mosquitto is not installed: sudo apt install mosquitto, and run this again")
+
+
+def _house(arguments: argparse.Namespace) -> int:
+    authority, file = _authority(arguments), _below(arguments, ROSTER)
+    config = (
+        arguments.config
+        or os.environ.get("CONSTELLATION_CONFIG")
+        or str(_below(arguments, Path("/etc/constellation/topics.yaml")))
+    )
+    taken = frozenset((*broker.PEOPLE, *(Registry(Path(config)).instances if Path(config).exists() else ())))
+    roster.refuse_name(arguments.name, taken)
+    houses = dict(roster.read(file).houses)
+    houses[arguments.name] = roster.RosterHouse(shard=arguments.shard)
+    roster.write(file, roster.Roster(houses))
+    secret = Invitations(authority.folder / "tokens.json").invite(arguments.name)
+    print(f"{arguments.name} belongs to shard {arguments.shard}. On the house, within a day, once:")
+    print(f"  sudo constellation fleet join https://{authority.address}:{ENROL_PORT} {secret}.{authority.fingerprint}")
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    authority, file = _authority(arguments), _below(arguments, ROSTER)
+    port = int((authority.folder / "port").read_text())
+
+    def revoked(name: str) -> bool:
+        house = roster.read(file).houses.get(name)
+        return house is None or house.revoked
+
+    with EnrolmentServer(("", arguments.port), authority, authority.folder, port, revoked) as server:
+        print(f"houses with a token are let in at https://{authority.address}:{arguments.port}", flush=True)
+        try:
+            server.serve_forever(0.2)
+        except KeyboardInterrupt:
+            print()
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    authority, file = _authority(arguments), _below(arguments, ROSTER)
+    houses = dict(roster.read(file).houses)
+    if arguments.name not in houses:
+        raise StartError(f"no house is called '{arguments.name}': there are {', '.join(houses) or 'none'}")
+    houses[arguments.name] = roster.RosterHouse(shard=houses[arguments.name].shard, revoked=True)
+    roster.write(file, roster.Roster(houses))
+    Invitations(authority.folder / "tokens.json").withdraw(arguments.name)
+    count = authority.revoke(arguments.name)
+    _publish(arguments, authority)
+    print(f"{arguments.name} is revoked ({count} certificates)")
+    if arguments.root == Path("/"):
+        subprocess.run(["systemctl", "reload", "mosquitto"], check=False)
+        end_session(Registry(Registry.locate(arguments.config)), arguments.name)
+        print("its connection is ended; what it sent is kept")
+    return 0
+
+
+def end_session(registry: Registry, name: str) -> None:
+    """End a house's standing connection, which a list of revocations does not: whoever takes its client id throws it out."""
+    import threading  # noqa: PLC0415
+
+    settings = registry.broker
+    taken = threading.Event()
+    bus = Bus(settings, "operator", lambda _: taken.set(), client_id=name, session_expiry=0)
+    bus.start()
+    if not taken.wait(10):
+        raise StartError(
+            f"the broker does not let us end the connection of {name}: sudo systemctl restart mosquitto does"
+        )
+    bus.stop()
+
+
+def _join(arguments: argparse.Namespace) -> int:
+    folder = _below(arguments, joining.FOLDER)
+    config = (
+        arguments.config
+        or os.environ.get("CONSTELLATION_CONFIG")
+        or str(_below(arguments, Path("/etc/constellation/topics.yaml")))
+    )
+    registry = Registry(Path(config))
+    given = joining.enrol(arguments.url, arguments.token, folder)
+    if os.geteuid() == 0:
+        try:
+            shutil.chown(folder / f"{given.name}.key", user="mosquitto")
+        except LookupError:
+            print("mosquitto is not installed here: the bridge belongs on the broker's machine")
+    record = registry.record or "archive"
+    text = bridges.bridge(given.name, given.address, given.port, folder, root=registry.root, record=record)
+    _write(_below(arguments, DROP_IN), text)
+    print(f"this house is {given.name} now; its key is {folder / given.name}.key and never leaves it")
+    if registry.record is None or registry.instances[record].raw.get("centre") != "central":
+        print(
+            f"let its archive answer the centre, by one line in {config}:\n  subscribers:\n    {record}: {{centre: central}}"
+        )
+    print("then: sudo systemctl restart mosquitto")
+    return 0
+
+
+def _renew(arguments: argparse.Namespace) -> int:
+    if (name := joining.renew(_below(arguments, joining.FOLDER), now=arguments.now)) is not None:
+        print(f"the certificate of {name} is renewed: sudo systemctl restart mosquitto")
+    if _below(arguments, CENTRE).exists():
+        authority = _authority(arguments)
+        if arguments.now or authority.list_lasts() < 2 * NEAR - 7:
+            authority.renew_list()
+            _publish(arguments, authority)
+            print("the list of revocations is renewed: sudo systemctl reload mosquitto")
+    return 0
+
+
+# -- the engine -------------------------------------------------------------------------------------------------------
+
+
+def _places(arguments: argparse.Namespace) -> list[str]:
+    if arguments.nodes:
+        return [node.strip() for node in str(arguments.nodes).split(",") if node.strip()]
+    written = _below(arguments, NODE)
+    found = re.search(r"gcomm://(\S+)", written.read_text()) if written.exists() else None
+    if found is None:
+        raise StartError("which nodes? --nodes 10.0.0.1,10.0.0.2,10.0.0.3")
+    return [node.rpartition(":")[0] for node in found[1].split(",")]
+
+
+def _password(arguments: argparse.Namespace) -> str:
+    file = _below(arguments, PASSWORD)
+    if not file.exists():
+        _write(file, tokens.token_urlsafe(24) + "\n", 0o600)
+        print(f"made a password for the stores in {file}: every machine of the centre needs the same one")
+    return file.read_text().strip()
+
+
+def _engine(arguments: argparse.Namespace) -> int:
+    nodes = _places(arguments)
+    if arguments.do == "init":
+        number = arguments.node or _own(nodes)
+        text = cluster.configuration(number, [cluster.Place(node) for node in nodes], "fleet", near=not arguments.far)
+        _write(_below(arguments, NODE), text)
+        _password(arguments)
+        print(
+            f"written {_below(arguments, NODE)}: node {number} of {len(nodes)}. On the first node, once for the cluster:"
+        )
+        print("  sudo systemctl stop mariadb && sudo constellation fleet engine bootstrap")
+        print("then on the others, one after the other: sudo systemctl restart mariadb")
+        return 0
+    access = Access("fleet", "store", _password(arguments))
+    states = [quorum.ask(node, access) for node in nodes]
+    if arguments.do == "status":
+        for one in states:
+            print(one)
+        told = quorum.advice(states)
+        print(f"do: {told}" if told else "all is well")
+        return 1 if told else 0
+    return _bootstrap(arguments, states, access)
+
+
+def _own(nodes: list[str]) -> int:
+    """Which of the nodes this machine is: the one whose address it can listen at."""
+    for number, node in enumerate(nodes, 1):
+        try:
+            with socket.create_server((node, 0)):
+                return number
+        except OSError:
+            continue
+    raise StartError(f"none of {', '.join(nodes)} is an address of this machine: say which with --node")
+
+
+def _bootstrap(arguments: argparse.Namespace, states: list[quorum.NodeState], access: Access) -> int:
+    """Begin a cluster, or go on with this node alone; refused while another part of it takes writes."""
+    if living := [one.node for one in states if one.primary and one.ready]:
+        raise StartError(
+            f"{', '.join(living)} takes writes: sudo systemctl restart mariadb here joins it; two would part for ever"
+        )
+    if arguments.alone:
+        words = ["mariadb", "-e", "SET GLOBAL wsrep_provider_options='pc.bootstrap=yes'"]
+    else:
+        file = _below(arguments, GRASTATE)
+        if file.exists() and "safe_to_bootstrap: 0" in file.read_text():
+            raise StartError(
+                "this node was not the last to leave (safe_to_bootstrap: 0): begin on the one that was, or, if all died, start all of"
+                " them within a minute (sudo systemctl start mariadb): they find each other by themselves"
+            )
+        words = ["galera_new_cluster"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StartError(f"{words[0]} failed: {' '.join((done.stderr or done.stdout).split())[-300:]}")
+    for statement in cluster.accounts(access.database, access.user, access.password):
+        subprocess.run(["mariadb"], input=statement, text=True, check=False)
+    print("the cluster begins here; look at it: sudo constellation fleet engine status")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from services.simulators.fleet import run  # noqa: PLC0415 (the demo alone needs what it starts)
+
+    return run(arguments.folder, arguments.houses, arguments.seconds, arguments.nodes)

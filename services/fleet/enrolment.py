@@ -1,0 +1,162 @@
+"""How a house becomes one of the fleet: a token that is good once, a request signed, and the answer given again to who lost it.
+
+The centre listens for it on a port of its own, by HTTPS, as long as `constellation fleet serve` runs.
+"""
+
+import hashlib
+import secrets
+import ssl
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from bootstrap_lib import StartError, as_json, state
+from services.fleet.authority import Authority
+
+DAY: Final = 86_400
+LONGEST: Final = 20_000
+"""Bytes of a request: one for a certificate has some five hundred."""
+PATIENCE: Final = 10.0
+"""Seconds that somebody may take to say what he wants."""
+
+
+class Invitation(msgspec.Struct):
+    """A token: for which house, until when (seconds since 1970), and what it was used for."""
+
+    house: str
+    until: float
+    request: str = ""
+    certificate: str = ""
+
+
+class Enrolment(msgspec.Struct, frozen=True):
+    """What a house gets."""
+
+    name: str
+    certificate: str
+    authority: str
+    address: str
+    port: int
+
+
+class Invitations:
+    """Tokens that were given, by their hashes: the file alone lets nobody in."""
+
+    def __init__(self, file: Path) -> None:
+        """The file is root's alone."""
+        self._file = file
+
+    def _read(self) -> dict[str, Invitation]:
+        known = state.load(self._file, dict[str, Invitation], {})
+        return {key: one for key, one in known.items() if one.until > time.time()}
+
+    def _write(self, known: dict[str, Invitation]) -> None:
+        state.write(self._file, msgspec.json.encode(known), 0o600)
+
+    def invite(self, house: str) -> str:
+        """Make a token for a house, for a day; those before it are good no more."""
+        secret = secrets.token_hex(16)
+        known = {key: one for key, one in self._read().items() if one.house != house}
+        self._write(known | {_hash(secret): Invitation(house, time.time() + DAY)})
+        return secret
+
+    def withdraw(self, house: str) -> None:
+        """Make all tokens of a house good no more."""
+        self._write({key: one for key, one in self._read().items() if one.house != house})
+
+    def redeem(self, secret: str, request: str, sign: Callable[[str, str], str]) -> tuple[str, str] | None:
+        """House and certificate for a token and a request; None for a token that is none, or was used for another request."""
+        known = self._read()
+        one = known.get(_hash(secret))
+        if one is None or (one.request and one.request != _hash(request)):
+            return None
+        if not one.request:
+            one.certificate, one.request = sign(one.house, request), _hash(request)
+            self._write(known)
+        return one.house, one.certificate
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class EnrolmentServer(ThreadingHTTPServer):
+    """The port at which houses come in for their certificates."""
+
+    daemon_threads = True
+
+    def __init__(
+        self, address: tuple[str, int], authority: Authority, folder: Path, port: int, revoked: Callable[[str], bool]
+    ) -> None:
+        """`folder` keeps the tokens, `port` is the one of the centre's broker, `revoked` tells of houses that are out."""
+        super().__init__(address, _Handler)
+        self.authority, self.port, self.revoked = authority, port, revoked
+        self.invitations = Invitations(folder / "tokens.json")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.folder / "centre.crt", authority.folder / "centre.key")
+        context.load_verify_locations(authority.certificate)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        self._context = context
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Speak TLS in the request's own thread: who says nothing holds up nobody."""
+        request.settimeout(PATIENCE)
+        try:
+            with self._context.wrap_socket(request, server_side=True) as wrapped:
+                super().finish_request(wrapped, client_address)
+        except OSError:
+            return
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: EnrolmentServer
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 (as the library calls it)
+        """A token is no line of a log."""
+
+    def do_GET(self) -> None:
+        """Hand out the authority's certificate: who has a token knows its fingerprint."""
+        if self.path == "/ca":
+            self._answer(200, self.server.authority.certificate.read_bytes())
+        else:
+            self._answer(404, b"")
+
+    def do_POST(self) -> None:
+        """Enrol with a token, or renew with the certificate that is there."""
+        try:
+            length = int(self.headers.get("Content-Length") or "-1")
+            if not 0 <= length <= LONGEST:
+                self._answer(413, b"")
+                return
+            asked = msgspec.json.decode(self.rfile.read(length), type=dict[str, str])
+            found = self._found(asked)
+        except (ValueError, msgspec.DecodeError, StartError):
+            found = None
+        if found is None:
+            self._answer(403, as_json({"error": "no token of this centre, or one that was used or is too old"}))
+            return
+        name, certificate = found
+        authority = self.server.authority
+        given = Enrolment(name, certificate, authority.certificate.read_text(), authority.address, self.server.port)
+        self._answer(200, as_json(given))
+
+    def _found(self, asked: dict[str, str]) -> tuple[str, str] | None:
+        sign, request = self.server.authority.sign, asked.get("request", "")
+        if self.path == "/enrol":
+            return self.server.invitations.redeem(asked.get("token", ""), request, sign)
+        peer = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
+        subject = dict(part[0] for part in (peer or {}).get("subject", ()))  # type: ignore[misc]
+        name = str(subject.get("commonName", ""))
+        if self.path != "/renew" or not name or self.server.revoked(name):
+            return None
+        return name, sign(name, request)
+
+    def _answer(self, code: int, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

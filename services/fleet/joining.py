@@ -1,0 +1,103 @@
+"""What a house does to become one of a fleet, and to stay one: a key of its own, a certificate for it, and a bridge."""
+
+import ssl
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bootstrap_lib import StartError, as_json, reason, state
+from services.fleet import authority
+from services.fleet.enrolment import Enrolment
+
+FOLDER: Final = Path("/etc/mosquitto/fleet")
+"""Where a broker's own files of the fleet lie: keys, certificates, the list of revocations."""
+
+DUE: Final = 2 / 3
+"""Share of its life after which a certificate is renewed."""
+
+PATIENCE: Final = 15.0
+
+
+class FleetTokenError(StartError):
+    """A token that is none, or the centre's no more."""
+
+
+def _open(url: str, context: ssl.SSLContext, body: bytes | None = None) -> bytes:
+    if urlsplit(url).scheme != "https":
+        raise StartError(f"{url} is no address of a centre: https://NAME:8885")
+    request = urllib.request.Request(url, data=body)  # noqa: S310 (https, as looked at above)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:  # noqa: S310
+            content: bytes = answer.read(1_000_000)
+            return content
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise FleetTokenError(
+            "the centre does not take this token: it is good once, for a day; ask for a new one (constellation fleet house NAME)"
+        ) from None
+    except OSError as error:
+        raise StartError(f"{url} does not answer as the centre does: {reason(error)}") from None
+
+
+def fetch_authority(url: str, wanted: str) -> str:
+    """The centre's authority, known by the fingerprint in the token; StartError where another one answers."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # what comes is judged by its fingerprint
+    found = _open(f"{url}/ca", context).decode("ascii", "replace")
+    try:
+        same = authority.fingerprint(found) == wanted
+    except ValueError:
+        same = False
+    if not same:
+        raise FleetTokenError(f"{url} is not the centre that made this token")
+    return found
+
+
+def enrol(url: str, token: str, folder: Path) -> Enrolment:
+    """Join a fleet: make a key in `folder`, send a request for it, and put the answer beside it."""
+    secret, _, wanted = token.partition(".")
+    if not secret or len(wanted) != 64:  # noqa: PLR2004 (SHA-256)
+        raise FleetTokenError("that is no token: it is one word, with a dot in it")
+    trusted = fetch_authority(url.rstrip("/"), wanted)
+    request = authority.new_request(folder, "house")
+    body = as_json({"token": secret, "request": request})
+    given = msgspec.json.decode(_open(f"{url.rstrip('/')}/enrol", _trusting(trusted), body), type=Enrolment)
+    _keep(folder, given)
+    state.write(folder / "centre.json", as_json({"url": url.rstrip("/"), "name": given.name}), 0o644)
+    return given
+
+
+def renew(folder: Path, *, now: bool = False) -> str | None:
+    """Renew the certificate at two thirds of its life, by itself; returns the house's name where it was done."""
+    known = state.load(folder / "centre.json", dict[str, str], {})
+    name = known.get("name", "")
+    certificate = folder / f"{name}.crt"
+    if not name or not (now or authority.spent(certificate) >= DUE):
+        return None
+    context = _trusting((folder / "ca.crt").read_text())
+    context.load_cert_chain(certificate, folder / f"{name}.key")
+    body = as_json({"request": authority.new_request(folder, name)})
+    _keep(folder, msgspec.json.decode(_open(f"{known['url']}/renew", context, body), type=Enrolment))
+    return name
+
+
+def _trusting(certificate: str) -> ssl.SSLContext:
+    with tempfile.NamedTemporaryFile("w", suffix=".crt") as file:
+        file.write(certificate)
+        file.flush()
+        return ssl.create_default_context(cafile=file.name)
+
+
+def _keep(folder: Path, given: Enrolment) -> None:
+    """Put a certificate in place; the key was made for it and stays where it is."""
+    key = folder / "house.key"
+    if key.exists():
+        key.replace(folder / f"{given.name}.key")
+    files: dict[str, Any] = {f"{given.name}.crt": given.certificate, "ca.crt": given.authority}
+    for name, text in files.items():
+        state.write(folder / name, text.encode(), 0o644)

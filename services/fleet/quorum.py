@@ -1,0 +1,85 @@
+"""What a Galera cluster's nodes say of themselves, which state of the table in docs/fleet.md that is, and what is to be done."""
+
+from typing import Final, NamedTuple
+
+import sqlalchemy as sql
+
+from services.fleet.dialect import Access
+from services.fleet.engine import place
+from services.fleet.mariadb import MariaDB
+
+ASKED: Final = (
+    "wsrep_cluster_status",
+    "wsrep_cluster_size",
+    "wsrep_local_state_comment",
+    "wsrep_ready",
+    "wsrep_last_committed",
+)
+
+
+class NodeState(NamedTuple):
+    """One node. `answers` is False for one that does not speak."""
+
+    node: str
+    answers: bool
+    primary: bool = False
+    state: str = "gone"
+    size: int = 0
+    ready: bool = False
+    committed: int = -1
+
+    def __str__(self) -> str:
+        """One line for people."""
+        if not self.answers:
+            return f"{self.node}: does not answer"
+        part = "primary" if self.primary else "NOT PRIMARY"
+        return f"{self.node}: {self.state}, {part}, sees {self.size}, committed {self.committed}"
+
+
+def ask(node: str, access: Access) -> NodeState:
+    """Ask one node, whatever state it is in."""
+    dialect = MariaDB()
+    url = dialect.url(*place(node, dialect.PORT), access._replace(database=""))
+    engine = sql.create_engine(
+        url, connect_args=dialect.arguments(access._replace(timeout=2.0)), poolclass=sql.NullPool
+    )
+    try:
+        with engine.connect() as connection:
+            said = {row[0]: row[1] for row in connection.exec_driver_sql("SHOW STATUS LIKE 'wsrep_%%'")}
+    except sql.exc.SQLAlchemyError:
+        return NodeState(node, answers=False)
+    finally:
+        engine.dispose()
+    status, size, state, ready, committed = (said.get(name, "") for name in ASKED)
+    return NodeState(
+        node,
+        answers=True,
+        primary=status == "Primary",
+        state=state or "no cluster",
+        size=int(size or 0),
+        ready=ready == "ON",
+        committed=int(committed or -1),
+    )
+
+
+def advice(states: list[NodeState]) -> str | None:
+    """What is to be done, or None where all is well."""
+    whole = [one for one in states if one.ready and one.primary]
+    if len(whole) == len(states) and len({one.size for one in states}) == 1:
+        return None
+    if whole:
+        missing = ", ".join(one.node for one in states if one not in whole)
+        return f"{missing}: sudo systemctl restart mariadb there; it fetches what it missed by itself. The others go on"
+    silent = [one for one in states if not one.answers]
+    if len(silent) == len(states):
+        return (
+            "none answers. Were they stopped cleanly: on the one whose grastate.dat says safe_to_bootstrap: 1,"
+            " sudo constellation fleet engine bootstrap; then sudo systemctl start mariadb on the others."
+            " Did all die: sudo systemctl start mariadb on all of them within a minute; they find each other by themselves"
+        )
+    first = max((one for one in states if one.answers), key=lambda one: one.committed)
+    return (
+        f"no majority: nobody may write. Start the others (sudo systemctl start mariadb): with a second one back from two that died it"
+        f" may still wait for the third. If they are lost for good, and on one side only: on {first.node},"
+        " sudo constellation fleet engine bootstrap --alone"
+    )

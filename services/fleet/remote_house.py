@@ -1,0 +1,142 @@
+"""A house as its centre knows it: topics, runs of numbers, and what is lacking of it here."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from bootstrap_lib import Poison, Sequence
+from services.fleet.gaps import Gaps
+from services.fleet.numbers import Numbers
+from services.fleet.tables import LONGEST
+from services.stores.house_registry import PublishedRegistry
+
+MOST_TOPICS: Final = 3000
+"""Topics of a house: one that invents more is refused them."""
+
+LEVELS: Final = 3
+GRACE: Final = 60_000
+"""Milliseconds beyond `stale` after which a topic that is still standing here was cleared in its house."""
+
+AHEAD: Final = 60_000
+"""Milliseconds by which the clocks of a house's sources may differ."""
+
+
+class RemoteTopic:
+    """A topic of a house under one unit; its number is the engine's, None until that gave it one."""
+
+    __slots__ = ("house", "kind", "label", "name", "number", "source", "stale", "standing", "stored", "unit")
+
+    def __init__(self, house: "RemoteHouse", name: str, unit: str, number: int | None = None) -> None:
+        """Begin with what a reading says of it."""
+        self.house, self.name, self.unit, self.number = house, name, unit, number
+        self.kind = self.label = self.source = ""
+        self.stale = 0.0
+        self.stored: bool | None = None
+        """Whether the house's record keeps it, None while nobody said."""
+        self.standing = 0
+        """Time (ms) of what stands on it at the centre's broker, 0 for nothing."""
+
+
+class RemoteHouse:
+    """One house. What it says wrong costs nobody but itself."""
+
+    def __init__(self, name: str, prefix: str, number: int | None = None, compared: int = 0) -> None:
+        """`prefix` is what stands before `data/` and `service/` in its topics here; `number` is the engine's, None while it has none."""
+        self.name, self.prefix, self.number = name, prefix, number
+        self.compared = compared
+        """Up to when (ms) the counts of both sides were compared."""
+        self.timezone, self.digest = "UTC", ""
+        self.topics: dict[str, RemoteTopic] = {}
+        """The topic of each name, under the unit that it was heard with last."""
+        self._units: dict[tuple[str, str], RemoteTopic] = {}
+        self.numbers = Numbers()
+        self.lacking = Gaps()
+        self.changed = number is None
+        """Whether its own row, or what it lacks, is to be written."""
+        self.told: set[RemoteTopic] = set()
+        """Topics whose row is to be written."""
+        self.newest = 0
+        """Time (ms) of its newest reading."""
+        self.linked = False
+        """Whether anything of it was heard since we are connected."""
+
+    def know(self, topic: RemoteTopic) -> None:
+        """Take up a topic that the engine has."""
+        self._units[topic.name, topic.unit] = self.topics[topic.name] = topic
+
+    def topic(self, name: str, unit: str) -> RemoteTopic:
+        """The topic of a reading; Poison for a name that is none, and for one too many."""
+        found = self.topics.get(name)
+        if found is not None and found.unit == unit:
+            return found
+        found = self._units.get((name, unit))
+        if found is None:
+            if name.count("/") != LEVELS - 1 or len(name) > LONGEST or len(unit) > LONGEST or not name.isprintable():
+                raise Poison("no topic of a house: place/thing/name")
+            if len(self._units) >= MOST_TOPICS:
+                raise Poison(f"{self.name} has {MOST_TOPICS} topics already: this one is not kept")
+            found = RemoteTopic(self, name, unit)
+            self.told.add(found)
+        if (before := self.topics.get(name)) is not None:
+            found.source, found.stale, found.stored = before.source, before.stale, before.stored
+        self.know(found)
+        return found
+
+    def follow(self, topic: RemoteTopic | None, sequence: Sequence, moment: int | None, now: int) -> bool:
+        """Follow the numbers of a source; True where something is lacking now that was not before. Times in ms."""
+        since = self.numbers.follow(topic.source if topic else "", sequence, moment)
+        if since is None:
+            return False
+        return self.lack(max(0, since - AHEAD), max(now, moment or 0) + 1)
+
+    def lack(self, since: int, until: int) -> bool:
+        """Note that something is lacking; False where that was known."""
+        news = self.lacking.add(since, until)
+        self.changed = self.changed or news
+        return news
+
+    def filled(self, since: int, until: int) -> None:
+        """Note that nothing is lacking in a range; it is committed together with what filled it."""
+        self.lacking.take(since, until)
+        self.changed = True
+
+    def take_registry(self, registry: PublishedRegistry) -> Iterator[tuple[str, str]]:
+        """Take what the house says of its topics; returns old and new names of those that were renamed."""
+        self.timezone, self.digest = registry.timezone[:LONGEST], registry.digest[:LONGEST]
+        self.changed = True
+        for name, facts in list(registry.topics.items())[:MOST_TOPICS]:
+            for old in facts.was:
+                if old in self.topics and old not in registry.topics and name not in self.topics:
+                    yield from self._rename(old, name)
+            if name not in self.topics and not facts.stored:
+                continue
+            try:
+                topic = self.topic(name, facts.unit)
+            except Poison:
+                continue
+            said = facts.kind[:LONGEST], facts.label, facts.source[:LONGEST]
+            if said != (topic.kind, topic.label, topic.source):
+                topic.kind, topic.label, topic.source = said
+                self.told.add(topic)
+            topic.stale, topic.stored = facts.stale, facts.stored
+        for name in self.topics.keys() - registry.topics.keys():
+            self.topics[name].stale, self.topics[name].stored = -1.0, None if registry.left_out else False
+
+    def _rename(self, old: str, name: str) -> Iterator[tuple[str, str]]:
+        del self.topics[old]
+        for (known, unit), topic in list(self._units.items()):
+            if known == old:
+                del self._units[known, unit]
+                topic.name = name
+                self.know(topic)
+        yield old, name
+
+    def ghosts(self) -> Iterable[tuple[RemoteTopic, int]]:
+        """Topics that stand here and were cleared in the house while nobody told us, with the time (ms) when that was.
+
+        In a house a topic is cleared when it was silent for `stale`, and when topics.yaml no longer has it.
+        """
+        for topic in self.topics.values():
+            if topic.standing and topic.stale:
+                silent = max(0.0, topic.stale) * 1000
+                if topic.stale < 0 or self.newest - topic.standing > silent + GRACE:
+                    yield topic, topic.standing + round(silent)

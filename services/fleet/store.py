@@ -1,0 +1,234 @@
+"""What the centre writes: groups of readings together with the marks that they moved, in one transaction.
+
+A mark in another transaction would either confirm what a kill then takes, or leave what is there unconfirmed for ever.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sql
+
+from bootstrap_lib import Value
+from services.fleet import tables
+from services.fleet.engine import Engine, RowsRefused
+from services.fleet.gaps import Gaps
+from services.fleet.numbers import Numbers
+from services.fleet.remote_house import RemoteHouse, RemoteTopic
+
+HOUR: Final = 3_600_000
+LEASE: Final = 30_000
+"""Milliseconds for which a shard is held since its holder wrote last: another machine takes it over within a minute."""
+
+
+class ShardLost(RuntimeError):
+    """Another process holds the shard: whoever wrote on would write what the other one has moved past."""
+
+
+class RefusedReading(NamedTuple):
+    """A reading that the engine does not take."""
+
+    topic: RemoteTopic
+    time: int
+    value: Value
+    sentence: str
+
+
+class CentralStore:
+    """Readings that wait, and the transaction that makes them last. Methods that speak with the engine may raise EngineAway."""
+
+    def __init__(self, engine: Engine, shard: str, holder: str) -> None:
+        """`holder` names this process among all that might hold the shard."""
+        self._engine, self._shard, self._holder = engine, shard, holder
+        self._rows: dict[tuple[RemoteTopic, int], tuple[float | None, str | None]] = {}
+        self._clearings: set[tuple[RemoteTopic, int]] = set()
+        self.held = False
+
+    @property
+    def waiting(self) -> int:
+        """Readings that wait for a commit."""
+        return len(self._rows)
+
+    # -- what waits ---------------------------------------------------------------------------------------------------
+
+    def store(self, topic: RemoteTopic, moment: int, value: Value) -> None:
+        """Keep a reading for the next commit; `moment` in ms. OverflowError for a number beyond a double."""
+        self._rows[topic, moment] = (None, value) if isinstance(value, str) else (float(value), None)
+
+    def clear(self, topic: RemoteTopic, moment: int) -> None:
+        """Keep when a topic fell silent."""
+        self._clearings.add((topic, moment))
+
+    # -- the shard ----------------------------------------------------------------------------------------------------
+
+    def hold(self, now: int) -> bool:
+        """Take the shard, or go on holding it; False while another process does."""
+        shard, holder = self._shard, self._holder
+
+        def take(connection: sql.Connection) -> bool:
+            asked = sql.text("SELECT holder, until FROM shards WHERE shard = :shard FOR UPDATE")
+            found = connection.execute(asked, {"shard": shard}).first()
+            if found is not None and found.holder != holder and found.until > now:
+                return False
+            self._engine.dialect.insert(connection, tables.SHARDS, [(shard, holder, now + LEASE)])
+            return True
+
+        self.held = self._engine.run(take)
+        return self.held
+
+    def _renew(self, connection: sql.Connection, now: int) -> None:
+        renewed = sql.text("UPDATE shards SET until = :until WHERE shard = :shard AND holder = :holder")
+        asked = {"until": now + LEASE, "shard": self._shard, "holder": self._holder}
+        if connection.execute(renewed, asked).rowcount != 1:
+            raise ShardLost(f"shard {self._shard} is held by another process")
+
+    # -- the commit ---------------------------------------------------------------------------------------------------
+
+    def commit(self, houses: Iterable[RemoteHouse], now: int) -> list[RefusedReading]:
+        """Write what waits and what moved, in one transaction; returns the readings that the engine will never take.
+
+        ShardLost, EngineAway, and then everything goes on waiting.
+        """
+        moved = [h for h in houses if h.changed or h.told or h.numbers.moved or h.numbers.gone]
+        moved += [h for h in {topic.house for topic, _ in self._rows} if h not in moved]
+        refused: list[RefusedReading] = []
+        if moved or self._rows or self._clearings:
+            self._name(moved)
+            refused = self._write(moved, now)
+        for house in moved:
+            house.changed = False
+            house.numbers.written()
+        self._rows.clear()
+        self._clearings.clear()
+        return refused
+
+    def _write(self, moved: list[RemoteHouse], now: int) -> list[RefusedReading]:
+        refused: dict[tuple[RemoteTopic, int], str] = {}
+        while True:
+            rows = [key for key in self._rows if key not in refused]
+            try:
+                self._engine.run(lambda connection, rows=rows: self._group(connection, moved, rows, now))  # type: ignore[misc]
+            except RowsRefused as error:
+                refused |= self._sieve(rows) or dict.fromkeys(rows, str(error))
+                continue
+            return [RefusedReading(*key, _value(self._rows[key]), said) for key, said in refused.items()]
+
+    def _group(
+        self, connection: sql.Connection, moved: list[RemoteHouse], keys: list[tuple[RemoteTopic, int]], now: int
+    ) -> None:
+        insert = self._engine.dialect.insert
+        self._renew(connection, now)
+        rows = sorted((t.house.number, at, t.number, *self._rows[t, at]) for t, at in keys)
+        if rows:
+            insert(connection, tables.READINGS, rows)
+            insert(connection, tables.PENDING, sorted({(row[0], row[1] // HOUR * HOUR) for row in rows}))
+        if self._clearings:
+            insert(connection, tables.CLEARINGS, sorted((t.number, at) for t, at in self._clearings))
+        heard = [(h.number, *h.numbers.row(stream)) for h in moved for stream in sorted(h.numbers.moved)]
+        if heard:
+            insert(connection, tables.HEARD, heard)
+        for house in moved:
+            for stream in house.numbers.gone:
+                over = sql.text("DELETE FROM heard WHERE house = :house AND stream = :stream")
+                connection.execute(over, {"house": house.number, "stream": stream})
+            if house.changed:
+                self._write_house(connection, house)
+
+    def _write_house(self, connection: sql.Connection, house: RemoteHouse) -> None:
+        insert = self._engine.dialect.insert
+        said = sql.text("UPDATE houses SET timezone = :timezone, compared = :compared WHERE id = :house")
+        asked = {"timezone": house.timezone, "compared": house.compared, "house": house.number}
+        connection.execute(said, asked)
+        connection.execute(sql.text("DELETE FROM lacking WHERE house = :house"), {"house": house.number})
+        if house.lacking:
+            insert(connection, tables.LACKING, [(house.number, since, until) for since, until in house.lacking])
+
+    def _sieve(self, keys: list[tuple[RemoteTopic, int]]) -> dict[tuple[RemoteTopic, int], str]:
+        """Find the readings that the engine refuses, by halves."""
+        insert, found = self._engine.dialect.insert, dict[tuple[RemoteTopic, int], str]()
+        parts = [keys]
+        while parts:
+            part = parts.pop()
+            rows = sorted((t.house.number, at, t.number, *self._rows[t, at]) for t, at in part)
+            try:
+                self._engine.run(lambda connection, rows=rows: insert(connection, tables.READINGS, rows))  # type: ignore[misc]
+            except RowsRefused as error:
+                if len(part) == 1:
+                    found[part[0]] = str(error)
+                else:
+                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return found
+
+    # -- numbers of houses and topics ---------------------------------------------------------------------------------
+
+    def _name(self, houses: list[RemoteHouse]) -> None:
+        """Give houses and topics that are new their numbers: the engine's, the same for all who write."""
+        insert = self._engine.dialect.insert
+        if new := [house for house in houses if house.number is None]:
+            rows = sorted((house.name, house.timezone, house.compared) for house in new)
+            self._engine.run(lambda connection: insert(connection, tables.HOUSES, rows))
+            known = {row.name: row.id for row in self._select("SELECT id, name FROM houses")}
+            for house in new:
+                house.number = known[house.name]
+        told = [topic for house in houses for topic in house.told]
+        if told:
+            topics = sorted((t.house.number, t.name, t.unit, t.kind, t.label, t.source) for t in told)
+            self._engine.run(lambda connection: insert(connection, tables.TOPICS, topics))
+        for house in houses:
+            if any(topic.number is None for topic in house.told):
+                found = self._select("SELECT id, name, unit FROM topics WHERE house = :house", house=house.number)
+                known = {(row.name, row.unit): row.id for row in found}
+                for topic in house.told:
+                    topic.number = known[topic.name, topic.unit]
+            house.told.clear()
+
+    def rename(self, house: RemoteHouse, old: str, name: str) -> None:
+        """Give what is stored under a topic's old name its new one."""
+        if house.number is not None:
+            renamed = sql.text("UPDATE topics SET name = :name WHERE house = :house AND name = :old")
+            asked = {"name": name, "house": house.number, "old": old}
+            self._engine.run(lambda connection: connection.execute(renamed, asked).rowcount)
+
+    def _select(self, text: str, **asked: Any) -> list[Any]:
+        return self._engine.run(lambda connection: list(connection.execute(sql.text(text), asked).all()))
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    def load(self, name: str, prefix: str) -> RemoteHouse:
+        """A house as the engine knows it, or a new one."""
+        found = self._select("SELECT id, timezone, compared FROM houses WHERE name = :name", name=name)
+        if not found:
+            return RemoteHouse(name, prefix)
+        house = RemoteHouse(name, prefix, found[0].id, found[0].compared)
+        house.timezone = found[0].timezone
+        for row in self._select("SELECT * FROM topics WHERE house = :house ORDER BY id", house=house.number):
+            topic = RemoteTopic(house, row.name, row.unit, row.id)
+            topic.kind, topic.label, topic.source = row.kind, row.label, row.source
+            house.know(topic)
+        rows = self._select("SELECT stream, source, number, at FROM heard WHERE house = :house", house=house.number)
+        house.numbers = Numbers(sorted((tuple(row) for row in rows), key=lambda row: int(row[3])))
+        lacking = self._select("SELECT since, until FROM lacking WHERE house = :house", house=house.number)
+        house.lacking = Gaps((row.since, row.until) for row in lacking)
+        return house
+
+    def counts(self, house: RemoteHouse, since: int, until: int) -> dict[tuple[str, int], int]:
+        """How many readings are stored of each topic in each hour (ms), of a range of time."""
+        rows = self._select(
+            "SELECT t.name, r.hour, r.count FROM topics t JOIN (SELECT topic, time - time % 3600000 AS hour, count(*) AS count"
+            " FROM readings WHERE house = :house AND time >= :since AND time < :until GROUP BY topic, time - time % 3600000) r"
+            " ON r.topic = t.id",
+            house=house.number,
+            since=since,
+            until=until,
+        )
+        found: dict[tuple[str, int], int] = {}
+        for name, hour, count in rows:
+            found[name, hour] = found.get((name, hour), 0) + count
+        return found
+
+    def names(self) -> Iterator[str]:
+        """Names of all houses that the engine knows."""
+        yield from (row.name for row in self._select("SELECT name FROM houses"))
+
+
+def _value(row: tuple[float | None, str | None]) -> Value:
+    return row[1] or "" if row[0] is None else row[0]

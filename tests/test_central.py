@@ -1,0 +1,306 @@
+"""The store of a fleet as a process, against a real engine: what a house has is here once, whatever was lost on the way."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sql
+from fleet_engines import PASSWORD, MariaServer, open_engine
+from fleet_house import StandInHouse
+from harness import Broker, Ear, House, wait_for
+from voices import Voice
+
+from bootstrap_lib.reading import format_time
+from services.fleet import tables
+from services.fleet.engine import Engine
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+WATER, FLUE = "boiler/water/temperature", "boiler/flue/temperature"
+HEALTH = "home/service/central/health"
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaServer]:
+    server = MariaServer(tmp_path_factory.mktemp("central") / "mariadb")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def engine(server: MariaServer) -> Iterator[Engine]:
+    engine = open_engine(server)
+    engine.define("DROP TABLE IF EXISTS " + ", ".join(table.name for table in tables.ALL))
+    yield engine
+    engine.close()
+
+
+def topics(engine: Engine, more: str = "") -> str:
+    return f"""
+subscribers:
+  central: {{nodes: {json.dumps(list(engine.nodes))}, commit: 50ms, every: 100ms, heartbeat: 300ms{more}}}
+"""
+
+
+@pytest.fixture
+def central(house: House, engine: Engine, ear: Ear) -> House:
+    credentials = house.folder / "credentials"
+    credentials.mkdir()
+    (credentials / "fleet.engine").touch(0o600)
+    (credentials / "fleet.engine").write_text(PASSWORD)
+    house.environment["CONSTELLATION_CREDENTIALS"] = str(credentials)
+    house.write(topics(engine))
+    house.start("central")
+    ear.wait(HEALTH, lambda health: "fleet" in health)
+    return house
+
+
+@pytest.fixture
+def one(broker: Broker) -> Iterator[StandInHouse]:
+    one = StandInHouse(broker.port)
+    yield one
+    one.close()
+
+
+def stored(engine: Engine, name: str = "h1") -> dict[tuple[str, int], Any]:
+    text = sql.text(
+        "SELECT t.name, r.time, r.value, r.word FROM readings r JOIN topics t ON t.id = r.topic"
+        " JOIN houses h ON h.id = r.house WHERE h.name = :name"
+    )
+    found = engine.run(lambda connection: connection.execute(text, {"name": name}).all())
+    assert len(found) == len({(row.name, row.time) for row in found})
+    return {(row.name, row.time): row.word if row.value is None else row.value for row in found}
+
+
+def rows(engine: Engine, text: str) -> list[tuple[Any, ...]]:
+    return engine.run(lambda connection: [tuple(row) for row in connection.execute(sql.text(text))])
+
+
+def whole(engine: Engine, one: StandInHouse, timeout: float = 30.0) -> None:
+    wait_for(lambda: stored(engine, one.name) == one.kept, timeout, "all readings of the house")
+
+
+def settled(ear: Ear) -> None:
+    """Wait until nothing is lacking that is known of."""
+    ear.wait(
+        HEALTH, lambda health: health["fleet"]["houses"] and not health["fleet"]["lacking"] + health["fleet"]["filling"]
+    )
+
+
+def test_a_house_is_filled_from_its_archive_and_each_gap_in_its_numbers_too(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    start = now() - 3_000_000
+    for n in range(1200):
+        one.say(WATER, n / 10, start + n * 1000, lost=True)  # before the centre knew the house
+    one.say(WATER, 1.0, start + 1_300_000)
+    whole(engine, one)
+    settled(ear)
+    asked = len(one.asked)
+    for n in range(5):
+        one.say(WATER, 2.0 + n, now(), lost=n in (2, 3))
+        time.sleep(0.002)
+    whole(engine, one)
+    assert len(one.asked) > asked
+    settled(ear)
+    assert rows(engine, "SELECT count(*) FROM lacking") == [(0,)]
+
+
+def test_a_new_run_of_numbers_is_a_gap_since_its_source_was_heard(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    one.registry({WATER: {"unit": "°C", "from": "onewire"}})
+    one.say(WATER, 1.0, now())
+    settled(ear)
+    one.say(WATER, 2.0, now(), lost=True)  # the end of a run that nobody will ever show
+    one.stream, one.number = "cd34", 0
+    time.sleep(0.01)
+    one.say(WATER, 3.0, now())
+    whole(engine, one)
+
+
+def test_a_slice_that_came_short_is_asked_for_again(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    one.drop_pages = 1
+    start = now() - 1_500_000
+    for n in range(700):
+        one.say(WATER, float(n), start + n * 2000, lost=n < 699)
+    whole(engine, one)
+    settled(ear)
+    assert ear.last(HEALTH)["fleet"]["short"] == 1
+    same = [asked["from"] for asked in one.asked]
+    assert len(same) > len(set(same))
+
+
+def test_a_hole_behind_a_silent_source_is_found_by_counting(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    start = now() - 7_000_000
+    one.say(WATER, 1.0, start)
+    settled(ear)
+    whole(engine, one)
+    for n in range(3):
+        one.say(WATER, 5.0 + n, start + 1000 + n * 3_000_000, lost=True)
+    answer = ear.ask("central", "compare", {"house": "h1", "since": format_time(start - 1000)})
+    assert answer == {"status": "ok", "data": {"houses": 1}}
+    whole(engine, one)
+    assert "counts" in {asked["verb"] for asked in one.asked}
+    ear.wait(HEALTH, lambda health: health["fleet"].get("holes", 0) >= 1)
+    settled(ear)
+
+
+def test_kill_9_of_the_store_while_it_fills_leaves_a_gap_that_is_still_known(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    one.say(WATER, 1.0, now())
+    settled(ear)
+    one.silent = True
+    one.say(WATER, 2.0, now(), lost=True)
+    time.sleep(0.01)
+    one.say(WATER, 3.0, now())
+    wait_for(lambda: rows(engine, "SELECT count(*) FROM lacking") == [(1,)], what="the gap on disk")
+    central.kill("central")
+    one.silent = False
+    central.start("central")
+    whole(engine, one)
+    settled(ear)
+
+
+def test_readings_wait_at_the_broker_while_the_engine_is_away_and_while_the_store_is(
+    central: House, server: MariaServer, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    one.say(WATER, 1.0, now())
+    settled(ear)
+    server.kill()
+    begin = now()
+    for n in range(300):
+        one.say(WATER, float(n), begin + n)
+    ear.wait(HEALTH, lambda health: health["state"] == "degraded")
+    central.kill("central")
+    for n in range(300, 400):
+        one.say(WATER, float(n), begin + n)
+    central.start("central")  # without an engine it starts all the same, and waits
+    wait_for(lambda: "nothing is lost, trying on" in central.log("central"), what="its word")
+    server.start()
+    whole(engine, one)
+
+
+def test_what_a_house_cleared_while_its_link_was_cut_is_cleared_here(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear, broker: Broker
+) -> None:
+    facts = {"unit": "°C", "from": "onewire", "stale": 20.0}
+    one.registry({WATER: facts, FLUE: facts, "boiler/box/temperature": facts})
+    standing = Ear(broker.port, "h1/home/data/#")
+    try:
+        for topic in (WATER, FLUE, "boiler/box/temperature"):
+            one.say(topic, 1.0, now() - 100_000)
+        one.clear(FLUE)  # heard
+        one.registry({WATER: facts, FLUE: facts})  # the box is no more
+        one.clear("boiler/box/temperature", lost=True)
+        one.clear(WATER, lost=True)
+        one.say(FLUE, 2.0, now())
+        for gone in (WATER, "boiler/box/temperature"):
+            standing.wait(f"h1/home/data/{gone}", lambda value: value == b"")
+        assert standing.last(f"h1/home/data/{FLUE}")["value"] == 2.0
+        wait_for(lambda: rows(engine, "SELECT count(*) FROM clearings") == [(3,)], what="when they were cleared")
+    finally:
+        standing.close()
+
+
+def test_what_a_house_says_wrong_costs_that_house_only(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear, broker: Broker
+) -> None:
+    other = StandInHouse(broker.port, "h2")
+    try:
+        for topic in (
+            "home/service/registry",
+            f"home/data/{WATER}",
+            "home/service/archive/replay/central",
+            "link",
+            "home/service/archive/response/counts",
+        ):
+            for payload in (b"\xff\xfe", b"[" * 5000, b'{"topics": 5}', b'[{"topic":"x","value":1,"time":"y"}]', b"{}"):
+                one.raw(topic, payload)
+        one.raw(f"home/data/{WATER}", json.dumps({"value": "x" * 500, "time": format_time(now())}), number=1)
+        one.raw(f"home/data/{WATER}", '{"value":' + "9" * 400 + f',"time":"{format_time(now())}"' + "}", number=2)
+        one.raw(f"home/data/{WATER}", json.dumps({"value": 1, "time": format_time(now() + 86_400_000)}), number=3)
+        one.raw("home/data/a/b", json.dumps({"value": 1, "time": format_time(now())}), number=4)
+        one.stream = "x" * 30
+        one.raw(f"home/data/{WATER}", json.dumps({"value": 1, "time": format_time(now())}), number=2**62)
+        one.registry({f"{n}/x/temperature": {"unit": f"u{n}", "was": [WATER]} for n in range(4000)}, timezone="../x")
+        begin = now()
+        for n in range(200):
+            other.say(WATER, float(n), begin + n)
+        whole(engine, other)
+        assert (
+            rows(engine, "SELECT count(*) FROM topics t JOIN houses h ON h.id = t.house WHERE h.name = 'h1'")[0][0]
+            <= 3000
+        )
+        assert central.processes["central"].poll() is None
+    finally:
+        other.close()
+
+
+def test_a_topic_that_was_renamed_keeps_its_history_and_unit_and_label_are_told(
+    central: House, engine: Engine, one: StandInHouse
+) -> None:
+    one.registry({WATER: {"unit": "°C", "label": "Boiler", "from": "onewire"}})
+    one.say(WATER, 1.0, now())
+    whole(engine, one)
+    one.registry({FLUE: {"unit": "°C", "label": "Flue", "from": "onewire", "was": [WATER]}})
+    one.kept = {(FLUE, moment): value for (_, moment), value in one.kept.items()}
+    one.say(FLUE, 2.0, now())
+    whole(engine, one)
+    wait_for(
+        lambda: (
+            rows(engine, "SELECT name, unit, kind, label, source FROM topics")
+            == [(FLUE, "°C", "gauge", "Flue", "onewire")]
+        )
+    )
+
+
+@pytest.mark.slow
+def test_a_second_store_of_a_shard_waits_for_its_turn(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    text = topics(engine) + topics(engine).replace("subscribers:", "").replace(
+        "central:", "spare: {service: central,"
+    ).replace("spare: {service: central, {", "spare: {service: central, ")
+    central.write(text)
+    central.start("spare")
+    wait_for(lambda: "held by another process" in central.log("spare"), what="its word")
+    one.say(WATER, 1.0, now())
+    whole(engine, one)
+    central.kill("central")
+    one.say(WATER, 2.0, now())
+    ear.wait("home/service/spare/health", lambda health: "fleet" in health, 60)
+    one.say(WATER, 3.0, now())
+    whole(engine, one)
+
+
+def test_a_house_keeps_its_own_record_in_an_engine_beside_its_archive(
+    central: House, engine: Engine, voice: Voice, ear: Ear, tmp_path: Path
+) -> None:
+    central.stop("central")
+    central.write(
+        topics(engine, ", local: mine")
+        + f"  archive: {{commit: 50ms}}\nsources:\n  onewire: {{}}\ntopics:\n  {WATER}: {{from: onewire, label: Boiler}}\n"
+    )
+    central.start("archive")
+    ear.wait("home/service/archive/status", lambda status: status == "online")
+    start = now() - 100_000
+    for n in range(1, 6):
+        voice.say(WATER, float(n), start + n, n)
+    ear.wait("home/service/archive/stored/onewire", lambda mark: mark["after"] == 5)
+    central.start("central")
+    wait_for(lambda: len(stored(engine, "mine")) == 5, what="what the archive has")
+    voice.say(WATER, 9.0, start + 90, 6)
+    wait_for(lambda: stored(engine, "mine").get((WATER, start + 90)) == 9.0, what="a reading")

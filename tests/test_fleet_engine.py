@@ -1,0 +1,300 @@
+"""The engine of a fleet on real servers: what is committed is there once, whatever dies, and one row costs no other."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sql
+from fleet_engines import ACCESS, SERVERS, open_engine
+from harness import free_port, wait_for
+
+from bootstrap_lib import Sequence
+from services.fleet import partitions, summing, tables
+from services.fleet.dialect import Verdict
+from services.fleet.engine import Engine, EngineAway, PartitionMissing, place
+from services.fleet.mariadb import MariaDB
+from services.fleet.postgresql import PostgreSQL
+from services.fleet.store import CentralStore, ShardLost
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # PyMySQL leaves sockets of killed servers
+
+DAY = 86_400_000
+NOW = time.time_ns() // 1_000_000
+AGES = {table.name: 8 * DAY if table is tables.READINGS else 90 * DAY for table in tables.ALL if table.period}
+WATER, PHASE = "boiler/water/temperature", "boiler/burner/phase"
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    server = SERVERS[request.param](tmp_path_factory.mktemp("engine") / request.param)
+    engine = open_engine(server)
+    partitions.create(engine, NOW, AGES)
+    engine.close()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def engine(server: Any) -> Iterator[Engine]:
+    engine = open_engine(server)
+    for table in tables.ALL:
+        engine.define(f"DELETE FROM {table.name}")
+    yield engine
+    engine.close()
+
+
+def held(engine: Engine, holder: str = "a") -> CentralStore:
+    store = CentralStore(engine, "all", holder)
+    assert store.hold(NOW)
+    return store
+
+
+def rows(engine: Engine, text: str) -> list[tuple[Any, ...]]:
+    return engine.run(lambda connection: [tuple(row) for row in connection.execute(sql.text(text))])
+
+
+def test_readings_and_marks_are_one_transaction_and_twice_is_once(engine: Engine) -> None:
+    store = held(engine)
+    house = store.load("h1", "h1/home")
+    water, phase = house.topic(WATER, "°C"), house.topic(PHASE, "")
+    for number in range(1, 1201):
+        house.follow(water, Sequence("ab12", number - 1, number), NOW + number, NOW)
+        store.store(water, NOW + number, 123456789.4 + number)
+    store.store(phase, NOW, "full load ü")
+    house.lack(NOW - 100, NOW)
+    for _ in range(2):  # a commit of which nobody knows how it ended is done again
+        keep = dict(store._rows), set(house.numbers.moved)
+        assert store.commit([house], NOW) == []
+        store._rows, house.numbers.moved, house.changed = keep[0], keep[1], True
+    found = rows(engine, "SELECT count(*), count(DISTINCT time), max(value) FROM readings WHERE word IS NULL")
+    assert found == [(1200, 1200, 123456789.4 + 1200)]
+    assert rows(engine, "SELECT word FROM readings WHERE word IS NOT NULL") == [("full load ü",)]
+    again = CentralStore(engine, "all", "a").load("h1", "h1/home")
+    assert list(again.numbers._runs) == ["ab12"]
+    assert again.numbers.row("ab12") == ("ab12", "", 1200, NOW + 1200)
+    assert list(again.lacking) == [(NOW - 100, NOW)]
+    assert again.topic(WATER, "°C").number == water.number
+
+
+def test_a_mark_is_never_there_without_its_readings(engine: Engine) -> None:
+    store = held(engine)
+    house = store.load("h1", "h1/home")
+    water = house.topic(WATER, "°C")
+    house.follow(water, Sequence("ab12", 0, 1), NOW, NOW)
+    store.store(water, NOW, 1.0)
+
+    def broken(connection: sql.Connection, table: tables.Table, given: Any, whole: Any = engine.dialect.insert) -> None:
+        whole(connection, table, given)
+        if table is tables.HEARD:
+            raise ConnectionAbortedError("the process is killed here")
+
+    engine.dialect.insert = broken  # type: ignore[method-assign]
+    with pytest.raises(ConnectionAbortedError):
+        store.commit([house], NOW)
+    del engine.dialect.insert
+    assert rows(engine, "SELECT count(*) FROM readings") == rows(engine, "SELECT count(*) FROM heard") == [(0,)]
+    store.commit([house], NOW)
+    assert rows(engine, "SELECT count(*) FROM readings") == rows(engine, "SELECT count(*) FROM heard") == [(1,)]
+
+
+def test_names_that_differ_in_a_letters_case_or_accent_are_two_topics(engine: Engine) -> None:
+    store = held(engine)
+    house = store.load("h1", "h1/home")
+    for unit in ("a", "A", "ä", "a "):
+        store.store(house.topic(WATER, unit), NOW, 1.0)
+    store.commit([house], NOW)
+    assert rows(engine, "SELECT count(*) FROM topics") == rows(engine, "SELECT count(*) FROM readings") == [(4,)]
+
+
+def test_one_row_that_the_engine_refuses_costs_no_other(engine: Engine) -> None:
+    store = held(engine)
+    house = store.load("h1", "h1/home")
+    phase = house.topic(PHASE, "")
+    bad = "a\0b" if engine.dialect.PORT == PostgreSQL.PORT else "x" * 300
+    for n in range(50):
+        store.store(phase, NOW + n, bad if n == 31 else "off")
+    refused = store.commit([house], NOW)
+    assert [(one.time, one.value) for one in refused] == [(NOW + 31, bad)]
+    assert rows(engine, "SELECT count(*) FROM readings") == [(49,)]
+
+
+def test_only_who_holds_the_shard_writes_and_another_takes_it_over_when_he_is_silent(engine: Engine) -> None:
+    first = held(engine, "a")
+    second = CentralStore(engine, "all", "b")
+    assert not second.hold(NOW)
+    house = first.load("h1", "h1/home")
+    first.store(house.topic(WATER, "°C"), NOW, 1.0)
+    first.commit([house], NOW + 20_000)
+    assert not second.hold(NOW + 40_000)  # a commit renews
+    assert second.hold(NOW + 60_000)
+    first.store(house.topic(WATER, "°C"), NOW + 1, 2.0)
+    with pytest.raises(ShardLost):
+        first.commit([house], NOW + 60_001)
+    assert rows(engine, "SELECT count(*) FROM readings") == [(1,)]
+
+
+def test_partitions_are_made_ahead_and_dropped_by_age_one_at_a_time(engine: Engine) -> None:
+    store = held(engine)
+    house = store.load("h1", "h1/home")
+    with pytest.raises(PartitionMissing):
+        store.store(house.topic(WATER, "°C"), NOW + 30 * DAY, 1.0)
+        store.commit([house], NOW)
+    store._rows.clear()
+    store.store(house.topic(WATER, "°C"), NOW, 1.0)
+    store.commit([house], NOW)
+
+    def there() -> dict[str, int]:
+        return engine.run(lambda connection: engine.dialect.partitions(connection, tables.READINGS))
+
+    before, later = there(), NOW + 12 * DAY
+    assert len(before) == 8 + 1 + partitions.AHEAD["day"]
+    changes = []
+    while change := partitions.next_change(engine, tables.READINGS, later, 8 * DAY):
+        engine.define(change)
+        changes.append(change)
+    assert len(changes) == 24
+    assert min(there().values()) > later - 8 * DAY
+    assert max(there().values()) == max(before.values()) + 12 * DAY
+    assert rows(engine, "SELECT count(*) FROM readings") == [(0,)]
+    partitions.create(engine, NOW, AGES)
+    store.store(house.topic(WATER, "°C"), later, 1.0)
+    store.commit([house], NOW)
+
+
+def test_minutes_hours_and_local_days_are_sums_of_what_is_stored(engine: Engine) -> None:
+    store = held(engine)
+    house = store.load("h1", "h1/home")
+    house.timezone = "Europe/Vienna"
+    water, phase = house.topic(WATER, "°C"), house.topic(PHASE, "")
+    hour = NOW // 3_600_000 * 3_600_000  # kept, whichever partitions the test before left
+    hour = rows(engine, "SELECT 0") and hour + 13 * DAY
+    for n in range(120):
+        store.store(water, hour + n * 30_000, float(n))
+        store.store(phase, hour + n * 30_000, "on" if n % 2 else "off")
+    store.commit([house], NOW)
+    assert house.number is not None
+    assert summing.due(engine, house.number, hour + 3_600_000, 9) == []
+    assert summing.due(engine, house.number, hour + 3_600_000 + summing.GRACE, 9) == [hour]
+    engine.define(engine.dialect.create(tables.MINUTES, 0, {})[0].split(" PARTITION")[0])
+    while change := partitions.next_change(engine, tables.MINUTES, hour, 90 * DAY):
+        engine.define(change)
+    for _ in range(2):
+        summing.sum_up(engine, house.number, hour, house.timezone)
+    assert summing.due(engine, house.number, hour + 2 * 3_600_000, 9) == []
+    first = f"SELECT count, mean, low, high, last, word FROM minutes WHERE topic = %d AND time = {hour}"
+    assert rows(engine, first % water.number) == [(2, 0.5, 0.0, 1.0, 1.0, None)]
+    assert rows(engine, first % phase.number) == [(2, None, None, None, None, "on")]
+    whole = [(120, 59.5, 0.0, 119.0, 119.0)]
+    assert rows(engine, f"SELECT count, mean, low, high, last FROM hours WHERE topic = {water.number}") == whole
+    day = f"SELECT count, mean, low, high, last FROM days WHERE topic = {water.number}"
+    assert rows(engine, day) == whole
+    begin, end = summing.local_day(hour, "Europe/Vienna")
+    assert rows(engine, "SELECT DISTINCT time FROM days") == [(begin,)]
+    assert end - begin == DAY
+    assert summing.local_day(1_793_000_000_000, "../../etc/passwd")[0] % DAY == 0  # UTC for what is no zone
+
+
+def test_kill_9_of_the_server_while_groups_are_written_loses_none_that_was_acknowledged(
+    server: Any, engine: Engine
+) -> None:
+    store, acknowledged, done = held(engine), [], threading.Event()
+    house = store.load("h1", "h1/home")
+    water = house.topic(WATER, "°C")
+    base = rows(engine, "SELECT 0") and min(
+        engine.run(lambda connection: engine.dialect.partitions(connection, tables.READINGS)).values()
+    )
+
+    def write() -> None:
+        group = 0
+        while not done.is_set():
+            for n in range(200):
+                store.store(water, base + group * 1000 + n, float(n))
+            try:
+                store.commit([house], NOW)
+            except EngineAway:
+                continue  # what waits goes on waiting
+            acknowledged.append(group)
+            group += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(2):
+            known = len(acknowledged)
+            wait_for(lambda known=known: len(acknowledged) > known + 3, what="groups")
+            server.kill()
+            server.start()
+        known = len(acknowledged)
+        wait_for(lambda: len(acknowledged) > known + 3, what="groups after the kills")
+    finally:
+        done.set()
+        writer.join(60)
+    found = rows(engine, "SELECT count(*), sum(value) FROM readings")
+    assert found == [(len(acknowledged) * 200, len(acknowledged) * 19900.0)]
+    assert engine.errors
+
+
+def test_a_node_that_is_not_there_costs_a_moment_and_all_of_them_a_sentence(server: Any) -> None:
+    engine = open_engine(server, f"127.0.0.1:{free_port()}")
+    assert rows(engine, "SELECT 1") == [(1,)]
+    assert engine.node == server.nodes[0]
+    nobody = Engine(server.kind, [f"127.0.0.1:{free_port()}"], ACCESS)
+    with pytest.raises(EngineAway, match="takes nothing"):
+        nobody.run(lambda connection: connection.execute(sql.text("SELECT 1")).scalar(), patience=0.3)
+    engine.close()
+
+
+class Said(Exception):
+    """An error of a driver."""
+
+    sqlstate: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("codes", "verdict"),
+    [
+        ((1213, 1205, 1020), Verdict.AGAIN),
+        ((1047, 1180, 2013, 2003, 2006, 1053, 1290, 1040, 1927, 0, 1114), Verdict.NEXT),
+        ((1406, 1264, 1366), Verdict.REFUSED),
+        ((1526,), Verdict.PARTITION),
+    ],
+)
+def test_each_code_of_mariadb_is_dealt_with(codes: tuple[int, ...], verdict: Verdict) -> None:
+    assert {MariaDB().judge(Said(code, "…")) for code in codes} == {verdict}
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [
+        (("40001", "40P01", "55P03", "57014"), Verdict.AGAIN),
+        (("57P01", "57P03", "08006", "25006", "53300", None), Verdict.NEXT),
+        (("22003", "22021", "22P02"), Verdict.REFUSED),
+        (("23514",), Verdict.PARTITION),
+    ],
+)
+def test_each_state_of_postgresql_is_dealt_with(states: tuple[str | None, ...], verdict: Verdict) -> None:
+    def said(state: str | None) -> Said:
+        error = Said("…")
+        error.sqlstate = state
+        return error
+
+    assert {PostgreSQL().judge(said(state)) for state in states} == {verdict}
+
+
+def test_a_node_is_written_as_people_write_it() -> None:
+    assert place("10.0.0.1", 3306) == ("10.0.0.1", 3306)
+    assert place("db.example:4000", 3306) == ("db.example", 4000)
+    assert place("[fd00::1]:4000", 3306) == ("fd00::1", 4000)
+    assert place("fd00::1", 3306) == ("fd00::1", 3306)
+
+
+def test_partitions_end_where_the_next_begins(tmp_path: Path) -> None:
+    december = 1_796_000_000_000  # 2026-11-30
+    found = partitions.wanted("month", december, 90 * DAY)
+    assert list(found)[-3:] == ["p202611", "p202612", "p202701"]
+    assert all(partitions.begin("month", end) == end for end in found.values())
