@@ -19,13 +19,15 @@ from typing import Any, Final
 import msgspec
 
 from bootstrap_lib import certificates
-from bootstrap_lib.certificates import CA, FOLDER
+from bootstrap_lib.certificates import CA, FOLDER, GROUP
 from bootstrap_lib.entries import Broker
 from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
 from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
 
-DROP_IN: Final = Path("/etc/mosquitto/conf.d/constellation.conf")
+CONFIG: Final = FOLDER / "mosquitto.conf"
+ADDED: Final = FOLDER / "conf.d"
+"""What the user adds to the broker's configuration: bridges, further listeners."""
 OPERATOR: Final = Path("/etc/constellation/operator")
 """XDG_CONFIG_HOME for mosquitto_sub and mosquitto_pub as the operator."""
 LOCAL_RIGHTS: Final = FOLDER / "acl.local"
@@ -152,39 +154,45 @@ def is_here(registry: Registry) -> bool:
     return registry.broker.host in LOOPBACK | {name, f"{name}.local", socket.getfqdn()}
 
 
-def install(installation: Installation, registry: Registry, *, port: int | None = None) -> None:
-    """Write everything that mosquitto needs; what exists and is right stays as it is."""
+def install(installation: Installation, registry: Registry, *, port: int | None = None, log: str = "stderr") -> None:
+    """Write everything that mosquitto needs; what exists and is right stays as it is. `log` is its log_dest."""
     certificates.make(installation, registry.broker.host)
     _credentials(installation, registry)
     local = installation.path(LOCAL_RIGHTS)
     text = rights(registry, local.read_text("utf-8") if local.exists() else "")
-    installation.write(FOLDER / "acl", text, mode=0o640, group="mosquitto")
+    installation.write(FOLDER / "acl", text, mode=0o640, group=GROUP)
     address = " 127.0.0.1" if registry.broker.host in LOOPBACK else ""
-    port = port or registry.broker.port or PORT
+    port = port or port_of(registry)
     settings = shipped("mosquitto/constellation.conf").replace("listener 8883 127.0.0.1", f"listener {port}{address}")
-    installation.write(DROP_IN, _relocated(settings, installation))
+    installation.folder(ADDED)
+    settings = _relocated(settings, installation).replace("log_dest stderr", f"log_dest {log}")
+    if not installation.live and os.geteuid() == 0:
+        settings += "\n# In a folder of root's own, where no other user could go.\nuser root\n"
+    installation.write(CONFIG, settings)
     _operator(installation, registry, port)
 
 
+def port_of(registry: Registry) -> int:
+    """Port of the house's own broker."""
+    return registry.broker.port or PORT
+
+
 def prepare_broker(folder: Path, registry: Registry, port: int) -> PreparedBroker:
-    """Make a broker of its own ready in a folder: the shipped configuration over Debian's, on a port of loopback."""
+    """Make a broker of its own ready in a folder: the shipped configuration, on a port of loopback, with a log of its own."""
     installation = Installation(folder, quiet=True)
-    install(installation, registry, port=port)
-    for place in ("run/mosquitto", "var/lib/mosquitto", "var/log/mosquitto"):
-        (folder / place).mkdir(parents=True, exist_ok=True)
-    stock = _relocated(shipped("mosquitto/stock.conf"), installation)
-    if os.geteuid() == 0:
-        stock += "\n# In a folder of root's own, where the user mosquitto could not go.\nuser root\n"
-    installation.write("/etc/mosquitto/mosquitto.conf", stock)
+    log = folder / "var" / "log" / "mosquitto.log"
+    for place in (folder / "var/lib/constellation-broker", log.parent):
+        place.mkdir(parents=True, exist_ok=True)
+    install(installation, registry, port=port, log=f"file {log}")
     return PreparedBroker(
-        config=installation.path("/etc/mosquitto/mosquitto.conf"),
+        config=installation.path(CONFIG),
         settings=msgspec.to_builtins(
             Broker(host="localhost", port=port, ca=installation.path(CA), password=SETTINGS["password"]),
             enc_hook=str,
         ),
         credentials=installation.path(CREDENTIALS),
         operator=installation.path(OPERATOR),
-        log=installation.path("/var/log/mosquitto/mosquitto.log"),
+        log=log,
     )
 
 
@@ -192,7 +200,7 @@ def _relocated(settings: str, installation: Installation) -> str:
     """Move the paths of a broker's configuration below another root."""
     if installation.live:
         return settings
-    return re.sub(r"(?m)^(\w+(?: file)?) (/(?:etc|run|var)/)", rf"\1 {installation.root}\2", settings)
+    return re.sub(r"(?m)^(\w+) (/(?:etc|var)/)", rf"\1 {installation.root}\2", settings)
 
 
 def _credentials(installation: Installation, registry: Registry) -> None:
@@ -216,7 +224,7 @@ def _credentials(installation: Installation, registry: Registry) -> None:
         if not _matches(password, kept.get(name, "")):
             kept[name] = hashed(password)
     text = "".join(f"{name}:{value}\n" for name, value in kept.items())
-    installation.write(FOLDER / "passwords", text, mode=0o640, group="mosquitto")
+    installation.write(FOLDER / "passwords", text, mode=0o640, group=GROUP)
 
 
 def _operator(installation: Installation, registry: Registry, port: int) -> None:

@@ -11,6 +11,8 @@ from bootstrap_lib.installation import Installation, InstallError
 
 FOLDER: Final = Path("/etc/mosquitto/constellation")
 """Where the broker's own files lie: passwords, rights, its certificate and key."""
+GROUP: Final = "constellation-broker"
+"""The broker's group, which may read its key, passwords and rights."""
 CA: Final = Path("/etc/constellation/ca.crt")
 CA_KEY: Final = Path("/etc/constellation/credentials/ca.key")
 
@@ -66,7 +68,7 @@ def make(installation: Installation, host: str) -> None:
         installation,
         FOLDER / "server.key",
         FOLDER / "server.crt",
-        "mosquitto",
+        GROUP,
         *("-days", str(SERVER_DAYS), "-subj", f"/CN={socket.gethostname()[:60]}"),
         *("-CA", authority, "-CAkey", installation.path(CA_KEY)),
         *("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +12,9 @@ from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation
 from bootstrap_lib.registry import Registry
 from bootstrap_lib.service import option_type
+
+NOBODYS: Final = ("mqtt.", "ca.")
+"""What credentials of every instance, and of the authority, begin with: a service of that name gets none by its name."""
 
 
 def secrets_of(registry: Registry, instance: Instance) -> list[str]:
@@ -36,6 +39,7 @@ def given_to(installation: Installation, registry: Registry, instance: Instance)
     """
     names = {path.name for path in installation.files(f"{CREDENTIALS}/*")}
     own = {name for name in names if name.startswith((f"{instance.name}.", f"{instance.service}."))}
+    own = {name for name in own if not name.startswith(NOBODYS)}
     return sorted(own | (names & set(secrets_of(registry, instance)[1:])))
 
 

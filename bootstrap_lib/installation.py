@@ -6,6 +6,7 @@ Doing it twice changes nothing the second time; `dry_run` says what would be don
 import grp
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ class Installation:
         self.root, self.dry_run, self._quiet = root.absolute(), dry_run, quiet
         self.changed: set[Path] = set()
         """Paths that this run wrote, linked or removed."""
+        self._before: dict[Path, tuple[bytes, int, tuple[int, int]] | None] = {}
+        """What stood in the files that this run wrote, with mode and owner; None where there was none."""
 
     @property
     def live(self) -> bool:
@@ -62,17 +65,14 @@ class Installation:
     def write(self, path: str | Path, text: str, *, mode: int = 0o644, group: str | None = None) -> None:
         """Make a file say `text`, with its mode from the first byte on; a group is set where it exists and we may."""
         target = self.path(path)
-        try:
-            same = target.read_text("utf-8") == text
-        except FileNotFoundError:
-            same = False
-        if same:
+        if self._is(target, text, mode, group):
             return
         if self.dry_run:
             self._note(path, f"written {target}")
             return
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            self._keep(target)
             owner = (os.geteuid(), grp.getgrnam(group).gr_gid) if self.live and group else None
             state.write(target, text.encode(), mode, owner)
         except (OSError, LookupError) as error:
@@ -80,6 +80,52 @@ class Installation:
                 f"{target} cannot be written ({reason(error)}): run this as root, for example with sudo"
             ) from None
         self._note(path, f"written {target}")
+
+    def _is(self, target: Path, text: str, mode: int, group: str | None) -> bool:
+        """Whether a file says that already, and to whom it shall; in a folder that only stands for / nobody has groups."""
+        try:
+            if target.is_symlink() or target.read_text("utf-8") != text:
+                return False
+            found = target.stat()
+            return not self.live or (
+                stat.S_IMODE(found.st_mode) == mode and (not group or found.st_gid == grp.getgrnam(group).gr_gid)
+            )
+        except (FileNotFoundError, KeyError):
+            return False
+
+    def _keep(self, target: Path) -> None:
+        try:
+            found = target.stat()
+            kept = (state.read(target), found.st_mode & 0o7777, (found.st_uid, found.st_gid))
+        except FileNotFoundError:
+            self._before.setdefault(target, None)
+        else:
+            self._before.setdefault(target, kept)
+
+    def take_back(self, folder: Path) -> None:
+        """Put the files below a folder back as they were before this run."""
+        for target, kept in self._before.items():
+            if not target.is_relative_to(self.path(folder)):
+                continue
+            if kept is None:
+                target.unlink(missing_ok=True)
+            else:
+                content, mode, owner = kept
+                state.write(target, content, mode, owner if os.geteuid() == 0 else None)
+
+    def folder(self, path: str | Path) -> None:
+        """Make a folder that everybody may read."""
+        target = self.path(path)
+        if target.is_dir():
+            return
+        if not self.dry_run:
+            try:
+                target.mkdir(parents=True)
+            except OSError as error:
+                raise InstallError(
+                    f"{target} cannot be made ({reason(error)}): run this as root, for example with sudo"
+                ) from None
+        self._note(path, f"made {target}")
 
     def link(self, path: str | Path, destination: str | Path) -> None:
         """Make a symbolic link as `systemctl enable` does."""

@@ -11,8 +11,9 @@ import ast
 import functools
 import importlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -70,6 +71,8 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Other groups of its unit."""
     network: Literal["house", "internet"] | None = None
     """Whom it speaks with beside the broker."""
+    listens: tuple[str, int] | None = None
+    """Its option that names the TCP port it listens on, and the port where that says none; no other service may bind one."""
     unit: tuple[str, ...] = ()
     """Further lines of its unit's [Service] section; a comment before one says why."""
 
@@ -118,8 +121,8 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             *self.rights,
         )
 
-    def drop_in(self) -> str | None:
-        """Return the drop-in of its unit (systemd.unit(5)), or None where it needs no more than all have."""
+    def drop_in(self, options: Mapping[str, Any] | None = None) -> str | None:
+        """Return the drop-in (systemd.unit(5)) of an instance with such options, or None where it needs no more than all have."""
         lines = []
         if self.devices:
             lines += ["PrivateDevices=no", "DevicePolicy=closed"]
@@ -128,6 +131,9 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             lines.append(f"SupplementaryGroups={' '.join(self.all_groups)}")
         if self.network:
             lines.append(f"IPAddressAllow={_NETWORKS[self.network]}")
+        if self.listens:
+            option, port = self.listens
+            lines.append(f"SocketBindAllow=tcp:{(options or {}).get(option, port)}")
         lines += self.unit
         return "\n".join(("[Service]", *lines, "")) if lines else None
 

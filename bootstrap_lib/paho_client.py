@@ -1,5 +1,6 @@
 """paho's client with two shortcuts past its public calls, which is why its next major version is shut out (docs/decisions.md)."""
 
+import socket
 import struct
 import threading
 from typing import Any
@@ -7,6 +8,17 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends by which a thread wakes the network's: paho's own are a port of loopback, which a fenced unit may not bind."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return ends
+
+
+mqtt._socketpair_compat = _pair  # noqa: SLF001 (see above)
 
 
 class PahoClient(mqtt.Client):

@@ -73,7 +73,13 @@ class Archive(Subscriber):
         libraries=("sqlalchemy",),
         records=True,
         rights=("write {root}/service/registry",),
-        unit=("# A night's backlog and the compaction of years want some room.", "MemoryMax=384M"),
+        unit=(
+            "# A night's backlog and the compaction of years want some room.",
+            "MemoryMax=384M",
+            "# The page reads the record beside it.",
+            "UMask=0027",
+            "StateDirectoryMode=0750",
+        ),
     )
 
     options: Options

@@ -90,6 +90,7 @@ class Web(Subscriber):
         extra="web",
         libraries=("starlette", "uvicorn"),
         network="house",
+        listens=("port", 8080),
         rights=(
             "read {root}/alert/#",
             "read {root}/notify/#",

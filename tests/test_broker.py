@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 
 from bootstrap_lib import broker as brokers
 from bootstrap_lib import certificates
-from bootstrap_lib.installation import InstallError, shipped
+from bootstrap_lib.installation import InstallError
 from bootstrap_lib.registry import Registry
 
 TOPICS = """
@@ -93,28 +93,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
     said = broker.stop() + broker.log()
     assert "Warning: ACL" not in said
     assert "Error:" not in re.sub("OpenSSL Error.*", "", said)
-
-
-def settings(text: str) -> set[str]:
-    return {line.split()[0] for line in text.splitlines() if line.strip() and not line.startswith("#")}
-
-
-def test_the_drop_in_sets_nothing_that_debians_own_file_sets() -> None:
-    stock = settings(shipped("mosquitto/stock.conf"))
-    assert stock == {"pid_file", "persistence", "persistence_location", "log_dest", "include_dir"}
-    assert not settings(shipped("mosquitto/constellation.conf")) & stock
-
-
-def test_what_we_call_stock_is_what_debian_ships() -> None:
-    listed = subprocess.run(["dpkg-query", "-W", "-f=${Conffiles}", "mosquitto"], capture_output=True, text=True).stdout
-    found = re.search(r"/etc/mosquitto/mosquitto.conf (\w+)", listed)
-    if found is None:
-        pytest.skip("mosquitto was not installed from a Debian package")
-    debian = Path("/etc/mosquitto/mosquitto.conf").read_bytes()
-    if subprocess.run(["md5sum"], input=debian, capture_output=True).stdout.split()[0].decode() != found[1]:
-        pytest.skip("this machine's mosquitto.conf is not as Debian ships it")
-    without = {"pid_file"} - settings(debian.decode())  # left out from Debian 13 on
-    assert settings(debian.decode()) | without == settings(shipped("mosquitto/stock.conf"))
 
 
 @pytest.mark.parametrize(
@@ -350,8 +328,9 @@ def test_a_broker_with_a_new_name_gets_a_new_certificate_of_the_same_authority(t
         ["openssl", "x509", "-noout", "-checkhost", "hub.example", "-in", server], capture_output=True, text=True
     )
     assert "does match" in said.stdout
-    drop_in = (tmp_path / "etc/mosquitto/conf.d/constellation.conf").read_text()
-    assert f"\nlistener {broker.port}\n" in drop_in  # topics.yaml says that others come over the network
+    assert (
+        f"\nlistener {broker.port}\n" in broker.files.config.read_text()
+    )  # topics.yaml says that others come over the network
 
 
 @pytest.mark.parametrize("host", ["192.168.1.5", "fd00::15", "hub.example"])

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from bootstrap_lib import bridges, broker, catalog, clock
 from bootstrap_lib.client import Client
-from bootstrap_lib.commands.units import CONFIG, here, is_enabled, unit
+from bootstrap_lib.commands.units import CONFIG
 from bootstrap_lib.credentials import given_to, missing_secrets, put_line
 from bootstrap_lib.document import DocumentError, StartError, reason
 from bootstrap_lib.entries import Instance
@@ -27,6 +27,7 @@ from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.service import option_type
+from bootstrap_lib.unit_files import here, is_enabled, unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,23 @@
-"""List the instances of this host with their units, or install what topics.yaml asks of this host.
+"""List the instances of this host with their units, install what topics.yaml asks of this host, or remove it.
 
-`--install` writes the units, the user, the folders, the broker's configuration and each instance's password, and
+`--install` writes the units, their users, the folders, a broker of the house's own and each instance's password, and
 enables exactly the instances that topics.yaml gives to this host. It says each thing that it does; doing it again
-changes nothing. After a change of topics.yaml that adds or removes an instance, do it again.
+changes nothing. After a change of topics.yaml that adds or removes an instance, do it again. A mosquitto that the machine
+runs already keeps its configuration, ports and clients. `--remove` undoes all of it, and says what stays.
 """
 
 import argparse
 import os
+import pwd
 import shutil
 import subprocess
 import sys
-from ipaddress import ip_address
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import bootstrap_lib
-from bootstrap_lib import broker, certificates
-from bootstrap_lib.credentials import given_to, missing_secrets, put_line
-from bootstrap_lib.entries import Instance
+from bootstrap_lib import broker, broker_unit, certificates, machine_file
+from bootstrap_lib.credentials import missing_secrets, put_line
 from bootstrap_lib.installation import (
     CREDENTIALS,
     Installation,
@@ -26,25 +26,33 @@ from bootstrap_lib.installation import (
     shipped,
     systemd_version,
 )
-from bootstrap_lib.location import find_registry
-from bootstrap_lib.needs import HOUSE_NETWORKS, needs_of
+from bootstrap_lib.location import INSTALLED, find_registry
+from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
+from bootstrap_lib.removal import SYSUSERS, TMPFILES, UDEV, manager_runs, remove
+from bootstrap_lib.unit_files import (
+    ENABLED,
+    UNITS,
+    enabled,
+    here,
+    in_homes,
+    is_enabled,
+    sysusers,
+    unit,
+    unit_files,
+    user_of,
+)
 
-CONFIG: Final = Path("/etc/constellation/topics.yaml")
-UNITS: Final = Path("/usr/local/lib/systemd/system")
-"""Below /etc, where `systemctl edit` puts what the user changes."""
-ENABLED: Final = Path("/etc/systemd/system/constellation.target.wants")
-SYSUSERS: Final = Path("/usr/local/lib/sysusers.d/constellation.conf")
-TMPFILES: Final = Path("/usr/local/lib/tmpfiles.d/constellation.conf")
-UDEV: Final = Path("/etc/udev/rules.d/60-constellation.rules")
-HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
-"""What ProtectHome= hides."""
+CONFIG: Final = INSTALLED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `units` takes."""
     parser.add_argument("--install", action="store_true", help="install and enable what topics.yaml asks of this host")
-    parser.add_argument("--dry-run", action="store_true", help="with --install: say what would be done, do nothing")
+    parser.add_argument("--remove", action="store_true", help="stop and take away all that --install brought")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --install or --remove: say what would be done, do nothing"
+    )
     parser.add_argument(
         "--root", metavar="DIR", type=Path, default=Path("/"), help="install below a folder that stands for /"
     )
@@ -53,13 +61,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """List or install; returns the exit code."""
     installation = Installation(arguments.root, dry_run=arguments.dry_run)
+    if arguments.remove:
+        if arguments.install:
+            raise InstallError("--install and --remove: one of them")
+        return _refused(lambda: remove(installation))
     given = arguments.config or os.environ.get("CONSTELLATION_CONFIG")
     path = Path(given) if given else installation.path(CONFIG)
     registry = Registry(path if given or path.exists() else find_registry())
     if not arguments.install:
         return _list(installation, registry)
+    return _refused(lambda: _install(installation, registry))
+
+
+def _refused(work: Callable[[], None]) -> int:
+    """Do it; a sentence and its exit code where that cannot be."""
     try:
-        _install(installation, registry)
+        work()
     except InstallError as error:
         print(f"constellation units: {error}", file=sys.stderr)
         return os.EX_UNAVAILABLE
@@ -71,27 +88,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def here(registry: Registry) -> list[Instance]:
-    """Return the instances that topics.yaml gives to this host."""
-    return [instance for instance in registry.instances.values() if instance.here]
-
-
-def unit(instance: str) -> str:
-    """Return the name of an instance's unit."""
-    return f"constellation@{instance}.service"
-
-
 # -- the list ---------------------------------------------------------------------------------------------------------
-
-
-def is_enabled(installation: Installation, instance: str) -> bool:
-    """Whether the target wants an instance's unit."""
-    return installation.path(ENABLED / unit(instance)).is_symlink()
-
-
-def manager_runs() -> bool:
-    """Whether systemd manages this machine (sd_booted(3))."""
-    return Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
 
 
 def _list(installation: Installation, registry: Registry) -> int:
@@ -125,31 +122,39 @@ def _states(units: list[str]) -> dict[str, str]:
 
 
 def _install(installation: Installation, registry: Registry) -> None:
-    refuse_closed_home(_in_homes(), systemd_version())
-    live = installation.live and manager_runs()
-    if live and broker.is_here(registry) and shutil.which("mosquitto") is None:
-        raise InstallError("mosquitto is not installed: apt install mosquitto, and run this again")
-    _system(installation)
+    refuse_closed_home(in_homes(), systemd_version())
+    manager = installation.live and manager_runs()
+    if broker.is_here(registry):
+        if manager and shutil.which("mosquitto", path="/usr/sbin:/usr/bin") is None:
+            raise InstallError("mosquitto is not installed: apt install mosquitto, and run this again")
+        broker_unit.look(installation, registry)
+    _system(installation, registry)
     _topics(installation, registry)
-    _disable(installation, registry, live=live)
-    _broker(installation, registry)
+    _disable(installation, registry, manager=manager)
+    _broker(installation, registry, manager=manager)
     _units(installation, registry)
-    _enable(installation, registry)
+    for link, destination in enabled(registry).items():
+        installation.link(link, destination)
+    if manager and any(
+        path.is_relative_to(UNITS) or path.is_relative_to("/etc/systemd") for path in installation.changed
+    ):
+        installation.run("systemctl", "daemon-reload")
+    if manager and broker.is_here(registry):
+        broker_unit.activate(installation)
     for instance in here(registry) if not installation.dry_run else ():
         for name in missing_secrets(installation, registry, instance):
             print(f"missing: {instance.name} needs {CREDENTIALS / name}: {put_line(name)}; then do this again")
     if not installation.changed:
         print("everything is installed as topics.yaml asks; nothing changed")
-    elif live:
-        _tell_systemd(installation)
-        print("start it: systemctl start constellation.target")
+    elif manager:
+        print("start it: sudo systemctl start constellation.target")
     elif installation.live:
         print("no systemd runs here: start each instance with `constellation run INSTANCE --daemon`")
 
 
-def _system(installation: Installation) -> None:
-    for path, name in ((SYSUSERS, "sysusers.d/constellation.conf"), (TMPFILES, "tmpfiles.d/constellation.conf")):
-        installation.write(path, shipped(name))
+def _system(installation: Installation, registry: Registry) -> None:
+    installation.write(SYSUSERS, sysusers(registry))
+    installation.write(TMPFILES, shipped("tmpfiles.d/constellation.conf"))
     installation.write(UDEV, shipped("udev/60-constellation.rules"))
     if not installation.live:
         return
@@ -173,91 +178,53 @@ def _topics(installation: Installation, registry: Registry) -> None:
         raise InstallError(
             f"the units use {installed}, which says something else than {registry.path}: copy it there, or leave --config out"
         )
+    _machine_file(installation, registry)
     if missing := " and no ".join(key for key in broker.SETTINGS if getattr(registry.broker, key) is None):
         settings = ", ".join(f'{name}: "{value}"' for name, value in broker.SETTINGS.items())
         print(f"{registry.path}: `broker:` has no {missing}, the broker asks for both: write broker: {{{settings}}}")
 
 
-def _broker(installation: Installation, registry: Registry) -> None:
-    if not broker.is_here(registry):
-        files = f"{certificates.CA} and {CREDENTIALS}/mqtt.* of the instances here"
-        installation.say(f"left the broker alone: it is on {registry.broker.host}; copy {files} from there")
+def _machine_file(installation: Installation, registry: Registry) -> None:
+    """Give the machine's own file to the user whose instance writes it; before, all instances had one user."""
+    file = installation.path(CONFIG.with_name(machine_file.NAME))
+    writers = [user_of(registry, instance) for instance in here(registry) if needs_of(instance.service).machine]
+    if installation.dry_run or not installation.live or not writers or not file.is_file() or file.is_symlink():
         return
-    broker.install(installation, registry)
-    if not (installation.live and manager_runs()):
+    try:
+        user = pwd.getpwnam(writers[0])
+    except KeyError:  # no systemd made it
         return
-    if broker.DROP_IN in installation.changed:
-        installation.run("systemctl", "try-restart", "mosquitto.service")
-    elif any(path.is_relative_to(certificates.FOLDER) for path in installation.changed):
-        installation.run("systemctl", "try-reload-or-restart", "mosquitto.service")
+    if file.stat().st_uid != user.pw_uid:
+        os.chown(file, user.pw_uid, user.pw_gid, follow_symlinks=False)
+        installation.say(f"gave {file} to {user.pw_name}")
+
+
+def _broker(installation: Installation, registry: Registry, *, manager: bool) -> None:
+    if broker.is_here(registry):
+        broker_unit.install(installation, registry, manager=manager)
+        return
+    files = f"{certificates.CA} and {CREDENTIALS}/mqtt.* of the instances here"
+    installation.say(f"left the broker alone: it is on {registry.broker.host}; copy {files} from there")
 
 
 def _units(installation: Installation, registry: Registry) -> None:
     """Write the units with their drop-ins, take away those of instances that are gone."""
-    program = _program()
-    wanted = {"constellation.target": shipped("constellation.target")}
-    for name in ("constellation@.service", "constellation-failure@.service"):
-        wanted[name] = shipped(name).replace("/opt/constellation/bin/constellation", str(program))
-        if folders := _in_homes():
-            wanted[f"{name}.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, folders))}\n"
-        if address := _network(registry):
-            wanted[f"{name}.d/broker.conf"] = f"[Service]\nIPAddressAllow={address}\n"
-    for instance in here(registry):
-        if rights := needs_of(instance.service).drop_in():
-            wanted[f"{unit(instance.name)}.d/rights.conf"] = rights
-        if more := given_to(installation, registry, instance):
-            lines = "".join(f"LoadCredential={name}:{CREDENTIALS / name}\n" for name in more)
-            wanted[f"{unit(instance.name)}.d/secrets.conf"] = f"[Service]\n{lines}"
+    wanted = unit_files(installation, registry)
     for name, text in wanted.items():
         installation.write(UNITS / name, text)
-    for path in [*installation.files(f"{UNITS}/constellation*.d/*.conf")]:
+    for path in [
+        *installation.files(f"{UNITS}/constellation*.d/*.conf"),
+        *installation.files(f"{UNITS}/constellation*.service"),
+    ]:
         if str(path.relative_to(UNITS)) not in wanted:
             installation.remove(path, f"removed {installation.path(path)}")
 
 
-def _program() -> Path:
-    program = Path(sys.executable).parent / "constellation"
-    if not program.exists():
-        raise InstallError(
-            f"{program} is not there: install the project into this Python, in its folder: {sys.executable} -m pip install '.[all]'"
-        )
-    return program
-
-
-def _in_homes() -> list[Path]:
-    """Folders of this very installation that lie where units do not see them."""
-    folders = (Path(sys.prefix), Path(sys.base_prefix), Path(bootstrap_lib.__file__).parents[1])
-    return [folder for folder in dict.fromkeys(folders) if any(folder.is_relative_to(home) for home in HOMES)]
-
-
-def _network(registry: Registry) -> str | None:
-    """Return what IPAddressAllow= must let through to reach the broker; None where it is on this machine's loopback."""
-    if registry.broker.host in broker.LOOPBACK:
-        return None
-    try:
-        return str(ip_address(registry.broker.host))
-    except ValueError:
-        return f"{HOUSE_NETWORKS} multicast"  # a name that ends in .local is asked for by multicast
-
-
-def _enable(installation: Installation, registry: Registry) -> None:
-    installation.link(
-        "/etc/systemd/system/multi-user.target.wants/constellation.target", UNITS / "constellation.target"
-    )
-    for instance in here(registry):
-        installation.link(ENABLED / unit(instance.name), UNITS / "constellation@.service")
-
-
-def _disable(installation: Installation, registry: Registry, *, live: bool) -> None:
+def _disable(installation: Installation, registry: Registry, *, manager: bool) -> None:
     """Disable and stop what is no longer wanted, while the broker still knows it and hears its `offline`."""
-    wanted = {unit(instance.name) for instance in here(registry)}
-    for path in [*installation.files(f"{ENABLED}/constellation@*.service")]:
+    wanted = {path.name for path in enabled(registry)}
+    for path in [*installation.files(f"{ENABLED}/constellation*.service")]:
         if path.name not in wanted:
             installation.remove(path, f"disabled {path.name}: topics.yaml no longer gives it to this host")
-            if live:
+            if manager:
                 installation.run("systemctl", "stop", path.name)
-
-
-def _tell_systemd(installation: Installation) -> None:
-    if any(path.is_relative_to(UNITS) or path.is_relative_to("/etc/systemd/system") for path in installation.changed):
-        installation.run("systemctl", "daemon-reload")
