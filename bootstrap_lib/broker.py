@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import shlex
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
-from bootstrap_lib import certificates
+from bootstrap_lib import certificates, machine
 from bootstrap_lib.certificates import CA, FOLDER, GROUP
 from bootstrap_lib.entries import Broker
 from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
+from bootstrap_lib.machine import LOOPBACK
 from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
 
@@ -35,7 +35,6 @@ LOCAL_RIGHTS: Final = FOLDER / "acl.local"
 PORT: Final = 8883
 SETTINGS: Final = {"ca": str(CA), "password": "secret:mqtt.{instance}"}
 """What `broker:` in topics.yaml says in a house that was installed."""
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 OWN: Final = ("readwrite {root}/service/%u/#", "read {root}/service/+/stored/%u", "read {root}/service/+/replay/%u")
 """Rights of every user to what bears its name; %u is that name. Requests to another are not among them."""
@@ -79,6 +78,19 @@ PEOPLE: Final = {
 }
 """Users that are no instance: the command line, a phone's app, Home Assistant, and what OnFailure= starts."""
 
+VISITOR: Final = (
+    "read {root}/data/#",
+    "read {root}/alert/#",
+    "read {root}/service/+/status",
+    "read {root}/service/+/health",
+)
+"""Rights of the command line on a machine that is not the broker's; beyond them it may ask the instances there."""
+
+
+def visitor(host: str) -> str:
+    """User that the command line of another machine is."""
+    return f"operator_{machine.word(host)}"
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedBroker:
@@ -106,6 +118,10 @@ def _people(registry: Registry) -> dict[str, tuple[str, ...]]:
         needs = needs_of(instance.service)
         if needs.partner and (not needs.partner_when or instance.raw.get(needs.partner_when)):
             found[needs.partner] = (*found.get(needs.partner, ()), *needs.partner_rights)
+        if instance.host is not None and not machine.is_same(instance.host, registry.broker.host):
+            service = f"{{root}}/service/{instance.name}"
+            asks = (f"write {service}/request/+", f"read {service}/response/+")
+            found[visitor(instance.host)] = found.get(visitor(instance.host), VISITOR) + asks
     return found
 
 
@@ -150,8 +166,7 @@ def _matches(password: str, kept: str) -> bool:
 
 def is_here(registry: Registry) -> bool:
     """Whether this machine runs the broker of the registry."""
-    name = socket.gethostname()
-    return registry.broker.host in LOOPBACK | {name, f"{name}.local", socket.getfqdn()}
+    return machine.is_this(registry.broker.host)
 
 
 def install(installation: Installation, registry: Registry, *, port: int | None = None, log: str = "stderr") -> None:

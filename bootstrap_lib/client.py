@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import queue
+import socket
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
+from bootstrap_lib import broker, secrets
 from bootstrap_lib.bus import Bus
 from bootstrap_lib.document import StartError
 from bootstrap_lib.events import Connected, Event, Message, Published
@@ -26,14 +28,25 @@ PATIENCE = 5.0
 log = logging.getLogger(Bus.__module__)
 
 
+def operator(registry: Registry) -> str:
+    """User that a person is at the broker: `operator`, or on a machine that only joined the house one with fewer rights."""
+    user = broker.visitor(socket.gethostname())
+    joined = registry.broker.password and not secrets.is_there("mqtt.operator") and secrets.is_there(f"mqtt.{user}")
+    return user if joined else "operator"
+
+
 class Client:
     """Context in which there is a connection; StartError says why there is none."""
 
     ADVICE: ClassVar = "; `constellation doctor` looks for the cause"
     """What to do where there is no broker."""
 
-    def __init__(self, registry: Registry, user: str = "operator", patience: float = PATIENCE) -> None:
-        """Prepare it for a user of the broker that waits `patience` seconds for it; the connection is made on entering."""
+    def __init__(self, registry: Registry, user: str | None = None, patience: float = PATIENCE) -> None:
+        """Prepare it for a user of the broker (the operator, or who is that on this machine) that waits `patience` seconds for it.
+
+        The connection is made on entering.
+        """
+        user = user or operator(registry)
         self.registry, self._patience = registry, patience
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._patterns: dict[str, None] = {}

@@ -1,5 +1,6 @@
 """Which secrets an instance needs, which of them are there, and how one is put in place."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -64,3 +65,10 @@ def _texts(value: Any) -> Iterator[str]:
 def put_line(name: str) -> str:
     """Return a line that writes a secret without showing it."""
     return f"sudo install -m 600 /dev/stdin {CREDENTIALS / name}"
+
+
+def add_line() -> str:
+    """Return a line that makes, on the broker's machine, the file that this one needs."""
+    return (
+        f"sudo constellation host add {socket.gethostname()}   (carry the file here: sudo constellation host join FILE)"
+    )

@@ -5,7 +5,6 @@ Checks, the JSON schema for editors and the reference page (docs/topics.md) all 
 
 import math
 import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, TypeVar
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from bootstrap_lib import machine
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity
 from bootstrap_lib.reading import ReadingError, Value
@@ -53,7 +53,12 @@ class InstanceOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What every running service may be told; each service adds its own keys."""
 
     service: Annotated[str, Meta(description="The service to run, where the instance has another name.")] | None = None
-    host: Annotated[str, Meta(description="The machine it runs on, where there are several.")] | None = None
+    host: (
+        Annotated[
+            str, Meta(description="The machine it runs on, where that is not the broker's; with or without `.local`.")
+        ]
+        | None
+    ) = None
     every: Annotated[Duration, Meta(description="How often it measures, or works.")] = Duration(10)
     stale: (
         Annotated[Duration, Meta(description="Silence after which its topics are cleared; three rounds by default.")]
@@ -200,7 +205,7 @@ class Instance(Struct, frozen=True):
     @property
     def here(self) -> bool:
         """Whether topics.yaml gives it to this machine."""
-        return self.host is None or self.host == socket.gethostname()
+        return self.host is None or machine.is_this(self.host)
 
 
 def expand(key: str) -> list[str]:

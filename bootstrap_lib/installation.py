@@ -113,14 +113,14 @@ class Installation:
                 content, mode, owner = kept
                 state.write(target, content, mode, owner if os.geteuid() == 0 else None)
 
-    def folder(self, path: str | Path) -> None:
-        """Make a folder that everybody may read."""
+    def folder(self, path: str | Path, mode: int = 0o755) -> None:
+        """Make a folder that is not there yet."""
         target = self.path(path)
         if target.is_dir():
             return
         if not self.dry_run:
             try:
-                target.mkdir(parents=True)
+                target.mkdir(mode, parents=True)
             except OSError as error:
                 raise InstallError(
                     f"{target} cannot be made ({reason(error)}): run this as root, for example with sudo"

@@ -28,6 +28,7 @@ from bootstrap_lib.entries import (
     how_many,
 )
 from bootstrap_lib.location import ZONES, find_registry, is_zone
+from bootstrap_lib.machine import LOOPBACK
 from bootstrap_lib.needs import needs_of, service_files
 from bootstrap_lib.quantities import AKIN, CONVERSIONS, QUANTITIES, WORD, conversion
 
@@ -122,6 +123,7 @@ class Registry:
 
     def _read_instances(self) -> Iterator[tuple[str, Instance]]:
         seen: dict[str, str] = {}
+        elsewhere = None if self.broker.host in LOOPBACK else self.broker.host
         for section in ("sources", "subscribers"):
             for name, raw in self.document.section(section).items():
                 path: KeyPath = (section, name)
@@ -136,7 +138,7 @@ class Registry:
                     seen[name] = section
                     common = {key: options[key] for key in JUDGED if key in options}
                     if checked := self.document.convert(common, InstanceOptions, path):
-                        yield name, Instance(name, checked.service or name, checked.host, section, options)
+                        yield name, Instance(name, checked.service or name, checked.host or elsewhere, section, options)
 
     def _read_topics(self) -> Iterator["Topic[Mapping[str, Any]]"]:
         section, made = self.document.section("topics"), self._keys

@@ -37,6 +37,11 @@ def folders() -> list[Path]:
     return [*(Path(folder) for folder in named if folder), FOLDER]
 
 
+def is_there(name: str) -> bool:
+    """Whether a secret lies in one of the folders, as far as this user may look into them."""
+    return any(os.access(folder / name, os.F_OK) for folder in folders())
+
+
 def resolve(reference: str, *own: Path) -> Secret:
     """Resolve `secret:NAME`, first in folders of the service's `own`; SecretError says which file is missing or too open."""
     name = reference.removeprefix("secret:")

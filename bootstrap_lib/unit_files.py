@@ -12,6 +12,7 @@ from bootstrap_lib.broker_unit import UNIT as BROKER
 from bootstrap_lib.credentials import given_to
 from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation, InstallError, shipped
+from bootstrap_lib.machine import LOOPBACK
 from bootstrap_lib.needs import HOUSE_NETWORKS, needs_of
 from bootstrap_lib.registry import Registry
 
@@ -70,7 +71,7 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
             wanted[f"{name}.d/broker.conf"] = f"[Service]\nIPAddressAllow={address}\n"
     if broker.is_here(registry):
         wanted[BROKER] = shipped(BROKER)
-        if registry.broker.host not in broker.LOOPBACK:
+        if registry.broker.host not in LOOPBACK:
             wanted[f"{BROKER}.d/network.conf"] = f"[Service]\nIPAddressAllow={HOUSE_NETWORKS}\n"
     for instance in here(registry):
         folder = f"{unit(instance.name)}.d"
@@ -120,7 +121,7 @@ def _program() -> Path:
 
 def _network(registry: Registry) -> str | None:
     """Return what IPAddressAllow= must let through to reach the broker; None where it is on this machine's loopback."""
-    if registry.broker.host in broker.LOOPBACK:
+    if registry.broker.host in LOOPBACK:
         return None
     try:
         return str(ip_address(registry.broker.host))

@@ -40,7 +40,9 @@ class Lab:
             if code == NOT_HERE:
                 pytest.skip(f"no container with systemd on this host: {said}")
             pytest.fail(f"container.sh ended with {code}: {said}")
-        self._enter = [CONTAINER, "enter", words[1]]
+        self.init = words[1]
+        """Process id of its systemd, seen from here."""
+        self._enter = [CONTAINER, "enter", self.init]
         self.installed = ""
         """What `units --install` said."""
         self.heard: list[tuple[float, str, str]] = []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Units as `constellation units --install` writes them, for a house with every service that has rights."""
     root = tmp_path_factory.mktemp("root")
     topics = root / "topics.yaml"
-    instances = "".join(f"  {name}_shed: {{service: {name}}}\n" for name in DROP_INS)
-    topics.write_text(f"broker: {{host: 192.168.1.5}}\nsources:\n  plain: {{}}\n{instances}")
+    here = socket.gethostname()
+    instances = "".join(f"  {name}_shed: {{service: {name}, host: {here}}}\n" for name in DROP_INS)
+    topics.write_text(f"broker: {{host: 192.168.1.5}}\nsources:\n  plain: {{host: {here}.local}}\n{instances}")
     done = constellation("--config", topics, "units", "--install", "--root", root)
     assert done.returncode == 0, done.stderr
     folder = root / str(UNITS).lstrip("/")
@@ -71,11 +73,14 @@ def test_an_instance_gets_the_rights_of_its_service_and_its_secrets(tmp_path: Pa
     topics = tmp_path / "topics.yaml"
     topics.write_text(
         "broker: {host: hub.local}\n"
-        "sources:\n  adc_boiler: {service: adc}\n  meters: {service: wmbus}\n  far: {service: adc, host: elsewhere}\n"
+        "sources:\n  adc_boiler: {service: adc, host: HERE}\n  meters: {service: wmbus, host: HERE}\n"
+        "  far: {service: adc, host: elsewhere}\n  hubs: {service: adc}\n"
         "topics:\n"
         "  cellar/water/volume: {from: meters, meter: 12345678, secret: secret:water}\n"
         "  cellar/heat/energy: {from: meters, meter: 87654321, secret: secret:heat}\n"
-        "  cellar/gas/energy: {from: meters, meter: 11111111, secret: secret:gas}\n"
+        "  cellar/gas/energy: {from: meters, meter: 11111111, secret: secret:gas}\n".replace(
+            "HERE", socket.gethostname()
+        )
     )
     credentials = tmp_path / "etc" / "constellation" / "credentials"
     credentials.mkdir(parents=True)
@@ -95,7 +100,7 @@ def test_an_instance_gets_the_rights_of_its_service_and_its_secrets(tmp_path: Pa
     ]
     assert not (folder / "constellation@adc_boiler.service.d" / "secrets.conf").exists()
     assert "192.168.0.0/16" in (folder / "constellation@.service.d" / "broker.conf").read_text()
-    assert not list(folder.glob("constellation@far*"))
+    assert not [*folder.glob("constellation@far*"), *folder.glob("constellation@hubs*")]
     missing = [line for line in done.stdout.splitlines() if line.startswith("missing: meters")]
     assert [line.split()[3] for line in missing if "mqtt" not in line] == ["/etc/constellation/credentials/gas:"]
 

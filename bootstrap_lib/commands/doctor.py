@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import bridges, broker, catalog, clock
-from bootstrap_lib.client import Client
+from bootstrap_lib.client import Client, operator
 from bootstrap_lib.commands.units import CONFIG
-from bootstrap_lib.credentials import given_to, missing_secrets, put_line
+from bootstrap_lib.credentials import add_line, given_to, missing_secrets, put_line
 from bootstrap_lib.document import DocumentError, StartError, reason
 from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation
@@ -191,6 +191,7 @@ def _credentials(system: Installation, registry: Registry, instances: list[Insta
         for name in missing_secrets(system, registry, instance):
             mend = "sudo constellation units --install"
             mend = mend if name.startswith("mqtt.") else f"{put_line(name)} && {mend}"
+            mend = mend if broker.is_here(registry) else f"on {registry.broker.host}: {add_line()}"
             yield Finding("credentials", f"{instance.name} needs {folder / name}, which is missing", mend)
         for file in (folder / name for name in (f"mqtt.{instance.name}", *given_to(system, registry, instance))):
             if not file.exists():
@@ -229,14 +230,16 @@ def _broker(registry: Registry) -> Iterator[Finding]:
     try:
         socket.create_connection((host, port), PATIENCE).close()
     except OSError as error:
-        mend = f"on {host}: sudo apt install mosquitto && sudo systemctl restart mosquitto"
+        mend = "sudo constellation units --install && sudo systemctl restart constellation-broker"
+        mend = mend if broker.is_here(registry) else f"on {host}: {mend}"
         yield Finding("broker", f"no connection to the broker at {host}:{port}: {reason(error)}", mend)
         return
     try:
         with Client(registry):
-            yield Finding("broker", f"{host}:{port} takes the operator")
+            yield Finding("broker", f"{host}:{port} takes the {operator(registry)}")
     except SecretError as error:
         yield Finding("broker", str(error), "sudo constellation units --install; and run this as root")
     except StartError as error:
-        mend = "systemctl status mosquitto; sudo constellation units --install"
+        mend = "sudo constellation units --install; sudo systemctl status constellation-broker"
+        mend = mend if broker.is_here(registry) else f"on {host}: {add_line()}"
         yield Finding("broker", str(error).removesuffix(Client.ADVICE), mend)

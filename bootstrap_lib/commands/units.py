@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bootstrap_lib import broker, broker_unit, certificates, machine_file
-from bootstrap_lib.credentials import missing_secrets, put_line
+from bootstrap_lib.credentials import add_line, missing_secrets, put_line
 from bootstrap_lib.installation import (
     CREDENTIALS,
     Installation,
@@ -143,7 +143,8 @@ def _install(installation: Installation, registry: Registry) -> None:
         broker_unit.activate(installation)
     for instance in here(registry) if not installation.dry_run else ():
         for name in missing_secrets(installation, registry, instance):
-            print(f"missing: {instance.name} needs {CREDENTIALS / name}: {put_line(name)}; then do this again")
+            put = put_line(name) if broker.is_here(registry) else f"on {registry.broker.host}: {add_line()}"
+            print(f"missing: {instance.name} needs {CREDENTIALS / name}: {put}; then do this again")
     if not installation.changed:
         print("everything is installed as topics.yaml asks; nothing changed")
     elif manager:
@@ -203,8 +204,10 @@ def _broker(installation: Installation, registry: Registry, *, manager: bool) ->
     if broker.is_here(registry):
         broker_unit.install(installation, registry, manager=manager)
         return
-    files = f"{certificates.CA} and {CREDENTIALS}/mqtt.* of the instances here"
-    installation.say(f"left the broker alone: it is on {registry.broker.host}; copy {files} from there")
+    host = registry.broker.host
+    installation.say(f"left the broker alone: it is on {host}")
+    if not installation.path(certificates.CA).exists():
+        print(f"missing: on {host}: {add_line()}")
 
 
 def _units(installation: Installation, registry: Registry) -> None:
