@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,11 +36,16 @@ PORT: Final = 8883
 SETTINGS: Final = {"ca": str(CA), "password": "secret:mqtt.{instance}"}
 """What `broker:` in topics.yaml says in a house that was installed."""
 
-OWN: Final = ("readwrite {root}/service/%u/#", "read {root}/service/+/stored/%u", "read {root}/service/+/replay/%u")
+OWN: Final = (
+    "readwrite {root}/service/%u/+",
+    "readwrite {root}/service/%u/+/+",
+    "read {root}/service/+/stored/%u",
+    "read {root}/service/+/replay/%u",
+)
 """Rights of every user to what bears its name; %u is that name. Requests to another are not among them."""
 
 INSTANCE: Final = ("read {root}/service/all/request/#", "read {root}/service/+/status", "read {root}/service/+/health")
-SECTIONS: Final = {"sources": (*INSTANCE, "write {root}/data/#"), "subscribers": (*INSTANCE, "read {root}/data/#")}
+SECTIONS: Final = {"sources": (*INSTANCE, "write {root}/data/+/+/+"), "subscribers": (*INSTANCE, "read {root}/data/#")}
 """Rights of an instance that follow from standing below `sources:` or `subscribers:`; what its service needs beyond, it says itself."""
 
 PEOPLE: Final = {
@@ -145,8 +150,18 @@ def rights(registry: Registry, local: str = "") -> str:
             granted = SECTIONS[instance.section] + needs_of(instance.service).all_rights
         else:
             granted = people[name]
+        if name != "operator":
+            granted = tuple(one for right in granted for one in _to_those_there(right, registry.instances))
         lines += ["", f"user {name}", *(f"topic {right.format(root=registry.root)}" for right in granted)]
     return "\n".join(lines) + "\n" + (f"\n# acl.local\n{local}" if local else "")
+
+
+def _to_those_there(right: str, instances: Iterable[str]) -> Iterator[str]:
+    """A right to write to every service, as rights to those that exist: what is kept on others nobody would ever take away."""
+    if right.startswith("read ") or "/service/+/" not in right:
+        yield right
+    else:
+        yield from (right.replace("/service/+/", f"/service/{name}/") for name in instances)
 
 
 def hashed(password: str, salt: bytes | None = None) -> str:

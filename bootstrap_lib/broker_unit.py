@@ -119,9 +119,8 @@ def activate(installation: Installation) -> None:
         installation.run("systemctl", "try-restart", "mosquitto.service")
     if not _changed(installation) or not _is_active():
         return
-    restart = bool({broker.CONFIG, FOLDER / "server.crt"} & installation.changed)
     try:
-        installation.run("systemctl", "restart" if restart else "reload", UNIT)
+        installation.run("systemctl", "restart" if broker.CONFIG in installation.changed else "reload", UNIT)
     except InstallError as error:
         installation.take_back(FOLDER)
         installation.run("systemctl", "restart", UNIT)

@@ -98,7 +98,9 @@ class Bus:
         """Connect in the background, now or whenever the broker is there. SecretError, OSError for wrong credentials files."""
         broker, client = self.broker, self._client
         if broker.password:
-            client.username_pw_set(self._named(broker.user), secrets.resolve(self._named(broker.password)))
+            password = secrets.resolve(self._named(broker.password))
+            client.username_pw_set(self._named(broker.user), password)
+            client.bind_to(password)
         if broker.ca:
             try:
                 context = ssl.create_default_context(cafile=broker.ca)

@@ -101,8 +101,7 @@ class Control:
         verb = message.topic.rpartition("/")[2]
         for_all = "/all/request/" in message.topic
         if message.retained:
-            text = "request %s was retained by its sender, it is not acted on: publish it without retain"
-            log.warning(text, plain(verb, 60))
+            self._clear(message, verb, for_all=for_all)
             return
         identity, body, problem = self._read(message.payload)
         request = Request(self._bus, f"{self._prefix}/response/{verb[:60]}", message, verb, identity)
@@ -119,6 +118,15 @@ class Control:
             request.refuse(problem)
             return
         self._call(verb, request, body)
+
+    def _clear(self, message: Message, verb: str, *, for_all: bool) -> None:
+        """Take a request that was retained off its topic: nobody acts on it, and the broker would keep it for ever."""
+        if not message.payload:  # our own clearing of it, or somebody else's
+            return
+        text = "request %s was retained by its sender, it is not acted on: publish it without retain"
+        log.warning(text, plain(verb, 60))
+        if not for_all:
+            self._bus.publish(message.topic, b"", qos=1, retain=True)
 
     def _call(self, verb: str, request: Request, body: Any) -> None:
         method = self.verbs[verb]

@@ -114,7 +114,7 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def all_rights(self) -> tuple[str, ...]:
         """Rights at the broker beyond those that follow from its section."""
         return (
-            *(("write {root}/data/#",) if self.publishes else ()),
+            *(("write {root}/data/+/+/+",) if self.publishes else ()),
             *(("write {root}/service/+/request/resend",) if self.records else ()),
             *(_FILLS if self.fills else ()),
             *(_NOTIFIES if self.notifies else ()),

@@ -22,6 +22,10 @@ ENABLED: Final = Path("/etc/systemd/system/constellation.target.wants")
 HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 """What ProtectHome= hides."""
 
+RENEWS: Final = "constellation-certificates"
+RENEWAL: Final = f"{RENEWS}.timer"
+SHIPPED_PROGRAM: Final = "/opt/constellation/bin/constellation"
+
 LONGEST: Final = 31
 """Letters of the longest name of a user (useradd(8))."""
 MACHINE: Final = "constellation-machine"
@@ -64,13 +68,16 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
     program, homes = _program(), in_homes()
     wanted = {"constellation.target": shipped("constellation.target")}
     for name in ("constellation@.service", "constellation-failure@.service"):
-        wanted[name] = shipped(name).replace("/opt/constellation/bin/constellation", str(program))
+        wanted[name] = shipped(name).replace(SHIPPED_PROGRAM, str(program))
         if homes:
             wanted[f"{name}.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
         if address := _network(registry):
             wanted[f"{name}.d/broker.conf"] = f"[Service]\nIPAddressAllow={address}\n"
     if broker.is_here(registry):
-        wanted[BROKER] = shipped(BROKER)
+        wanted |= {name: shipped(name) for name in (BROKER, RENEWAL)}
+        wanted[f"{RENEWS}.service"] = shipped(f"{RENEWS}.service").replace(SHIPPED_PROGRAM, str(program))
+        if homes:
+            wanted[f"{RENEWS}.service.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
         if registry.broker.host not in LOOPBACK:
             wanted[f"{BROKER}.d/network.conf"] = f"[Service]\nIPAddressAllow={HOUSE_NETWORKS}\n"
     for instance in here(registry):
@@ -93,7 +100,7 @@ def enabled(registry: Registry) -> dict[Path, Path]:
     """Links that enable what this host runs, each with what it points to."""
     links = {Path("/etc/systemd/system/multi-user.target.wants/constellation.target"): UNITS / "constellation.target"}
     if broker.is_here(registry):
-        links[ENABLED / BROKER] = UNITS / BROKER
+        links |= {ENABLED / name: UNITS / name for name in (BROKER, RENEWAL)}
     for instance in here(registry):
         links[ENABLED / unit(instance.name)] = UNITS / "constellation@.service"
     return links

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     topics = root / "topics.yaml"
     here = socket.gethostname()
     instances = "".join(f"  {name}_shed: {{service: {name}, host: {here}}}\n" for name in DROP_INS)
-    topics.write_text(f"broker: {{host: 192.168.1.5}}\nsources:\n  plain: {{host: {here}.local}}\n{instances}")
+    topics.write_text(f"broker: {{host: {here}.local}}\nsources:\n  plain: {{host: {here}.local}}\n{instances}")
     done = constellation("--config", topics, "units", "--install", "--root", root)
     assert done.returncode == 0, done.stderr
     folder = root / str(UNITS).lstrip("/")
@@ -47,7 +47,12 @@ def constellation(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([CONSTELLATION, *arguments], capture_output=True, text=True, timeout=PATIENCE, cwd="/")
 
 
-ALL_UNITS = ["constellation@plain.service", *(f"constellation@{name}_shed.service" for name in DROP_INS)]
+ALL_UNITS = [
+    "constellation@plain.service",
+    "constellation-broker.service",
+    "constellation-certificates.service",
+    *(f"constellation@{name}_shed.service" for name in DROP_INS),
+]
 
 
 @pytest.mark.parametrize("unit", [*ALL_UNITS, "constellation.target", "constellation-failure@.service"])
@@ -73,7 +78,7 @@ def test_an_instance_gets_the_rights_of_its_service_and_its_secrets(tmp_path: Pa
     topics = tmp_path / "topics.yaml"
     topics.write_text(
         "broker: {host: hub.local}\n"
-        "sources:\n  adc_boiler: {service: adc, host: HERE}\n  meters: {service: wmbus, host: HERE}\n"
+        "sources:\n  adc_boiler: {service: adc, host: HERE}\n  meters: {service: wmbus, host: HERE}\n  mqtt: {host: HERE}\n"
         "  far: {service: adc, host: elsewhere}\n  hubs: {service: adc}\n"
         "topics:\n"
         "  cellar/water/volume: {from: meters, meter: 12345678, secret: secret:water}\n"
@@ -84,7 +89,7 @@ def test_an_instance_gets_the_rights_of_its_service_and_its_secrets(tmp_path: Pa
     )
     credentials = tmp_path / "etc" / "constellation" / "credentials"
     credentials.mkdir(parents=True)
-    for name in ("water", "wmbus.12345678", "meters.other", "pushover.token", "mqtt.far"):
+    for name in ("water", "wmbus.12345678", "meters.other", "pushover.token", "mqtt.far", "mqtt.meters"):
         (credentials / name).write_text("x\n")
     kept = tmp_path / "var/lib/constellation/meters/secrets/heat"  # by the service itself, given over MQTT
     kept.parent.mkdir(parents=True)
@@ -98,7 +103,8 @@ def test_an_instance_gets_the_rights_of_its_service_and_its_secrets(tmp_path: Pa
         f"LoadCredential={name}:/etc/constellation/credentials/{name}"
         for name in ("meters.other", "water", "wmbus.12345678")
     ]
-    assert not (folder / "constellation@adc_boiler.service.d" / "secrets.conf").exists()
+    for name in ("adc_boiler", "mqtt"):  # the passwords of all bear the name of a service
+        assert not (folder / f"constellation@{name}.service.d" / "secrets.conf").exists()
     assert "192.168.0.0/16" in (folder / "constellation@.service.d" / "broker.conf").read_text()
     assert not [*folder.glob("constellation@far*"), *folder.glob("constellation@hubs*")]
     missing = [line for line in done.stdout.splitlines() if line.startswith("missing: meters")]

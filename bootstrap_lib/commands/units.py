@@ -219,14 +219,14 @@ def _units(installation: Installation, registry: Registry) -> None:
         *installation.files(f"{UNITS}/constellation*.d/*.conf"),
         *installation.files(f"{UNITS}/constellation*.service"),
     ]:
-        if str(path.relative_to(UNITS)) not in wanted:
+        if str(path.relative_to(UNITS)) not in wanted and not installation.path(path).is_dir():
             installation.remove(path, f"removed {installation.path(path)}")
 
 
 def _disable(installation: Installation, registry: Registry, *, manager: bool) -> None:
     """Disable and stop what is no longer wanted, while the broker still knows it and hears its `offline`."""
     wanted = {path.name for path in enabled(registry)}
-    for path in [*installation.files(f"{ENABLED}/constellation*.service")]:
+    for path in [*installation.files(f"{ENABLED}/constellation*")]:
         if path.name not in wanted:
             installation.remove(path, f"disabled {path.name}: topics.yaml no longer gives it to this host")
             if manager:
