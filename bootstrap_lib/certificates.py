@@ -82,6 +82,7 @@ def make(installation: Installation, host: str, *, key: Path | None = None) -> N
         if installation.dry_run:
             return
         _authority(installation, names)
+    installation.refuse_foreign(authority)
     names = [name for name in names if is_permitted(authority, name)]
     if host not in names:
         raise InstallError(

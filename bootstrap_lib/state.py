@@ -13,6 +13,7 @@ from typing import IO, BinaryIO, Literal, TypeVar
 import msgspec
 
 from bootstrap_lib.document import StartError, reason
+from bootstrap_lib.owners import as_owner_of as as_owner_of  # noqa: PLC0414 (one of its names)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -26,12 +27,14 @@ def replacing(path: Path, mode: int | None = None, owner: tuple[int, int] | None
     """File beside `path` that takes its place at a good end: at any moment, also of a power cut, the old or the new one is there whole.
 
     Made exclusively, no link is followed, synchronised with its folder. `mode` is set whatever the umask says; `owner` is user and
-    group, which only root may give away.
+    group, which only root may give away. In a folder of somebody else's root does it with no more than its owner's rights.
     """
     beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)  # of a run that was killed
+    with as_owner_of(path.parent):
+        beside.unlink(missing_ok=True)  # of a run that was killed
+        file = open(beside, "x+b", opener=unfollowed)  # noqa: SIM115 (closed below)
     try:
-        with open(beside, "x+b", opener=_unfollowed) as file:
+        with file:
             yield file
             file.flush()
             if owner is not None:
@@ -39,9 +42,11 @@ def replacing(path: Path, mode: int | None = None, owner: tuple[int, int] | None
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        beside.replace(path)
+        with as_owner_of(path.parent):
+            beside.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with as_owner_of(path.parent):
+            beside.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -50,7 +55,8 @@ def replacing(path: Path, mode: int | None = None, owner: tuple[int, int] | None
         os.close(folder)
 
 
-def _unfollowed(name: str, flags: int) -> int:
+def unfollowed(name: str, flags: int) -> int:
+    """Open a file, but not through a link, and without waiting for a pipe: an opener for `open`."""
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
@@ -62,7 +68,7 @@ def write(path: Path, content: bytes, mode: int | None = None, owner: tuple[int,
 
 def read(path: Path) -> bytes:
     """Content of a plain file; OSError for a link, a folder, a pipe, or one too large to be ours."""
-    with open(path, "rb", opener=_unfollowed) as file:
+    with open(path, "rb", opener=unfollowed) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(f"{path} is no plain file")
         content = file.read(LARGEST + 1)
@@ -110,30 +116,14 @@ def load(path: Path, kind: type[T], default: T) -> T:
 
 def save(path: Path, value: object) -> None:
     """Write a value as JSON, so that at any moment, also of a power cut, either the old or the new one is there whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with as_owner_of(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(path, msgspec.json.encode(value))
     except IsADirectoryError:  # somebody's folder stands in its place
-        set_aside(path)
+        with as_owner_of(path.parent):
+            set_aside(path)
         write(path, msgspec.json.encode(value))
-
-
-@contextlib.contextmanager
-def as_owner_of(folder: Path) -> Iterator[None]:
-    """Do what root was asked to do in a folder of somebody else's with no more than its owner's rights."""
-    owner, groups = folder.stat(), os.getgroups()
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    os.setgroups([owner.st_gid])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 def folder_of(name: str) -> Path:
@@ -164,9 +154,10 @@ def make(folder: Path) -> None:
 def hold(folder: Path, name: str) -> IO[bytes]:
     """Take the lock of the instance `name`, whose state lies in a folder, until the file is closed; StartError while it runs."""
     path = folder / "lock"
-    if hindrance(path):
-        set_aside(path)
-    lock = open(path, "ab", opener=_unfollowed)  # noqa: SIM115 (closed by whoever holds it)
+    with as_owner_of(folder):
+        if hindrance(path):
+            set_aside(path)
+        lock = open(path, "ab", opener=unfollowed)  # noqa: SIM115 (closed by whoever holds it)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -228,7 +219,7 @@ class DeadLetters:
         limit = self.limit if waits else self.limit // self.OTHERS
         before = self.trouble
         try:
-            with open(self.path, "ab", opener=_unfollowed) as file:
+            with open(self.path, "ab", opener=unfollowed) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size + len(line) > limit:
                     self.trouble = (
@@ -261,7 +252,7 @@ class DeadLetters:
     def synchronise(self) -> None:
         """Make what was added outlast a power cut; OSError."""
         if self._unsynchronised:
-            with open(self.path, "rb", opener=_unfollowed) as file:
+            with open(self.path, "rb", opener=unfollowed) as file:
                 os.fsync(file.fileno())
             self._unsynchronised = False
 
@@ -272,7 +263,7 @@ class DeadLetters:
             self.path,
         ):  # the first is of versions that overwrote it
             try:
-                with open(path, "rb", opener=_unfollowed) as file:
+                with open(path, "rb", opener=unfollowed) as file:
                     for line in file:
                         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                             yield _letter.decode(line)

@@ -268,6 +268,58 @@ def test_nobody_but_root_reads_passwords_and_a_unit_sees_its_own_alone(lab: Lab)
     assert "Traceback" not in said
 
 
+def test_state_of_an_instance_is_nobody_elses_but_the_record_which_the_page_reads(lab: Lab) -> None:
+    owners = {}
+    for name in ("onewire", "archive", "host"):
+        folder = f"/var/lib/constellation/{name}"
+        owners[name] = lab.run("stat", "-c", "%U:%G %a", folder).strip()
+        assert lab.run("ps", "-o", "user:40=", "-p", str(lab.pid(name))).strip() == f"constellation-{name}"
+        assert lab.run("grep", "Max core", f"/proc/{lab.pid(name)}/limits").split()[4:6] == ["0", "0"]
+    assert owners == {
+        "onewire": "constellation-onewire:constellation 700",
+        "archive": "constellation-archive:constellation 750",
+        "host": "constellation-host:constellation 700",
+    }
+    onewire = ("setpriv", "--reuid=constellation-onewire", "--regid=constellation", "--clear-groups")
+    read = "ls /var/lib/constellation/host; kill -0 $0; cat /proc/$0/environ"
+    said = lab.run(*onewire, "sh", "-c", f"{{ {read}; }} 2>&1", str(lab.pid("host")), check=False)
+    assert said.count("ermission denied") + said.count("not permitted") == 3, said
+    assert lab.run(*onewire, "stat", "-c", "%s", "/var/lib/constellation/archive/archive.sqlite")
+
+
+def test_a_service_may_bind_no_port(lab: Lab) -> None:
+    if "+BPF_FRAMEWORK" not in lab.run("systemctl", "--version"):
+        pytest.skip("this systemd is built without what SocketBindDeny= needs (Debian 12), and leaves it out")
+    bind = "import socket; socket.create_server(('127.0.0.1', 0))"
+    lab.write(
+        "/etc/systemd/system/constellation@host.service.d/test.conf",
+        f'[Service]\nExecStartPre=-python3 -c "{bind}"\nExecStartPre=python3 -c "print(\'after it\')"\n',
+    )
+    lab.run("systemctl", "daemon-reload")
+    lab.run("systemctl", "restart", "constellation@host")
+    lab.says("after it", "-u", "constellation@host")
+    lab.says("PermissionError", "-u", "constellation@host")
+    lab.run("rm", "/etc/systemd/system/constellation@host.service.d/test.conf")
+    lab.run("systemctl", "daemon-reload")
+    lab.run("systemctl", "reset-failed", "constellation@host", check=False)
+
+
+def test_a_certificate_is_renewed_without_a_restart_of_the_broker(lab: Lab) -> None:
+    pid = lab.run("systemctl", "show", "-P", "MainPID", "constellation-broker")
+    folder, ca = "/etc/mosquitto/constellation", "/etc/constellation/ca.crt"
+    served = (
+        f"openssl s_client -connect localhost:8883 -CAfile {ca} </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    )
+    before = lab.run("sh", "-c", served)
+    assert before.startswith("serial=")
+    lab.run("sh", "-c", f"cp {ca} {folder}/server.crt")  # not the broker's: it must be made anew
+    lab.run("systemctl", "start", "constellation-certificates")
+    wait_for(lambda: lab.run("sh", "-c", served) not in ("", before), PATIENCE, "the new certificate")
+    assert lab.run("systemctl", "show", "-P", "MainPID", "constellation-broker") == pid
+    assert "constellation-certificates.timer" in lab.run("systemctl", "list-timers", "--all")
+    lab.fresh("home/data/boiler/water/temperature")
+
+
 def test_installing_again_changes_nothing(lab: Lab) -> None:
     assert "enabled constellation@onewire.service" in lab.installed
     pid = lab.pid("onewire")

@@ -78,8 +78,7 @@ def _add(installation: Installation, registry: Registry, name: str, output: Path
         raise StartError(f"the broker is on {registry.broker.host}: do this there")
     parcel = Parcel(name, dict(_contents(installation, registry, theirs)))
     path = output or Path(f"{name}.constellation")
-    with state.as_owner_of(path.absolute().parent):
-        state.write(path, msgspec.json.encode(parcel), 0o600)
+    state.write(path.absolute(), msgspec.json.encode(parcel), 0o600)
     runs = ", ".join(one.name for one in theirs)
     print(f"written {path}, for {runs} on {name}: carry it there, and there: sudo constellation host join {path.name}")
 
@@ -121,14 +120,15 @@ def _join(installation: Installation, file: Path, arguments: argparse.Namespace)
 
 def _read(file: Path) -> Parcel:
     try:
-        found = file.stat()
+        with open(file, "rb", opener=state.unfollowed) as opened:
+            found, content = os.fstat(opened.fileno()), opened.read(_LARGEST + 1)
         if os.geteuid() == 0 and found.st_uid not in (0, int(os.environ.get("SUDO_UID", "0"))):
             raise StartError(f"{file} belongs to another user, and root does as it says: sudo chown root {file}")
         if stat.S_IMODE(found.st_mode) & 0o022:
             raise StartError(f"{file} can be written by others, and root does as it says: chmod 600 {file}")
-        if found.st_size > _LARGEST:
+        if len(content) > _LARGEST:
             raise StartError(f"{file} is none of `constellation host add`: it is too large")
-        parcel = msgspec.json.decode(file.read_bytes(), type=Parcel)
+        parcel = msgspec.json.decode(content, type=Parcel)
     except OSError as error:
         raise StartError(f"{file} cannot be read: {reason(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib import broker, broker_unit, certificates, machine_file
+from bootstrap_lib import broker, broker_unit, certificates, machine_file, state
 from bootstrap_lib.credentials import add_line, missing_secrets, put_line
 from bootstrap_lib.installation import (
     CREDENTIALS,
@@ -65,9 +65,10 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.install:
             raise InstallError("--install and --remove: one of them")
         return _refused(lambda: remove(installation))
-    given = arguments.config or os.environ.get("CONSTELLATION_CONFIG")
-    path = Path(given) if given else installation.path(CONFIG)
-    registry = Registry(path if given or path.exists() else find_registry())
+    below = installation.path(CONFIG)
+    registry = Registry(
+        find_registry(arguments.config or (None if installation.live or not below.exists() else str(below)))
+    )
     if not arguments.install:
         return _list(installation, registry)
     return _refused(lambda: _install(installation, registry))
@@ -195,9 +196,11 @@ def _machine_file(installation: Installation, registry: Registry) -> None:
         user = pwd.getpwnam(writers[0])
     except KeyError:  # no systemd made it
         return
-    if file.stat().st_uid != user.pw_uid:
-        os.chown(file, user.pw_uid, user.pw_gid, follow_symlinks=False)
-        installation.say(f"gave {file} to {user.pw_name}")
+    with open(file, "rb", opener=state.unfollowed) as opened:
+        found = os.fstat(opened.fileno())
+        if found.st_uid != user.pw_uid and found.st_nlink == 1:
+            os.fchown(opened.fileno(), user.pw_uid, user.pw_gid)
+            installation.say(f"gave {file} to {user.pw_name}")
 
 
 def _broker(installation: Installation, registry: Registry, *, manager: bool) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bootstrap_lib import Client, Registry, StartError, catalog
+from bootstrap_lib import Client, Registry, StartError, catalog, state
 
 PATIENCE = 40.0
 """Seconds for which the service is waited for."""
@@ -84,7 +84,8 @@ def _ask(registry: Registry, name: str, arguments: argparse.Namespace) -> int:
     order |= {"width": arguments.width, "height": arguments.height} | ({"to": arguments.end} if arguments.end else {})
     with Client(registry) as client:
         drawn = client.ask(name, "graph", order, PATIENCE)
-    picture = base64.b64decode(drawn["base64"]) if "base64" in drawn else Path(drawn["path"]).read_bytes()
-    arguments.output.write_bytes(picture)
+    if "base64" not in drawn:  # a path would be read as root, whatever it names
+        raise StartError(f"{name} sent no picture: it is too large for a message; ask for a smaller one")
+    state.write(arguments.output, base64.b64decode(drawn["base64"]))
     print(arguments.output)
     return 0

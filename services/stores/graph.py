@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import Registry, Topic, nearest
+from bootstrap_lib import Registry, Topic, nearest, state
 from services.stores.canvas import Piece
 from services.stores.fresh import Recent, stored
 from services.stores.roundrobin import DAY, path_of
@@ -115,13 +115,13 @@ def draw_sheet(topics: Sequence[Topic[Any]], sheet: Sheet, output: Path, *, widt
     """Draw what was prepared into a PNG file; GraphError where rrdtool refuses."""
     import rrdtool  # noqa: PLC0415 (pulls cairo and pango: only who draws pays for it)
 
-    beside = output.with_name(output.name + ".new")
-    try:
-        rrdtool.graph(str(beside), *describe(topics, sheet, width, height))
-    except rrdtool.OperationalError as error:
-        beside.unlink(missing_ok=True)
-        raise GraphError(f"rrdtool cannot draw it: {error}") from None
-    beside.replace(output)
+    with tempfile.TemporaryDirectory(prefix="graph-") as scratch:
+        drawn = Path(scratch, "picture.png")
+        try:
+            rrdtool.graph(str(drawn), *describe(topics, sheet, width, height))
+        except rrdtool.OperationalError as error:
+            raise GraphError(f"rrdtool cannot draw it: {error}") from None
+        state.write(output, drawn.read_bytes())
 
 
 def describe(topics: Sequence[Topic[Any]], sheet: Sheet, width: int, height: int) -> list[str]:

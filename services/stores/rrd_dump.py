@@ -30,7 +30,7 @@ def dump(folder: Path, file: Path, progress: Progress) -> int:
         raise OSError(
             f"{folder} holds no round-robin files: does the service run under this name, and on this machine?"
         )
-    with state.replacing(file) as beside, tarfile.open(fileobj=beside, mode=_mode(file.suffix)) as tar:
+    with state.replacing(file, 0o600) as beside, tarfile.open(fileobj=beside, mode=_mode(file.suffix)) as tar:
         for count, path in enumerate(found, 1):
             xml = to_xml(folder / path)
             entry = tarfile.TarInfo(str(path.with_suffix(".xml")))
