@@ -73,6 +73,9 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Whom it speaks with beside the broker."""
     listens: tuple[str, int] | None = None
     """Its option that names the TCP port it listens on, and the port where that says none; no other service may bind one."""
+    closes: tuple[str, str] | None = None
+    """A unit of Debian's that listens to the whole network by itself, and the option that says where it is reached: while
+    that is this machine, the unit speaks with this machine alone."""
     unit: tuple[str, ...] = ()
     """Further lines of its unit's [Service] section; a comment before one says why."""
 

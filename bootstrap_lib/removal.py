@@ -9,7 +9,7 @@ from bootstrap_lib import broker
 from bootstrap_lib.broker_unit import FORMER
 from bootstrap_lib.certificates import FOLDER
 from bootstrap_lib.installation import Installation
-from bootstrap_lib.unit_files import ENABLED, UNITS
+from bootstrap_lib.unit_files import ENABLED, FENCE, UNITS
 
 SYSUSERS: Final = Path("/usr/local/lib/sysusers.d/constellation.conf")
 TMPFILES: Final = Path("/usr/local/lib/tmpfiles.d/constellation.conf")
@@ -18,6 +18,7 @@ UDEV: Final = Path("/etc/udev/rules.d/60-constellation.rules")
 _BROUGHT: Final = (
     f"{ENABLED}/constellation*",
     "/etc/systemd/system/multi-user.target.wants/constellation.target",
+    f"{UNITS}/*.service.d/{FENCE}",
     f"{UNITS}/constellation*.d/*.conf",
     f"{UNITS}/constellation*",
     f"{SYSUSERS}",
@@ -62,6 +63,9 @@ def remove(installation: Installation) -> None:
             installation.path(folder).rmdir()
     if manager and paths:
         installation.run("systemctl", "daemon-reload")
+        for path in paths:
+            if path.name == FENCE:
+                installation.run("systemctl", "try-restart", path.parent.name.removesuffix(".d"))
         if FORMER in paths:
             installation.run("systemctl", "try-restart", "mosquitto.service")
     if not paths:

@@ -5,6 +5,7 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import bootstrap_lib
 from bootstrap_lib import broker
@@ -25,6 +26,9 @@ HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 RENEWS: Final = "constellation-certificates"
 RENEWAL: Final = f"{RENEWS}.timer"
 SHIPPED_PROGRAM: Final = "/opt/constellation/bin/constellation"
+
+FENCE: Final = "constellation-fence.conf"
+"""Drop-in of a unit of Debian's."""
 
 LONGEST: Final = 31
 """Letters of the longest name of a user (useradd(8))."""
@@ -84,6 +88,8 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
         folder = f"{unit(instance.name)}.d"
         if rights := needs_of(instance.service).drop_in(instance.raw):
             wanted[f"{folder}/rights.conf"] = rights
+        if (closed := needs_of(instance.service).closes) and _is_loopback(instance.raw.get(closed[1])):
+            wanted[f"{closed[0]}.d/{FENCE}"] = "[Service]\nIPAddressDeny=any\nIPAddressAllow=localhost\n"
         user = user_of(registry, instance)
         lines = f"User={user}\n" if user != f"constellation-{instance.name}" else ""
         lines += f"SupplementaryGroups={MACHINE}\n" if needs_of(instance.service).machine else ""
@@ -94,6 +100,11 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
                 f"LoadCredential={name}:{CREDENTIALS / name}\n" for name in more
             )
     return wanted
+
+
+def _is_loopback(url: object) -> bool:
+    """Whether an address in topics.yaml is this machine's own; that is also what a service takes that is told none."""
+    return url is None or urlsplit(str(url)).hostname in LOOPBACK
 
 
 def enabled(registry: Registry) -> dict[Path, Path]:

@@ -58,6 +58,7 @@ class Influx(Subscriber):
         extra="influx",
         libraries=("influxdb_client",),
         network="house",
+        closes=("victoria-metrics.service", "url"),
         fills=True,
         simulator="services.simulators.staging:victoria",
     )

@@ -1,5 +1,6 @@
 """A version is made by one command, what is installed is pinned, and the changelog tells of it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -116,3 +117,16 @@ def test_a_tree_with_changes_is_not_released(clone: Clone) -> None:
     code, said = clone.release("7.2.0")
     assert (code, "not committed" in said) == (1, True)
     assert clone.git("tag") == ""
+
+
+def test_the_list_of_what_users_install_is_fresh_and_names_each_package_with_its_hashes() -> None:
+    done = subprocess.run([PROJECT / "scripts/sbom", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads((PROJECT / "requirements/sbom.cdx.json").read_text("utf-8"))
+    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.5")
+    ours = [one for one in listed["components"] if one["purl"].startswith("pkg:pypi/")]
+    assert {canonicalize_name(one["name"]): one["version"] for one in ours} == pinned("users.txt")
+    assert all(one["externalReferences"][0]["hashes"] for one in ours)
+    known = {one["bom-ref"] for one in (*listed["components"], listed["metadata"]["component"])}
+    named = {name for one in listed["dependencies"] for name in (one["ref"], *one["dependsOn"])}
+    assert named == known

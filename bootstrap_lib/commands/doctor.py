@@ -91,8 +91,8 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
     yield from _clock(system)
     yield from _disk(system)
     yield from _credentials(system, registry, instances)
-    yield from _units(system, instances)
     yield from _bridges(system)
+    yield from _units(system, registry, instances)
     yield from _broker(registry)
 
 
@@ -205,8 +205,9 @@ def _credentials(system: Installation, registry: Registry, instances: list[Insta
     yield Finding("credentials", f"{right} in place")
 
 
-def _units(system: Installation, instances: list[Instance]) -> Iterator[Finding]:
-    missing = [unit(instance.name) for instance in instances if not is_enabled(system, instance.name)]
+def _units(system: Installation, registry: Registry, instances: list[Instance]) -> Iterator[Finding]:
+    off = [instance for instance in instances if not is_enabled(system, instance.name)]
+    missing = [unit(instance.name) for instance in off if not missing_secrets(system, registry, instance)]
     if missing:
         yield Finding(
             "units",
@@ -214,7 +215,7 @@ def _units(system: Installation, instances: list[Instance]) -> Iterator[Finding]
             "sudo constellation units --install",
         )
     else:
-        yield Finding("units", f"{len(instances)} enabled")
+        yield Finding("units", f"{len(instances) - len(off)} enabled")
 
 
 def _bridges(system: Installation) -> Iterator[Finding]:

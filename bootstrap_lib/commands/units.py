@@ -32,6 +32,7 @@ from bootstrap_lib.registry import Registry
 from bootstrap_lib.removal import SYSUSERS, TMPFILES, UDEV, manager_runs, remove
 from bootstrap_lib.unit_files import (
     ENABLED,
+    FENCE,
     UNITS,
     enabled,
     here,
@@ -134,18 +135,25 @@ def _install(installation: Installation, registry: Registry) -> None:
     _disable(installation, registry, manager=manager)
     _broker(installation, registry, manager=manager)
     _units(installation, registry)
+    waiting = {one.name: missing_secrets(installation, registry, one) for one in here(registry)}
     for link, destination in enabled(registry).items():
-        installation.link(link, destination)
+        if installation.dry_run or not waiting.get(link.name.partition("@")[2].removesuffix(".service")):
+            installation.link(link, destination)
     if manager and any(
         path.is_relative_to(UNITS) or path.is_relative_to("/etc/systemd") for path in installation.changed
     ):
         installation.run("systemctl", "daemon-reload")
+        for path in installation.changed:
+            if path.name == FENCE:
+                installation.run("systemctl", "try-restart", path.parent.name.removesuffix(".d"))
     if manager and broker.is_here(registry):
         broker_unit.activate(installation)
-    for instance in here(registry) if not installation.dry_run else ():
-        for name in missing_secrets(installation, registry, instance):
-            put = put_line(name) if broker.is_here(registry) else f"on {registry.broker.host}: {add_line()}"
-            print(f"missing: {instance.name} needs {CREDENTIALS / name}: {put}; then do this again")
+    for name, secret in ((name, secret) for name, secrets in waiting.items() for secret in secrets):
+        if not installation.dry_run:
+            put = put_line(secret) if broker.is_here(registry) else f"on {registry.broker.host}: {add_line()}"
+            print(
+                f"missing: {name} needs {CREDENTIALS / secret}: {put}; then sudo constellation units --install, which enables it"
+            )
     if not installation.changed:
         print("everything is installed as topics.yaml asks; nothing changed")
     elif manager:
@@ -218,11 +226,9 @@ def _units(installation: Installation, registry: Registry) -> None:
     wanted = unit_files(installation, registry)
     for name, text in wanted.items():
         installation.write(UNITS / name, text)
-    for path in [
-        *installation.files(f"{UNITS}/constellation*.d/*.conf"),
-        *installation.files(f"{UNITS}/constellation*.service"),
-    ]:
-        if str(path.relative_to(UNITS)) not in wanted and not installation.path(path).is_dir():
+    patterns = (f"*.d/{FENCE}", "constellation*.d/*.conf", "constellation*.service", "constellation*.timer")
+    for path in [path for pattern in patterns for path in installation.files(f"{UNITS}/{pattern}")]:
+        if str(path.relative_to(UNITS)) not in wanted:
             installation.remove(path, f"removed {installation.path(path)}")
 
 
