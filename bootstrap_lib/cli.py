@@ -51,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
             )
             module.add_arguments(sub)
             sub.set_defaults(run=module.main, logs=getattr(module, "LOGS", None))
+    if not given:
+        parser.print_help()
+        return 0
     parsed = parser.parse_args(given)
     return _run(parsed)
 

@@ -64,7 +64,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def put_line(name: str) -> str:
     """Return a line that writes a secret without showing it."""
-    return f"sudo install -m 600 /dev/stdin {CREDENTIALS / name}"
+    return f"sudo install -D -m 600 /dev/stdin {CREDENTIALS / name}"
 
 
 def add_line() -> str:

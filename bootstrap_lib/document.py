@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from bootstrap_lib.duration import Duration
+from bootstrap_lib.examples import example
 
 KeyPath = tuple[str | int, ...]
 T = TypeVar("T")
@@ -224,6 +225,9 @@ class Document:
             return self.problem((*where, key), f"unknown key '{key}'{hint}")
         if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
             return self.problem(where, f"'{missing[1]}' is missing")
+        pattern = re.search(r"matching regex '(.*)'$", message)
+        if pattern and (right := example(kind, pattern[1].replace("\\\\", "\\"))):
+            message += f", such as {right}"
         for said, meant in _PLAIN.items():
             message = message.replace(said, meant)
         return self.problem(where, message[0].lower() + message[1:])

@@ -57,6 +57,10 @@ class Registry:
             self._add_machine_file(machine)
             digest.update(machine.read_bytes())
         self.digest = digest.hexdigest()[:12]
+        self._missing: set[str] = set()
+        """Sources that lines come from and that are not there: each is noted once."""
+        self._strange = False
+        """Whether a section has a name that none has: what is missing may stand in it."""
         self._look_for_strangers()
         self.root, self.broker, self.zone = self._root(), self._broker(), self._zone()
         self.instances = dict(self._read_instances())
@@ -94,6 +98,7 @@ class Registry:
             known = (*self.SECTIONS, *(name for service in service_files() for name in needs_of(service).sections))
             if section not in known:
                 hint = nearest(section, known) or f": there are {', '.join(known)}"
+                self._strange = True
                 self._note((section,), f"unknown section '{section}'{hint}")
 
     def _root(self) -> str:
@@ -181,8 +186,10 @@ class Registry:
             return None
         source = self.instances.get(line.source)
         if source is None:
-            hint = nearest(line.source, self.instances) or f": there are {', '.join(self.instances) or 'none'}"
-            self._note((*path, "from"), f"no source is named '{line.source}'{hint}")
+            if line.source not in self._missing and not self._strange:  # once: one mistake is one line
+                hint = nearest(line.source, self.instances) or f": there are {', '.join(self.instances) or 'none'}"
+                self._note((*path, "from"), f"no source is named '{line.source}'{hint}")
+            self._missing.add(line.source)
             return None
         kind = line.kind or row.kind
         if kind == "state" and not line.states:

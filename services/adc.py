@@ -35,9 +35,10 @@ SAVE_AFTER = 3600.0
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The bus and the mains."""
 
-    bus: Annotated[str, Meta(pattern=r"^(i2c:\d+|sim:.+)$", description="`i2c:1`, or `sim:FILE`, a simulated one.")] = (
-        "i2c:1"
-    )
+    bus: Annotated[
+        str,
+        Meta(pattern=r"^(i2c:\d+|sim:.+)$", examples=["i2c:1"], description="`i2c:1`, or `sim:FILE`, a simulated one."),
+    ] = "i2c:1"
     mains: Annotated[Literal[50, 60], Meta(description="Frequency of the mains in Hz.")] = 50
 
 

@@ -52,7 +52,7 @@ News = dict[str, Value] | str
 class BatteryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One battery."""
 
-    address: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$")]
+    address: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", examples=["A4:C1:38:12:34:56"])]
     protocol: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")] = "jbd"
     adapter: Annotated[str, Meta(pattern=r"^(hci\d+|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$")] = "hci0"
     keep: bool = True

@@ -33,7 +33,14 @@ Header = Annotated[str, Meta(pattern=r"^[^\r\n]*$")]
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The web service; one instance asks one URL."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#]+[^\s#]*$", description="Where it answers with JSON.")]
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^https?://[^\s/?#]+[^\s#]*$",
+            examples=["https://example.org/now.json"],
+            description="Where it answers with JSON.",
+        ),
+    ]
     parameters: Annotated[dict[str, str], Meta(description="More of its query; `secret:NAME` for a key.")] = field(
         default_factory=dict
     )

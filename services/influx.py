@@ -36,7 +36,9 @@ LOOK = 60.0
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The server."""
 
-    url: Annotated[str, Meta(description="Where the server listens.", pattern="^https?://")] = "http://localhost:8428"
+    url: Annotated[
+        str, Meta(description="Where the server listens.", pattern="^https?://", examples=["http://localhost:8428"])
+    ] = "http://localhost:8428"
     bucket: Annotated[str, Meta(description="InfluxDB only.")] = "home"
     org: Annotated[str, Meta(description="InfluxDB only.")] = "home"
     token: Annotated[str, Meta(description="InfluxDB only: `secret:NAME`.", pattern="^secret:")] | None = None

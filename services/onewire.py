@@ -33,7 +33,10 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 class OneWireSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One sensor."""
 
-    id: Annotated[str, Meta(pattern=f"^{ID}$", description="As `constellation scan onewire` shows it.")]
+    id: Annotated[
+        str,
+        Meta(pattern=f"^{ID}$", examples=["28-0316a4f1c9ff"], description="As `constellation scan onewire` shows it."),
+    ]
 
 
 class OneWire(Source):

@@ -38,7 +38,7 @@ HUNG: Final = 60.0
 class Product(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One product."""
 
-    address: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$")]
+    address: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", examples=["A4:C1:38:12:34:56"])]
     key: Annotated[str, Meta(pattern="^secret:")]
 
 

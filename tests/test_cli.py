@@ -302,3 +302,9 @@ def test_it_says_its_version() -> None:
     from bootstrap_lib.version import VERSION
 
     assert command("--version").stdout == f"constellation {VERSION}\n"
+
+
+def test_without_a_verb_it_says_what_there_is() -> None:
+    said = command()
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "doctor" in said.stdout

@@ -174,7 +174,7 @@ def test_the_machines_own_file_may_hold_nothing_else(tmp_path: Path, machine: st
         ("a/temperature: {from: onewire}", "a topic is place/thing/name"),
         ("A/b/temperature: {from: onewire}", "a topic is place/thing/name"),
         ("a/b/state: {from: onewire}", "a state needs its words"),
-        ("a/b/temperature: {from: onewire, id: 28-x}", "topics.a/b/temperature.id: expected text matching regex"),
+        ("a/b/temperature: {from: onewire, id: 28-x}", "[0-9a-f]{12}$', such as 28-0316a4f1c9ff"),
         ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff, idd: 3}", "unknown key 'idd', did you mean 'id'?"),
         ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/b/temperature: {from: onewire}", "topics.yaml:5: topics.a/b/temperature: stands here again; the first is on line 4"),
         ("a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/c/temperature: {from: onewire, id: 28-0316a4f1c9ff}", "topics.yaml:5: topics.a/c/temperature.id: the same sensor measures a/b/temperature already"),
@@ -229,6 +229,18 @@ def test_whoever_says_that_it_notifies_is_asked_in_the_order_of_the_file(
     monkeypatch.setattr(services, "__path__", [*services.__path__, str(tmp_path)])
     registry = read(tmp_path, "subscribers: {bell: {}, rrd: {}, mail: {service: apprise}, pushover: {}}\n")
     assert registry.notifiers == ("bell", "mail", "pushover")
+
+
+def test_one_mistake_is_one_line(tmp_path: Path) -> None:
+    lines = "".join(
+        f"  a/{place}/temperature: {{from: onewire, id: 28-0316a4f1c9f{n}}}\n" for n, place in enumerate("bcde")
+    )
+    found = problems(tmp_path, f"source:\n  onewire: {{}}\ntopics:\n{lines}")
+    assert len(found) == 1, found
+    assert "unknown section 'source', did you mean 'sources'?" in found[0]
+    found = problems(tmp_path, f"sources:\n  onewirre: {{service: onewire}}\ntopics:\n{lines}")
+    assert len(found) == 1, found
+    assert "no source is named 'onewire', did you mean 'onewirre'?" in found[0]
 
 
 def test_the_shipped_house_is_good() -> None:

@@ -27,7 +27,7 @@ from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.service import option_type
-from bootstrap_lib.unit_files import here, is_enabled, unit
+from bootstrap_lib.unit_files import here, is_enabled, unit, user_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,14 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
         for problem in error.problems:
             mend = f"edit {problem.file}, line {problem.line}; then: constellation check"
             if not path.exists():
-                mend = f"sudo mkdir -p {path.parent} && sudo cp topics.yaml {path}   (the shipped one, to begin with)"
+                mend = f"sudo install -D -m 644 {_shipped_house()} {path}   (the shipped one, to begin with)"
             elif not os.access(path, os.R_OK):
                 mend = "sudo constellation doctor"
             yield Finding("topics.yaml", str(problem), mend)
         return
     yield Finding("topics.yaml", f"{path} is readable, {len(registry.topics)} topics")
     instances = here(registry)
-    yield from _user(system, instances)
+    yield from _user(system, registry, instances)
     for instance in instances:
         yield from _hardware(system, registry, instance)
     yield from _clock(system)
@@ -96,15 +96,22 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
     yield from _broker(registry)
 
 
-def _user(system: Installation, instances: list[Instance]) -> Iterator[Finding]:
+def _shipped_house() -> Path:
+    """The topics.yaml that came with the distribution, or with a clone of it."""
+    package = Path(__file__).parents[1]
+    return next(file for file in (package / "share" / "topics.yaml", package.parent / "topics.yaml") if file.exists())
+
+
+def _user(system: Installation, registry: Registry, instances: list[Instance]) -> Iterator[Finding]:
     if not system.live:
         return
-    try:
-        pwd.getpwnam("constellation")
-    except KeyError:
-        yield Finding("user", "there is no user constellation", "sudo constellation units --install")
-        return
-    yield Finding("user", "constellation is there")
+    for user in ("constellation", *(user_of(registry, instance) for instance in instances)):
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            yield Finding("user", f"there is no user {user}", "sudo constellation units --install")
+            return
+    yield Finding("user", f"{len(instances) + 1} are there")
     known = {group.gr_name for group in grp.getgrall()}
     for instance in instances:
         for group in set(needs_of(instance.service).all_groups) - known:
@@ -159,7 +166,9 @@ def _clock(system: Installation) -> Iterator[Finding]:
     if clock.is_synchronised():
         yield Finding("clock", "synchronised")
     else:
+        served = any(map(os.path.exists, ("/usr/lib/systemd/systemd-timesyncd", "/usr/sbin/chronyd", "/usr/sbin/ntpd")))
         line = "sudo timedatectl set-ntp true   (and open UDP port 123 to the internet)"
+        line = line if served else "sudo apt install systemd-timesyncd   (and open UDP port 123 to the internet)"
         yield Finding(
             "clock", "not synchronised: readings wait five minutes after boot, then get an estimated time", line
         )

@@ -98,7 +98,7 @@ def _list(installation: Installation, registry: Registry) -> int:
     states = _states([unit(instance.name) for instance in instances]) if installation.live and manager_runs() else {}
     rows = [("INSTANCE", "SERVICE", "UNIT", "STATE")]
     for instance in instances:
-        enabled = "enabled" if is_enabled(installation, instance.name) else "not installed"
+        enabled = "enabled" if is_enabled(installation, instance.name) else "not enabled"
         rows.append((instance.name, instance.service, enabled, states.get(unit(instance.name), "unknown")))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:

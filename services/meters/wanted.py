@@ -16,7 +16,10 @@ class MeterField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One value of a meter."""
 
     meter: (
-        Annotated[str, Meta(pattern="^[0-9A-Fa-f]{8}$", description="The meter's number, eight digits.")]
+        Annotated[
+            str,
+            Meta(pattern="^[0-9A-Fa-f]{8}$", examples=["'12345678'"], description="The meter's number, eight digits."),
+        ]
         | Annotated[int, Meta(ge=0, le=99_999_999)]
     )
     key: Annotated[str, Meta(description="Name of the record, where it is not the topic's last level.")] = ""
