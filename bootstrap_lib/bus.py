@@ -33,6 +33,9 @@ WILL_DELAY: Final = 10
 """Seconds between a lost connection and `offline`: a restart does not ring alarms."""
 
 
+SEQUENCE: Final = 100
+"""Letters of the longest place in a sequence: two numbers of 64 bits and the name of a stream."""
+
 LARGEST: Final = 2_000_000
 """Bytes of the largest packet that the broker may send us: a page of a replay, a graph and a list of meters are below."""
 
@@ -240,7 +243,7 @@ class Bus:
         given = vars(message.properties) if message.properties is not None else {}
         sequence = None
         for name, value in given.get("UserProperty", ()):
-            if name == "seq":
+            if name == "seq" and len(value) <= SEQUENCE:
                 sequence = value
         answer = given.get("ResponseTopic"), given.get("CorrelationData")
         payload = bytes(message.payload)

@@ -31,6 +31,17 @@ class Message(NamedTuple):
     response_topic: str | None = None
     correlation: bytes | None = None
 
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes, more or less."""
+        sequence, asked, correlation = self.sequence or "", self.response_topic or "", self.correlation or b""
+        return len(self.topic) + len(self.payload) + len(sequence) + len(asked) + len(correlation)
+
+    @property
+    def receipt(self) -> "Message":
+        """What is needed of it to acknowledge it: a batch of long messages would weigh more than a service may."""
+        return Message("", b"", self.retained, self.mid, self.connection)
+
 
 class Published(NamedTuple):
     """The broker's answer to a QoS 1 message: `refusal` says why it did not take it, or None."""

@@ -32,6 +32,12 @@ always keep to our receive maximum (mosquitto 2.0.11)."""
 PATIENCE: Final = 0.25
 """Seconds for which it rests at most: a loop that is held up by its store must not cost the connection."""
 
+HEAVY: Final = 8_000_000
+"""Bytes in the inbox at which it rests too: messages of a megabyte are allowed, a thousand of them are more than a service may weigh."""
+
+HEAVY_PATIENCE: Final = 2.0
+"""Seconds for which it rests then, for each message: the keepalive is ten times as long."""
+
 Word = Literal["reload", "file", "stop", "round"]
 """What is no event of the connection: signals, a changed file, a device that speaks by itself."""
 
@@ -50,6 +56,7 @@ class Loop:
         """Open the pipe that wakes it; signals and files are listened to where asked for."""
         self._inbox: deque[Event | Word] = deque()
         self._asleep = False
+        self._taken_in = self._dealt_with = 0
         self._turn_of_network = threading.Event()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -62,14 +69,22 @@ class Loop:
         if self._asleep:
             self._asleep = False
             os.write(self._wake_write, b"\0")
-        if len(self._inbox) == CROWD and isinstance(event, Message):
-            os.write(self._wake_write, b"\0")
-            self._turn_of_network.clear()
-            self._turn_of_network.wait(PATIENCE)
+        if isinstance(event, Message):
+            self._taken_in += event.weight
+            heavy = self._taken_in - self._dealt_with > HEAVY
+            if heavy or len(self._inbox) == CROWD:
+                self._turn_of_network.clear()  # before the loop is woken, which sets it when it has dealt with all
+                os.write(self._wake_write, b"\0")
+                self._turn_of_network.wait(HEAVY_PATIENCE if heavy else PATIENCE)
 
     def next(self) -> Event | Word | None:
         """The oldest event that was not dealt with, or None."""
-        return self._inbox.popleft() if self._inbox else None
+        if not self._inbox:
+            return None
+        event = self._inbox.popleft()
+        if isinstance(event, Message):
+            self._dealt_with += event.weight
+        return event
 
     def sleep(self, seconds: float, file: int | None) -> bool:
         """Sleep until there are events, or a file descriptor can be read; True for the latter."""

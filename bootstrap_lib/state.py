@@ -272,15 +272,22 @@ class DeadLetters:
 
     def sort_out(self, dealt_with: Callable[[Letter], bool], lasting: Callable[[], None]) -> tuple[int, int]:
         """Take out all that `dealt_with` accepts, once `lasting` has made that last; returns how many went, and how many stay. OSError."""
-        taken, left = 0, []
-        for letter in self.letters():
-            if dealt_with(letter):
-                taken += 1
-            else:
-                left.append(msgspec.json.encode(letter) + b"\n")
-        if taken:
+        taken = left = 0
+        with contextlib.suppress(_Unchanged), replacing(self.path) as file:  # it may be larger than our memory
+            for letter in self.letters():
+                if dealt_with(letter):
+                    taken += 1
+                else:
+                    left += 1
+                    file.write(msgspec.json.encode(letter) + b"\n")
+            if not taken:
+                raise _Unchanged
             lasting()
-            write(self.path, b"".join(left))
+        if taken:
             self.path.with_name(self.path.name + ".1").unlink(missing_ok=True)
             self.trouble = None
-        return taken, len(left)
+        return taken, left
+
+
+class _Unchanged(Exception):  # noqa: N818 (no error: nothing was taken out)
+    """Leaves a file as it is."""

@@ -145,7 +145,7 @@ class Subscriber(Service):
     def hold(self, message: Message) -> None:
         """Acknowledge a message with the next flush."""
         if message.mid:
-            self._unacknowledged.append(message)
+            self._unacknowledged.append(message.receipt)
         if self._flush_at is None:
             self._flush_at = time.monotonic() + self.flush_every
 
@@ -158,7 +158,7 @@ class Subscriber(Service):
         """Decode a reading and hand it on; what is wrong with it is said once and kept."""
         self.hold(message)
         try:
-            if message.topic.startswith(self._data):
+            if message.topic.startswith(self._data) or message.topic == self._data[:-1]:  # `#` stands for none too
                 self._reading(message.topic[len(self._data) :], message)
             else:
                 self.on_other(message)

@@ -39,8 +39,10 @@ MOST_WAITING: Final = 1000
 """Messages that may wait; more than that is a flood, and is refused."""
 BURST: Final = 1.0
 """Seconds after a connection in which nothing is tried: what waited at the broker may take back what came before it."""
-LONGEST: Final = 65536
-"""Bytes of the longest message that is read."""
+LONGEST: Final = 16384
+"""Bytes of the longest message that is read: a phone shows a thousand letters of it."""
+MOST_BYTES: Final = 4_000_000
+"""Bytes of all that may wait: they are written down with each change."""
 
 
 class NotifierOptions(InstanceOptions, frozen=True, kw_only=True):
@@ -141,11 +143,18 @@ class Notifier(Subscriber):
             if not waiting.trying and waiting.notice != notice:  # the newest values are told
                 waiting.notice = notice
                 self._dirty = True
-        elif len(self.kept.queue) >= MOST_WAITING:
+        elif len(self.kept.queue) >= MOST_WAITING or self._weight > MOST_BYTES:
             self.health.counters["failed"] += 1
-            self._answer(identity, Report(self.name, "failed", f"{MOST_WAITING} messages wait already"))
+            self._answer(identity, Report(self.name, "failed", f"{len(self.kept.queue)} messages wait already"))
         else:
             self.enqueue(identity, notice)
+
+    @property
+    def _weight(self) -> int:
+        """Letters of all that waits, more or less."""
+        return sum(
+            len(entry.notice.text) + len(entry.notice.title) + len(entry.notice.url or "") for entry in self.kept.queue
+        )
 
     def _withdraw(self, identity: str, waiting: Queued | None) -> None:
         """Let go of a message that is no longer true; one that never came is not taken when it comes."""
