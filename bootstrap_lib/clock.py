@@ -89,6 +89,8 @@ class Clock:
         self._began = since_boot()
         self.trusted = False
         self.estimated = False
+        self.overruled = False
+        """Whether a person said that the system's clock is right."""
         self.check()
 
     def check(self) -> bool:
@@ -101,6 +103,35 @@ class Clock:
         elif self.estimated and is_synchronised():
             self.estimated = False
         return self.trusted
+
+    def trust(self) -> None:
+        """Believe the system's clock from now on, and forget what was thought to have passed: a person knows better."""
+        self.trusted = self.overruled = True
+        self.estimated = False
+        self.known, self._began = time.time_ns() // 1_000_000, since_boot()
+
+    @property
+    def state(self) -> str:
+        """What it believes, in a word: waiting, estimated, overruled or trusted."""
+        if not self.trusted:
+            return "waiting"
+        return "estimated" if self.estimated else "overruled" if self.overruled else "trusted"
+
+    def why(self) -> str:
+        """Say why it believes what it believes."""
+        match self.state:
+            case "waiting":
+                return (
+                    f"the system's clock is not synchronised; it waits for that, until {self._patience:g} s after boot"
+                )
+            case "estimated" if self.now() > time.time_ns() // 1_000_000:
+                return "the system's clock is not synchronised, and behind what is known to have passed: it goes on from there"
+            case "estimated":
+                return "the system's clock is not synchronised, there is nothing better"
+            case "overruled":
+                return "a person said that the system's clock is right"
+            case _:
+                return "the system's clock is synchronised"
 
     def now(self) -> int:
         """Milliseconds since 1970 by the wall clock, never earlier than what is known to have passed while it is a guess."""

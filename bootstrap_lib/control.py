@@ -8,7 +8,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, get_type_hints
+from typing import Any, ClassVar, Final, Literal, get_type_hints
 
 import msgspec
 
@@ -36,6 +36,12 @@ class RequestError(ValueError):
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """What a verb without parameters takes: an empty payload or {}."""
+
+
+class ClockOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Payload of `request/clock`: nothing asks what time is believed, {"do":"trust"} has the system's clock believed."""
+
+    do: Literal["show", "trust"] = "show"
 
 
 class Request:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bootstrap_lib import state
 from bootstrap_lib.clock import Clock
-from bootstrap_lib.control import Control, Nothing, Request, RequestError
+from bootstrap_lib.control import ClockOrder, Control, Nothing, Request, RequestError
 from bootstrap_lib.document import Problem, StartError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.events import Connected, Disconnected, Event, Message, Published
@@ -21,6 +21,7 @@ from bootstrap_lib.health import BEATS, Health
 from bootstrap_lib.log import LogTopic, RaisedLevel
 from bootstrap_lib.loop import Loop, Word
 from bootstrap_lib.notify import notify, reloading, watchdog_seconds
+from bootstrap_lib.reading import format_time
 from bootstrap_lib.reload import Reload
 from bootstrap_lib.rival import Rival
 from bootstrap_lib.secrets import SecretError
@@ -205,9 +206,7 @@ class Process:
     def publish_health(self) -> None:
         """Publish the heartbeat, not before it listens: whoever sees it may ask. It expires when three beats fail to come."""
         if self.bus.online and self._listening:
-            self.health.extra["clock"] = (
-                "estimated" if self.clock.estimated else "trusted" if self.clock.trusted else "waiting"
-            )
+            self.health.extra["clock"] = self.clock.state
             expiry = max(1, round(BEATS * self._work.options.heartbeat))
             document = self.health.document(self._work.registry.digest)
             self.bus.publish(f"{self._work.prefix}/health", document, retain=True, expiry=expiry)
@@ -256,6 +255,24 @@ class Process:
     def request_ping(self, _request: Request, _arguments: Nothing) -> dict[str, Any]:
         """Answer with the state, to show that the loop turns."""
         return {"state": self.health.state, "start": self.health.start}
+
+    def request_clock(self, _request: Request, arguments: ClockOrder) -> dict[str, Any]:
+        """Say what time it believes and why; trust the system's clock if a person says so."""
+        if arguments.do == "trust":
+            self.clock.trust()
+            with contextlib.suppress(OSError):
+                state.save(self._known_file, 0)
+            self.remember()
+            self._work.on_clock_set()
+            log.warning("the system's clock is trusted by request: it is %s", format_time(self.clock.now()))
+            self.beat_soon()
+        now, wall = self.clock.now(), time.time_ns() // 1_000_000
+        return {
+            "state": self.clock.state,
+            "why": self.clock.why(),
+            "time": format_time(now),
+            "ahead": (now - wall) / 1000,
+        }
 
     def request_reload(self, _request: Request, _arguments: Nothing) -> dict[str, Any]:
         """Read topics.yaml again."""

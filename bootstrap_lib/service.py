@@ -108,6 +108,9 @@ class Service:
     def on_removed(self) -> None:
         """Take back what stands at the broker by our doing: topics.yaml no longer has this instance, the process ends."""
 
+    def on_clock_set(self) -> None:
+        """Forget times that were believed before a person said that the system's clock is right."""
+
     def on_beat(self) -> None:
         """Complete `self.health` before it is sent; do what is done once a beat."""
 

@@ -289,5 +289,5 @@ class DeadLetters:
         return taken, left
 
 
-class _Unchanged(Exception):  # noqa: N818 (no error: nothing was taken out)
+class _Unchanged(Exception):
     """Leaves a file as it is."""

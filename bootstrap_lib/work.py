@@ -41,6 +41,7 @@ class Work(Protocol):
     def on_published(self, mid: int, refusal: str | None) -> None: ...  # noqa: D102
     def on_reloaded(self, changed: bool) -> None: ...  # noqa: D102
     def on_removed(self) -> None: ...  # noqa: D102
+    def on_clock_set(self) -> None: ...  # noqa: D102
     def on_beat(self) -> None: ...  # noqa: D102
     def request_owners(self) -> Iterable[object]: ...  # noqa: D102
     def status(self) -> str: ...  # noqa: D102

@@ -29,9 +29,11 @@ from bootstrap_lib import (
 from services.stores import house_registry
 from services.stores.counting import CountRange, count
 from services.stores.database import RecordError, sentence
+from services.stores.false_time import FalseTime, chosen
 from services.stores.marks import Stream
 from services.stores.open_archive import OpenArchive
 from services.stores.replay import Replay, Wanted
+from services.stores.retiming import change, listed
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +225,8 @@ class Archive(Subscriber):
             log.error("%s", trouble)
             self.error(trouble)
         self._trouble = trouble
-        held.beside.answer()
+        if held.beside.answer():
+            held.remember_file()
         self._tell()
         self._begin_replays()
 
@@ -291,6 +294,22 @@ class Archive(Subscriber):
     def request_counts(self, _request: Request, arguments: CountRange) -> dict[str, Any]:
         """Count what is stored of each topic in each hour."""
         return count(self._held.database.engine, arguments)
+
+    def on_clock_set(self) -> None:
+        """Count ages from now on."""
+        self._held.upkeep.begin_at(self.clock.now())
+
+    def request_times(self, request: Request, order: FalseTime) -> object:
+        """List readings of a false time; move or drop them, beside the loop."""
+        since, until, names = chosen(order, self.registry, "archive")
+        path = self._held.database.path
+        if order.do == "list":
+            return [
+                [one.topic, one.readings, format_time(one.first), format_time(one.last)]
+                for one in listed(path, names, since, until)
+            ]
+        by = order.by if order.do == "move" else None
+        return self._held.beside.begin(request, lambda: change(path, names, since, until, by))
 
     def request_backup(self, request: Request, _arguments: Nothing) -> object:
         """Copy the database into `backup.sqlite` in the state folder, beside the loop."""

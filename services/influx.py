@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 from msgspec import Meta
 
 from bootstrap_lib import (
+    Away,
     Duration,
     InstanceOptions,
     Message,
     Needs,
     Reading,
     Registry,
+    Request,
+    RequestError,
     StartError,
     Subscriber,
     Topic,
     secrets,
 )
+from services.stores.false_time import FalseTime, chosen
 from services.stores.line_protocol import RefusedLines, Writer
 from services.stores.lost_tail import Lapse, LapseFilling
 
@@ -95,7 +99,15 @@ class Influx(Subscriber):
             token = str(secrets.resolve(options.token)) if options.token else ""
         except secrets.SecretError as error:
             raise StartError(str(error)) from None
-        server = InfluxServer(options.url, options.bucket, options.org, token, options.timeout)
+        server = InfluxServer(
+            options.url,
+            options.bucket,
+            options.org,
+            token,
+            options.timeout,
+            measurement=self.registry.root,
+            folder=self.state_folder,
+        )
         self._opened = OpenStore(server, Lapse(self.state_folder / "lapse.json", self.clock.now()))
 
     @property
@@ -192,6 +204,21 @@ class Influx(Subscriber):
             if self._behind is not None:
                 self._store.lapse.happened(self._behind)
                 self._behind = None
+
+    def request_times(self, _request: Request, order: FalseTime) -> dict[str, int]:
+        """Take a false time out of the series, and have filled what the archive has by now."""
+        since, until, names = chosen(order, self.registry, "influx")
+        if order.do != "list":
+            self._entries = [
+                one for one in self._entries if one[1].topic not in names or not since <= one[1].time < until
+            ]
+            try:
+                self._store.server.take_out(names, since, until)
+            except Away as error:
+                raise RequestError(f"{error}; ask again when it is there") from None
+            self._store.lapse.happened(max(0, min(since, since + order.by)))
+            self._filling.forget()
+        return {"series": len(names)}
 
     def on_beat(self) -> None:
         """Tell health whether something is missing."""

@@ -27,6 +27,7 @@ from bootstrap_lib import (
 )
 from services.stores.backfill import Filling, ReplayEntry
 from services.stores.drawing import Drawing, Order
+from services.stores.false_time import FalseTime, chosen
 from services.stores.fresh import Fresh
 from services.stores.roundrobin import (
     TIERS,
@@ -281,6 +282,15 @@ class RoundRobin(Subscriber):
             self._unclean.unlink(missing_ok=True)
 
     # -- pictures, and moving to another architecture -----------------------------------------------------------
+
+    def request_times(self, _request: Request, order: FalseTime) -> dict[str, int]:
+        """Make files anew from what the archive has, after readings of a false time were moved or dropped there."""
+        _, _, names = chosen(order, self.registry, "rrd")
+        if order.do != "list":
+            for name in names:
+                self._points.pop(name, None)
+                self._rebuild(self.registry.topics[name], f"{name} had readings of a false time")
+        return {"files": len(names)}
 
     def request_graph(self, request: Request, order: Order) -> object:
         """Draw a graph into a PNG file; `inline` asks for the picture itself as base64 too."""

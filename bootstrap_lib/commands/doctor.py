@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bootstrap_lib import bridges, broker, catalog, clock
+from bootstrap_lib import bridges, broker, broker_database, catalog, clock
 from bootstrap_lib.client import Client, operator
 from bootstrap_lib.commands.units import CONFIG
 from bootstrap_lib.credentials import add_line, given_to, missing_secrets, put_line
@@ -93,6 +93,7 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
     yield from _credentials(system, registry, instances)
     yield from _bridges(system)
     yield from _units(system, registry, instances)
+    yield from _broker_database(system, registry)
     yield from _broker(registry)
 
 
@@ -232,6 +233,19 @@ def _bridges(system: Installation) -> Iterator[Finding]:
     for fault in bridges.faults(bridges.files(system.root)):
         text = f"{fault.file}, line {fault.line}: connection {fault.connection}: {fault.text}"
         yield Finding("bridge", text, f"write there: {fault.mend}; then: sudo systemctl restart mosquitto")
+
+
+def _broker_database(system: Installation, registry: Registry) -> Iterator[Finding]:
+    """Look whether the broker of this machine can use its database."""
+    if not broker.is_here(registry) or (system.live and os.geteuid() != 0):
+        return  # it is the broker's alone; `sudo constellation doctor` looks at it
+    for path in map(system.path, broker_database.DATABASES.values()):
+        if not os.path.lexists(path):
+            continue
+        if why := broker_database.trouble(path):
+            yield Finding("broker", f"its database {path} is of no use: {why}", "sudo constellation broker --start")
+        else:
+            yield Finding("broker", f"its database {path} can be used")
 
 
 def _broker(registry: Registry) -> Iterator[Finding]:

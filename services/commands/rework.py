@@ -4,6 +4,12 @@ For readings that came late, and after the rules were changed. The service `phas
 what is shown now stays. Only as far back as the archive keeps raw readings.
 
     constellation rework --from 2026-11-18 --to 2026-11-19
+
+Readings of a false time (see `constellation clock`) are listed, moved or dropped in all stores; one source's, or all:
+
+    constellation rework --list --from 2031-01-01 --to 2031-02-01 --source onewire
+    constellation rework --move=-1826d --from 2031-01-01 --to 2031-02-01 --source onewire
+    constellation rework --drop --from 2031-01-01 --to 2031-02-01 --source onewire
 """
 
 import argparse
@@ -12,7 +18,7 @@ from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bootstrap_lib import Client, ReadingError, Registry, StartError, format_time, parse_time
+from bootstrap_lib import Client, Duration, ReadingError, Registry, StartError, format_time, parse_time
 
 PATIENCE = 3600.0
 """Seconds after which a rework is not waited for any more."""
@@ -24,12 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="since", metavar="TIME", required=True, help="2026-11-20 or 2026-11-20T15:01:53Z"
     )
     parser.add_argument("--to", dest="until", metavar="TIME", help="what stands there is not included (default: now)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", dest="do", action="store_const", const="list", help="what the archive has of that time")
+    what.add_argument("--drop", dest="do", action="store_const", const="drop", help="forget it for good, in all stores")
+    what.add_argument(
+        "--move", metavar="DURATION", help="give it another time, in all stores: --move=-1h, --move=1826d"
+    )
+    parser.add_argument("--source", metavar="NAME", help="only what a source measured, with --list, --drop and --move")
     parser.add_argument("--boiler", metavar="NAME", help="an entry of phases: (default: all)")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Ask for it, show how far it is, and print what was corrected."""
     registry = Registry(Registry.locate(arguments.config))
+    if arguments.do or arguments.move:
+        return _false_time(registry, arguments)
     instances = registry.find("phase")
     if not instances:
         raise StartError("topics.yaml names no phase: add `phase: {stale: 15m}` below subscribers:")
@@ -47,6 +62,40 @@ def main(arguments: argparse.Namespace) -> int:
             _clear()
             print(f"{instance.name}: corrected {done['corrected']} readings, computed from {done['readings']}")
     return 0
+
+
+def _false_time(registry: Registry, arguments: argparse.Namespace) -> int:
+    """Have all stores list, move or drop what has a false time: the archive first, for the others are filled from it."""
+    archives = registry.find("archive")
+    if not archives:
+        raise StartError("topics.yaml names no archive: the other stores are filled from it")
+    order: dict[str, Any] = {"do": arguments.do or "move"}
+    try:
+        order["from"] = _moment(arguments.since, registry.timezone)
+        order["to"] = _moment(arguments.until, registry.timezone) if arguments.until else format_time(LAST)
+        if arguments.move:
+            text = arguments.move.lstrip("+-")
+            order["by"] = round(Duration.parse(text) * 1000) * (-1 if arguments.move.startswith("-") else 1)
+    except ValueError as error:
+        raise StartError(str(error)) from None
+    if arguments.source:
+        order["source"] = arguments.source
+    with Client(registry) as client:
+        done = client.ask(archives[0].name, "times", order, PATIENCE)
+        if order["do"] == "list":
+            for topic, count, first, last in done:
+                print(f"{topic:40} {count:8} readings, {first} to {last}")
+            print("" if done else "nothing of that time", end="" if done else "\n")
+            return 0
+        print(f"{archives[0].name}: {done['readings']} readings {'moved' if arguments.move else 'dropped'}")
+        for instance in (*registry.find("rrd"), *registry.find("influx")):
+            found = client.ask(instance.name, "times", order, PATIENCE)
+            print(f"{instance.name}: {', '.join(f'{count} {what}' for what, count in found.items())} are filled anew")
+    return 0
+
+
+LAST = 7_258_118_399_000
+"""Milliseconds: the end of the times that an archive knows."""
 
 
 def _moment(text: str, zone: ZoneInfo) -> str:

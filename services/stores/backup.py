@@ -104,15 +104,16 @@ class Beside:
         self._job = request, self._thread.submit(work)
         return Request.LATER
 
-    def answer(self) -> None:
-        """Answer the request if its work is done."""
+    def answer(self) -> bool:
+        """Answer the request if its work is done; whether it was."""
         if self._job is None or not self._job[1].done():
-            return
+            return False
         (request, future), self._job = self._job, None
         try:
             request.reply({"bytes" if request.verb == "backup" else "readings": future.result()})
-        except BackupError as error:
-            request.refuse(str(error))
+        except (BackupError, sqlite3.Error) as error:
+            request.refuse(reason(error))
+        return True
 
     def close(self) -> None:
         """Wait for what is under way."""

@@ -1,6 +1,7 @@
 """A server that takes line protocol over InfluxDB's HTTP interface: InfluxDB 2 and 3, VictoriaMetrics."""
 
 import re
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from influxdb_client.client.influxdb_client import InfluxDBClient
@@ -11,6 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from bootstrap_lib import Away, reason
 from services.stores.line_protocol import RefusedLines
+from services.stores.series import Series, span
 
 NEVER: Final = (400, 413, 422)
 """Status of a request with a line that the server will never take, or with too many of them."""
@@ -32,12 +34,17 @@ class Life(NamedTuple):
 class InfluxServer:
     """One server and one bucket of it."""
 
-    def __init__(self, url: str, bucket: str, org: str, token: str, timeout: float) -> None:
-        """Connect later; `timeout` in seconds. What goes through a network is compressed."""
+    def __init__(
+        self, url: str, bucket: str, org: str, token: str, timeout: float, *, measurement: str, folder: Path
+    ) -> None:
+        """Connect later; `timeout` in seconds, `folder` is the state folder. What goes through a network is compressed."""
         self.url, self._bucket, self._timeout = url.rstrip("/"), bucket, timeout
         near = re.match(r"https?://(localhost|127\.|\[::1\])", url)
         self._client = InfluxDBClient(url, token, org=org, timeout=round(timeout * 1000), enable_gzip=not near)
         self._write_api = self._client.write_api(write_options=SYNCHRONOUS)
+        self._org = org
+        pool = self._client.api_client.rest_client.pool_manager
+        self._series = Series(pool, self.url, measurement, folder / "taken_out.jsonl")
 
     def write(self, lines: list[str]) -> None:
         """Write lines with times in milliseconds: they are taken when this returns. Away, or RefusedLines."""
@@ -52,6 +59,29 @@ class InfluxServer:
 
     def _away(self, said: str) -> Away:
         return Away(f"{self.url} does not take readings: {said}")
+
+    def take_out(self, topics: list[str], since: int, until: int) -> None:
+        """Take out what lies from a time (ms) to before another. Away."""
+        if self._is_victoria():
+            self._series.resume()
+            self._series.take_out(topics, since, until)
+            return
+        begin, end = span(since, until)
+        try:
+            for predicate in self._series.predicates(topics):
+                self._client.delete_api().delete(begin, end, predicate, self._bucket, self._org)
+        except ApiException as error:
+            raise self._away(REASONS.get(error.status or 0, f"{error.status} {error.reason}")) from None
+        except (HTTPError, OSError) as error:
+            raise self._away(reason(error)) from None
+
+    def _is_victoria(self) -> bool:
+        http = self._client.api_client.rest_client.pool_manager
+        try:
+            answer = http.request("GET", f"{self.url}/metrics", timeout=self._timeout, retries=False)
+        except (HTTPError, OSError) as error:
+            raise self._away(reason(error)) from None
+        return b"vm_app_version" in answer.data
 
     def look(self) -> Life | None:
         """Ask the server's own metrics who it is; None where it does not answer."""

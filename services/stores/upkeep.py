@@ -98,6 +98,12 @@ class Upkeep:
         self._reached = max(clock.BORN, self._reached, min(now, self._reached + passed))
         return self._reached
 
+    def begin_at(self, now: int) -> None:
+        """Count ages from a time (ms), also an earlier one: a person said that it is right."""
+        self._reached = min(now, self._reached) if self._reached else None
+        with self._engine.begin() as connection:
+            schema.note(connection, "reached", str(self._reached or now))
+
     def _newest(self) -> int | None:
         with self._engine.connect() as connection:
             newest: int | None = connection.scalar(sql.select(sql.func.max(READINGS.c.time)))

@@ -1,0 +1,45 @@
+"""What is asked of a store that holds readings of a false time: to list, move or drop them."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from bootstrap_lib import ReadingError, Registry, RequestError, parse_time
+
+
+class FalseTime(msgspec.Struct, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
+    """Payload of `request/times`: from when to when (RFC 3339) readings are to be listed, moved by `by` ms, or dropped.
+
+    `source` and `topics` choose whose; without them all are meant.
+    """
+
+    do: Literal["list", "move", "drop"]
+    since: str
+    until: str
+    by: Annotated[int, Meta(ge=-(10**13), le=10**13)] = 0
+    source: str | None = None
+    topics: Annotated[list[str], Meta(max_length=1000)] | None = None
+
+
+def chosen(order: FalseTime, registry: Registry, store: str) -> tuple[int, int, list[str]]:
+    """Span (ms) and topics that are meant; RequestError."""
+    try:
+        since, until = parse_time(order.since), parse_time(order.until)
+    except ReadingError as error:
+        raise RequestError(str(error)) from None
+    if since >= until:
+        raise RequestError("the span ends before it begins")
+    if order.do == "move" and not order.by:
+        raise RequestError("`by` says by how many milliseconds they are moved")
+    if order.source is not None and order.source not in registry.instances:
+        raise RequestError(registry.no_instance(order.source))
+    wanted = set(order.topics or ())
+    if unknown := sorted(wanted - registry.topics.keys()):
+        raise RequestError(f"topics.yaml has no {unknown[0][:100]}")
+    topics = [topic for topic in registry.topics.values() if topic.stored_by(store)]
+    return (
+        since,
+        until,
+        [one.name for one in topics if order.source in (None, one.source) and (not wanted or one.name in wanted)],
+    )

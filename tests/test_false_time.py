@@ -1,0 +1,143 @@
+"""A wrong clock is undone by a person: what is believed is shown and overruled, and readings of a false time are moved or dropped in all stores."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import PROJECT, Ear, House, wait_for
+from test_influx import MARK, WATER, Metrics, metrics, water  # noqa: F401 (a fixture)
+from voices import Voice, ask_database, now
+
+from bootstrap_lib.reading import format_time
+
+DAY, MINUTE = 86_400_000, 60_000
+OTHER = "boiler/return/temperature"
+
+
+@pytest.fixture
+def stores(house: House, metrics: Metrics, ear: Ear) -> House:  # noqa: F811
+    house.write(f"""
+sources: {{onewire: {{}}, other: {{service: onewire}}}}
+subscribers:
+  archive: {{commit: 50ms, every: 100ms}}
+  rrd: {{flush: 200ms, finest: 1s, every: 200ms}}
+  influx: {{url: "http://127.0.0.1:{metrics.port}", flush: 50ms, every: 200ms}}
+topics:
+  {WATER}: {{from: onewire}}
+  {OTHER}: {{from: other}}
+""")
+    for name in ("archive", "rrd", "influx"):
+        house.start(name)
+        ear.wait(f"home/service/{name}/status", lambda status: status == "online")
+    return house
+
+
+def command(house: House, *words: str) -> str:
+    line = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), *words]
+    done = subprocess.run(line, env=os.environ, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 1), done.stderr
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
+def times(house: House, topic: str = WATER) -> list[int]:
+    query = f"SELECT r.time FROM readings r JOIN topics t ON t.id = r.topic WHERE t.name = '{topic}' ORDER BY r.time"
+    return [time for (time,) in ask_database(house.state("archive") / "archive.sqlite", query)]
+
+
+def minutes(house: House, topic: str = WATER) -> list[tuple[int, int]]:
+    query = f"SELECT m.time, m.count FROM minutes m JOIN topics t ON t.id = m.topic WHERE t.name = '{topic}' ORDER BY m.time"
+    return ask_database(house.state("archive") / "archive.sqlite", query)  # type: ignore[return-value]
+
+
+def drawn(house: House, begin: int, end: int, topic: str = WATER) -> bool:
+    """Whether the picture shows anything from a time (ms) to another."""
+    path = house.state("rrd") / "rrd" / f"{topic}.rrd"
+    line = ["rrdtool", "fetch", str(path), "AVERAGE", "-s", str(begin // 1000), "-e", str(end // 1000)]
+    said = subprocess.run(line, capture_output=True, text=True).stdout
+    return any(":" in row and "nan" not in row for row in said.splitlines())
+
+
+def test_readings_of_a_false_time_are_listed_moved_and_dropped_in_all_stores(
+    stores: House,
+    voice: Voice,
+    ear: Ear,
+    metrics: Metrics,  # noqa: F811
+) -> None:
+    right = (now() - 3 * MINUTE) // MINUTE * MINUTE
+    false = right - DAY // 4 - 10 * MINUTE
+    wrong = [false + 1000 * n + 5 for n in range(150)]
+    good = [right + 1000 * n for n in range(100)]
+    for number, moment in enumerate([*wrong, *good], 1):
+        voice.say(WATER, 20.0, moment, number)
+    voice.stream = "cd34"
+    for number, moment in enumerate(wrong, 1):
+        voice.say(OTHER, 30.0, moment, number)
+    wait_for(lambda: times(stores, OTHER) == wrong, what="the other's")
+    wait_for(lambda: len(water(metrics)) == 250, what="all in the series")
+    wait_for(lambda: sum(count for _, count in minutes(stores)) == 250, what="minutes")
+    around = (false - 20 * MINUTE, false + 20 * MINUTE)
+    wait_for(lambda: drawn(stores, *around), what="the picture of the false time")
+    span = ("--from", format_time(false - MINUTE), "--to", format_time(false + 5 * MINUTE), "--source", "onewire")
+
+    listed = command(stores, "rework", "--list", *span)
+    assert listed == f"{WATER:40} {150:8} readings, {format_time(wrong[0])} to {format_time(wrong[-1])}\n"
+    assert times(stores) == [*wrong, *good], "a list changes nothing"
+
+    by = DAY // 4 + 5 * MINUTE
+    said = command(stores, "rework", f"--move={by // 1000}s", *span)
+    assert "archive: 150 readings moved" in said
+    moved = [time + by for time in wrong]
+    assert times(stores) == [*moved, *good]
+    assert times(stores, OTHER) == wrong, "another source's stay"
+    wait_for(lambda: [time for time, _ in water(metrics)] == [*moved, *good], what="the series")
+    wait_for(lambda: sum(count for _, count in minutes(stores)) == 250, what="minutes again")
+    assert {time for time, _ in minutes(stores)} == {time // MINUTE * MINUTE for time in (*moved, *good)}
+    wait_for(lambda: drawn(stores, moved[0], moved[-1]), what="the picture of the right time")
+    assert not drawn(stores, *around)
+
+    early = moved[0], good[0] - 10_000
+    span = ("--from", format_time(moved[0]), "--to", format_time(moved[-1] + 1), "--source", "onewire")
+    assert "archive: 150 readings dropped" in command(stores, "rework", "--drop", *span)
+    assert times(stores) == good
+    wait_for(lambda: [time for time, _ in water(metrics)] == good, what="the series without them")
+    wait_for(lambda: sum(count for _, count in minutes(stores)) == 100, what="minutes without them")
+    wait_for(lambda: drawn(stores, good[0], good[-1]) and not drawn(stores, *early), what="the picture without them")
+    before = len(stores.log("archive"))
+    assert stores.stop("archive") == 0
+    stores.start("archive")
+    assert "copy" not in stores.log("archive")[before:], "what was dropped is no older file"
+
+
+def test_what_each_service_believes_is_shown_and_a_person_may_overrule_it(
+    house: House, ear: Ear, tmp_path: Path
+) -> None:
+    house.write("subscribers: {archive: {every: 100ms, heartbeat: 300ms}}\n")
+    house.start("archive")
+    ear.wait("home/service/archive/status", lambda status: status == "online")
+    house.stop("archive")
+    year = now() + 365 * DAY
+    (house.folder / "run/archive/known.json").write_text(str(year))  # a clock that was far ahead had been believed
+    house.start("archive")
+    ear.wait("home/service/archive/status", lambda status: status == "online")
+    shown = command(house, "clock")
+    if "this machine" in shown and " synchronised\n" in shown.replace("not synchronised", ""):
+        pytest.skip("this machine's clock is synchronised: nobody has to guess")
+    assert "archive" in shown
+    assert "estimated" in shown
+    assert (
+        "s from its machine's: the system's clock is not synchronised, and behind what is known to have passed" in shown
+    )
+    assert "constellation clock --trust" in shown
+    ear.wait("home/service/archive/health", lambda health: health["clock"] == "estimated")
+    trusted = command(house, "clock", "--trust")
+    assert "overruled: a person said that the system's clock is right" in trusted
+    health = ear.wait("home/service/archive/health", lambda health: health["clock"] == "overruled")
+    assert health["since"]
+    assert house.stop("archive") == 0
+    house.start("archive")
+    ear.wait("home/service/archive/status", lambda status: status == "online")
+    again = command(house, "clock")
+    assert "from its machine's" not in again, "what was believed before is forgotten, also over a start"
