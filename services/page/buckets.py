@@ -56,9 +56,12 @@ def is_fine(db: sqlite3.Connection, number: int, since: int, until: int, step: i
 
 
 _COLUMNS: Final = {
-    "gauge": "avg(mean), min(low), max(high)",
-    "switch": "avg(seconds_on) / {length}, min(last), max(high)",
-    "counter": "sum(difference), null, null",
+    ("gauge", "minutes"): "avg(mean), min(low), max(high)",
+    ("gauge", "hours"): "sum(mean * minutes) / sum(minutes), min(low), max(high)",
+    ("switch", "minutes"): "avg(seconds_on) / 60, min(last), max(high)",
+    ("switch", "hours"): "sum(seconds_on) / sum(minutes) / 60, min(seconds_on >= 60 * minutes), max(high)",
+    ("counter", "minutes"): "sum(difference), null, null",
+    ("counter", "hours"): "sum(difference), null, null",
 }
 
 
@@ -67,12 +70,13 @@ def rows_of(  # noqa: PLR0917
 ) -> Iterator[Bucket]:
     """Buckets in the order of time: from hours where these are enough, else minutes; the newest from single readings."""
     begin = since
-    tables = [("minutes", 60, until)]
+    tables = [("minutes", until)]
     if step >= HOUR and (ready := _hours_until(db)):
-        tables = [("hours", 3600, min(ready, until)), ("minutes", 60, until)]
+        begin -= (begin + offset) % step  # else the hour that the span begins in would be missing
+        tables = [("hours", min(ready, until)), ("minutes", until)]
     found: dict[int, Bucket] = {}
-    for table, length, end in tables:
-        columns = _COLUMNS.get(kind, _COLUMNS["gauge"]).format(length=length)
+    for table, end in tables:
+        columns = _COLUMNS.get((kind, table), _COLUMNS["gauge", table])
         for row in _gathered(db, f"{columns} FROM {table} WHERE topic = ?", number, (begin, end), step, offset):
             found[row[0]] = _joined(found.get(row[0]), Bucket(*row), kind)
         begin = max(begin, end)
@@ -92,7 +96,7 @@ def _gathered(  # noqa: PLR0917
 ) -> Iterator[tuple[Any, ...]]:
     """Buckets of one table. Wide ones are asked for one by one: to group half a million rows SQLite would sort them first."""
     begin, end = span
-    shift = offset if step > HOUR else 0
+    shift = offset if step >= HOUR else 0
     if step < WIDE:
         grouped = (
             f"SELECT time - time % {step} AS begin, {query} AND time >= ? AND time < ? GROUP BY begin ORDER BY begin"
@@ -156,13 +160,15 @@ def points_of(db: sqlite3.Connection, number: int, since: int, until: int) -> It
 
 def counted(db: sqlite3.Connection, number: int, since: int, until: int) -> float | None:
     """What a counter counted from one time to before another (ms); None where nothing was stored."""
-    total, begin = None, since
-    tables = [("minutes", until)]
-    if until - since > DAY and (ready := _hours_until(db)) and since % HOUR == 0:
-        tables = [("hours", min(until - until % HOUR, ready)), ("minutes", until)]
-    for table, end in tables:
+    total, spans = None, [("minutes", since, until)]
+    if until - since > DAY and (ready := _hours_until(db)):
+        query = "SELECT min(time), max(time) FROM hours WHERE topic = ? AND time >= ? AND time < ?"
+        first, last = db.execute(query, (number, since, min(until, ready))).fetchone()
+        if first is not None:
+            last += HOUR if last + HOUR <= min(until, ready) else 0
+            spans = [("minutes", since, first), ("hours", first, last), ("minutes", last, until)]
+    for table, begin, end in spans:
         query = f"SELECT sum(difference) FROM {table} WHERE topic = ? AND time >= ? AND time < ?"  # noqa: S608
         value = db.execute(query, (number, begin, end)).fetchone()[0]
         total = value if total is None else total if value is None else total + value
-        begin = max(begin, end)
     return total

@@ -10,7 +10,7 @@ from typing import Any, Final
 from bootstrap_lib import Request, RequestError, reason, state
 from services.stores import merging
 from services.stores.merging import Merging
-from services.stores.schema import FORMAT
+from services.stores.schema import FORMAT, ORDERED
 
 SECRET: Final = 0o600
 """Who lives in a house, and when they are away, can be read out of its history."""
@@ -52,12 +52,14 @@ def take_in(database: Path, backup: Path, renamed: Mapping[str, str]) -> int:
     try:
         with closing(open_beside(backup, "ro")) as source:
             theirs = source.execute("PRAGMA user_version").fetchone()[0]
-            if theirs == FORMAT and (found := source.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            if ORDERED <= theirs <= FORMAT and (found := source.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise BackupError(f"{backup} is damaged ({found}): nothing of it was taken in")
             with state.as_owner_of(database.parent), closing(open_beside(database, "rw")) as into:
                 ours = into.execute("PRAGMA user_version").fetchone()[0]
-                if (theirs, ours) != (FORMAT, FORMAT):
-                    raise BackupError(f"{backup} has format {theirs}, the archive {ours}: both must have {FORMAT}")
+                if not ORDERED <= theirs <= FORMAT == ours:
+                    raise BackupError(
+                        f"{backup} has format {theirs}, the archive {ours}: it must have {FORMAT}, and the backup {ORDERED} at least"
+                    )
                 return _merge(Merging(into, renamed), source)
     except sqlite3.Error as error:
         raise BackupError(f"{backup} cannot be taken in: {error}") from None
@@ -75,8 +77,11 @@ def _merge(merging_: Merging, source: sqlite3.Connection) -> int:
     for table, columns, take in (
         ("clearings", merging.CLEARINGS, merging_.clearings),
         ("minutes", merging.COLUMNS, merging_.minutes),
+        ("hours", merging.HOUR_COLUMNS, merging_.hours),
         ("readings", merging.READINGS, merging_.readings),
     ):
+        if not source.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            continue  # of a format that had no hours
         for rows in _slices(source, f"SELECT {', '.join(columns)} FROM {table}"):  # noqa: S608 (our own words)
             take(rows)
     merging_.finish()

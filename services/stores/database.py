@@ -239,7 +239,7 @@ def set_aside(path: Path) -> Path:
 def take_out_poison(engine: sql.Engine) -> Iterator[str]:
     """Take out rows of times that are none, which would end everything that looks at them; a sentence for each kind."""
     with engine.begin() as connection:
-        for table in (READINGS, CLEARINGS, schema.MINUTES, PENDING):
+        for table in (READINGS, CLEARINGS, schema.MINUTES, schema.HOURS, PENDING):
             for outside in (table.c.time < FLOOR, table.c.time >= CEILING):  # each by the order of the table
                 chosen = [outside]
                 if table.primary_key.columns.keys()[0] == "topic":

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sql
 from sqlalchemy.dialects.sqlite import insert
 
+from services.stores import hours
 from services.stores.schema import CALENDAR, SETTINGS
 
 AHEAD: Final = 40
@@ -15,6 +16,12 @@ AHEAD: Final = 40
 
 BEHIND: Final = 40
 """Days that stand in it before the first that something is stored of: what waited in a spool may be older."""
+
+OLDEST: Final = """
+    SELECT min(first) FROM (SELECT min(time) AS first FROM readings
+        UNION ALL SELECT (SELECT min(time) FROM minutes WHERE topic = topics.id) FROM topics
+        UNION ALL SELECT (SELECT min(time) FROM hours WHERE topic = topics.id) FROM topics)"""
+"""Time (ms) of the first that is stored, as SQL."""
 
 
 class LocalDay(NamedTuple):
@@ -47,14 +54,13 @@ def local_days_between(since: int, until: int, zone: ZoneInfo) -> Iterator[Local
 def fill(connection: sql.Connection, zone: ZoneInfo, now: int) -> None:
     """Complete the calendar from the first stored minute or reading to some days ahead; anew for another time zone."""
     known = connection.scalar(sql.select(SETTINGS.c.value).where(SETTINGS.c.name == "timezone"))
+    before: dict[str, int] = {}
     if known != zone.key:
+        before = {row.day: row.begin for row in connection.execute(sql.select(CALENDAR.c.day, CALENDAR.c.begin))}
         connection.execute(sql.delete(CALENDAR))
         row = insert(SETTINGS).values(name="timezone", value=zone.key)
         connection.execute(row.on_conflict_do_update(set_={"value": row.excluded.value}))
-    oldest = connection.exec_driver_sql(
-        "SELECT min(first) FROM (SELECT min(time) AS first FROM readings"
-        " UNION ALL SELECT (SELECT min(time) FROM minutes WHERE topic = topics.id) FROM topics)"
-    ).scalar_one()
+    oldest = connection.exec_driver_sql(OLDEST).scalar_one()
     first = _local_date(min(now, oldest if oldest is not None else now), zone) - timedelta(BEHIND)
     last = _local_date(now, zone) + timedelta(AHEAD)
     there = connection.execute(sql.select(sql.func.min(CALENDAR.c.day), sql.func.max(CALENDAR.c.day))).one()
@@ -62,6 +68,12 @@ def fill(connection: sql.Connection, zone: ZoneInfo, now: int) -> None:
         connection.execute(
             insert(CALENDAR).on_conflict_do_nothing(), [day._asdict() for day in local_days(first, last, zone)]
         )
+    db = hours.below(connection)
+    if any(
+        (begin - before.get(day, begin)) % hours.HOUR for day, begin in db.execute('SELECT day, "begin" FROM calendar')
+    ):
+        hours.begin_again(db)
+    hours.correct(db)
 
 
 def _local_date(moment: int, zone: ZoneInfo) -> date:

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from services.stores import days
+from services.stores import days, hours
 from services.stores.database import CEILING, FLOOR
-from services.stores.schema import CALENDAR, MINUTE, MINUTES
+from services.stores.schema import CALENDAR, HOURS, MINUTE, MINUTES
 
 SLICE: Final = 5000
 """Rows taken in with one transaction, so that readings are stored meanwhile."""
@@ -18,12 +18,21 @@ Rows = list[tuple[Any, ...]]
 READINGS: Final = ("topic", "time", "value", "word")
 CLEARINGS: Final = ("topic", "time")
 COLUMNS: Final = tuple(column.name for column in MINUTES.columns)
+HOUR_COLUMNS: Final = tuple(column.name for column in HOURS.columns)
 """Columns of the tables that are taken in; topic and time come first, and are the key."""
 
 _INSERT: Final = (
     f"INSERT INTO minutes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO UPDATE SET "  # noqa: S608
     f"{', '.join(f'{name} = excluded.{name}' for name in COLUMNS[2:])} WHERE excluded.count > minutes.count"
 )
+_INSERT_HOUR: Final = (
+    f"INSERT INTO hours ({', '.join(HOUR_COLUMNS)}) SELECT {', '.join(f'?{n + 1}' for n in range(len(HOUR_COLUMNS)))}"  # noqa: S608
+    f" WHERE NOT EXISTS (SELECT 1 FROM hours WHERE topic = ?1 AND time > ?2 - {hours.HOUR} AND time < ?2 + {hours.HOUR} AND time != ?2)"
+    f" AND NOT EXISTS (SELECT 1 FROM minutes WHERE topic = ?1 AND time >= ?2 AND time < ?2 + {hours.HOUR})"
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in HOUR_COLUMNS[2:])}"
+    " WHERE excluded.minutes > hours.minutes"
+)
+"""An hour is taken in where its minutes are gone: else it is computed from them, in days of this house's zone."""
 
 
 class Merging:
@@ -64,6 +73,10 @@ class Merging:
         """Take in minutes that know more than ours."""
         self._add(_INSERT, self._ours(rows))
 
+    def hours(self, rows: Rows) -> None:
+        """Take in hours that have outlived their minutes."""
+        self._add(_INSERT_HOUR, self._ours(rows))
+
     def readings(self, rows: Rows) -> None:
         """Take in raw readings, whose minutes are computed anew then."""
         ours = self._ours(rows)
@@ -80,6 +93,7 @@ class Merging:
     def _add(self, statement: str, rows: Rows) -> None:
         self._into.execute("BEGIN IMMEDIATE")
         self._into.executemany(statement, rows)
+        hours.correct(self._into)
         self._into.execute("COMMIT")
 
     def finish(self) -> None:
@@ -88,10 +102,7 @@ class Merging:
         first = self._into.execute("SELECT min(begin) FROM calendar").fetchone()[0]
         if zone is None or first is None:
             return
-        oldest = self._into.execute(
-            "SELECT min(first) FROM (SELECT min(time) AS first FROM readings"
-            " UNION ALL SELECT (SELECT min(time) FROM minutes WHERE topic = topics.id) FROM topics)"
-        ).fetchone()[0]
+        oldest = self._into.execute(days.OLDEST).fetchone()[0]
         if oldest is None or oldest >= first:
             return
         with suppress(ValueError, OSError):  # a zone that this machine does not know

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sql
 
+from services.stores import hours
 from services.stores.schema import MINUTE, MINUTES
 
 RESET: Final = 0.1
@@ -156,6 +157,7 @@ def compute(connection: sql.Connection, until: int, horizon: int, holds: Mapping
         if after is not None and (after, topic) not in waiting:
             one(connection, topic, after, horizon, holds)
     connection.execute(sql.text("DELETE FROM pending WHERE time <= :last"), common)
+    hours.correct(hours.below(connection))
     return last
 
 

@@ -5,6 +5,8 @@ from typing import Final
 
 import sqlalchemy as sql
 
+from services.stores import hours
+
 HOUR: Final = 3_600_000
 """Milliseconds of raw readings looked at in one transaction: they lie in the order of time, not of topics."""
 
@@ -33,7 +35,7 @@ def move(engine: sql.Engine, old: int, new: int) -> Iterator[object]:
                 connection.execute(sql.text(statement), {"old": old, "new": new, "begin": begin, "end": begin + HOUR})
         begin += HOUR
         yield None
-    for table in ("clearings", "minutes"):
+    for table in ("clearings", "hours", "minutes"):  # hours first: those that minutes make are computed with them
         moved = SLICE
         while moved == SLICE:
             with engine.begin() as connection:
@@ -48,6 +50,8 @@ def move(engine: sql.Engine, old: int, new: int) -> Iterator[object]:
                     values,
                 )
                 connection.execute(sql.text(f"DELETE FROM {table} WHERE topic = :old AND time <= :last"), values)  # noqa: S608
+                hours.correct(hours.below(connection))
             yield None
     with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM due WHERE topic = ?", (old,))
         connection.exec_driver_sql("DELETE FROM topics WHERE id = ?", (old,))

@@ -75,10 +75,12 @@ def _by_tree(source: Path, merging_: Merging, found: Rescued, others: list[tuple
     try:
         with closing(open_beside(source, "rw")) as old:  # for its log, which holds what came last
             merging_.topics(old.execute("SELECT id, name, unit, kind FROM topics").fetchall())
+            with_hours = old.execute("SELECT 1 FROM sqlite_master WHERE name = 'hours'").fetchone()
             for topic in merging_.known:
                 for table, columns, take in (
                     ("clearings", merging.CLEARINGS, merging_.clearings),
                     ("minutes", merging.COLUMNS, merging_.minutes),
+                    *((("hours", merging.HOUR_COLUMNS, merging_.hours),) if with_hours else ()),
                 ):
                     query = f"SELECT {', '.join(columns)} FROM {table} WHERE topic = {topic} AND "  # noqa: S608
                     for rows in _around(old, query, others, 1):
@@ -158,8 +160,8 @@ def _by_page(source: Path, merging_: Merging, found: Rescued) -> None:
             and all(isinstance(text, str) for text in row[1:])
         ]
         merging_.topics(topics)  # type: ignore[arg-type]
-    waiting: dict[int, Rows] = {2: [], 4: [], len(merging.COLUMNS): []}
-    takers = merging_.clearings, merging_.readings, merging_.minutes
+    waiting: dict[int, Rows] = {2: [], 4: [], len(merging.COLUMNS): [], len(merging.HOUR_COLUMNS): []}
+    takers = merging_.clearings, merging_.readings, merging_.minutes, merging_.hours
     taken: list[int] = []
 
     def take(least: int) -> None:

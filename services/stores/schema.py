@@ -5,7 +5,7 @@ minutes lie in the order of topics, because people ask for years of one topic.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import cache
 from itertools import chain
@@ -15,11 +15,15 @@ from typing import Any, Final
 import sqlalchemy as sql
 
 from bootstrap_lib import notify
+from services.stores.views import TRIGGERS, VIEWS
 
 log = logging.getLogger(__name__)
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """`PRAGMA user_version` of the database."""
+
+ORDERED: Final = 2
+"""The first format with minutes. It has no hours: these are computed from minutes while the archive works."""
 
 MINUTE: Final = 60_000
 """Milliseconds."""
@@ -58,20 +62,43 @@ MARKS: Final = sql.Table(
     sql.Column("number", sql.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+
+def _known() -> Iterator[sql.Column[Any]]:
+    """What is known of a minute, or an hour."""
+    yield sql.Column("count", sql.Integer, nullable=False, comment="readings; 0 where a switch only stayed as it was")
+    yield sql.Column("mean", sql.Float, comment="gauges")
+    yield sql.Column("low", sql.Float, comment="gauges")
+    yield sql.Column("high", sql.Float, comment="gauges; switches: 1 if it was on at any time")
+    yield sql.Column("last", sql.Float, comment="counters: the stand; switches: 1 or 0")
+    yield sql.Column("difference", sql.Float, comment="counters: what was counted since the stand before")
+    yield sql.Column("seconds_on", sql.Float, comment="switches")
+    yield sql.Column("starts", sql.Integer, comment="switches: how often it was switched on")
+    yield sql.Column("word", sql.Text, comment="states: the last")
+
+
 MINUTES: Final = sql.Table(
     "minutes",
     SCHEMA,
     sql.Column("topic", sql.ForeignKey("topics.id"), primary_key=True),
     sql.Column("time", sql.BigInteger, primary_key=True, comment="its beginning, milliseconds since 1970 UTC"),
-    sql.Column("count", sql.Integer, nullable=False, comment="readings; 0 where a switch only stayed as it was"),
-    sql.Column("mean", sql.Float, comment="gauges"),
-    sql.Column("low", sql.Float, comment="gauges"),
-    sql.Column("high", sql.Float, comment="gauges; switches: 1 if it was on at any time"),
-    sql.Column("last", sql.Float, comment="counters: the stand; switches: 1 or 0"),
-    sql.Column("difference", sql.Float, comment="counters: what was counted since the stand before"),
-    sql.Column("seconds_on", sql.Float, comment="switches"),
-    sql.Column("starts", sql.Integer, comment="switches: how often it was switched on"),
-    sql.Column("word", sql.Text, comment="states: the last"),
+    *_known(),
+    sqlite_with_rowid=False,
+)
+HOURS: Final = sql.Table(
+    "hours",
+    SCHEMA,
+    sql.Column("topic", sql.ForeignKey("topics.id"), primary_key=True),
+    sql.Column("time", sql.BigInteger, primary_key=True, comment="its beginning; counted from that of the local day"),
+    sql.Column("minutes", sql.Integer, nullable=False, comment="minutes of which something is known"),
+    *_known(),
+    sqlite_with_rowid=False,
+)
+DUE: Final = sql.Table(
+    "due",
+    SCHEMA,
+    sql.Column("time", sql.BigInteger, primary_key=True, comment="a quarter of an hour that changed after its hour"),
+    sql.Column("topic", sql.ForeignKey("topics.id"), primary_key=True),
     sqlite_with_rowid=False,
 )
 PENDING: Final = sql.Table(
@@ -88,6 +115,7 @@ CALENDAR: Final = sql.Table(
     sql.Column("month", sql.Text, nullable=False, comment="2026-10, local"),
     sql.Column("begin", sql.BigInteger, nullable=False, unique=True, comment="milliseconds since 1970 UTC"),
     sql.Column("end", sql.BigInteger, nullable=False, comment="the next day's begin: 23, 24 or 25 hours later"),
+    sql.Index("calendar_months", "month", "begin", "end"),
     sqlite_with_rowid=False,
 )
 SETTINGS: Final = sql.Table(
@@ -97,40 +125,6 @@ SETTINGS: Final = sql.Table(
     sql.Column("value", sql.Text, nullable=False),
     sqlite_with_rowid=False,
 )
-
-
-def _moment(column: str) -> str:
-    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1000.0, 'unixepoch')"
-
-
-_VALUE: Final = (
-    "CASE kind WHEN 'switch' THEN CASE value WHEN 1 THEN 'true' ELSE 'false' END ELSE coalesce(word, value) END"
-)
-
-
-def _local(column: str) -> str:
-    last_word = "substr(max(printf('%015d', m.time) || m.word), 16)"
-    return f"""
-    SELECT t.name, c.{column}, t.unit, sum(m.count) AS count, avg(m.mean) AS mean, min(m.low) AS low,
-           max(m.high) AS high, sum(m.difference) AS difference, sum(m.seconds_on) AS seconds_on,
-           sum(m.starts) AS starts, {last_word} AS word
-    FROM topics t CROSS JOIN calendar c CROSS JOIN minutes m
-    WHERE m.topic = t.id AND m.time >= c."begin" AND m.time < c."end"
-    GROUP BY t.name, c.{column}, t.id"""  # noqa: S608 (our own words)
-
-
-VIEWS: Final = {
-    "readings_by_name": f"""
-    SELECT name, {_moment("time")} AS time, {_VALUE} AS value, unit, time AS ms
-    FROM readings JOIN topics ON topics.id = readings.topic""",  # noqa: S608
-    "minutes_by_name": f"""
-    SELECT name, {_moment("time")} AS time, unit, count, mean, low, high, last, difference, seconds_on, starts, word,
-           time AS ms
-    FROM topics CROSS JOIN minutes ON minutes.topic = topics.id""",  # noqa: S608
-    "days": _local("day"),
-    "months": _local("month"),
-}
-"""What a person queries: names, units and ISO times; days and months are those of the house's time zone."""
 
 
 class FormatError(RuntimeError):
@@ -181,19 +175,25 @@ def migrate(engine: sql.Engine) -> None:
             raise FormatError(
                 f"the archive has format {version}, this version knows {FORMAT}: install the version that wrote it"
             )
-        old = sql.inspect(connection).has_table("topics")
-        if old:
+        first = version < ORDERED and sql.inspect(connection).has_table("topics")
+        if version or first:
             notify(EXTEND_TIMEOUT_USEC=3_600_000_000, STATUS="bringing the archive to a new format")
-            log.info("the archive is brought from format 1 to %d", FORMAT)
+            log.info("the archive is brought from format %d to %d", version or 1, FORMAT)
+        if first:
             _set_first_format_aside(connection)
         SCHEMA.create_all(connection)
-        if old:
+        for index in CALENDAR.indexes:  # of a table that is there already, it would be left out
+            index.create(connection, checkfirst=True)
+        if first:
             _take_over_first_format(connection)
         for name, query in VIEWS.items():
+            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
             connection.exec_driver_sql(f"CREATE VIEW {name} AS {query}")
+        for name, act in TRIGGERS.items():
+            connection.exec_driver_sql(f"CREATE TRIGGER {name} {act}")
         connection.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
         connection.commit()
-    if old:
+    if first:
         outside(engine, "VACUUM")  # also switches incremental vacuum on
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sql
 
 from bootstrap_lib import clock
 from services.stores import days as calendar
-from services.stores import renaming, retention, schema
+from services.stores import hours, renaming, retention, schema
 from services.stores.database import Database
 from services.stores.minutes import compute
 from services.stores.retention import LEAST, Usage
@@ -47,6 +47,7 @@ class Upkeep:
         self._state_folder, self._zone = state_folder, zone
         self._round: Iterator[object] = iter(())
         self._next_round = 0.0
+        self._next_hour = 0
         self._reached: int | None = None
         self._turned_at = time.monotonic()
         self.usage = Usage(0, 0)
@@ -70,12 +71,22 @@ class Upkeep:
             if last is None:
                 break
             self._database.computed(last)
+        self._learn_hours(over - MINUTE - GRACE, deadline)
         if time.monotonic() >= self._next_round:
             self._next_round = time.monotonic() + ROUND
             self._round = self._retention(now, reached, keep, round(minutes * 1000), budget)
         for _ in self._round:
             if time.monotonic() >= deadline:
                 break
+
+    def _learn_hours(self, until: int, deadline: float) -> None:
+        """Compute hours that are over; many where an archive is new to them, a little in each turn."""
+        if self._next_hour - 2 * hours.FAR <= until < self._next_hour:
+            return
+        with self._engine.begin() as connection:  # one for many: each costs the card a page of every topic
+            while (found := hours.advance(hours.below(connection), until)) is None and time.monotonic() < deadline:
+                pass
+        self._next_hour = found or 0
 
     def _look_back(self, now: int) -> None:
         """Make days of minutes that are older than all before, as soon as they are to be computed."""
