@@ -25,5 +25,10 @@ def without(name: str, stand_in: ModuleType | None = None) -> Iterator[None]:
 with without("typing_extensions"):  # msgspec prefers it to typing where both have the same: 1.0 MB
     import msgspec as _msgspec  # noqa: F401
 
-with without("urllib.request", ModuleType("urllib.request")):  # paho's way to a proxy, beside PySocks only: 1.7 MB
+with (
+    without("urllib.request", ModuleType("urllib.request")),  # paho's way to a proxy, beside PySocks only: 1.7 MB
+    without(
+        "dns"
+    ),  # paho's way to brokers by SRV records, where the host has dnspython, with all that this imports: 8.3 MB
+):
     import paho.mqtt.client as _paho  # noqa: F401
