@@ -47,7 +47,10 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     org: Annotated[str, Meta(description="InfluxDB only.")] = "home"
     token: Annotated[str, Meta(description="InfluxDB only: `secret:NAME`.", pattern="^secret:")] | None = None
     timeout: Annotated[Duration, Meta(description="How long the server may take to answer.")] = Duration(10)
-    flush: Annotated[Duration, Meta(description="How long readings are collected.")] = Duration(1)
+    flush: Annotated[
+        Duration,
+        Meta(description="How long readings are collected, unacknowledged: what the database writes to the card."),
+    ] = Duration(60)
 
 
 class OpenStore(NamedTuple):
@@ -112,8 +115,8 @@ class Influx(Subscriber):
 
     @property
     def flush_every(self) -> float:
-        """Seconds for which readings are collected."""
-        return self.options.flush
+        """Seconds for which readings are collected; the pages of a replay are not kept waiting."""
+        return min(self.options.flush, 1.0) if self._filling.topics else self.options.flush
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading for the next request."""
