@@ -53,6 +53,12 @@ UNCLEAN: Final = "unclean"
 REST: Final = 60.0
 """Seconds for which a file that cannot be used is left alone."""
 
+ALONE: Final = 30.0
+"""Seconds between two updates at most in a house that has no archive: what a power cut takes is gone there."""
+
+SAVED: Final = 30.0
+"""Seconds between two looks whether a state changed: its moment is written down before its file is."""
+
 HELD: Final = 50_000
 """Readings kept in memory for files that are being filled; more than that are left to the archive, which is asked anew."""
 
@@ -63,9 +69,10 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     folder: Annotated[str, Meta(description="Where the files are: `<folder>/<place>/<thing>/<name>.rrd`.")] = (
         "{state}/rrd"
     )
-    flush: Annotated[Duration, Meta(description="How often readings are written: what the card has to bear.")] = (
-        Duration(30)
-    )
+    flush: Annotated[
+        Duration,
+        Meta(description="How often readings are written: what the card has to bear. Without an archive 30 s at most."),
+    ] = Duration(900)
     finest: Annotated[
         Duration, Meta(description="Finest grid, for topics that come more often than once a minute.")
     ] = Duration(60)
@@ -85,15 +92,20 @@ class RoundRobin(Subscriber):
 
     @classmethod
     def cost(cls, registry: Registry, name: str) -> Iterator[str]:
-        """Say what its updates write: a page of each file."""
+        """Say what its updates write to the card."""
         files = sum(topic.stored_by(name) for topic in registry.topics.values())
-        yield f"about {files * 24 * 120 * 4096 / 1e6:,.0f} MB a day at one update in 30 s"
+        flush = float(Duration.parse(registry.instances[name].raw.get("flush", "15m")))
+        if not registry.find("archive"):
+            flush = min(flush, ALONE)
+        yield f"about {files * 24 * 0.68 * min(1.0, 4.2 * 30 / (flush + 96)):,.0f} MB a day at one update in {flush:g} s"
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; nothing is opened yet."""
         super().__init__(registry, name)
         self._files: dict[str, RoundRobinFile] = {}
         self._points: dict[str, list[Point]] = {}
+        self._waiting = 0
+        self._saved_at = 0.0
         self._unusable: dict[str, float] = {}
         self._complained: set[str] = set()
         self._drawing = Drawing(self.state_folder / "graphs")
@@ -127,12 +139,20 @@ class RoundRobin(Subscriber):
     @property
     def flush_every(self) -> float:
         """Seconds between two rounds of updates; the pages of a replay are not kept waiting."""
-        return min(self.options.flush, 0.2) if self._filling.topics else self.options.flush
+        if self._filling.topics:
+            return min(self.options.flush, 0.2)
+        return self.options.flush if self.early else min(self.options.flush, ALONE)
+
+    @property
+    def early(self) -> bool:
+        """Messages are acknowledged on receipt where an archive fills what an unclean end takes."""
+        return bool(self.registry.find("archive"))
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading for the next round."""
         if topic.stored_by("rrd"):
             self._points.setdefault(topic.name, []).append((reading.time, number(reading.value, topic)))
+            self._waiting += 1
             self._fresh.add(topic, reading.time, number(reading.value, topic))
 
     def flush(self) -> None:
@@ -145,6 +165,11 @@ class RoundRobin(Subscriber):
             self.health.counters["late"] += self._write(name, self._points[name])
             if name not in self._filling.topics:
                 del self._points[name]
+        self._waiting = sum(map(len, self._points.values()))
+        self._save_changes()
+
+    def _save_changes(self) -> None:
+        self._saved_at = time.monotonic()
         with contextlib.suppress(OSError):  # the bands of a picture: the files say when the disk is full
             self._fresh.save()
 
@@ -261,8 +286,13 @@ class RoundRobin(Subscriber):
             self._filling.give_up(str(error))
 
     def on_tick(self) -> None:
-        """Ask the archive for what is missing."""
+        """Ask the archive for what is missing; write what is too much to keep."""
         self._filling.on_tick()
+        if time.monotonic() >= self._saved_at + SAVED:
+            self._save_changes()
+        if self._waiting > HELD // 2 and not self._filling.topics:
+            with contextlib.suppress(Away):  # said when it is due
+                self.flush()
 
     def on_beat(self) -> None:
         """Tell health how many files wait for the archive."""
@@ -273,6 +303,9 @@ class RoundRobin(Subscriber):
         self._files.clear()
         for topic in self.registry.topics.values():
             if topic.stored_by("rrd"):
+                for old in topic.was:
+                    if old not in self.registry.topics and (points := self._points.pop(old, None)):
+                        self._points[topic.name] = points + self._points.get(topic.name, [])
                 self._last(topic)
 
     def end(self) -> None:
@@ -294,8 +327,10 @@ class RoundRobin(Subscriber):
 
     def request_graph(self, request: Request, order: Order) -> object:
         """Draw a graph into a PNG file; `inline` asks for the picture itself as base64 too."""
+        names = {name.removeprefix(f"{self.registry.root}/data/") for name in order.topics}
         with contextlib.suppress(Away):  # what there is, is drawn
-            self.flush()
+            for name in (self._points.keys() & names) - self._filling.topics:
+                self.health.counters["late"] += self._write(name, self._points.pop(name))
         self._drawing.begin(request, order, self.registry, self.folder, self._fresh)
         return Request.LATER
 

@@ -115,8 +115,8 @@ class House:
         lines += [
             "subscribers:",
             f"  archive: {{commit: {self.COMMIT}, heartbeat: 2s}}",
-            f"  influx: {{url: 'http://127.0.0.1:{self.store_port}', heartbeat: 2s}}",
-            "  rrd: {flush: 1s, finest: 1s, heartbeat: 2s}",
+            f"  influx: {{url: 'http://127.0.0.1:{self.store_port}', flush: 3s, heartbeat: 2s}}",
+            "  rrd: {flush: 5s, finest: 1s, heartbeat: 2s}",
             "topics:",
         ]
         lines += [f"  chaos/{name}/number_{n}_count: {{from: {name}}}" for name in SOURCES for n in range(1, 5)]
