@@ -50,6 +50,9 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     commit: Annotated[Duration, Meta(description="How often readings are committed: what a power cut may cost.")] = (
         Duration(1)
     )
+    group: Annotated[
+        Duration, Meta(description="How long minutes wait to be computed together: what the card has to bear.")
+    ] = Duration(600)
     raw: Annotated[Duration, Meta(description="How long raw readings are kept; eight days at least.")] = Duration(
         8 * 86400
     )
@@ -216,7 +219,7 @@ class Archive(Subscriber):
         options, held, now = self.options, self._held, self.clock.now()
         try:
             limits = options.raw, options.minutes, options.budget * 10**6
-            held.upkeep.turn(now, *limits, certain=self.clock.certain)
+            held.upkeep.turn(now, *limits, certain=self.clock.certain, group=round(options.group * 1000))
             trouble = held.upkeep.trouble
         except RecordError as error:
             trouble = sentence("minutes and retention have to wait", error)

@@ -37,7 +37,7 @@ timezone: Europe/Paris
 sources:
   onewire: {{}}
 subscribers:
-  archive: {{commit: 50ms, every: 200ms, heartbeat: 1s}}
+  archive: {{commit: 50ms, every: 200ms, group: 1m, heartbeat: 1s}}
   influx: {{}}
 topics:
   {WATER}: {{from: onewire}}

@@ -18,7 +18,7 @@ TOPICS = f"""
 sources:
   onewire: {{}}
 subscribers:
-  archive: {{commit: 50ms, every: 200ms, heartbeat: 300ms}}
+  archive: {{commit: 50ms, every: 200ms, group: 1m, heartbeat: 300ms}}
 topics:
   {OLD}: {{from: onewire, id: 28-0316a4f1c9ff}}  # below the stairs
 """

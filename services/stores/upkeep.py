@@ -54,24 +54,27 @@ class Upkeep:
         self.shortened = 0
         self.trouble: str | None = None
 
-    def turn(self, now: int, raw: float, minutes: float, budget: int, *, certain: bool = True) -> None:
+    def turn(
+        self, now: int, raw: float, minutes: float, budget: int, *, certain: bool = True, group: int = MINUTE
+    ) -> None:
         """Work for a moment.
 
         `now` in ms, and whether that is `certain`; `raw` and `minutes` say for how many seconds they are kept, `budget`
-        is in bytes.
+        is in bytes. The minutes of a `group` (ms) are computed together when it is over; what comes late at once.
         """
         deadline = time.monotonic() + SHARE
         self._look_back(now)
         keep = max(LEAST, round(raw * 1000))
         reached = self._grow_old(now, certain)
-        over = now if certain else max(now, self._newest() or now)
+        until = (now if certain else max(now, self._newest() or now)) - GRACE
+        until -= until % max(MINUTE, group)
         while time.monotonic() < deadline:
             with self._engine.begin() as connection:
-                last = compute(connection, over - MINUTE - GRACE, reached - keep, self._database.holds)
+                last = compute(connection, until, reached - keep, self._database.holds)
             if last is None:
                 break
             self._database.computed(last)
-        self._learn_hours(over - MINUTE - GRACE, deadline)
+        self._learn_hours(until, deadline)
         if time.monotonic() >= self._next_round:
             self._next_round = time.monotonic() + ROUND
             self._round = self._retention(now, reached, keep, round(minutes * 1000), budget)

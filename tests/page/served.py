@@ -37,7 +37,7 @@ sources:
   wmbus: {{device: /dev/null, every: 16s, stale: 5m}}
 subscribers:
   web: {{port: {port}, heartbeat: 500ms, tariffs: {{house/electricity/import_energy: [{{from: "2026-01-01", price: 0.25}}]}}{web}}}
-  archive: {{commit: 50ms, every: 200ms, heartbeat: 500ms}}
+  archive: {{commit: 50ms, every: 200ms, group: 1m, heartbeat: 500ms}}
   alerts: {{every: 100ms, settle: 0s, gather: 0s, heartbeat: 500ms}}
   phase: {{stale: 15m}}
 topics:
