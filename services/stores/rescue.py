@@ -21,8 +21,11 @@ from services.stores.merging import Merging, Rows
 FIRST_STEP: Final = 1000
 """Milliseconds by which it looks behind a damaged page for the next that can be read, doubled each time."""
 
-PAGE: Final = 4096
+SIZES: Final = (1024, 4096)
 """Bytes of a page of all archives that were ever made."""
+
+TRIED: Final = 1 << 20
+"""Bytes of a file without its head that are read with each size, to see which is its own."""
 
 _TOPIC: Final = ("id", "name", "unit", "kind")
 
@@ -192,7 +195,22 @@ def _by_page(source: Path, merging_: Merging, found: Rescued) -> None:
 
 def _page_rows(source: Path) -> Iterator[sqlite_page.Row]:
     with source.open("rb") as file:
+        size = _size_of(file.read(TRIED))
+        file.seek(0)
         number = 0
-        while page := file.read(PAGE):
+        while page := file.read(size):
             number += 1
             yield from sqlite_page.rows(page, number)
+
+
+def _size_of(begin: bytes) -> int:
+    """Bytes of a page, by the file's head, or where that is damaged by what gives more rows."""
+    said = int.from_bytes(begin[16:18], "big")
+    if begin.startswith(b"SQLite format 3\0") and said in SIZES:
+        return said
+
+    def found(size: int) -> int:
+        starts = range(0, len(begin), size)
+        return sum(1 for at in starts for _ in sqlite_page.rows(begin[at : at + size], at // size + 1))
+
+    return max(SIZES, key=found)
