@@ -12,6 +12,7 @@ from services.alerting.rule import Rule, RuleError, hint, is_name, listed
 from services.alerting.settings import AlertOptions
 from services.alerting.wording import rendered_with_made_up_values
 
+
 def compile_rules(rules: Mapping[str, Rule], scope: Scope) -> tuple[list[Watch], list[tuple[str, RuleError]]]:
     """Turn rules into what is looked at; what is wrong is returned by the name of its rule."""
     watches: dict[str, Watch] = {}
