@@ -24,8 +24,12 @@ BASE: Final = {name: tree for name, tree in TREES.items() if name.startswith("bo
 ABOVE: Final = {name: tree for name, tree in TREES.items() if name.startswith("services/")}
 SERVICES: Final = {name[9:-3] for name in ABOVE if name.count("/") == 1 and not name.startswith("services/_")}
 
-WORDS: Final = {("bootstrap_lib/quantities.py", "phase")}
-"""Names of services that are words of something else: a phase is a quantity, too."""
+WORDS: Final = {
+    ("bootstrap_lib/quantities.py", "phase"),
+    ("bootstrap_lib/commands/status.py", "host"),
+    ("bootstrap_lib/rival.py", "host"),
+}
+"""Names of services that are words of something else: a phase is a quantity, and health says its host."""
 
 UPWARD: Final = {
     ("services/links/gpio.py", "services/simulators/button.py"): "`gpio: sim:…` is a contact of the demo",

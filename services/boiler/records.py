@@ -84,7 +84,7 @@ class Silo(msgspec.Struct):
     """What was last said of it."""
 
 
-class Upkeep(msgspec.Struct):
+class Chore(msgspec.Struct):
     """What had been burned when something was last done: the ash emptied, the boiler cleaned or serviced."""
 
     time: int = 0

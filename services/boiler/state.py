@@ -3,7 +3,7 @@
 import msgspec
 
 from services.boiler.evidence import Motor, Temperature
-from services.boiler.records import BoilerDay, Cycle, Silo, Upkeep
+from services.boiler.records import BoilerDay, Chore, Cycle, Silo
 from services.boiler.rules import Fault, Phase
 from services.boiler.units import UNITS
 
@@ -100,7 +100,7 @@ class DetectorState(msgspec.Struct):
     """Fuel that was reckoned with other rates."""
     fuel_base_ms: float = 0.0
     fuel_rate: float | None = None
-    upkeep: dict[str, Upkeep] = msgspec.field(default_factory=dict)
+    upkeep: dict[str, Chore] = msgspec.field(default_factory=dict)
     outdoor: list[tuple[float, int]] = msgspec.field(default_factory=lambda: [(0.0, 0)] * 25)
     """Sum and count of the outdoor temperatures of each hour of the day."""
     sums: dict[str, float] = msgspec.field(default_factory=dict)

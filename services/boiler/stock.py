@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from services.boiler.evidence import Motor
-from services.boiler.records import HOUR_MS, FuelDay, Upkeep
+from services.boiler.records import HOUR_MS, Chore, FuelDay
 from services.boiler.rules import Rules
 from services.boiler.season import days_left
 from services.boiler.state import DetectorState, Event
@@ -65,8 +65,8 @@ class FuelStock:
         state.sums = found
         return changed
 
-    def _since(self, chore: str, time: int) -> Upkeep:
-        return self._state.upkeep.setdefault(chore, Upkeep(time=time))
+    def _since(self, chore: str, time: int) -> Chore:
+        return self._state.upkeep.setdefault(chore, Chore(time=time))
 
     def reminds(self, chore: str) -> bool:
         """Whether the rules say when something is due."""
@@ -91,7 +91,7 @@ class FuelStock:
 
     def reset(self, chore: str, time: int) -> list[Event]:
         """Note that something was done: the ash emptied, the boiler cleaned or serviced."""
-        self._state.upkeep[chore] = Upkeep(time, self.burned_kg or 0.0, self._state.burning_ms)
+        self._state.upkeep[chore] = Chore(time, self.burned_kg or 0.0, self._state.burning_ms)
         return self.sums(time)
 
     # -- the silo -----------------------------------------------------------------------------------------------

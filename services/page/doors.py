@@ -10,7 +10,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from bootstrap_lib import format_time
+from bootstrap_lib import Nothing, format_time
 from services.page import forms
 from services.page.answers import Refusal, as_answer, as_csv, body_of, moment_of, query_of, span_of
 from services.page.door import BASE, Door
@@ -122,7 +122,7 @@ class Doors:
 
     async def see_proof(self, request: HttpRequest) -> Response:
         """What can be shown of the promise that nothing is lost."""
-        query_of(request, forms.Nothing)
+        query_of(request, Nothing)
         return as_answer(request, await self.ask(self.house.proof))
 
     async def see_log(self, request: HttpRequest) -> Response:
@@ -160,7 +160,7 @@ class Doors:
 
     async def acknowledge(self, request: HttpRequest) -> Response:
         """Say that somebody takes care of an alert."""
-        await body_of(request, forms.Nothing)
+        await body_of(request, Nothing)
         name = self._alert(request)
         return as_answer(request, await self.house.act(request, "alerts", "acknowledge", {"rule": name}))
 
@@ -178,7 +178,7 @@ class Doors:
 
     async def ask_service(self, request: HttpRequest) -> Response:
         """Ask a service to do something."""
-        await body_of(request, forms.Nothing)
+        await body_of(request, Nothing)
         instance, verb = request.path_params["instance"], request.path_params["verb"]
         if instance not in self.house.live.services:
             raise Refusal(404, f"there is no service {instance[:100]}", "instance")
@@ -215,7 +215,7 @@ DOORS: Final = (
     Door("GET", "/alerts", "Alerts that fired", Doors.see_alerts, forms.AlertsAnswer, forms.Span),
     Door("GET", "/alerts/{rule}/why", "Why it fires or not, and who was told", Doors.see_why, dict[str, Any]),
     Door("GET", "/what-if", "When a rule would have fired", Doors.see_what_if, forms.WhatIfAnswer, forms.WhatIf),
-    Door("GET", "/proof", "What can be shown", Doors.see_proof, forms.ProofAnswer, forms.Nothing),
+    Door("GET", "/proof", "What can be shown", Doors.see_proof, forms.ProofAnswer, Nothing),
     Door("GET", "/log", "Warnings of all services", Doors.see_log, list[LogLine]),
     Door("GET", "/me", "Who asks", Doors.see_me, forms.Me, open=True),
     Door("GET", "/openapi.json", "This description (OpenAPI 3.1)", Doors.describe, dict[str, Any], open=True),
@@ -227,7 +227,7 @@ DOORS: Final = (
         "Somebody takes care",
         Doors.acknowledge,
         Any,
-        body=forms.Nothing,
+        body=Nothing,
         changes=True,
     ),
     Door("POST", "/alerts/{rule}/snooze", "Quiet for a time", Doors.snooze, Any, body=forms.Snooze, changes=True),
@@ -237,7 +237,7 @@ DOORS: Final = (
         "Ask a service",
         Doors.ask_service,
         Any,
-        body=forms.Nothing,
+        body=Nothing,
         changes=True,
     ),
 )

@@ -17,10 +17,6 @@ Text = Annotated[str, Meta(max_length=60)]
 Names = Annotated[str, Meta(max_length=2000)]
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
-    """Nothing at all."""
-
-
 class Moment(Struct, forbid_unknown_fields=True):
     """A moment; now, where none is named."""
 

@@ -18,7 +18,7 @@ ROWS: Final = 10_000
 """Samples in a line of VictoriaMetrics' export: as many are in memory at once."""
 
 
-class Series:
+class StoredSeries:
     """The series of topics at one server; all methods may raise Away."""
 
     def __init__(self, pool: Any, url: str, measurement: str, aside: Path) -> None:

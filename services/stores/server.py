@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from bootstrap_lib import Away, reason
 from services.stores.line_protocol import RefusedLines
-from services.stores.series import Series, span
+from services.stores.series import StoredSeries, span
 
 NEVER: Final = (400, 413, 422)
 """Status of a request with a line that the server will never take, or with too many of them."""
@@ -44,7 +44,7 @@ class InfluxServer:
         self._write_api = self._client.write_api(write_options=SYNCHRONOUS)
         self._org = org
         pool = self._client.api_client.rest_client.pool_manager
-        self._series = Series(pool, self.url, measurement, folder / "taken_out.jsonl")
+        self._series = StoredSeries(pool, self.url, measurement, folder / "taken_out.jsonl")
 
     def write(self, lines: list[str]) -> None:
         """Write lines with times in milliseconds: they are taken when this returns. Away, or RefusedLines."""
