@@ -27,6 +27,13 @@ class _Beat(msgspec.Struct):
     start: int = 0
 
 
+class Other(msgspec.Struct):
+    """The process that was seen: `rival` in health."""
+
+    host: str = ""
+    pid: int = 0
+
+
 class Rival:
     """Says who else runs under our name, in the log and in health."""
 
@@ -35,6 +42,7 @@ class Rival:
         self._name, self._topic, self._bus, self._health = name, f"{prefix}/health", bus, health
         self._seen_at = float("-inf")
         self._asks = False
+        self._rival: Other | None = None
 
     def on_disconnected(self) -> None:
         """Ask with the next connection."""
@@ -60,18 +68,19 @@ class Rival:
         if before or (beat.host, beat.pid) == (host, pid):
             return
         self._seen_at = time.monotonic()
-        rival = {"host": plain(beat.host, 80), "pid": beat.pid}
+        rival = Other(plain(beat.host, 80), beat.pid)
         sentence = (
-            f"another '{self._name}' at {rival['host']} (process {beat.pid}) took over the session: one name is one process;"
+            f"another '{self._name}' at {rival.host} (process {beat.pid}) took over the session: one name is one process;"
             " stop one of them, or give it another name in topics.yaml"
         )
-        if self._health.extra.get("rival") != rival:
+        if rival != self._rival:
             log.error("%s", sentence)
             self._health.error(sentence, now)
-        self._health.extra["rival"] = rival
+        self._rival = self._health.extra["rival"] = rival
 
     def on_beat(self) -> None:
         """Forget one that is gone."""
-        if "rival" in self._health.extra and time.monotonic() > self._seen_at + REMEMBERED:
-            del self._health.extra["rival"]
+        if self._rival is not None and time.monotonic() > self._seen_at + REMEMBERED:
+            self._rival = None
+            self._health.extra.pop("rival", None)
             log.info("nobody takes the session of '%s' any more", self._name)

@@ -184,6 +184,9 @@ class Dead(msgspec.Struct, forbid_unknown_fields=True):
 _letter = msgspec.json.Decoder(Letter)
 
 
+class _Unchanged(Exception): ...
+
+
 class DeadLetters:
     """What could not be delivered or stored, with the reason, so that nothing vanishes without a word.
 
@@ -258,10 +261,8 @@ class DeadLetters:
 
     def letters(self) -> Iterator[Letter]:
         """All of them, oldest first; lines that are none are left out. OSError."""
-        for path in (
-            self.path.with_name(self.path.name + ".1"),
-            self.path,
-        ):  # the first is of versions that overwrote it
+        older = self.path.with_name(self.path.name + ".1")  # of versions that overwrote it
+        for path in (older, self.path):
             try:
                 with open(path, "rb", opener=unfollowed) as file:
                     for line in file:
@@ -287,7 +288,3 @@ class DeadLetters:
             self.path.with_name(self.path.name + ".1").unlink(missing_ok=True)
             self.trouble = None
         return taken, left
-
-
-class _Unchanged(Exception):
-    """Leaves a file as it is."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta
@@ -29,11 +29,10 @@ from bootstrap_lib import (
 from services.stores import house_registry
 from services.stores.counting import CountRange, count
 from services.stores.database import RecordError, sentence
-from services.stores.false_time import FalseTime, chosen
 from services.stores.marks import Stream
 from services.stores.open_archive import OpenArchive
 from services.stores.replay import Replay, Wanted
-from services.stores.retiming import change, listed
+from services.stores.retiming import Retiming
 
 log = logging.getLogger(__name__)
 
@@ -302,17 +301,9 @@ class Archive(Subscriber):
         """Count ages from now on."""
         self._held.upkeep.begin_at(self.clock.now())
 
-    def request_times(self, request: Request, order: FalseTime) -> object:
-        """List readings of a false time; move or drop them, beside the loop."""
-        since, until, names = chosen(order, self.registry, "archive")
-        path = self._held.database.path
-        if order.do == "list":
-            return [
-                [one.topic, one.readings, format_time(one.first), format_time(one.last)]
-                for one in listed(path, names, since, until)
-            ]
-        by = order.by if order.do == "move" else None
-        return self._held.beside.begin(request, lambda: change(path, names, since, until, by))
+    def request_owners(self) -> Iterable[object]:
+        """Return the service, and what puts a false time right."""
+        return self, Retiming(lambda: self.registry, lambda: self._held)
 
     def request_backup(self, request: Request, _arguments: Nothing) -> object:
         """Copy the database into `backup.sqlite` in the state folder, beside the loop."""

@@ -101,7 +101,7 @@ def requests() -> Iterator[Packet]:
 def notices() -> Iterator[Packet]:
     """Three thousand messages for people, of sixty kilobytes and of sixteen."""
     for number in range(3000):
-        body = json.dumps({"text": "x" * (60_000, 15_000)[number % 2], "priority": -2}).encode()
+        body = json.dumps({"text": "x" * (60_000, 30_000)[number % 2], "priority": -2}).encode()
         yield "operator", publish(f"home/notify/flood_{number}", body, number)
 
 

@@ -5,6 +5,7 @@ fit for a health check (`constellation status --quiet NAME`).
 """
 
 import argparse
+import contextlib
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from bootstrap_lib.client import Client
 from bootstrap_lib.document import StartError, plain
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
+from bootstrap_lib.rival import Other
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +29,15 @@ def judge(status: bytes | None, health: Any) -> tuple[int, str]:
         return 1, "offline" if status == b"offline" else "never seen"
     if not isinstance(health, dict):
         return 1, "online, but its heartbeat is missing"
-    state, counters, rival = plain(health.get("state"), 20), health.get("counters"), health.get("rival")
-    if isinstance(rival, dict):
-        here, there = plain(health.get("host"), 60), plain(rival.get("host"), 60)
-        return 1, f"{state} at {here}, and another of this name at {there}: stop one of them, or give it another name"
+    state, counters = plain(health.get("state"), 20), health.get("counters")
+    with contextlib.suppress(msgspec.ValidationError):
+        twins = msgspec.convert(health, _Twins)
+        if twins.rival is not None:
+            places = plain(twins.host, 60), plain(twins.rival.host, 60)
+            return (
+                1,
+                f"{state} at {places[0]}, and another of this name at {places[1]}: stop one of them, or give it another name",
+            )
     if isinstance(counters, dict) and counters.get("lost"):
         return 1, f"{state}, has lost {plain(counters['lost'], 20)} readings"
     return (0 if state == "running" else 2), state
@@ -69,6 +76,11 @@ def _details(health: Any) -> str:
 
 def _minute(time: str) -> str:
     return plain(time[:16].replace("T", " "))
+
+
+class _Twins(msgspec.Struct):
+    host: str = ""
+    rival: Other | None = None
 
 
 class _Heartbeat(msgspec.Struct):

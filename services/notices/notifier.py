@@ -39,8 +39,8 @@ MOST_WAITING: Final = 1000
 """Messages that may wait; more than that is a flood, and is refused."""
 BURST: Final = 1.0
 """Seconds after a connection in which nothing is tried: what waited at the broker may take back what came before it."""
-LONGEST: Final = 16384
-"""Bytes of the longest message that is read: a phone shows a thousand letters of it."""
+LONGEST: Final = 32768
+"""Bytes of the longest message that is read: a phone shows a thousand letters of it, of six bytes at most."""
 MOST_BYTES: Final = 4_000_000
 """Bytes of all that may wait: they are written down with each change."""
 

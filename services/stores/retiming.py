@@ -5,22 +5,25 @@ which nothing that was moved is met again.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from bootstrap_lib import Registry, Request, format_time
 from services.stores.backup import open_beside
 from services.stores.database import CEILING, FLOOR
+from services.stores.false_time import FalseTime, chosen
+from services.stores.open_archive import OpenArchive
 from services.stores.schema import MINUTE
 
 HOUR: Final = 3_600_000
 """Milliseconds that are dealt with in one transaction, so that readings are stored meanwhile."""
 
 
-class Found(msgspec.Struct):
+class Holding(msgspec.Struct):
     """What a span holds of a topic; `first` and `last` in ms."""
 
     topic: str
@@ -29,14 +32,14 @@ class Found(msgspec.Struct):
     last: int
 
 
-def listed(database: Path, names: Collection[str], since: int, until: int) -> list[Found]:
+def listed(database: Path, names: Collection[str], since: int, until: int) -> list[Holding]:
     """What is stored of topics from a time (ms) to before another. sqlite3.Error."""
     query = (
         "SELECT t.name, count(*), min(r.time), max(r.time) FROM readings r JOIN topics t ON t.id = r.topic"
         " WHERE r.time >= ? AND r.time < ? GROUP BY t.name ORDER BY t.name"
     )
     with closing(open_beside(database, "ro")) as connection:
-        return [Found(*row) for row in connection.execute(query, (since, until)) if row[0] in names]
+        return [Holding(*row) for row in connection.execute(query, (since, until)) if row[0] in names]
 
 
 def change(database: Path, names: Collection[str], since: int, until: int, by: int | None) -> int:
@@ -72,6 +75,25 @@ def _hours(
         begin = at - at % HOUR
         yield max(begin, since), min(begin + HOUR, until)
         since, until = (since, min(begin, until)) if backward else (max(begin + HOUR, since), until)
+
+
+class Retiming:
+    """Answers `request/times` of the archive."""
+
+    def __init__(self, registry: Callable[[], Registry], held: Callable[[], OpenArchive]) -> None:
+        """Both may be other ones by the next request."""
+        self._registry, self._held = registry, held
+
+    def request_times(self, request: Request, order: FalseTime) -> object:
+        """List readings of a false time; move or drop them, beside the loop."""
+        since, until, names = chosen(order, self._registry(), "archive")
+        held = self._held()
+        path = held.database.path
+        if order.do == "list":
+            found = listed(path, names, since, until)
+            return [[one.topic, one.readings, format_time(one.first), format_time(one.last)] for one in found]
+        by = order.by if order.do == "move" else None
+        return held.beside.begin(request, lambda: change(path, names, since, until, by))
 
 
 class _Change:

@@ -18,7 +18,8 @@ from tests.state_folders.ways import spoil
 SERVICES = ("sequence", "archive", "rrd", "phase", "alerts")
 NOBODY = 65534
 NUMBER = "chaos/sequence/number_{1..2}_count"
-PATIENCE = 60.0
+PATIENCE = 300.0
+"""Seconds that a busy machine may take: what does not come at all is bad, what comes late is not."""
 
 KINDS = {
     r"set aside": "set aside, begun anew",
@@ -100,7 +101,7 @@ class Run:
             self.start(name)
         self.works("sequence")
         for name in SERVICES:
-            self.house.stop(name)
+            self.house.stop(name, timeout=PATIENCE)
         for below in ("state", "run"):
             shutil.copytree(self.house.folder / below, self.older / below)
         for name in SERVICES:
@@ -109,7 +110,15 @@ class Run:
 
     def start(self, name: str) -> None:
         """Start a service, and see that it says so."""
-        self.house.start(name, prefix=self.prefix)
+        before = self.house.log(name).count(": started")
+        process = self.house.start(name, wait=False, prefix=self.prefix)
+        wait_for(
+            lambda: self.house.log(name).count(": started") > before or process.poll() is not None,
+            PATIENCE,
+            f"start of {name}",
+        )
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} ended at its start with {process.returncode}: {self.house.log(name)[-300:]}")
 
     def files(self, service: str) -> list[Path]:
         """Files of a service, below the house's folder."""
@@ -137,7 +146,7 @@ class Run:
         problem = ""
         try:
             if not running:
-                self.house.stop(service)
+                self.house.stop(service, timeout=PATIENCE)
             if not path.exists():  # only while it runs, or only while it does not
                 if not running:
                     self.start(service)
@@ -149,7 +158,7 @@ class Run:
             self.works(service)
             if process.poll() is not None:
                 problem = f"it ended with {process.returncode}"
-            self.house.stop(service)
+            self.house.stop(service, timeout=PATIENCE)
             self.start(service)
             self.works(service)
         except BaseException as error:
