@@ -218,8 +218,8 @@ class Archive(Subscriber):
         options, held, now = self.options, self._held, self.clock.now()
         try:
             limits = options.raw, options.minutes, options.budget * 10**6
-            held.upkeep.turn(now, *limits, certain=self.clock.certain, group=round(options.group * 1000))
-            trouble = held.upkeep.trouble
+            group = round(options.group * 1000)
+            trouble = held.turn(now, *limits, certain=self.clock.certain, group=group)
         except RecordError as error:
             trouble = sentence("minutes and retention have to wait", error)
             self._look_into(error)

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time
 from services.protocols import sqlite_page
-from services.stores import schema
+from services.stores import schema, soundness
 from services.stores.rescue import missing, rescue
 
 pytestmark = pytest.mark.long
@@ -137,6 +138,28 @@ def test_whatever_happens_to_its_file_it_goes_on_saves_and_says(
     assert archive.stop("archive") == 0
     archive.start("archive")
     assert "damaged" not in archive.log("archive")[len(log) :], "it is no loop"
+
+
+def test_a_page_that_nobody_reads_is_found_by_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "archive.sqlite"
+    engine = schema.open_file(path)
+    schema.migrate(engine)
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO topics VALUES (7, ?, '°C', 'gauge')", (WATER,))
+        rows = [(now() - 60_000_000 + 1000 * n, 7, float(n), None) for n in range(20_000)]
+        connection.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    fold_log_in(path)
+    monkeypatch.setattr(soundness, "FIRST", 0.0)
+    look = soundness.Soundness(path)
+    assert look.damage() is None
+    wait_for(lambda: look.damage() or look._job is None, what="the first look")
+    assert look._look_at > time.monotonic() + 80_000, "once a day, for it reads everything"
+    break_page(path, pages(path, "readings", "leaf")[20])
+    look._look_at = 0.0
+    assert wait_for(look.damage, what="the second look")
+    look.close()
 
 
 @pytest.mark.parametrize("size", [1024, 4096])
@@ -264,8 +287,8 @@ def test_topics_that_the_database_does_not_take_now_are_taken_later(archive: Hou
 def test_a_time_before_there_was_such_a_house_is_a_dead_letter_and_holds_no_mark(
     archive: House, voice: Voice, ear: Ear
 ) -> None:
-    for number, time in enumerate(("0999-01-01T00:00:00.000Z", "1999-05-01T00:00:00.000Z", format_time(now())), 1):
-        voice.raw(WATER, f'{{"value":20.5,"unit":"°C","time":"{time}"}}'.encode(), number)
+    for number, moment in enumerate(("0999-01-01T00:00:00.000Z", "1999-05-01T00:00:00.000Z", format_time(now())), 1):
+        voice.raw(WATER, f'{{"value":20.5,"unit":"°C","time":"{moment}"}}'.encode(), number)
     ear.wait(MARK, lambda mark: mark["after"] == 3)
     assert ask_database(database(archive), COUNT) == [(1,)]
     assert len((archive.state("archive") / "dead_letters.jsonl").read_text().splitlines()) == 2

@@ -13,6 +13,7 @@ from services.stores.database import Database, RecordError, is_damage, sentence
 from services.stores.marks import Ledger, Stream
 from services.stores.mending import Mending
 from services.stores.replay import Replays
+from services.stores.soundness import Soundness
 from services.stores.upkeep import Upkeep
 from services.stores.witness import Witness
 
@@ -33,6 +34,7 @@ class OpenArchive:
         self.ledger = Ledger(self._known_marks())
         self.beside = Beside()
         self.mending = Mending(self.database.path, folder)
+        self._soundness = Soundness(self.database.path)
         self.said: list[str] = []
         """What is to be told to people."""
         self.replays, self.upkeep = self._work(registry)
@@ -143,6 +145,13 @@ class OpenArchive:
         if is_damage(error) or self.database.gone:
             self.begin_anew(sentence("its file is damaged", error), now)
 
+    def turn(self, now: int, raw: float, minutes: float, budget: int, *, certain: bool, group: int) -> str | None:
+        """Do what is due with the time, as `Upkeep.turn`; a file with a damaged page that nobody has read is left. Returns what is in the way."""
+        if not self.mending.working and (damage := self._soundness.damage()):
+            self.begin_anew(f"its file is damaged: {damage}", now)
+        self.upkeep.turn(now, raw, minutes, budget, certain=certain, group=group)
+        return self.upkeep.trouble
+
     def back_up(self) -> int:
         """Copy the database into `backup.sqlite` of the state folder."""
         return backup.back_up(self.database.path, self._folder / "backup.sqlite")
@@ -159,6 +168,7 @@ class OpenArchive:
     def close(self) -> None:
         """Close the database, once what works beside has ended."""
         self.beside.close()
+        self._soundness.close()
         self.mending.close()
         if not self.database.gone:
             self.remember_file()

@@ -197,7 +197,7 @@ class Run:
             wait_for(lambda: self._stored(newest + 1), PATIENCE, "a new reading in the archive")
 
     def _stored(self, least: int) -> bool:
-        return self._ask("SELECT max(value) FROM readings", 0) >= least
+        return self._ask("SELECT max(value) FROM (SELECT value FROM readings ORDER BY time DESC LIMIT 20)", 0) >= least
 
     def _ask(self, query: str, default: int) -> int:
         path = self.house.folder / "state/archive/archive.sqlite"
@@ -230,13 +230,17 @@ class Run:
         newest = max(list(self.taken), default=0)
         with suppress(BaseException):
             wait_for(lambda: self._stored(newest), PATIENCE, "all that was taken")
-        path = self.house.folder / "state/archive/archive.sqlite"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
-            found = {int(value) for (value,) in database.execute("SELECT value FROM readings WHERE value IS NOT NULL")}
+        found = wait_for(self._found, PATIENCE, "an archive that can be read")  # a damaged page is found after a minute
         lost = [number for number in list(self.taken) if number <= newest and number not in found]
         for number in lost:
             del self.taken[number]
         return len(lost)
+
+    def _found(self) -> set[int]:
+        path = self.house.folder / "state/archive/archive.sqlite"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
+            return {int(value) for (value,) in database.execute("SELECT value FROM readings WHERE value IS NOT NULL")}
+        return set()
 
     def close(self) -> None:
         """End everything."""
