@@ -143,19 +143,11 @@ class Subscriber(Service):
         self._flush_at = time.monotonic() + min(30.0, 0.5 * 2.0 ** min(self._away, 6))
 
     def hold(self, message: Message) -> None:
-        """Acknowledge a message with the next flush, or at once where what is lost can be had again."""
-        if message.mid and self.early and not self._away:
-            self.bus.acknowledge([message])
-            self.health.counters["stored"] += 1
-        elif message.mid:
-            self._unacknowledged.append(message.receipt)
+        """Acknowledge a message with the next flush."""
+        if message.mid:
+            self._unacknowledged.append(message)
         if self._flush_at is None:
             self._flush_at = time.monotonic() + self.flush_every
-
-    @property
-    def early(self) -> bool:
-        """Whether messages are acknowledged on receipt: only by a store that has filled, after an unclean end, what it had not flushed."""
-        return False
 
     @property
     def flush_every(self) -> float:

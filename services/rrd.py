@@ -148,6 +148,14 @@ class RoundRobin(Subscriber):
         """Messages are acknowledged on receipt where an archive fills what an unclean end takes."""
         return bool(self.registry.find("archive"))
 
+    def hold(self, message: Message) -> None:
+        """Acknowledge a message with the next round, or at once where an archive has what is not written yet."""
+        if message.mid and self.early and not self.away:
+            self.bus.acknowledge([message])
+            self.health.counters["stored"] += 1
+            message = message._replace(mid=0)
+        super().hold(message)
+
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:
         """Keep a reading for the next round."""
         if topic.stored_by("rrd"):

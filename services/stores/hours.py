@@ -6,11 +6,13 @@ its minutes, and is only replaced by one that knows as much.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any, Final
 
 import sqlalchemy as sql
 
 from services.stores.schema import HOURS
+from services.stores.views import QUARTER
 
 HOUR: Final = 3_600_000
 """Milliseconds."""
@@ -41,6 +43,9 @@ _ELSEWHERE: Final = f"""
     AND (time - (SELECT max("begin") FROM calendar WHERE "begin" <= time)) % {HOUR} != 0
     AND EXISTS (SELECT 1 FROM minutes m WHERE m.topic = hours.topic AND m.time >= hours.time AND m.time < hours.time + {HOUR})"""  # noqa: S608
 _NEXT: Final = "SELECT min((SELECT min(time) FROM minutes WHERE topic = topics.id AND time >= ?)) FROM topics"
+_LEFT: Final = f"""
+    INSERT OR IGNORE INTO due (time, topic) SELECT DISTINCT time - time % {QUARTER}, topic FROM minutes
+    WHERE topic = :topic AND time >= :begin AND time < min(:end, :until)"""  # noqa: S608
 _REACH: Final = "INSERT INTO settings VALUES ('hours', ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
 
@@ -64,6 +69,14 @@ def correct(db: sqlite3.Connection) -> None:
     db.execute(
         'DELETE FROM due WHERE time >= (SELECT min("begin") FROM calendar) AND time < (SELECT max("end") FROM calendar)'
     )
+
+
+def forget(db: sqlite3.Connection, topics: Iterable[int], begin: int, end: int) -> None:
+    """Take out hours that a span (ms) touches, whose minutes were taken out, and compute anew what is left of them."""
+    for topic in topics:
+        db.execute("DELETE FROM hours WHERE topic = ? AND time > ? AND time < ?", (topic, begin - HOUR, end))
+        db.execute(_LEFT, {"topic": topic, "begin": begin - HOUR, "end": end + HOUR, "until": until(db) or 0})
+    correct(db)
 
 
 def advance(db: sqlite3.Connection, now: int) -> int | None:

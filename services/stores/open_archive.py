@@ -146,7 +146,7 @@ class OpenArchive:
             self.begin_anew(sentence("its file is damaged", error), now)
 
     def turn(self, now: int, raw: float, minutes: float, budget: int, *, certain: bool, group: int) -> str | None:
-        """Do what is due with the time, as `Upkeep.turn`; a file with a damaged page that nobody has read is left. Returns what is in the way."""
+        """Do what is due with the time, as `Upkeep.turn`, and leave a file with a damaged page; returns what is in the way."""
         if not self.mending.working and (damage := self._soundness.damage()):
             self.begin_anew(f"its file is damaged: {damage}", now)
         self.upkeep.turn(now, raw, minutes, budget, certain=certain, group=group)

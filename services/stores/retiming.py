@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from bootstrap_lib import Registry, Request, format_time
+from services.stores import hours
 from services.stores.backup import open_beside
 from services.stores.database import CEILING, FLOOR
 from services.stores.false_time import FalseTime, chosen
@@ -132,6 +133,8 @@ class _Change:
                 [(topic, time + by) for topic, time in silent if FLOOR <= time + by < CEILING],
             )
         into.executemany("INSERT OR IGNORE INTO pending (time, topic) VALUES (?, ?)", [one for one in pending if one])
+        known = {topic for _, topic in touched} | {row[0] for row in computed}
+        hours.forget(into, self.topics if by is None else known, begin, end)  # an hour without minutes cannot be moved
 
     def _next(self, topic: int, end: int) -> tuple[int, int] | None:
         """The minute of a topic that was counted from a stand which is gone."""
