@@ -62,8 +62,11 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     centre: Annotated[str, Meta(description="A fleet's store that may ask for replays.")] | None = None
 
 
-PAGE: Final = 4096
-"""Bytes that one small synchronised change costs at least on flash, twice: journal and place (facts of ext4)."""
+COMMIT: Final = 11_000
+"""Bytes that a commit writes to the device: a few small pages, and 6 kB of the file system's journal, which no smaller one avoids."""
+
+READING: Final = 350
+"""Bytes that each reading costs besides, until its page is full and its minute and hour are computed."""
 
 HEARD: Final = 2.0
 """Seconds after a connection in which the archive hears what it misses."""
@@ -96,7 +99,7 @@ class Archive(Subscriber):
         rate = sum(1 / topic.every for topic in registry.topics.values() if topic.stored_by(name))
 
         def megabytes(commits: float) -> str:
-            return f"{(min(rate, commits) * 2 * PAGE + rate * 60) * 86400 / 1e6:,.0f} MB"
+            return f"{(min(rate, commits) * COMMIT + rate * READING) * 86400 / 1e6:,.0f} MB"
 
         yield (
             f"a commit every {raw} (what a power cut may cost) writes about {megabytes(1 / Duration.parse(raw))} a day; "

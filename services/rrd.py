@@ -56,6 +56,11 @@ REST: Final = 60.0
 ALONE: Final = 30.0
 """Seconds between two updates at most in a house that has no archive: what a power cut takes is gone there."""
 
+UPDATED: Final = 0.68
+"""Megabytes an hour that a file costs the device which is updated each half minute, and"""
+SHARED: Final = 126.0
+"""... seconds of readings that share their pages: what an update costs grows slowly with what it brings (docs/services/rrd.md)."""
+
 SAVED: Final = 30.0
 """Seconds between two looks whether a state changed: its moment is written down before its file is."""
 
@@ -97,7 +102,8 @@ class RoundRobin(Subscriber):
         flush = float(Duration.parse(registry.instances[name].raw.get("flush", "15m")))
         if not registry.find("archive"):
             flush = min(flush, ALONE)
-        yield f"about {files * 24 * 0.68 * min(1.0, 4.2 * 30 / (flush + 96)):,.0f} MB a day at one update in {flush:g} s"
+        share = min(1.0, SHARED / (flush + SHARED - ALONE))
+        yield f"about {files * 24 * UPDATED * share:,.0f} MB a day at one update in {flush:g} s"
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; nothing is opened yet."""
