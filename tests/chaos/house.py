@@ -258,7 +258,7 @@ class House:
 
     def _lacking(self) -> bool:
         missing = self.missing(self.archived()) or self.missing(self.stored())
-        return bool(missing) or sum(self.pictured()) > 0
+        return bool(missing) or not self.archive.exists() or sum(self.pictured()) > 0
 
     def stop(self) -> None:
         """End everything."""
