@@ -57,7 +57,7 @@ class Lab:
             self._ear.stdout.close()
 
     def run(self, *command: str | Path, text: str | None = None, check: bool = True) -> str:
-        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, input=text, timeout=PATIENCE)
+        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, input=text, timeout=600.0)
         assert done.returncode == 0 or not check, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 

@@ -215,9 +215,14 @@ def _credentials(system: Installation, registry: Registry, instances: list[Insta
     yield Finding("credentials", f"{right} in place")
 
 
+def _waits(system: Installation, registry: Registry, instance: Instance) -> bool:
+    """Whether an instance is not enabled because a secret is missing that a person must write; that was said above."""
+    return any(not name.startswith("mqtt.") for name in missing_secrets(system, registry, instance))
+
+
 def _units(system: Installation, registry: Registry, instances: list[Instance]) -> Iterator[Finding]:
     off = [instance for instance in instances if not is_enabled(system, instance.name)]
-    missing = [unit(instance.name) for instance in off if not missing_secrets(system, registry, instance)]
+    missing = [unit(instance.name) for instance in off if not _waits(system, registry, instance)]
     if missing:
         yield Finding(
             "units",
