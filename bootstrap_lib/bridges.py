@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-FILES: Final = ("etc/mosquitto/mosquitto.conf", "etc/mosquitto/conf.d/*.conf")
+FILES: Final = (
+    *("etc/mosquitto/mosquitto.conf", "etc/mosquitto/conf.d/*.conf"),
+    "etc/mosquitto/constellation/conf.d/*.conf",  # of the house's own broker
+)
 
 
 class BridgeFault(NamedTuple):

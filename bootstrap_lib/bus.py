@@ -66,8 +66,13 @@ class Bus:
         session_expiry: int = 3600,
         receive_maximum: int = 1000,
         client_id: str | None = None,
+        exact: bool = False,
     ) -> None:
-        """Prepare a client; `will` is the topic on which the broker says `offline` for us."""
+        """Prepare a client; `will` is the topic on which the broker says `offline` for us.
+
+        `exact`: the client id bears no mark of the password, to take over somebody else's connection.
+        """
+        self._exact = exact
         self.broker, self.name = broker, name
         self._post = post
         self._lock = threading.Lock()
@@ -103,7 +108,8 @@ class Bus:
         if broker.password:
             password = secrets.resolve(self._named(broker.password))
             client.username_pw_set(self._named(broker.user), password)
-            client.bind_to(password)
+            if not self._exact:
+                client.bind_to(password)
         if broker.ca:
             try:
                 context = ssl.create_default_context(cafile=broker.ca)

@@ -57,10 +57,8 @@ class Registry:
             self._add_machine_file(machine)
             digest.update(machine.read_bytes())
         self.digest = digest.hexdigest()[:12]
-        self._missing: set[str] = set()
-        """Sources that lines come from and that are not there: each is noted once."""
-        self._strange = False
-        """Whether a section has a name that none has: what is missing may stand in it."""
+        self._missing, self._strange = set[str](), False
+        """Sources that are not there, each noted once, and whether a section has a wrong name: they may stand in it."""
         self._look_for_strangers()
         self.root, self.broker, self.zone = self._root(), self._broker(), self._zone()
         self.instances = dict(self._read_instances())

@@ -82,7 +82,9 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
         wanted[f"{RENEWS}.service"] = shipped(f"{RENEWS}.service").replace(SHIPPED_PROGRAM, str(program))
         if homes:
             wanted[f"{RENEWS}.service.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
-        if registry.broker.host not in LOOPBACK:
+        if any(installation.files(f"{broker.ADDED}/*.conf")):  # bridges and listeners of the user's own go anywhere
+            wanted[f"{BROKER}.d/network.conf"] = "[Service]\nIPAddressAllow=any\n"
+        elif registry.broker.host not in LOOPBACK:
             wanted[f"{BROKER}.d/network.conf"] = f"[Service]\nIPAddressAllow={HOUSE_NETWORKS}\n"
     for instance in here(registry):
         folder = f"{unit(instance.name)}.d"

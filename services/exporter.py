@@ -50,6 +50,7 @@ class Exporter(Subscriber):
         extra="exporter",
         libraries=("prometheus_client",),
         network="house",
+        listens=("port", 9646),
         rights=("read {root}/alert/#",),
         simulator="services.simulators.staging:metrics",
     )

@@ -237,7 +237,8 @@ def _bridges(system: Installation) -> Iterator[Finding]:
     """Look at bridges that bring readings to another broker."""
     for fault in bridges.faults(bridges.files(system.root)):
         text = f"{fault.file}, line {fault.line}: connection {fault.connection}: {fault.text}"
-        yield Finding("bridge", text, f"write there: {fault.mend}; then: sudo systemctl restart mosquitto")
+        unit = "constellation-broker" if "constellation" in Path(fault.file).parts else "mosquitto"
+        yield Finding("bridge", text, f"write there: {fault.mend}; then: sudo systemctl restart {unit}")
 
 
 def _broker_database(system: Installation, registry: Registry) -> Iterator[Finding]:

@@ -23,7 +23,6 @@ from services.fleet.enrolment import EnrolmentServer, Invitations
 
 CENTRE: Final = Path("/etc/constellation/fleet")
 ROSTER: Final = Path("/etc/constellation/fleet.json")
-DROP_IN: Final = Path("/etc/mosquitto/conf.d/constellation-fleet.conf")
 PASSWORD: Final = Path("/etc/constellation/credentials/fleet.engine")
 NODE: Final = Path("/etc/mysql/mariadb.conf.d/90-constellation-fleet.cnf")
 GRASTATE: Final = Path("/var/lib/mysql/grastate.dat")
@@ -97,7 +96,7 @@ def _centre(arguments: argparse.Namespace) -> int:
     authority.make()
     (folder / "port").write_text(f"{arguments.port}\n")
     _publish(arguments, authority)
-    _write(_below(arguments, DROP_IN), bridges.listener(arguments.port, _below(arguments, joining.FOLDER)))
+    _write(_below(arguments, bridges.DROP_IN), bridges.listener(arguments.port, _below(arguments, joining.FOLDER)))
     local = _below(arguments, broker.LOCAL_RIGHTS)
     known = local.read_text() if local.exists() else ""
     if bridges.RIGHTS not in known:
@@ -105,7 +104,7 @@ def _centre(arguments: argparse.Namespace) -> int:
     if not _below(arguments, ROSTER).exists():
         roster.write(_below(arguments, ROSTER), roster.Roster())
     print(f"houses come in at {arguments.address}, port {arguments.port}. Next:")
-    print("  sudo constellation units --install && sudo systemctl restart mosquitto")
+    print("  sudo constellation units --install && sudo systemctl restart constellation-broker")
     print("  sudo constellation fleet house NAME     and in another terminal: sudo constellation fleet serve")
     return 0
 
@@ -117,9 +116,9 @@ def _publish(arguments: argparse.Namespace, authority: Authority) -> None:
         _write(target / name, (authority.folder / name).read_text(), mode)
         if os.geteuid() == 0 and mode == 0o640:  # noqa: PLR2004
             try:
-                shutil.chown(target / name, group="mosquitto")
+                shutil.chown(target / name, group="constellation-broker")
             except LookupError:
-                print("mosquitto is not installed: sudo apt install mosquitto, and run this again")
+                print("the house has no broker here yet: sudo constellation units --install, and run this again")
 
 
 def _house(arguments: argparse.Namespace) -> int:
@@ -169,7 +168,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     _publish(arguments, authority)
     print(f"{arguments.name} is revoked ({count} certificates)")
     if arguments.root == Path("/"):
-        subprocess.run(["systemctl", "reload", "mosquitto"], check=False)
+        subprocess.run(["systemctl", "reload", "constellation-broker"], check=False)
         end_session(Registry(Registry.locate(arguments.config)), arguments.name)
         print("its connection is ended; what it sent is kept")
     return 0
@@ -181,11 +180,11 @@ def end_session(registry: Registry, name: str) -> None:
 
     settings = registry.broker
     taken = threading.Event()
-    bus = Bus(settings, "operator", lambda _: taken.set(), client_id=name, session_expiry=0)
+    bus = Bus(settings, "operator", lambda _: taken.set(), client_id=name, exact=True, session_expiry=0)
     bus.start()
     if not taken.wait(10):
         raise StartError(
-            f"the broker does not let us end the connection of {name}: sudo systemctl restart mosquitto does"
+            f"the broker does not let us end the connection of {name}: sudo systemctl restart constellation-broker does"
         )
     bus.stop()
 
@@ -201,30 +200,30 @@ def _join(arguments: argparse.Namespace) -> int:
     given = joining.enrol(arguments.url, arguments.token, folder)
     if os.geteuid() == 0:
         try:
-            shutil.chown(folder / f"{given.name}.key", user="mosquitto")
+            shutil.chown(folder / f"{given.name}.key", user="constellation-broker")
         except LookupError:
-            print("mosquitto is not installed here: the bridge belongs on the broker's machine")
+            print("the house's broker is not on this machine: the bridge belongs there")
     record = registry.record or "archive"
     text = bridges.bridge(given.name, given.address, given.port, folder, root=registry.root, record=record)
-    _write(_below(arguments, DROP_IN), text)
+    _write(_below(arguments, bridges.DROP_IN), text)
     print(f"this house is {given.name} now; its key is {folder / given.name}.key and never leaves it")
     if registry.record is None or registry.instances[record].raw.get("centre") != "central":
         print(
             f"let its archive answer the centre, by one line in {config}:\n  subscribers:\n    {record}: {{centre: central}}"
         )
-    print("then: sudo systemctl restart mosquitto")
+    print("then: sudo constellation units --install && sudo systemctl restart constellation-broker")
     return 0
 
 
 def _renew(arguments: argparse.Namespace) -> int:
     if (name := joining.renew(_below(arguments, joining.FOLDER), now=arguments.now)) is not None:
-        print(f"the certificate of {name} is renewed: sudo systemctl restart mosquitto")
+        print(f"the certificate of {name} is renewed: sudo systemctl restart constellation-broker")
     if _below(arguments, CENTRE).exists():
         authority = _authority(arguments)
         if arguments.now or authority.list_lasts() < 2 * NEAR - 7:
             authority.renew_list()
             _publish(arguments, authority)
-            print("the list of revocations is renewed: sudo systemctl reload mosquitto")
+            print("the list of revocations is renewed: sudo systemctl reload constellation-broker")
     return 0
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Final
 
-DROP_IN: Final = Path("/etc/mosquitto/conf.d/constellation-fleet.conf")
+from bootstrap_lib import broker
+
+DROP_IN: Final = broker.ADDED / "fleet.conf"
 
 _BRIDGE: Final = """# Written by `constellation fleet join`: the way of this house to its centre (docs/fleet.md).
 connection {name}

@@ -153,10 +153,8 @@ class DemoFleet:
         """Start a broker as the commands make it, with the fleet's own part beside it."""
         config.write_text(text)
         prepared = broker.prepare_broker(root, Registry(config), self._ports[name])
-        (root / "etc/mosquitto/conf.d/constellation-fleet.conf").write_text(drop_in)
+        (root / str(bridges.DROP_IN).lstrip("/")).write_text(drop_in)
         config.write_text(text.replace("broker: {}", f"broker: {as_yaml(prepared.settings)}"))
-        with prepared.config.open("a") as file:
-            file.write("user root\n" if os.geteuid() == 0 else "")
         self.supervisor.start(f"{name} broker", ["mosquitto", "-c", prepared.config], self.log(f"{name}_broker"))
         wait_for(lambda: answers(self._ports[name]), f"the broker of {name}")
         return prepared
