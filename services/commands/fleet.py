@@ -302,7 +302,7 @@ def _bootstrap(arguments: argparse.Namespace, states: list[quorum.NodeState], ac
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StartError(f"{words[0]} failed: {' '.join((done.stderr or done.stdout).split())[-300:]}")
-    for statement in cluster.accounts(access.database, access.user, access.password):
+    for statement in (*cluster.accounts(access.database, access.user, access.password), *cluster.BACKUP):
         subprocess.run(["mariadb"], input=statement, text=True, check=False)
     print("the cluster begins here; look at it: sudo constellation fleet engine status")
     return 0

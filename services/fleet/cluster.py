@@ -27,7 +27,7 @@ QUICK: Final = (
 )
 """How soon a dead node is expelled, for whom everybody waits: short times want nodes on one network."""
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 """Seconds until a node takes statements: a whole state transfer of a small database takes a quarter of that."""
 
 
@@ -71,6 +71,7 @@ wsrep_node_name=n{number}
 wsrep_node_address={here.host}:{here.group}
 wsrep_node_incoming_address={here.host}:{here.sql}
 wsrep_sst_method=mariabackup
+wsrep_sst_auth=mysql:
 wsrep_sst_receive_address={here.host}:{here.state}
 wsrep_slave_threads=2
 wsrep_provider_options="{provider}"
@@ -111,14 +112,13 @@ class LocalCluster:
             node = self._node(number)
             node.mkdir(parents=True, exist_ok=True)
             alone = f"[mariadbd]\nbind-address={place.host}\nport={place.sql}\nskip-name-resolve\ninnodb_flush_log_at_trx_commit=2\n"
-            shared = configuration(number, self.places, self._name, flush=2) if len(self.places) > 1 else alone
+            shared = configuration(number, self.places, self._name, near=False, flush=2) if len(self.places) > 1 else alone
             mine = (
                 f"datadir={node}/data\nsocket={self._socket(number)}\npid-file={node}/pid\nlog-error={node}/log.err\n"
                 "max_connections=100\ninnodb_buffer_pool_size=64M\ninnodb_log_file_size=48M\nperformance_schema=OFF\n"
                 "character-set-server=utf8mb4\ncollation-server=utf8mb4_bin\n"
             )
-            # by rsync: mariabackup needs an account of its own, and these databases are small
-            small = shared.replace("wsrep_sst_method=mariabackup", "wsrep_sst_method=rsync").replace("=128M", "=32M")
+            small = shared.replace("wsrep_sst_auth=mysql:", "wsrep_sst_auth=root:").replace("=128M", "=32M")
             (node / "my.cnf").write_text(small + mine)
         first = self._node(1)
         made = [
@@ -128,8 +128,26 @@ class LocalCluster:
         done = subprocess.run(made, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StartError(f"mariadb-install-db failed: {' '.join((done.stderr or done.stdout).split())[-300:]}")
+        if len(self.places) > 1:
+            self._share_first_state()
+
+    def _share_first_state(self) -> None:
+        """Give every node the same first state, so that none has to fetch it whole."""
+        self.start(1, first=True)
+        self.processes[1].terminate()
+        self.processes.pop(1).wait(PATIENCE)
         for number in range(2, len(self.places) + 1):
-            shutil.copytree(first / "data", self._node(number) / "data")
+            data = self._node(number) / "data"
+            shutil.copytree(self._node(1) / "data", data, ignore=shutil.ignore_patterns("galera.cache", "gvwstate.dat"))
+            state = (data / "grastate.dat").read_text()
+            (data / "grastate.dat").write_text(state.replace("safe_to_bootstrap: 1", "safe_to_bootstrap: 0"))
+
+    def begin(self) -> None:
+        """Start all nodes: the first begins the cluster."""
+        for number in range(1, len(self.places) + 1):
+            self.start(number, first=number == 1, wait=number == 1)
+        for number in range(2, len(self.places) + 1):
+            self.wait(number)
 
     def start(self, number: int, *, first: bool = False, wait: bool = True) -> None:
         """Start a node from where it stopped; the `first` of a cluster begins it."""
@@ -222,6 +240,13 @@ def accounts(database: str, user: str, password: str) -> list[str]:
         f"CREATE USER IF NOT EXISTS `{user}`@`%` IDENTIFIED BY '{quoted}'",
         f"GRANT ALL ON `{database}`.* TO `{user}`@`%`",
     ]
+
+
+BACKUP: Final = (
+    "CREATE USER IF NOT EXISTS `mysql`@`localhost` IDENTIFIED VIA unix_socket",
+    "GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR ON *.* TO `mysql`@`localhost`",
+)
+"""The account by which a node gives its whole state to another one (mariabackup): the server's own user, by its socket."""
 
 
 def _user() -> str:

@@ -46,7 +46,7 @@ class Numbers:
             run.source = source
         if sequence.number <= run.number:
             return None
-        missed = run.at if sequence.previous != run.number else None
+        missed = run.at if run.number not in (sequence.previous, sequence.number - 1) else None
         run.number = sequence.number
         if moment is not None:
             run.at = max(run.at, moment)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sql
+import yaml
 
 from bootstrap_lib import Client, Registry, StartError, broker
 from services.fleet import bridges, joining, roster
@@ -31,7 +32,7 @@ from services.simulators.supervisor import Supervisor
 MARK: Final = ".constellation-demo-fleet"
 SOURCES: Final = Path(__file__).parent / "sources"
 PASSWORD: Final = "fleet-demo"  # noqa: S105 (of a database that lives for a minute, on loopback)
-TOPICS: Final = "living/room_{1..7}/temperature: {from: rooms}\n  cellar/meter/rounds_count: {from: rooms}"
+TOPICS: Final = "living/room_{1..7}/temperature: {from: rooms}\n  cellar/meter/rounds_count: {from: rooms, kind: counter}"
 PATIENCE: Final = 180.0
 """Seconds at the end in which the nodes must have what the archives have."""
 
@@ -101,8 +102,7 @@ class DemoFleet:
         nodes = len(self.cluster.places)
         say(f"engine: {nodes} nodes of MariaDB{' Galera' if nodes > 1 else ''}")
         self.cluster.init()
-        for number in range(1, nodes + 1):
-            self.cluster.start(number, first=number == 1)
+        self.cluster.begin()
         self.cluster.prepare("fleet", "store", PASSWORD)
         say("centre: an authority, a broker with a listener for houses, a store")
         authority = self._start_centre()
@@ -268,13 +268,8 @@ class DemoFleet:
 
 def as_yaml(settings: dict[str, Any]) -> str:
     """Settings in one line of YAML."""
-    return (
-        "{"
-        + ", ".join(
-            f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value}" for key, value in settings.items()
-        )
-        + "}"
-    )
+    given = {key: value for key, value in settings.items() if value is not None}
+    return yaml.safe_dump(given, default_flow_style=True, width=10_000).strip()
 
 
 def verdict(fleet: DemoFleet, found: list[Comparison]) -> tuple[bool, str]:

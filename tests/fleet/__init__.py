@@ -1,0 +1,1 @@
+"""A fleet that is broken while it runs: python -m tests.fleet."""

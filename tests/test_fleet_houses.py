@@ -1,0 +1,254 @@
+"""How houses come into a fleet and go: tokens, certificates, rights, bridges; on real brokers with the configuration that the commands write."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+from harness import free_port, wait_for
+
+from bootstrap_lib import StartError
+from bootstrap_lib.bridges import faults
+from bootstrap_lib.cli import main
+from services.fleet import authority, bridges, joining, quorum, roster
+from services.fleet.authority import Authority
+from services.fleet.enrolment import EnrolmentServer, Invitations
+from services.fleet.joining import FleetTokenError
+from services.fleet.quorum import NodeState
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("authority") / "fleet", "127.0.0.1")
+    made.make()
+    return made
+
+
+@pytest.fixture
+def server(made: Authority, tmp_path: Path) -> Iterator[EnrolmentServer]:
+    revoked = {"h0666"}
+    server = EnrolmentServer(("127.0.0.1", 0), made, tmp_path, 8884, revoked.__contains__)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def url(server: EnrolmentServer) -> str:
+    return f"https://127.0.0.1:{server.server_port}"
+
+
+def enter(server: EnrolmentServer, name: str, folder: Path) -> Path:
+    secret = server.invitations.invite(name)
+    joining.enrol(url(server), f"{secret}.{server.authority.fingerprint}", folder)
+    return folder
+
+
+def test_a_house_joins_by_a_token_once_and_its_key_stays_with_it(server: EnrolmentServer, tmp_path: Path) -> None:
+    secret = server.invitations.invite("h0001")
+    token = f"{secret}.{server.authority.fingerprint}"
+    given = joining.enrol(url(server), token, tmp_path / "h0001")
+    assert (given.name, given.port) == ("h0001", 8884)
+    assert (tmp_path / "h0001/h0001.key").stat().st_mode & 0o777 == 0o600
+    subject = authority.openssl(
+        "x509", "-in", tmp_path / "h0001/h0001.crt", "-noout", "-subject", "-ext", "extendedKeyUsage"
+    )
+    assert "CN = h0001" in subject
+    assert "Client" in subject
+    assert "Server" not in subject
+    with pytest.raises(FleetTokenError, match="good once"):
+        joining.enrol(url(server), token, tmp_path / "thief")
+    assert "PRIVATE" not in (tmp_path / "tokens.json").read_text()
+    assert secret not in (tmp_path / "tokens.json").read_text()
+
+
+def test_an_answer_that_was_lost_is_given_again_to_the_same_request_only(made: Authority, tmp_path: Path) -> None:
+    invitations, signed = Invitations(tmp_path / "tokens.json"), []
+
+    def sign(name: str, request: str) -> str:
+        signed.append((name, request))
+        return f"certificate {len(signed)}"
+
+    secret = invitations.invite("h1")
+    assert invitations.redeem(secret, "a", sign) == invitations.redeem(secret, "a", sign) == ("h1", "certificate 1")
+    assert invitations.redeem(secret, "b", sign) is None
+    newer = invitations.invite("h1")
+    assert invitations.redeem(secret, "a", sign) is None
+    invitations.withdraw("h1")
+    assert invitations.redeem(newer, "a", sign) is None
+    assert signed == [("h1", "a")]
+
+
+def test_a_house_sends_its_token_to_no_other_centre(server: EnrolmentServer, tmp_path: Path) -> None:
+    secret = server.invitations.invite("h0001")
+    with pytest.raises(FleetTokenError, match="not the centre"):
+        joining.enrol(url(server), f"{secret}.{'0' * 64}", tmp_path / "h")
+    with pytest.raises(FleetTokenError, match="no token"):
+        joining.enrol(url(server), "word", tmp_path / "h")
+    with pytest.raises(StartError, match="does not answer"):
+        joining.enrol(f"https://127.0.0.1:{free_port()}", f"{secret}.{'0' * 64}", tmp_path / "h")
+
+
+def test_a_request_for_another_name_is_signed_for_the_one_of_the_token(made: Authority, tmp_path: Path) -> None:
+    request = authority.new_request(tmp_path, "h0001")  # it says h0001
+    (tmp_path / "x.crt").write_text(made.sign("h0300", request))
+    assert "CN = h0300" in authority.openssl("x509", "-in", tmp_path / "x.crt", "-noout", "-subject")
+    with pytest.raises(StartError, match="failed"):
+        made.sign("h0300", "no request")
+
+
+def test_a_certificate_is_renewed_with_itself_and_that_of_a_house_that_is_out_is_not(
+    server: EnrolmentServer, tmp_path: Path
+) -> None:
+    folder = enter(server, "h0002", tmp_path / "h0002")
+    before = (folder / "h0002.crt").read_text()
+    assert joining.renew(folder) is None  # it is new
+    assert joining.renew(folder, now=True) == "h0002"
+    assert (folder / "h0002.crt").read_text() != before
+    out = enter(server, "h0666", tmp_path / "h0666")
+    with pytest.raises(FleetTokenError):
+        joining.renew(out, now=True)
+
+
+class Guest:
+    """Who connects with a certificate."""
+
+    def __init__(self, port: int, folder: Path, name: str, client_id: str = "") -> None:
+        self.heard: list[str] = []
+        self.codes: list[str] = []
+        self.gone = threading.Event()
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id or name, protocol=mqtt.MQTTv5)
+        self.client.tls_set(str(folder / "ca.crt"), str(folder / f"{name}.crt"), str(folder / f"{name}.key"))
+        self.client.on_connect = lambda client, *_: client.subscribe("#", 1)
+        self.client.on_message = lambda _c, _d, message: self.heard.append(message.topic)
+        self.client.on_publish = lambda _c, _d, _m, code, _p: self.codes.append(str(code))
+        self.client.on_disconnect = lambda *_: self.gone.set()
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        wait_for(self.client.is_connected, what="the connection")
+
+    def say(self, topic: str) -> str:
+        self.client.publish(topic, b"1", 1)
+        known = len(self.codes)
+        wait_for(lambda: len(self.codes) > known, what="the broker's word")
+        return self.codes[-1]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def test_a_house_reaches_its_own_branch_and_nothing_else_whatever_it_calls_itself(
+    server: EnrolmentServer, tmp_path: Path
+) -> None:
+    folders = {name: enter(server, name, tmp_path / name) for name in ("h0001", "h0012")}
+    for name in ("ca.crt", "centre.crt", "centre.key", "crl.pem"):
+        (tmp_path / name).write_bytes((server.authority.folder / name).read_bytes())
+    port, config = free_port(), tmp_path / "m.conf"
+    (tmp_path / "acl").write_text(bridges.RIGHTS)
+    config.write_text(
+        bridges.listener(port, tmp_path, "127.0.0.1") + f"allow_anonymous false\nacl_file {tmp_path}/acl\nuser root\n"
+    )
+    broker = subprocess.Popen(["mosquitto", "-c", config], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: _answers(port), what="mosquitto")
+        one, two = Guest(port, folders["h0001"], "h0001"), Guest(port, folders["h0012"], "h0012", client_id="h0001")
+        assert one.say("h0001/home/data/a/b/c") == "Success"
+        assert "Not authorized" in two.say("h0001/home/data/a/b/c")
+        assert two.say("h0012/home/data/a/b/c") == "Success"
+        wait_for(lambda: two.heard, what="its own")
+        assert set(one.heard) == {"h0001/home/data/a/b/c"}
+        assert set(two.heard) == {"h0012/home/data/a/b/c"}
+        assert not one.gone.is_set()  # who calls himself h0001 with another's certificate throws nobody out
+        assert server.authority.revoke("h0012") == 1
+        (tmp_path / "crl.pem").write_bytes(server.authority.revocations.read_bytes())
+        broker.send_signal(1)
+        two.close()
+        with pytest.raises((OSError, mqtt.WebsocketConnectionError)):  # noqa: PT012 (the handshake or the first word fails)
+            for _ in range(50):
+                again = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+                folder = folders["h0012"]
+                again.tls_set(str(folder / "ca.crt"), str(folder / "h0012.crt"), str(folder / "h0012.key"))
+                again.connect("127.0.0.1", port)
+                for _ in range(10):
+                    if again.loop(0.1):
+                        raise OSError("thrown out")
+                again.disconnect()
+                time.sleep(0.1)
+        assert one.say("h0001/home/data/a/b/c") == "Success"
+        one.close()
+    finally:
+        broker.terminate()
+        broker.wait(10)
+
+
+def _answers(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_list_of_revocations_says_how_long_it_lasts(made: Authority) -> None:
+    assert authority.LIST_DAYS - 1 < made.list_lasts() <= authority.LIST_DAYS
+
+
+def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["fleet", "--root", str(tmp_path)]
+    assert main([*root, "house", "h1"]) == os.EX_UNAVAILABLE
+    assert main([*root, "centre", "centre.example"]) == 0
+    assert "pattern readwrite %u/#" in (tmp_path / "etc/mosquitto/constellation/acl.local").read_text()
+    capsys.readouterr()
+    assert main([*root, "house", "h1", "--shard", "north"]) == 0
+    assert "fleet join https://centre.example:8885 " in capsys.readouterr().out
+    assert roster.read(tmp_path / "etc/constellation/fleet.json").of("north") == {"h1"}
+    for name in ("operator", "home", "a+b", "h/1", "central"):
+        assert main([*root, "house", name]) == os.EX_UNAVAILABLE
+    assert main([*root, "revoke", "h1"]) == 0
+    assert roster.read(tmp_path / "etc/constellation/fleet.json").of("north") == set()
+    names = "10.0.0.1,10.0.0.2,10.0.0.3"
+    assert main([*root, "engine", "init", "--nodes", names, "--node", "2"]) == 0
+    written = (tmp_path / "etc/mysql/mariadb.conf.d/90-constellation-fleet.cnf").read_text()
+    assert "wsrep_cluster_address=gcomm://10.0.0.1:4567,10.0.0.2:4567,10.0.0.3:4567" in written
+    assert "wsrep_node_address=10.0.0.2:4567" in written
+
+
+def test_a_bridge_that_drops_what_a_centre_needs_is_refused(tmp_path: Path) -> None:
+    good = tmp_path / "good.conf"
+    good.write_text(bridges.bridge("h1", "centre.example", 8884, Path("/etc/mosquitto/fleet")))
+    assert list(faults([good])) == []
+    text = good.read_text()
+    for wrong, line in (
+        (text.replace("bridge_protocol_version mqttv50\n", ""), "bridge_protocol_version mqttv50"),
+        (text.replace("mqttv50", "mqttv311"), "bridge_protocol_version mqttv50"),
+        (text.replace("cleansession false", "cleansession true"), "cleansession false"),
+        (text.replace("topic data/# out 1", "topic data/# out 0"), "topic data/# out 1 home/ h1/home/"),
+        ("connection x\naddress a\ntopic # both 1\n", "bridge_protocol_version mqttv50"),
+    ):
+        good.write_text(wrong)
+        assert [fault.mend for fault in faults([good])] == [line]
+    good.write_text("connection x\naddress a\ntopic weather/# in 0\n")  # it brings nobody's readings
+    assert list(faults([good])) == []
+
+
+ON = NodeState("a", True, True, "Synced", 3, True, 10)
+OFF = NodeState("b", False)
+LOST = NodeState("c", True, False, "Initialized", 1, False, 12)
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ([ON, ON, ON], None),
+        ([ON._replace(size=2), ON._replace(size=2), OFF], "restart mariadb there"),
+        ([LOST, OFF, OFF], "no majority"),
+        ([OFF, OFF, OFF], "safe_to_bootstrap: 1"),
+    ],
+)
+def test_each_state_of_the_quorum_has_its_word(states: list[NodeState], words: str | None) -> None:
+    told = quorum.advice(states)
+    assert told is None if words is None else told is not None and words in told
