@@ -13,7 +13,7 @@ from harness import free_port, wait_for
 
 from bootstrap_lib import Sequence
 from services.fleet import partitions, summing, tables
-from services.fleet.dialect import Verdict
+from services.fleet.dialect import Remedy
 from services.fleet.engine import Engine, EngineAway, PartitionMissing, place
 from services.fleet.mariadb import MariaDB
 from services.fleet.postgresql import PostgreSQL
@@ -258,26 +258,26 @@ class Said(Exception):
 @pytest.mark.parametrize(
     ("codes", "verdict"),
     [
-        ((1213, 1205, 1020), Verdict.AGAIN),
-        ((1047, 1180, 2013, 2003, 2006, 1053, 1290, 1040, 1927, 0, 1114), Verdict.NEXT),
-        ((1406, 1264, 1366), Verdict.REFUSED),
-        ((1526,), Verdict.PARTITION),
+        ((1213, 1205, 1020), Remedy.AGAIN),
+        ((1047, 1180, 2013, 2003, 2006, 1053, 1290, 1040, 1927, 0, 1114), Remedy.NEXT),
+        ((1406, 1264, 1366), Remedy.REFUSED),
+        ((1526,), Remedy.PARTITION),
     ],
 )
-def test_each_code_of_mariadb_is_dealt_with(codes: tuple[int, ...], verdict: Verdict) -> None:
+def test_each_code_of_mariadb_is_dealt_with(codes: tuple[int, ...], verdict: Remedy) -> None:
     assert {MariaDB().judge(Said(code, "…")) for code in codes} == {verdict}
 
 
 @pytest.mark.parametrize(
     ("states", "verdict"),
     [
-        (("40001", "40P01", "55P03", "57014"), Verdict.AGAIN),
-        (("57P01", "57P03", "08006", "25006", "53300", None), Verdict.NEXT),
-        (("22003", "22021", "22P02"), Verdict.REFUSED),
-        (("23514",), Verdict.PARTITION),
+        (("40001", "40P01", "55P03", "57014"), Remedy.AGAIN),
+        (("57P01", "57P03", "08006", "25006", "53300", None), Remedy.NEXT),
+        (("22003", "22021", "22P02"), Remedy.REFUSED),
+        (("23514",), Remedy.PARTITION),
     ],
 )
-def test_each_state_of_postgresql_is_dealt_with(states: tuple[str | None, ...], verdict: Verdict) -> None:
+def test_each_state_of_postgresql_is_dealt_with(states: tuple[str | None, ...], verdict: Remedy) -> None:
     def said(state: str | None) -> Said:
         error = Said("…")
         error.sqlstate = state

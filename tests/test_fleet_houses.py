@@ -16,6 +16,7 @@ from bootstrap_lib.bridges import faults
 from bootstrap_lib.cli import main
 from services.fleet import authority, bridges, joining, quorum, roster
 from services.fleet.authority import Authority
+from services.fleet.dialect import Access
 from services.fleet.enrolment import EnrolmentServer, Invitations
 from services.fleet.joining import FleetTokenError
 from services.fleet.quorum import NodeState
@@ -252,3 +253,12 @@ LOST = NodeState("c", True, False, "Initialized", 1, False, 12)
 def test_each_state_of_the_quorum_has_its_word(states: list[NodeState], words: str | None) -> None:
     told = quorum.advice(states)
     assert told is None if words is None else told is not None and words in told
+
+
+def test_a_cluster_is_not_begun_twice(tmp_path: Path) -> None:
+    access, file = Access("fleet", "store", "x"), tmp_path / "grastate.dat"
+    with pytest.raises(StartError, match="takes writes"):
+        quorum.bootstrap([LOST, ON], access, file, alone=True)
+    file.write_text("safe_to_bootstrap: 0\n")
+    with pytest.raises(StartError, match="not the last to leave"):
+        quorum.bootstrap([OFF, OFF, OFF], access, file, alone=False)

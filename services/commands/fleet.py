@@ -10,7 +10,6 @@ import os
 import re
 import secrets as tokens
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -251,7 +250,7 @@ def _password(arguments: argparse.Namespace) -> str:
 def _engine(arguments: argparse.Namespace) -> int:
     nodes = _places(arguments)
     if arguments.do == "init":
-        number = arguments.node or _own(nodes)
+        number = arguments.node or cluster.own_number(nodes)
         text = cluster.configuration(number, [cluster.Place(node) for node in nodes], "fleet", near=not arguments.far)
         _write(_below(arguments, NODE), text)
         _password(arguments)
@@ -269,41 +268,7 @@ def _engine(arguments: argparse.Namespace) -> int:
         told = quorum.advice(states)
         print(f"do: {told}" if told else "all is well")
         return 1 if told else 0
-    return _bootstrap(arguments, states, access)
-
-
-def _own(nodes: list[str]) -> int:
-    """Which of the nodes this machine is: the one whose address it can listen at."""
-    for number, node in enumerate(nodes, 1):
-        try:
-            with socket.create_server((node, 0)):
-                return number
-        except OSError:
-            continue
-    raise StartError(f"none of {', '.join(nodes)} is an address of this machine: say which with --node")
-
-
-def _bootstrap(arguments: argparse.Namespace, states: list[quorum.NodeState], access: Access) -> int:
-    """Begin a cluster, or go on with this node alone; refused while another part of it takes writes."""
-    if living := [one.node for one in states if one.primary and one.ready]:
-        raise StartError(
-            f"{', '.join(living)} takes writes: sudo systemctl restart mariadb here joins it; two would part for ever"
-        )
-    if arguments.alone:
-        words = ["mariadb", "-e", "SET GLOBAL wsrep_provider_options='pc.bootstrap=yes'"]
-    else:
-        file = _below(arguments, GRASTATE)
-        if file.exists() and "safe_to_bootstrap: 0" in file.read_text():
-            raise StartError(
-                "this node was not the last to leave (safe_to_bootstrap: 0): begin on the one that was, or, if all died, start all of"
-                " them within a minute (sudo systemctl start mariadb): they find each other by themselves"
-            )
-        words = ["galera_new_cluster"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StartError(f"{words[0]} failed: {' '.join((done.stderr or done.stdout).split())[-300:]}")
-    for statement in (*cluster.accounts(access.database, access.user, access.password), *cluster.BACKUP):
-        subprocess.run(["mariadb"], input=statement, text=True, check=False)
+    quorum.bootstrap(states, access, _below(arguments, GRASTATE), alone=arguments.alone)
     print("the cluster begins here; look at it: sudo constellation fleet engine status")
     return 0
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -112,7 +113,9 @@ class LocalCluster:
             node = self._node(number)
             node.mkdir(parents=True, exist_ok=True)
             alone = f"[mariadbd]\nbind-address={place.host}\nport={place.sql}\nskip-name-resolve\ninnodb_flush_log_at_trx_commit=2\n"
-            shared = configuration(number, self.places, self._name, near=False, flush=2) if len(self.places) > 1 else alone
+            shared = (
+                configuration(number, self.places, self._name, near=False, flush=2) if len(self.places) > 1 else alone
+            )
             mine = (
                 f"datadir={node}/data\nsocket={self._socket(number)}\npid-file={node}/pid\nlog-error={node}/log.err\n"
                 "max_connections=100\ninnodb_buffer_pool_size=64M\ninnodb_log_file_size=48M\nperformance_schema=OFF\n"
@@ -230,6 +233,17 @@ class LocalCluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def own_number(nodes: Sequence[str]) -> int:
+    """Which of the nodes this machine is: the one whose address it can listen at."""
+    for number, node in enumerate(nodes, 1):
+        try:
+            with socket.create_server((node, 0)):
+                return number
+        except OSError:
+            continue
+    raise StartError(f"none of {', '.join(nodes)} is an address of this machine: say which with --node")
 
 
 def accounts(database: str, user: str, password: str) -> list[str]:

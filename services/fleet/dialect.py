@@ -11,7 +11,7 @@ from services.fleet.tables import Table
 Row = Sequence[Any]
 
 
-class Verdict(Enum):
+class Remedy(Enum):
     """What is to be done after an error. The outcome of the transaction may be unknown: it is repeated, which changes nothing."""
 
     AGAIN = "the same group again, on the same node"
@@ -42,7 +42,7 @@ class Dialect(Protocol):
     def arguments(self, access: Access) -> dict[str, Any]:
         """Arguments of the driver's connect: time-outs, above all."""
 
-    def judge(self, error: BaseException) -> Verdict:
+    def judge(self, error: BaseException) -> Remedy:
         """Say what to do after an error of the driver."""
 
     def create(self, table: Table, first: int, periods: Mapping[str, int]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sql
 
 from bootstrap_lib import reason
-from services.fleet.dialect import Access, Dialect, Verdict
+from services.fleet.dialect import Access, Dialect, Remedy
 from services.fleet.mariadb import MariaDB
 from services.fleet.postgresql import PostgreSQL
 
@@ -93,15 +93,15 @@ class Engine:
 
     def _judge(self, error: BaseException) -> None:
         """Stay or move; RowsRefused and PartitionMissing where trying again is of no use."""
-        verdict = self.dialect.judge(error)
+        remedy = self.dialect.judge(error)
         code = getattr(error, "sqlstate", None) or (error.args[0] if error.args else type(error).__name__)
         self.errors[str(code)[:40]] += 1
-        log.debug("%s says %s: %s", self.node, code, verdict.value)
-        if verdict is Verdict.REFUSED:
+        log.debug("%s says %s: %s", self.node, code, remedy.value)
+        if remedy is Remedy.REFUSED:
             raise RowsRefused(reason(error)) from None
-        if verdict is Verdict.PARTITION:
+        if remedy is Remedy.PARTITION:
             raise PartitionMissing(reason(error)) from None
-        if verdict is Verdict.NEXT:
+        if remedy is Remedy.NEXT:
             self._move()
 
     def _move(self) -> None:

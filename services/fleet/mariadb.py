@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 
 import sqlalchemy as sql
 
-from services.fleet.dialect import Access, Row, Verdict
+from services.fleet.dialect import Access, Remedy, Row
 from services.fleet.tables import LONGEST, Column, Table
 
 TYPES: Final = {
@@ -43,14 +43,14 @@ class MariaDB:
         limits = {"connect_timeout": 2, "read_timeout": access.timeout, "write_timeout": access.timeout}
         return limits | ({"ssl": {"ca": access.ca}} if access.ca else {})
 
-    def judge(self, error: BaseException) -> Verdict:
+    def judge(self, error: BaseException) -> Remedy:
         """Say what to do after an error of the driver."""
         first = error.args[0] if error.args else 0
         if first in AGAIN:
-            return Verdict.AGAIN
+            return Remedy.AGAIN
         if first == PARTITION:
-            return Verdict.PARTITION
-        return Verdict.REFUSED if first in REFUSED else Verdict.NEXT
+            return Remedy.PARTITION
+        return Remedy.REFUSED if first in REFUSED else Remedy.NEXT
 
     def create(self, table: Table, first: int, periods: Mapping[str, int]) -> list[str]:  # noqa: ARG002 (from the beginning of time)
         """Statements that make a table where it is not there; what is older than its first partition lies in that."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 
 import sqlalchemy as sql
 
-from services.fleet.dialect import Access, Row, Verdict
+from services.fleet.dialect import Access, Remedy, Row
 from services.fleet.tables import Column, Table
 
 TYPES: Final = {
@@ -52,13 +52,13 @@ class PostgreSQL:
         silent = {"tcp_user_timeout": round(access.timeout * 1000)}
         return limits | silent | {"options": f"-c statement_timeout={round(access.timeout * 1000)}"}
 
-    def judge(self, error: BaseException) -> Verdict:
+    def judge(self, error: BaseException) -> Remedy:
         """Say what to do after an error of the driver; one without a state of SQL is a lost connection."""
         state = getattr(error, "sqlstate", None) or ""
         if state in AGAIN:
-            return Verdict.AGAIN
+            return Remedy.AGAIN
         if state == PARTITION:
-            return Verdict.PARTITION
+            return Remedy.PARTITION
         refused = (
             state.startswith("22")
             or (not state and isinstance(error, (ValueError, UnicodeError)))
@@ -66,7 +66,7 @@ class PostgreSQL:
                 type(error).__name__ == "DataError"  # the driver's own, such as a NUL in a text
             )
         )
-        return Verdict.REFUSED if refused else Verdict.NEXT
+        return Remedy.REFUSED if refused else Remedy.NEXT
 
     def create(self, table: Table, first: int, periods: Mapping[str, int]) -> list[str]:
         """Statements that make a table where it is not there, with its first partitions."""

@@ -1,9 +1,13 @@
 """What a Galera cluster's nodes say of themselves, which state of the table in docs/fleet.md that is, and what is to be done."""
 
+import subprocess
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import sqlalchemy as sql
 
+from bootstrap_lib import StartError
+from services.fleet.cluster import BACKUP, PACKAGES, accounts
 from services.fleet.dialect import Access
 from services.fleet.engine import place
 from services.fleet.mariadb import MariaDB
@@ -83,3 +87,31 @@ def advice(states: list[NodeState]) -> str | None:
         f" may still wait for the third. If they are lost for good, and on one side only: on {first.node},"
         " sudo constellation fleet engine bootstrap --alone"
     )
+
+
+def bootstrap(states: list[NodeState], access: Access, grastate: Path, *, alone: bool) -> None:
+    """Begin a cluster on this machine, or go on with its node `alone`; refused while another part of it takes writes. StartError."""
+    if living := [one.node for one in states if one.primary and one.ready]:
+        raise StartError(
+            f"{', '.join(living)} takes writes: sudo systemctl restart mariadb here joins it; two would part for ever"
+        )
+    if not alone and grastate.exists() and "safe_to_bootstrap: 0" in grastate.read_text():
+        raise StartError(
+            "this node was not the last to leave (safe_to_bootstrap: 0): begin on the one that was, or, if all died, start all of"
+            " them within a minute (sudo systemctl start mariadb): they find each other by themselves"
+        )
+    words = (
+        ["mariadb", "-e", "SET GLOBAL wsrep_provider_options='pc.bootstrap=yes'"] if alone else ["galera_new_cluster"]
+    )
+    _run(words)
+    for statement in () if alone else (*accounts(access.database, access.user, access.password), *BACKUP):
+        _run(["mariadb"], statement)
+
+
+def _run(words: list[str], text: str = "") -> None:
+    try:
+        done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise StartError(f"{words[0]} is not there: sudo apt install --no-install-recommends {PACKAGES}") from None
+    if done.returncode:
+        raise StartError(f"{words[0]} failed: {' '.join((done.stderr or done.stdout).split())[-300:]}")

@@ -81,7 +81,8 @@ class FleetFeeder(Feeder):
 def measure(
     command: list[str], engine: Engine, table: str, feed: "tuple[int, int, int]", environment: dict[str, str]
 ) -> tuple[float, float, float]:
-    """Microseconds of CPU a reading, readings a second, and MB at the end."""
+    """Microseconds of CPU a reading, readings a second, and MB at the end; `feed` is the broker's port, readings and houses."""
+    port, readings, houses = feed
     process = subprocess.Popen(
         command, env=os.environ | environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
