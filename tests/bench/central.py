@@ -96,7 +96,11 @@ def measure(
 
     try:
         feeder = FleetFeeder(port)
-        time.sleep(6)  # it has subscribed; nothing else tells a bare client's
+        known, deadline = stored(), time.monotonic() + 60
+        while stored() == known and time.monotonic() < deadline:  # until it has subscribed
+            feeder.send(1, 1, "probe")
+            time.sleep(0.5)
+        time.sleep(3)
         before, first, begun = cpu(process.pid), stored(), time.monotonic()
         feeder.send(readings, houses, f"{time.time_ns() // 1000 % 10**9:x}")
         deadline = time.monotonic() + 120
