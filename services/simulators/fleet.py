@@ -157,7 +157,8 @@ class DemoFleet:
         prepared = broker.prepare_broker(root, Registry(config), self._ports[name])
         (root / str(bridges.DROP_IN).lstrip("/")).write_text(drop_in)
         given = {key: value for key, value in prepared.settings.items() if value is not None}
-        config.write_text(text.replace("broker: {}", f"broker: {as_yaml(given)}"))
+        line = yaml.safe_dump(given, default_flow_style=True, width=10_000).strip()
+        config.write_text(text.replace("broker: {}", f"broker: {line}"))
         self.supervisor.start(f"{name} broker", ["mosquitto", "-c", prepared.config], self.log(f"{name}_broker"))
         wait_for(lambda: answers(self._ports[name]), f"the broker of {name}")
         return prepared
