@@ -161,8 +161,8 @@ def health_of(teller: Teller, rules: int, untold: Collection[str], wall: int) ->
         "undelivered": len(teller.outbox.waiting),
         "untold": sorted(untold)[:NAMED],
         "snoozed": sorted(name for name, told in memory.told.items() if told.snoozed > wall)[:NAMED],
-        "never_seen": sorted(judge.never_seen())[:NAMED],
-        "by_arrival": sorted(judge.by_arrival())[:NAMED],
+        "never_seen": sorted(key for key, signal in judge.signals.items() if not signal.pulse.time)[:NAMED],
+        "by_arrival": sorted(key for key, signal in judge.signals.items() if signal.by_arrival)[:NAMED],
     }
     if memory.maintenance > wall:
         shown["maintenance_until"] = format_time(memory.maintenance)

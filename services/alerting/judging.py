@@ -11,8 +11,7 @@ from typing import Final
 from services.alerting.condition import COMPARE, Watch
 from services.alerting.hearing import Pace, Signal
 from services.alerting.rule import Value
-from services.alerting.verdict import Alert, JudgeMemory, Verdict, explaining
-from services.alerting.window import Window
+from services.alerting.verdict import Alert, JudgeMemory, explaining, renewed
 
 STILL_GOOD: Final = 600_000
 """What was so when the process ended goes on without a reading if it was away for no longer than this (ms)."""
@@ -33,7 +32,7 @@ class Judge:
         """Alerts that fire by another value."""
         self.unsaved = False
         """Whether something began or ended that a restart must know; the caller puts it back."""
-        self._signals: dict[str, Signal] = {}
+        self.signals: dict[str, Signal] = {}
         self._watching: dict[str, list[Alert]] = {}
         self._latest: dict[str, tuple[Value, int, int]] = {}
         self._met: dict[str, Alert] = {}
@@ -45,14 +44,14 @@ class Judge:
 
     def load(self, watches: Iterable[Watch]) -> list[str]:
         """Take a new set of rules; what both have goes on undisturbed. Returns the alerts that are no more."""
-        old, verdicts, pulses = self._signals, self.memory.verdicts, self.memory.pulses
-        self._signals, self._watching, self.alerts, self._met = {}, {}, {}, {}
+        old, verdicts, pulses = self.signals, self.memory.verdicts, self.memory.pulses
+        self.signals, self._watching, self.alerts, self._met = {}, {}, {}, {}
         again: list[Alert] = []
         for watch in watches:
-            signal = self._signals.get(watch.key) or self._signal(watch, old)
+            signal = self.signals.get(watch.key) or self._signal(watch, old)
             before = verdicts.get(watch.name)
             known = before is not None and (before.key, before.derived) == (watch.key, watch.condition.derived)
-            verdict = verdicts[watch.name] = self._renewed(watch, before if known else None)
+            verdict = verdicts[watch.name] = renewed(watch, before if known else None)
             if before is not None and not known:
                 verdict.fired, verdict.fired_for = before.fired, before.fired_for
                 self.changed.add(watch.name)
@@ -65,7 +64,7 @@ class Judge:
             again.append(alert)
         for alert in self.alerts.values():
             alert.inhibitors = explaining(alert.watch, self.alerts.values())
-        self.memory.pulses = {key: pulse for key, pulse in pulses.items() if key in self._signals}
+        self.memory.pulses = {key: pulse for key, pulse in pulses.items() if key in self.signals}
         gone = [name for name in verdicts if name not in self.alerts]
         for name in gone:
             del verdicts[name]
@@ -86,16 +85,8 @@ class Judge:
                 signal.take(value, time, at, None, None)
         elif not watch.of_service:
             signal.stale = stale
-        self._signals[watch.key] = signal
+        self.signals[watch.key] = signal
         return signal
-
-    @staticmethod
-    def _renewed(watch: Watch, before: Verdict | None) -> Verdict:
-        verdict = before or Verdict(watch.key, watch.condition.derived)
-        span = round(watch.condition.span * 1000)
-        if span and (verdict.window is None or verdict.window.span != span):
-            verdict.window = Window(span)
-        return verdict
 
     # -- what is heard ------------------------------------------------------------------------------------------
 
@@ -106,7 +97,7 @@ class Judge:
 
         `fresh` tells whether it was never heard before, by its place among those of its source, where it has one.
         """
-        signal = self._signals.get(key)
+        signal = self.signals.get(key)
         if signal is None:
             self._latest[key] = value, time, at
             return
@@ -186,13 +177,13 @@ class Judge:
     def clear(self, key: str, at: int) -> None:
         """Take note that nobody can measure a topic any more, or that a service said goodbye."""
         self._latest.pop(key, None)
-        if signal := self._signals.get(key):
+        if signal := self.signals.get(key):
             signal.cleared, signal.behind = True, 0
             self._silence_at = min(self._silence_at, at)
 
     def beat(self, key: str, seconds: float) -> None:
         """Learn how long a service may be silent (s)."""
-        if (signal := self._signals.get(key)) and signal.stale != round(seconds * 1000):
+        if (signal := self.signals.get(key)) and signal.stale != round(seconds * 1000):
             signal.stale = round(seconds * 1000)
             self._silence_at = 0
 
@@ -212,7 +203,7 @@ class Judge:
     def start(self, at: int, absent: int) -> None:
         """Go on after a restart; `absent` is how long nobody looked (ms): it counts for nothing."""
         self._at = at
-        for signal in self._signals.values():
+        for signal in self.signals.values():
             signal.heard = at
             if signal.pulse.time and absent <= STILL_GOOD:
                 signal.at = at
@@ -226,7 +217,7 @@ class Judge:
     def resume(self, at: int, session: bool = True) -> None:
         """Listen again; without a `session` what was said meanwhile is lost, and no silence is held against anybody."""
         absent = at - self._resumed if self._suspended else 0
-        for signal in self._signals.values():
+        for signal in self.signals.values():
             signal.at += absent if signal.at else 0
             signal.heard = at
         if session:
@@ -301,11 +292,3 @@ class Judge:
     def firing(self) -> list[str]:
         """Alerts that fire."""
         return [name for name, alert in self._met.items() if alert.verdict.firing]
-
-    def never_seen(self) -> list[str]:
-        """Topics and services that are looked at and never spoke."""
-        return [key for key, signal in self._signals.items() if not signal.pulse.time]
-
-    def by_arrival(self) -> list[str]:
-        """Topics whose source has a clock that cannot be followed."""
-        return [key for key, signal in self._signals.items() if signal.by_arrival]

@@ -95,3 +95,12 @@ def explaining(watch: Watch, alerts: Collection[Alert]) -> list[Alert]:
         related = [alert for alert in all_of if alert.watch.key in (watch.key, f"service {watch.source}")]
         found += all_of if len(all_of) == 1 else related
     return found
+
+
+def renewed(watch: Watch, before: Verdict | None) -> Verdict:
+    """How an alert stood before, or anew; a window of another span begins anew in any case."""
+    verdict = before or Verdict(watch.key, watch.condition.derived)
+    span = round(watch.condition.span * 1000)
+    if span and (verdict.window is None or verdict.window.span != span):
+        verdict.window = Window(span)
+    return verdict
