@@ -31,7 +31,8 @@ config:
 onboarding:
 logger: {{default: warning}}
 """
-ROOMS = 190
+ROOMS, PLACES = 19, 10
+"""Rooms, and sensors in each: with what else there is two hundred topics."""
 TOPICS = """
 sources: {{onewire: {{stale: 3s}}, adc: {{bus: "sim:x", stale: 1h}}}}
 subscribers:
@@ -50,7 +51,7 @@ topics:
   {extra}
 alerts: {{hot: {{when: boiler/flue/temperature > 200}}}}
 """
-ROOM_LINE = f"house/room_{{1..{ROOMS}}}/temperature: {{from: adc, input: A0, stale: 1h}}"
+ROOM_LINE = f"house/room_{{1..{ROOMS}}}/place_{{1..{PLACES}}}_temperature: {{from: adc, input: A0, stale: 1h}}"
 
 
 class HomeAssistant:
@@ -168,18 +169,19 @@ def walk(hass: HomeAssistant, house: House, voice: Voice, ear: Ear) -> None:
     }
     for name, value in values.items():
         voice.say(name, value, now(), unit=units.get(name, ""))
-    for room in range(1, ROOMS + 1):
-        voice.say(f"house/room_{room}/temperature", 20.5, now())
+    places = [(room, place) for room in range(1, ROOMS + 1) for place in range(1, PLACES + 1)]
+    for room, place in places:
+        voice.say(f"house/room_{room}/place_{place}_temperature", 20.5, now())
     voice.say("boiler/water/temperature", 61.4, now())
     house.write(TOPICS.format(extra=ROOM_LINE))
     house.start("discovery")
-    rooms = [f"sensor.house_room_{room}_temperature" for room in range(1, ROOMS + 1)]
+    rooms = [f"sensor.house_room_{room}_place_{place}_temperature" for room, place in places]
 
     def all_there() -> bool:
         found = hass.states()
         return all(found.get(name, {}).get("state") == "20.5" for name in rooms)
 
-    took = until(all_there, f"{ROOMS} rooms and {len(values) + 1} other topics are there")
+    took = until(all_there, f"{len(rooms)} topics in {ROOMS} rooms and {len(values) + 1} others are there")
     print("  and that within five seconds" if took < 5 else "  TOO SLOW: five seconds are promised", flush=True)
     found = hass.states()
     want = {flue: "110.5", "binary_sensor.boiler_pump_active": "on", "binary_sensor.boiler_burner_fire_out_fault": "off",
