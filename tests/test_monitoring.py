@@ -21,7 +21,7 @@ from bootstrap_lib.registry import Registry
 from services.metrics import dashboards
 from services.stores.line_protocol import Writer
 
-MONITORING = PROJECT / "monitoring"
+MONITORING = PROJECT / "services/metrics/shipped"
 SHIPPED = Registry(PROJECT / "topics.yaml")
 PHASES = SHIPPED.topics["boiler/burner/phase"].states
 RAN = 40
@@ -47,7 +47,7 @@ def test_dashboards_are_what_their_table_makes(tmp_path: Path) -> None:
     made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.json")}
     kept = MONITORING / "grafana/dashboards"
     assert made == {path.relative_to(kept): path.read_text() for path in kept.rglob("*.json")}, (
-        "run python -m services.metrics.dashboards monitoring/grafana/dashboards"
+        "run python -m services.metrics.dashboards services/metrics/shipped/grafana/dashboards"
     )
     assert len(made) == 10
 

@@ -1,6 +1,6 @@
-"""Grafana's dashboards, made from one table for two kinds of servers; what is committed below monitoring/grafana is their output.
+"""Grafana's dashboards, made from one table for two kinds of servers; what is committed in `shipped/grafana` is their output.
 
-    python -m services.metrics.dashboards monitoring/grafana/dashboards
+    python -m services.metrics.dashboards services/metrics/shipped/grafana/dashboards
 
 Prometheus holds what `exporter` shows, VictoriaMetrics what `influx` writes: the same house under other names, and what services
 say of themselves only at the first.
