@@ -24,9 +24,18 @@ MOST_AGAIN: Final = 3
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the long ones, and give tests marked `slow` a second try, which a busy machine may need."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    if not config.getoption("--whole"):
+        left = [item for item in items if item.get_closest_marker("whole")]
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=left)
     for item in items if config.pluginmanager.hasplugin("rerunfailures") else ():
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer what takes minutes by itself."""
+    parser.addoption("--whole", action="store_true", help="run what takes minutes by itself, too (marked whole)")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

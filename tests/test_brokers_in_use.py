@@ -23,7 +23,7 @@ EACH = {
     "/etc/mosquitto/conf.d/00.conf": "per_listener_settings true\nlistener 1883\nallow_anonymous true\n"
     "listener 1884\nallow_anonymous false\npassword_file /etc/mosquitto/passwd\n"
 }
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.whole]
 
 USER = ("-u", "shutters", "-P", "by hand")
 BROKERS = {

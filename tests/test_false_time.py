@@ -123,9 +123,9 @@ def test_what_each_service_believes_is_shown_and_a_person_may_overrule_it(
     house.start("archive")
     ear.wait("home/service/archive/status", lambda status: status == "online")
     shown = command(house, "clock")
-    if "this machine" in shown and " synchronised\n" in shown.replace("not synchronised", ""):
-        pytest.skip("this machine's clock is synchronised: nobody has to guess")
     assert "archive" in shown
+    if "this machine" in shown and " synchronised\n" in shown.replace("not synchronised", ""):
+        return  # nobody has to guess
     assert "estimated" in shown
     assert (
         "s from its machine's: the system's clock is not synchronised, and behind what is known to have passed" in shown

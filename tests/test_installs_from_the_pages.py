@@ -16,7 +16,7 @@ from harness import PROJECT, wait_for
 from once import tried_once
 from pages import blocks, section
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.whole]
 
 LOCK = PROJECT / "requirements" / "users.txt"
 PATIENCE = 300.0

@@ -162,6 +162,7 @@ def as_the_page_says(lab: Lab, line: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_a_second_host_joins_by_one_file_and_can_see_the_house(house: tuple[Lab, Lab]) -> None:
     cellar, barn = house
     cellar.write("/etc/constellation/topics.yaml", TOPICS)
@@ -206,6 +207,7 @@ def test_a_second_host_joins_by_one_file_and_can_see_the_house(house: tuple[Lab,
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_the_file_is_for_one_machine(house: tuple[Lab, Lab]) -> None:
     cellar, barn = house
     said = cellar.run("sh", "-c", f"cd /root && {CONSTELLATION} host add attic 2>&1", check=False)

@@ -83,7 +83,18 @@ class Tree:
 
     def _run(self, mutant: Mutant, limit: float) -> tuple[int | None, str, float]:
         """Run tests; the exit code (None when its time was over), the first test that failed, and the seconds."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *WITHOUT, *mutant.tests]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--whole",
+            *WITHOUT,
+            *mutant.tests,
+        ]
         chosen = ["-k", mutant.chosen] if mutant.chosen else []
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         begin = time.monotonic()
