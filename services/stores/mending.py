@@ -85,15 +85,14 @@ class Mending:
 
     def _mend(self, sources: list[Path], renamed: dict[str, str]) -> list[str]:
         files = [source for source in sources if not source.is_dir()]  # what stood in its place holds nothing
-        said, gaps, unreadable = [], [], not files
+        said, gaps, readable = [], [], False
         for source in files:
             if (path := self._copied(source)) is None:
-                unreadable = True
                 continue
             found = rescue(self._database, path, renamed)
             gaps += found.gaps
             nothing = found.unreadable and not found.readings
-            unreadable = unreadable or nothing
+            readable = readable or not nothing  # beside the old file, a stranger in its place held nothing of ours
             said.append(
                 f"nothing could be read out of {path.name}"
                 if nothing
@@ -101,7 +100,7 @@ class Mending:
             )
         said += self._fill_from_backup(renamed)
         noticed = self._owed.noticed
-        if unreadable and not gaps:
+        if not readable and not gaps:
             gaps.append(self._owed.gap or (self._newest_before(noticed), noticed))
         self.lost = missing(self._database, gaps, noticed)
         self._owed.sources.clear()
