@@ -55,6 +55,7 @@ def test_a_house_joins_by_a_token_once_and_its_key_stays_with_it(server: Enrolme
     given = joining.enrol(url(server), token, tmp_path / "h0001")
     assert (given.name, given.port) == ("h0001", 8884)
     assert (tmp_path / "h0001/h0001.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "h0001").stat().st_mode & 0o777 == 0o755  # the broker, which is not root, comes in
     subject = authority.openssl(
         "x509", "-in", tmp_path / "h0001/h0001.crt", "-noout", "-subject", "-ext", "extendedKeyUsage"
     )

@@ -199,8 +199,9 @@ def spent(certificate: Path) -> float:
 
 
 def new_request(folder: Path, name: str) -> str:
-    """Make a key that never leaves its folder, and a request for it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make a key that never leaves its folder, and a request for it. The broker enters the folder; the key is its owner's alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
     key = folder / f"{name}.key"
     if not key.exists():
         beside = folder / f".{name}.key"
