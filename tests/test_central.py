@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sql
-from fleet_engines import PASSWORD, MariaServer, open_engine
+from fleet_engines import ACCESS, PASSWORD, MariaServer, open_engine
 from fleet_house import StandInHouse
 from harness import Broker, Ear, House, wait_for
 from voices import Voice
@@ -49,17 +49,29 @@ subscribers:
 """
 
 
-@pytest.fixture
-def central(house: House, engine: Engine, ear: Ear) -> House:
+def of(engine: Engine, one: StandInHouse, text: str) -> list[tuple[Any, ...]]:
+    """Rows that speak of one house."""
+    number = rows(engine, f"SELECT id FROM houses WHERE name = '{one.name}'")
+    return rows(engine, text.format(house=number[0][0])) if number else []
+
+
+def begin(house: House, engine: Engine, ear: Ear, more: str = "") -> House:
+    """Start a store, and wait until it has the engine."""
     credentials = house.folder / "credentials"
     credentials.mkdir()
     (credentials / "fleet.engine").touch(0o600)
     (credentials / "fleet.engine").write_text(PASSWORD)
     house.environment["CONSTELLATION_CREDENTIALS"] = str(credentials)
-    house.write(topics(engine))
+    house.write(topics(engine, more))
     house.start("central")
     ear.wait(HEALTH, lambda health: "fleet" in health)
     return house
+
+
+@pytest.fixture
+def central(house: House, engine: Engine, ear: Ear) -> House:
+    """A store of the test's own, which it may kill."""
+    return begin(house, engine, ear)
 
 
 @pytest.fixture
@@ -67,6 +79,46 @@ def one(broker: Broker) -> Iterator[StandInHouse]:
     one = StandInHouse(broker.port)
     yield one
     one.close()
+
+
+class Common:
+    """A store that runs for all tests that do it no harm, each with houses of its own."""
+
+    def __init__(self, folder: Path, server: MariaServer) -> None:
+        self.broker = Broker(folder / "broker").start()
+        self.house, self.ear = House(folder / "house", self.broker.port), Ear(self.broker.port)
+        server.cluster.prepare("common", ACCESS.user, PASSWORD)
+        self.engine = Engine(server.kind, server.nodes, ACCESS._replace(database="common"))
+        begin(self.house, self.engine, self.ear, ", database: common")
+        self.houses: list[StandInHouse] = []
+
+    def enter(self) -> StandInHouse:
+        self.houses.append(StandInHouse(self.broker.port, f"n{len(self.houses)}"))
+        return self.houses[-1]
+
+    def settled(self, one: StandInHouse) -> None:
+        """Wait until nothing is lacking of a house that is known of."""
+
+        def done() -> bool:
+            said = self.ear.ask("central", "houses", {"house": one.name})["data"]
+            return bool(said) and not said[one.name]["busy"]
+
+        wait_for(done, what=f"the filling of {one.name}")
+
+    def close(self) -> None:
+        for house in self.houses:
+            house.close()
+        self.ear.close()
+        self.engine.close()
+        self.house.close()
+        self.broker.stop()
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory, server: MariaServer) -> Iterator[Common]:
+    common = Common(tmp_path_factory.mktemp("common"), server)
+    yield common
+    common.close()
 
 
 def stored(engine: Engine, name: str = "h1") -> dict[tuple[str, int], Any]:
@@ -94,31 +146,29 @@ def settled(ear: Ear) -> None:
     )
 
 
-def test_a_house_is_filled_from_its_archive_and_each_gap_in_its_numbers_too(
-    central: House, engine: Engine, one: StandInHouse, ear: Ear
-) -> None:
+def test_a_house_is_filled_from_its_archive_and_each_gap_in_its_numbers_too(common: Common) -> None:
+    engine, one = common.engine, common.enter()
     start = now() - 3_000_000
     for n in range(1200):
         one.say(WATER, n / 10, start + n * 1000, lost=True)  # before the centre knew the house
     one.say(WATER, 1.0, start + 1_300_000)
     whole(engine, one)
-    settled(ear)
+    common.settled(one)
     asked = len(one.asked)
     for n in range(5):
         one.say(WATER, 2.0 + n, now(), lost=n in (2, 3))
         time.sleep(0.002)
     whole(engine, one)
     assert len(one.asked) > asked
-    settled(ear)
-    assert rows(engine, "SELECT count(*) FROM lacking") == [(0,)]
+    common.settled(one)
+    assert of(engine, one, "SELECT count(*) FROM lacking x WHERE x.house = {house}") == [(0,)]
 
 
-def test_a_new_run_of_numbers_is_a_gap_since_its_source_was_heard(
-    central: House, engine: Engine, one: StandInHouse, ear: Ear
-) -> None:
+def test_a_new_run_of_numbers_is_a_gap_since_its_source_was_heard(common: Common) -> None:
+    engine, one = common.engine, common.enter()
     one.registry({WATER: {"unit": "°C", "from": "onewire"}})
     one.say(WATER, 1.0, now())
-    settled(ear)
+    common.settled(one)
     one.say(WATER, 2.0, now(), lost=True)  # the end of a run that nobody will ever show
     one.stream, one.number = "cd34", 0
     time.sleep(0.01)
@@ -126,35 +176,108 @@ def test_a_new_run_of_numbers_is_a_gap_since_its_source_was_heard(
     whole(engine, one)
 
 
-def test_a_slice_that_came_short_is_asked_for_again(
-    central: House, engine: Engine, one: StandInHouse, ear: Ear
-) -> None:
+def test_a_slice_that_came_short_is_asked_for_again(common: Common) -> None:
+    engine, ear, one = common.engine, common.ear, common.enter()
     one.drop_pages = 1
     start = now() - 1_500_000
     for n in range(700):
         one.say(WATER, float(n), start + n * 2000, lost=n < 699)
     whole(engine, one)
-    settled(ear)
-    assert ear.last(HEALTH)["fleet"]["short"] == 1
+    common.settled(one)
+    ear.wait(HEALTH, lambda health: health["fleet"]["short"] == 1)
     same = [asked["from"] for asked in one.asked]
     assert len(same) > len(set(same))
 
 
-def test_a_hole_behind_a_silent_source_is_found_by_counting(
-    central: House, engine: Engine, one: StandInHouse, ear: Ear
-) -> None:
+def test_a_hole_behind_a_silent_source_is_found_by_counting(common: Common) -> None:
+    engine, ear, one = common.engine, common.ear, common.enter()
     start = now() - 7_000_000
     one.say(WATER, 1.0, start)
-    settled(ear)
+    common.settled(one)
     whole(engine, one)
     for n in range(3):
         one.say(WATER, 5.0 + n, start + 1000 + n * 3_000_000, lost=True)
-    answer = ear.ask("central", "compare", {"house": "h1", "since": format_time(start - 1000)})
+    answer = ear.ask("central", "compare", {"house": one.name, "since": format_time(start - 1000)})
     assert answer == {"status": "ok", "data": {"houses": 1}}
     whole(engine, one)
     assert "counts" in {asked["verb"] for asked in one.asked}
     ear.wait(HEALTH, lambda health: health["fleet"].get("holes", 0) >= 1)
-    settled(ear)
+    common.settled(one)
+
+
+def test_what_a_house_cleared_while_its_link_was_cut_is_cleared_here(common: Common) -> None:
+    engine, one = common.engine, common.enter()
+    facts = {"unit": "°C", "from": "onewire", "stale": 20.0}
+    one.registry({WATER: facts, FLUE: facts, "boiler/box/temperature": facts})
+    standing = Ear(common.broker.port, f"{one.name}/home/data/#")
+    try:
+        for topic in (WATER, FLUE, "boiler/box/temperature"):
+            one.say(topic, 1.0, now() - 100_000)
+        one.clear(FLUE)  # heard
+        one.registry({WATER: facts, FLUE: facts})  # the box is no more
+        one.clear("boiler/box/temperature", lost=True)
+        one.clear(WATER, lost=True)
+        one.say(FLUE, 2.0, now())
+        for gone in (WATER, "boiler/box/temperature"):
+            standing.wait(f"{one.name}/home/data/{gone}", lambda value: value == b"")
+        assert standing.last(f"{one.name}/home/data/{FLUE}")["value"] == 2.0
+        wait_for(
+            lambda: (
+                of(
+                    engine,
+                    one,
+                    "SELECT count(*) FROM clearings c JOIN topics t ON t.id = c.topic WHERE t.house = {house}",
+                )
+                == [(3,)]
+            ),
+            what="when they were cleared",
+        )
+    finally:
+        standing.close()
+
+
+def test_what_a_house_says_wrong_costs_that_house_only(common: Common) -> None:
+    engine, one = common.engine, common.enter()
+    other = common.enter()
+    for topic in (
+        "home/service/registry",
+        f"home/data/{WATER}",
+        "home/service/archive/replay/central",
+        "link",
+        "home/service/archive/response/counts",
+    ):
+        for payload in (b"\xff\xfe", b"[" * 5000, b'{"topics": 5}', b'[{"topic":"x","value":1,"time":"y"}]', b"{}"):
+            one.raw(topic, payload)
+    one.raw(f"home/data/{WATER}", json.dumps({"value": "x" * 500, "time": format_time(now())}), number=1)
+    one.raw(f"home/data/{WATER}", '{"value":' + "9" * 400 + f',"time":"{format_time(now())}"' + "}", number=2)
+    one.raw(f"home/data/{WATER}", json.dumps({"value": 1, "time": format_time(now() + 86_400_000)}), number=3)
+    one.raw("home/data/a/b", json.dumps({"value": 1, "time": format_time(now())}), number=4)
+    one.stream = "x" * 30
+    one.raw(f"home/data/{WATER}", json.dumps({"value": 1, "time": format_time(now())}), number=2**62)
+    one.registry({f"{n}/x/temperature": {"unit": f"u{n}", "was": [WATER]} for n in range(4000)}, timezone="../x")
+    begin = now()
+    for n in range(200):
+        other.say(WATER, float(n), begin + n)
+    whole(engine, other)
+    assert of(engine, one, "SELECT count(*) FROM topics WHERE house = {house}")[0][0] <= 3000
+    assert common.house.processes["central"].poll() is None
+
+
+def test_a_topic_that_was_renamed_keeps_its_history_and_unit_and_label_are_told(common: Common) -> None:
+    engine, one = common.engine, common.enter()
+    one.registry({WATER: {"unit": "°C", "label": "Boiler", "from": "onewire"}})
+    one.say(WATER, 1.0, now())
+    whole(engine, one)
+    one.registry({FLUE: {"unit": "°C", "label": "Flue", "from": "onewire", "was": [WATER]}})
+    one.kept = {(FLUE, moment): value for (_, moment), value in one.kept.items()}
+    one.say(FLUE, 2.0, now())
+    whole(engine, one)
+    wait_for(
+        lambda: (
+            of(engine, one, "SELECT name, unit, kind, label, source FROM topics WHERE house = {house}")
+            == [(FLUE, "°C", "gauge", "Flue", "onewire")]
+        )
+    )
 
 
 def test_kill_9_of_the_store_while_it_fills_leaves_a_gap_that_is_still_known(
@@ -191,80 +314,6 @@ def test_readings_wait_at_the_broker_while_the_engine_is_away_and_while_the_stor
     wait_for(lambda: "nothing is lost, trying on" in central.log("central"), what="its word")
     server.start()
     whole(engine, one)
-
-
-def test_what_a_house_cleared_while_its_link_was_cut_is_cleared_here(
-    central: House, engine: Engine, one: StandInHouse, ear: Ear, broker: Broker
-) -> None:
-    facts = {"unit": "°C", "from": "onewire", "stale": 20.0}
-    one.registry({WATER: facts, FLUE: facts, "boiler/box/temperature": facts})
-    standing = Ear(broker.port, "h1/home/data/#")
-    try:
-        for topic in (WATER, FLUE, "boiler/box/temperature"):
-            one.say(topic, 1.0, now() - 100_000)
-        one.clear(FLUE)  # heard
-        one.registry({WATER: facts, FLUE: facts})  # the box is no more
-        one.clear("boiler/box/temperature", lost=True)
-        one.clear(WATER, lost=True)
-        one.say(FLUE, 2.0, now())
-        for gone in (WATER, "boiler/box/temperature"):
-            standing.wait(f"h1/home/data/{gone}", lambda value: value == b"")
-        assert standing.last(f"h1/home/data/{FLUE}")["value"] == 2.0
-        wait_for(lambda: rows(engine, "SELECT count(*) FROM clearings") == [(3,)], what="when they were cleared")
-    finally:
-        standing.close()
-
-
-def test_what_a_house_says_wrong_costs_that_house_only(
-    central: House, engine: Engine, one: StandInHouse, ear: Ear, broker: Broker
-) -> None:
-    other = StandInHouse(broker.port, "h2")
-    try:
-        for topic in (
-            "home/service/registry",
-            f"home/data/{WATER}",
-            "home/service/archive/replay/central",
-            "link",
-            "home/service/archive/response/counts",
-        ):
-            for payload in (b"\xff\xfe", b"[" * 5000, b'{"topics": 5}', b'[{"topic":"x","value":1,"time":"y"}]', b"{}"):
-                one.raw(topic, payload)
-        one.raw(f"home/data/{WATER}", json.dumps({"value": "x" * 500, "time": format_time(now())}), number=1)
-        one.raw(f"home/data/{WATER}", '{"value":' + "9" * 400 + f',"time":"{format_time(now())}"' + "}", number=2)
-        one.raw(f"home/data/{WATER}", json.dumps({"value": 1, "time": format_time(now() + 86_400_000)}), number=3)
-        one.raw("home/data/a/b", json.dumps({"value": 1, "time": format_time(now())}), number=4)
-        one.stream = "x" * 30
-        one.raw(f"home/data/{WATER}", json.dumps({"value": 1, "time": format_time(now())}), number=2**62)
-        one.registry({f"{n}/x/temperature": {"unit": f"u{n}", "was": [WATER]} for n in range(4000)}, timezone="../x")
-        begin = now()
-        for n in range(200):
-            other.say(WATER, float(n), begin + n)
-        whole(engine, other)
-        assert (
-            rows(engine, "SELECT count(*) FROM topics t JOIN houses h ON h.id = t.house WHERE h.name = 'h1'")[0][0]
-            <= 3000
-        )
-        assert central.processes["central"].poll() is None
-    finally:
-        other.close()
-
-
-def test_a_topic_that_was_renamed_keeps_its_history_and_unit_and_label_are_told(
-    central: House, engine: Engine, one: StandInHouse
-) -> None:
-    one.registry({WATER: {"unit": "°C", "label": "Boiler", "from": "onewire"}})
-    one.say(WATER, 1.0, now())
-    whole(engine, one)
-    one.registry({FLUE: {"unit": "°C", "label": "Flue", "from": "onewire", "was": [WATER]}})
-    one.kept = {(FLUE, moment): value for (_, moment), value in one.kept.items()}
-    one.say(FLUE, 2.0, now())
-    whole(engine, one)
-    wait_for(
-        lambda: (
-            rows(engine, "SELECT name, unit, kind, label, source FROM topics")
-            == [(FLUE, "°C", "gauge", "Flue", "onewire")]
-        )
-    )
 
 
 @pytest.mark.slow

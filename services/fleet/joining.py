@@ -20,7 +20,8 @@ FOLDER: Final = Path("/etc/mosquitto/fleet")
 DUE: Final = 2 / 3
 """Share of its life after which a certificate is renewed."""
 
-PATIENCE: Final = 15.0
+PATIENCE: Final = 60.0
+"""Seconds that a centre may take to answer: it signs with openssl, perhaps on a Pi that has much to do."""
 
 
 class FleetTokenError(StartError):
