@@ -106,7 +106,7 @@ class PostgresServer:
             except sql.exc.SQLAlchemyError:
                 return False
 
-        wait_for(answers, what="postgresql")
+        wait_for(answers, 120, what="postgresql")
 
     def kill(self) -> None:
         children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
