@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from bootstrap_lib import Reading, Registry, Subscriber
 from services.metrics import first_exporters
 from services.metrics.families import Families, Standing
-from services.metrics.names import PREFIX, STATES, metric_of
+from services.metrics.names import PREFIX, STATES, MetricName, metric_of
 
 SPOOL: Final = {
     "waiting": "Readings that wait in a source for the archive's mark.",
@@ -56,7 +56,10 @@ class Board(Collector):
     ) -> None:
         """`clock` tells wall time in ms, `monotonic` seconds that never step; `compatibility` as in the options."""
         self._lock = threading.Lock()
+        self._registry, self._compatibility = registry, dict(compatibility)
         self._clock, self._monotonic = clock, monotonic
+        self._metrics: dict[str, MetricName] = {}
+        self._labels: dict[str, dict[str, str]] = {}
         self._standing: dict[str, Standing] = {}
         self._newest: dict[str, int] = {}
         """Time (ms) of the newest reading of each topic, also of one that was cleared."""
