@@ -15,11 +15,8 @@ from typing import Final
 
 from bootstrap_lib.document import reason
 
-DATABASES: Final = {
-    "mosquitto.service": Path("/var/lib/mosquitto/mosquitto.db"),
-    "constellation-broker.service": Path("/var/lib/constellation-broker/mosquitto.db"),
-}
-"""Units of brokers, each with where its database lies."""
+DATABASE: Final = Path("/var/lib/constellation-broker/mosquitto.db")
+"""The house's own broker's; that of another mosquitto on this machine is not ours to move."""
 MAGIC: Final = b"\x00\xb5\x00mosquitto db"
 PATIENCE: Final = 20.0
 """Seconds that a broker may take to read a copy of its database."""

@@ -78,8 +78,8 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
         if address := _network(registry):
             wanted[f"{name}.d/broker.conf"] = f"[Service]\nIPAddressAllow={address}\n"
     if broker.is_here(registry):
-        wanted |= {name: shipped(name) for name in (BROKER, RENEWAL)}
-        wanted[f"{RENEWS}.service"] = shipped(f"{RENEWS}.service").replace(SHIPPED_PROGRAM, str(program))
+        for name in (BROKER, RENEWAL, f"{RENEWS}.service"):
+            wanted[name] = shipped(name).replace(SHIPPED_PROGRAM, str(program))
         if homes:
             wanted[f"{RENEWS}.service.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
         if any(installation.files(f"{broker.ADDED}/*.conf")):  # bridges and listeners of the user's own go anywhere

@@ -67,7 +67,7 @@ def run(root: Path, verb: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_one_of_no_use_is_said_and_set_aside_and_the_broker_begins_anew(good: Path, tmp_path: Path, way: str) -> None:
-    place = tmp_path / "var/lib/mosquitto/mosquitto.db"
+    place = tmp_path / "var/lib/constellation-broker/mosquitto.db"
     place.parent.mkdir(parents=True)
     (tmp_path / "topics.yaml").write_text("topics: {}\n")
     shutil.copy(good, place)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bootstrap_lib import broker_database, state
+from bootstrap_lib import broker_database, broker_unit, state
 from bootstrap_lib.document import StartError, reason
 from bootstrap_lib.installation import Installation
 
@@ -33,27 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Look, set aside, start; 1 where the broker does not start."""
     system = Installation(arguments.root)
-    started = True
-    for unit, place in broker_database.DATABASES.items():
-        path = system.path(place)
-        if not path.parent.is_dir():
-            continue
-        why = broker_database.trouble(path)
-        if why is None:
-            log.info("the broker's database %s can be used: it is left alone", path)
-        else:
-            try:
-                with state.as_owner_of(path.parent):
-                    aside = broker_database.set_aside(path)
-            except OSError as error:
-                raise StartError(f"{path} cannot be set aside: {reason(error)}") from None
-            log.critical(
-                "the broker's database is set aside as %s: %s; what it kept is published again, no reading is lost",
-                aside,
-                why,
-            )
-            started = not (arguments.start and system.live) or _start(unit)
-    return 0 if started else 1
+    path = system.path(broker_database.DATABASE)
+    why = broker_database.trouble(path) if path.parent.is_dir() else None
+    if why is None:
+        log.info("the broker's database %s can be used: it is left alone", path)
+        return 0
+    try:
+        with state.as_owner_of(path.parent):
+            aside = broker_database.set_aside(path)
+    except OSError as error:
+        raise StartError(f"{path} cannot be set aside: {reason(error)}") from None
+    log.critical(
+        "the broker's database is set aside as %s: %s; what it kept is published again, no reading is lost", aside, why
+    )
+    return 0 if not (arguments.start and system.live) or _start(broker_unit.UNIT) else 1
 
 
 def _start(unit: str) -> bool:

@@ -245,13 +245,13 @@ def _broker_database(system: Installation, registry: Registry) -> Iterator[Findi
     """Look whether the broker of this machine can use its database."""
     if not broker.is_here(registry) or (system.live and os.geteuid() != 0):
         return  # it is the broker's alone; `sudo constellation doctor` looks at it
-    for path in map(system.path, broker_database.DATABASES.values()):
-        if not os.path.lexists(path):
-            continue
-        if why := broker_database.trouble(path):
-            yield Finding("broker", f"its database {path} is of no use: {why}", "sudo constellation broker --start")
-        else:
-            yield Finding("broker", f"its database {path} can be used")
+    path = system.path(broker_database.DATABASE)
+    if not os.path.lexists(path):
+        return
+    if why := broker_database.trouble(path):
+        yield Finding("broker", f"its database {path} is of no use: {why}", "sudo constellation broker --start")
+    else:
+        yield Finding("broker", f"its database {path} can be used")
 
 
 def _broker(registry: Registry) -> Iterator[Finding]:
