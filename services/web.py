@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SENT: Final = 65_536
+"""Bytes that the kernel takes for a browser before it has them: what a dead one may hold, and how soon it is noticed."""
 SETTLE: Final = 2.0
 """Seconds after a connection in which the broker says what it keeps."""
 QUIET: Final = 1.4
@@ -214,6 +216,7 @@ class Web(Subscriber):
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT)  # of each stream, too
             listener.bind((options.listen, options.port))
             listener.listen(256)
         except OSError as error:

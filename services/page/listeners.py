@@ -52,8 +52,7 @@ class Listeners:
                 queue.put_nowait(content)
             except asyncio.QueueFull:
                 del self._queues[queue]
-                self.dropped += 1
-                if task is not None:
+                if task is not None:  # which counts it
                     task.cancel()
 
     @contextlib.asynccontextmanager
