@@ -354,5 +354,6 @@ def test_power_cuts_cost_at_most_the_last_two_seconds(runs: dict[str, Run]) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_without_fsync_power_cuts_cost_more_and_that_is_caught(runs: dict[str, Run]) -> None:
     _judge(runs["no_fsync"], good=False)
