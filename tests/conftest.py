@@ -1,7 +1,7 @@
 """What tests ask for by name: a real broker, a client that hears everything, and a house of real services; and how a run goes.
 
 Tests marked `long` begin first, so that no worker waits for one at the end, and are not measured for coverage, which doubles
-what a process costs: others run the same lines.
+what they cost; nor are the processes that tests start.
 
 A test that needs a second try is a fault in it or in the product. Only tests marked `slow` get one, each that took it
 is named at the end, and more than three of them fail the run.
@@ -9,6 +9,7 @@ is named at the end, and more than three of them fail the run.
 
 import os
 import shutil
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
@@ -38,25 +39,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="run what takes minutes by itself, too (marked whole)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure coverage of what tests run themselves: of the processes that they start it would double the cost."""
+    if hasattr(config, "workerinput"):
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            del os.environ[name]
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Measure no coverage of tests marked `long`, nor of the processes that they start."""
-    measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    if not measuring or item.get_closest_marker("long") is None:
+    """Measure no coverage of tests marked `long`."""
+    measurement = sys.modules["coverage"].Coverage.current() if "coverage" in sys.modules else None
+    if measurement is None or item.get_closest_marker("long") is None:
         return (yield)
-    import coverage
-
-    measurement = coverage.Coverage.current()
-    for name in measuring:
-        del os.environ[name]
-    if measurement:
-        measurement.stop()
+    measurement.stop()
     try:
         return (yield)
     finally:
-        os.environ.update(measuring)
-        if measurement:
-            measurement.start()
+        measurement.start()
 
 
 def _tried_again(config: pytest.Config) -> list[str]:

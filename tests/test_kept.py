@@ -19,7 +19,7 @@ MARK = "home/service/archive/stored/onewire"
 TOPICS = f"""
 timezone: Europe/Paris
 sources: {{onewire: {{}}}}
-subscribers: {{archive: {{commit: 50ms, every: 100ms, heartbeat: 300ms}}}}
+subscribers: {{archive: {{commit: 50ms, every: 100ms, heartbeat: 300ms, group: 1m}}}}
 topics: {{{WATER}: {{from: onewire}}}}
 """
 COUNT = "SELECT count(*) FROM readings"
@@ -141,4 +141,4 @@ def test_a_load_is_looked_at_as_a_whole_before_it_replaces_one_file(tmp_path: Pa
     assert not list((after / "rrd").glob(".loading-*"))
     done = constellation(house.path, "load", "rrd", good, STATE_DIRECTORY=str(after))
     assert done.returncode == 0, done.stderr
-    assert {path.stat().st_ino for path in files.values()}.isdisjoint({number for number, _ in stood.values()})
+    assert all(path.stat().st_ino != stood[name][0] for name, path in files.items()), "each is replaced"
