@@ -317,6 +317,7 @@ def test_readings_wait_at_the_broker_while_the_engine_is_away_and_while_the_stor
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_a_second_store_of_a_shard_waits_for_its_turn(
     central: House, engine: Engine, one: StandInHouse, ear: Ear
 ) -> None:

@@ -22,7 +22,7 @@ PATIENCE = 900.0
 """Seconds; guest.sh itself ends a guest before."""
 NAMES = re.findall(r"^def test_(\w+)", (LAB / "good_path.py").read_text("utf-8"), re.MULTILINE)
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.whole]
 
 
 @pytest.fixture(scope="module")

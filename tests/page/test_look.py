@@ -118,7 +118,7 @@ ALIVE = """(() => { const out = [], M = document.querySelector('main');
   return out; })()"""
 
 
-@pytest.mark.parametrize("way", ["broker", "stream", pytest.param("then", marks=pytest.mark.whole)])
+@pytest.mark.parametrize("way", ["broker", *(pytest.param(way, marks=pytest.mark.whole) for way in ("stream", "then"))])
 def test_nothing_that_is_dead_looks_alive(page: Page, broker: Broker, look: Any, archived: int, way: str) -> None:
     page.house.start("alerts")
     page.log_in()
@@ -305,8 +305,8 @@ RULES = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "sizes"),
-    [("light", SIZES[::2]), pytest.param("dark", SIZES, marks=pytest.mark.whole)],
-    ids=["light", "dark"],
+    [("light", SIZES[:1]), *(pytest.param(one, SIZES, marks=pytest.mark.whole) for one in ("light", "dark"))],
+    ids=["light", "light, whole", "dark, whole"],
 )
 def test_axe_finds_nothing_and_nothing_overflows(
     page: Page, look: Any, archived: int, scheme: str, sizes: list[tuple[int, int]]
