@@ -349,6 +349,7 @@ def test_a_short_chaos_run_loses_nothing_and_doubles_nothing(runs: dict[str, Run
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_power_cuts_cost_at_most_the_last_two_seconds(runs: dict[str, Run]) -> None:
     _judge(runs["power"], good=True)
 

@@ -21,7 +21,7 @@ def stores(house: House, metrics: Metrics, ear: Ear) -> House:  # noqa: F811
     house.write(f"""
 sources: {{onewire: {{}}, other: {{service: onewire}}}}
 subscribers:
-  archive: {{commit: 50ms, every: 100ms}}
+  archive: {{commit: 50ms, every: 100ms, group: 1m}}
   rrd: {{flush: 200ms, finest: 1s, every: 200ms}}
   influx: {{url: "http://127.0.0.1:{metrics.port}", flush: 50ms, every: 200ms}}
 topics:

@@ -140,6 +140,7 @@ def test_a_file_is_made_as_the_topic_asks(lit: House, ear: Ear) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_batch_goes_in_whole_and_late_and_repeated_readings_neither_fail_nor_block(lit: House, ear: Ear) -> None:
     start = NOW - 3600
     for number in range(0, 3601, 10):

@@ -118,6 +118,7 @@ ALIVE = """(() => { const out = [], M = document.querySelector('main');
   return out; })()"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["broker", *(pytest.param(way, marks=pytest.mark.whole) for way in ("stream", "then"))])
 def test_nothing_that_is_dead_looks_alive(page: Page, broker: Broker, look: Any, archived: int, way: str) -> None:
     page.house.start("alerts")
@@ -210,6 +211,7 @@ def drawn(tab: Any) -> None:
     tab.wait_for_timeout(150)
 
 
+@pytest.mark.slow
 def test_a_spike_of_one_reading_a_hole_and_a_fire_are_in_the_picture(page: Page, look: Any, archived: int) -> None:
     tab = look(f"view=history&topics={WATER}&span=30d", width=1400)
     drawn(tab)
