@@ -42,8 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Measure coverage of what tests run themselves: of the processes that they start it would double the cost."""
     if hasattr(config, "workerinput"):
-        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-            del os.environ[name]
+        _leave_children_unmeasured()
+
+
+def _leave_children_unmeasured() -> None:
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        del os.environ[name]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -56,7 +60,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        measurement.start()
+        measurement.start()  # which asks for its children, too
+        _leave_children_unmeasured()
 
 
 def _tried_again(config: pytest.Config) -> list[str]:
