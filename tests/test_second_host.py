@@ -57,6 +57,7 @@ class Counting(Source):
         ("barn", "barn.local", True),
         ("Barn.local.", "barn", True),
         ("barn.lan", "barn", True),
+        ("barn.local", "barn.lan", True),
         ("barn.lan", "barn.example", False),
         ("barn", "barn2", False),
         ("barn.local", "barnlocal", False),
