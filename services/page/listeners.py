@@ -14,6 +14,9 @@ WAITING: Final = 100
 PATIENCE: Final = 10.0
 """Seconds in which a browser must take what it is sent."""
 
+CHANCE: Final = 1.0
+"""Seconds of the loop that a browser with a full queue has to take from it: the loop may have been late itself, not the browser."""
+
 MOST: Final = 300
 """Browsers at a time."""
 
@@ -47,18 +50,19 @@ class Listeners:
                 self._loop.call_soon_threadsafe(self._spread, content)
 
     def _spread(self, content: bytes) -> None:
-        for queue, task in list(self._queues.items()):
-            try:
-                queue.put_nowait(content)
-            except asyncio.QueueFull:
-                del self._queues[queue]
-                if task is not None:  # which counts it
-                    task.cancel()
+        for queue in self._queues:
+            queue.put_nowait(content)
+            if queue.qsize() == WAITING:
+                asyncio.get_running_loop().call_later(CHANCE, self._judge, queue)
+
+    def _judge(self, queue: asyncio.Queue[bytes]) -> None:
+        if queue.qsize() >= WAITING and (task := self._queues.pop(queue, None)):
+            task.cancel()  # which counts it
 
     @contextlib.asynccontextmanager
     async def listen(self) -> AsyncIterator[asyncio.Queue[bytes]]:
         """Take part until the context is left."""
-        queue: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._queues[queue] = asyncio.current_task()
         try:
             yield queue
@@ -69,11 +73,14 @@ class Listeners:
         """Answer a request with the stream: `first`, then what comes, until the browser goes or does not keep up."""
         async with self.listen() as queue:
             start = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
-            await send({"type": "http.response.start", "status": 200, "headers": [*start, *headers]})
-            await send({"type": "http.response.body", "body": b"retry: 1000\n\n" + first(), "more_body": True})
             gone = asyncio.ensure_future(_until_gone(receive))
+            body = b"retry: 1000\n\n" + first()
             try:
-                while not gone.done():
+                await send({"type": "http.response.start", "status": 200, "headers": [*start, *headers]})
+                while True:
+                    await asyncio.wait_for(
+                        send({"type": "http.response.body", "body": body, "more_body": True}), PATIENCE
+                    )
                     content = asyncio.ensure_future(queue.get())
                     done, _ = await asyncio.wait({gone, content}, return_when=asyncio.FIRST_COMPLETED)
                     if content not in done:
@@ -82,9 +89,6 @@ class Listeners:
                     body = content.result()
                     while not queue.empty():
                         body += queue.get_nowait()
-                    await asyncio.wait_for(
-                        send({"type": "http.response.body", "body": body, "more_body": True}), PATIENCE
-                    )
             except (TimeoutError, asyncio.CancelledError):
                 self.dropped += 1
             finally:
