@@ -219,6 +219,26 @@ def test_a_broken_page_in_the_middle_costs_its_own_rows_and_their_time_is_said(t
     assert kept == len(minutes)
 
 
+def test_a_new_archive_that_takes_nothing_now_is_not_taken_for_damage_of_the_old_one(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    for path in (old, new):
+        engine = schema.open_file(path)
+        schema.migrate(engine)
+        engine.dispose()
+    with closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute("INSERT INTO topics VALUES (7, ?, '°C', 'gauge')", (WATER,))
+        connection.execute("INSERT INTO readings VALUES (?, 7, 1.0, NULL)", (now(),))
+    refuses = "CREATE TRIGGER full BEFORE INSERT ON readings BEGIN SELECT RAISE(ABORT, 'full'); END"
+    with closing(sqlite3.connect(new)) as connection, connection:
+        connection.execute(refuses)
+    with pytest.raises(sqlite3.IntegrityError, match="full"):
+        rescue(new, old, {})
+    with closing(sqlite3.connect(new)) as connection, connection:
+        connection.execute("DROP TRIGGER full")
+    found = rescue(new, old, {})
+    assert (found.readings, found.gaps, found.unreadable) == (1, [], False)
+
+
 def test_rows_of_a_page_are_what_sqlite_says(tmp_path: Path) -> None:
     path = tmp_path / "any.sqlite"
     values: list[tuple[Any, ...]] = [

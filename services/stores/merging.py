@@ -45,7 +45,7 @@ class Merging:
         self.added = 0
         """Raw readings that were not there."""
 
-    def topics(self, rows: Iterable[tuple[int, str, str, str]]) -> None:
+    def topics(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Learn the other's topics (id, name, unit, kind)."""
         for theirs, name, unit, kind in rows:
             topic = self._renamed.get(name, name), unit, kind

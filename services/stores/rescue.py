@@ -33,6 +33,10 @@ _MOST: Final = 1 << 20
 """Topics that a house may have; a larger number on a page is none."""
 
 
+Part = tuple[Callable[[Rows], None], Rows]
+"""Rows, and who takes them in."""
+
+
 @dataclass
 class Rescued:
     """What came of it."""
@@ -51,7 +55,8 @@ def rescue(database: Path, source: Path, renamed: dict[str, str]) -> Rescued:
     with closing(open_beside(database, "rw")) as into:
         merging_ = Merging(into, renamed)
         others: list[tuple[int, int]] = []
-        _by_tree(source, merging_, found, others)
+        for take, rows in _by_tree(source, found, merging_, others):
+            take(rows)  # what fails here is the new archive's trouble, not the old one's
         if found.gaps or others or found.unreadable:
             _by_page(source, merging_, found)
         merging_.finish()
@@ -73,11 +78,11 @@ def missing(database: Path, gaps: list[tuple[int, int]], now: int) -> list[tuple
     return lost
 
 
-def _by_tree(source: Path, merging_: Merging, found: Rescued, others: list[tuple[int, int]]) -> None:
+def _by_tree(source: Path, found: Rescued, merging_: Merging, others: list[tuple[int, int]]) -> Iterator[Part]:
     """Read as far as SQLite does; `others` takes the times that could not be read in other tables."""
     try:
         with closing(open_beside(source, "rw")) as old:  # for its log, which holds what came last
-            merging_.topics(old.execute("SELECT id, name, unit, kind FROM topics").fetchall())
+            yield merging_.topics, old.execute("SELECT id, name, unit, kind FROM topics").fetchall()
             with_hours = old.execute("SELECT 1 FROM sqlite_master WHERE name = 'hours'").fetchone()
             for topic in merging_.known:
                 for table, columns, take in (
@@ -87,10 +92,10 @@ def _by_tree(source: Path, merging_: Merging, found: Rescued, others: list[tuple
                 ):
                     query = f"SELECT {', '.join(columns)} FROM {table} WHERE topic = {topic} AND "  # noqa: S608
                     for rows in _around(old, query, others, 1):
-                        take(rows)
+                        yield take, rows
             query = f"SELECT {', '.join(merging.READINGS)} FROM readings WHERE "  # noqa: S608
             for rows in _around(old, query, found.gaps, 1):
-                merging_.readings(rows)
+                yield merging_.readings, rows
     except sqlite3.Error:
         found.unreadable = True
 
@@ -162,7 +167,7 @@ def _by_page(source: Path, merging_: Merging, found: Rescued) -> None:
             and row[0] is None
             and all(isinstance(text, str) for text in row[1:])
         ]
-        merging_.topics(topics)  # type: ignore[arg-type]
+        merging_.topics(topics)
     waiting: dict[int, Rows] = {2: [], 4: [], len(merging.COLUMNS): [], len(merging.HOUR_COLUMNS): []}
     takers = merging_.clearings, merging_.readings, merging_.minutes, merging_.hours
     taken: list[int] = []
