@@ -1,5 +1,6 @@
 """The archive believes its file only while it is the file: what can be read out of it is saved, what is missing is said."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from voices import Voice, ask_database, now
 from bootstrap_lib.reading import format_time
 from services.protocols import sqlite_page
 from services.stores import schema, soundness
+from services.stores.mending import Mending
 from services.stores.rescue import missing, rescue
 
 pytestmark = pytest.mark.long
@@ -237,6 +239,37 @@ def test_a_new_archive_that_takes_nothing_now_is_not_taken_for_damage_of_the_old
         connection.execute("DROP TRIGGER full")
     found = rescue(new, old, {})
     assert (found.readings, found.gaps, found.unreadable) == (1, [], False)
+
+
+def test_what_breaks_while_something_else_is_rescued_is_rescued_too(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("archive.sqlite", "one.sqlite", "two.sqlite")]
+    for number, path in enumerate(files):
+        engine = schema.open_file(path)
+        schema.migrate(engine)
+        engine.dispose()
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("INSERT INTO topics VALUES (7, ?, '°C', 'gauge')", (WATER,))
+            connection.execute("INSERT INTO readings VALUES (?, 7, 1.0, NULL)", (now() - 1000 * number,))
+    mending = Mending(files[0], tmp_path)
+    said: list[str] = []
+    with closing(sqlite3.connect(files[0])) as connection:
+        connection.execute("BEGIN IMMEDIATE")  # the first waits for its turn to write
+        mending.begin([files[1]], now(), {})
+        time.sleep(0.3)
+        mending.begin([files[2]], now(), {})
+        connection.rollback()
+
+    def done() -> bool:
+        said.extend(mending.news())
+        return not mending.working
+
+    wait_for(done, 30, "both")
+    mending.close()
+    assert [sentence for sentence in said if "came out of" in sentence] == [
+        f"1 readings came out of {path.name}" for path in files[1:]
+    ]
+    assert ask_database(files[0], COUNT) == [(3,)]
+    assert json.loads((tmp_path / "mending.json").read_bytes()) == {"sources": [], "noticed": 0, "gap": None}
 
 
 def test_rows_of_a_page_are_what_sqlite_says(tmp_path: Path) -> None:

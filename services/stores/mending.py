@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import msgspec
@@ -31,6 +32,14 @@ class Owed(msgspec.Struct):
     """From when to when (ms) something may be missing, where that is known."""
 
 
+def _said(job: Future[list[str]]) -> list[str]:
+    """Wait for a piece of work, and return its sentences."""
+    try:
+        return job.result()
+    except (OSError, sqlite3.Error) as error:
+        return [f"what was set aside could not be rescued: {reason(error)}; it is tried again at the next start"]
+
+
 class Mending:
     """Brings what can be found into a new database. One piece of work after the other, in a thread."""
 
@@ -40,6 +49,8 @@ class Mending:
         self._backup = folder / "backup.sqlite"
         self._owed = state.load(self._file, Owed, Owed())
         self._thread = ThreadPoolExecutor(1, "mending")
+        self._lock = Lock()
+        """Guards what is owed, which both threads change."""
         self._job: Future[list[str]] | None = None
         self.lost: list[tuple[int, int]] = []
         """Times (ms) between which readings are missing for good."""
@@ -52,20 +63,20 @@ class Mending:
     def resume(self, renamed: Mapping[str, str]) -> None:
         """Go on with what a run before could not end."""
         if self._owed.noticed and not self.working:
-            self._job = self._thread.submit(self._mend, [Path(name) for name in self._owed.sources], dict(renamed))
+            self._job = self._thread.submit(self._mend, msgspec.structs.replace(self._owed), dict(renamed))
 
     def begin(
         self, sources: Iterable[Path], noticed: int, renamed: Mapping[str, str], gap: tuple[int, int] | None = None
     ) -> None:
         """Rescue what files hold; `noticed` (ms) is when the damage showed, `gap` when something may be missing, where that is known."""
-        self._owed.noticed, self._owed.gap = noticed, gap
-        self._owed.sources += [str(source) for source in sources]
-        self._save()
-        waiting = self._job
+        task = Owed([str(source) for source in sources], noticed, gap)
+        with self._lock:
+            self._owed = Owed(self._owed.sources + task.sources, noticed, gap)
+            self._save()
+        before = self._job
 
         def work() -> list[str]:
-            said = waiting.result() if waiting is not None else []
-            return said + self._mend([Path(source) for source in self._owed.sources], dict(renamed))
+            return (_said(before) if before is not None else []) + self._mend(task, dict(renamed))
 
         self._job = self._thread.submit(work)
 
@@ -78,16 +89,14 @@ class Mending:
         if self._job is None or not self._job.done():
             return []
         job, self._job = self._job, None
-        try:
-            return job.result()
-        except (OSError, sqlite3.Error) as error:
-            return [f"what was set aside could not be rescued: {reason(error)}; it is tried again at the next start"]
+        return _said(job)
 
-    def _mend(self, sources: list[Path], renamed: dict[str, str]) -> list[str]:
+    def _mend(self, task: Owed, renamed: dict[str, str]) -> list[str]:
+        sources = [Path(source) for source in task.sources]
         files = [source for source in sources if not source.is_dir()]  # what stood in its place holds nothing
         said, gaps, readable = [], [], False
         for source in files:
-            if (path := self._copied(source)) is None:
+            if (path := self._copied(source, task.noticed)) is None:
                 continue
             found = rescue(self._database, path, renamed)
             gaps += found.gaps
@@ -99,20 +108,22 @@ class Mending:
                 else f"{found.readings} readings came out of {path.name}"
             )
         said += self._fill_from_backup(renamed)
-        noticed = self._owed.noticed
+        noticed = task.noticed
         if not readable and not gaps:
-            gaps.append(self._owed.gap or (self._newest_before(noticed), noticed))
+            gaps.append(task.gap or (self._newest_before(noticed), noticed))
         self.lost = missing(self._database, gaps, noticed)
-        self._owed.sources.clear()
-        self._owed.noticed, self._owed.gap = 0, None
-        self._save()
+        with self._lock:  # what was begun meanwhile stays owed
+            left = [source for source in self._owed.sources if source not in task.sources]
+            ended = not left and self._owed.noticed == noticed
+            self._owed = Owed() if ended else Owed(left, self._owed.noticed, self._owed.gap)
+            self._save()
         return [*said, self._sentence()]
 
-    def _copied(self, source: Path) -> Path | None:
+    def _copied(self, source: Path, noticed: int) -> Path | None:
         """Return the file itself, or a copy of one that has no name any more."""
         if source.parent != Path("/proc/self/fd"):
             return source if source.exists() else None
-        copy = self._database.with_name(f"{self._database.name}.damaged-{self._owed.noticed}-deleted")
+        copy = self._database.with_name(f"{self._database.name}.damaged-{noticed}-deleted")
         try:
             with source.open("rb") as old, state.replacing(copy) as new:
                 shutil.copyfileobj(old, new, 1 << 20)
