@@ -161,6 +161,12 @@ def test_a_page_that_nobody_reads_is_found_by_looking(tmp_path: Path, monkeypatc
     break_page(path, pages(path, "readings", "leaf")[20])
     look._look_at = 0.0
     assert wait_for(look.damage, what="the second look")
+    look._look_at = 0.0
+    look.damage()
+    path.rename(tmp_path / "aside")
+    schema.open_file(path).dispose()
+    wait_for(lambda: look._job is None or look._job.done(), what="the third look")
+    assert look.damage() is None, "the file that it looked at is another one by now"
     look.close()
 
 
