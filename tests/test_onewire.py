@@ -64,6 +64,36 @@ def test_a_slow_sensor_costs_its_own_time_and_other_masters_nothing(house: House
         assert "hall/s8/temperature is silent" not in house.log("onewire")
 
 
+@pytest.mark.whole
+def test_sixty_sensors_of_a_conversion_each_on_one_bus(house: House, ear: Ear, tmp_path: Path) -> None:
+    with Tree(tmp_path / "w1", conversion=0.75) as tree:
+        for number in range(1, 61):
+            tree.set(sensor(number), 20.0 + number / 10)
+        house_of(house, tmp_path, 60, "every: 1s, stale: 3s, heartbeat: 1s")
+        process = house.start("onewire")
+
+        def round_of(number: int) -> float:
+            """Seconds from a value of this sensor to its next one."""
+            begun = len(ear.all(topic(number)))
+            wait_for(lambda: len(ear.all(topic(number))) > begun, 120, "a value")
+            since, beats = time.monotonic(), len(ear.all(HEALTH))
+            wait_for(lambda: len(ear.all(topic(number))) > begun + 1, 120, "the next")
+            assert len(ear.all(HEALTH)) - beats >= 30, "it beats within a round"
+            return time.monotonic() - since
+
+        usual = round_of(60)
+        assert 45 <= usual < busy(49), "sixty conversions, one after the other"
+        tree.fail(sensor(30), Fault.SLOW)
+        slow = round_of(60)
+        assert slow - usual < busy(4), "the slow one costs its own time, no more"
+        assert b"" not in [payload for number in range(1, 61) for payload in ear.all(topic(number))]
+        assert "silent" not in house.log("onewire")
+        started = time.monotonic()
+        process.terminate()
+        process.wait(10)
+        assert time.monotonic() - started < busy(1.5)
+
+
 def test_a_bus_that_hangs_is_said_and_ends_nobody(
     house: House, ear: Ear, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

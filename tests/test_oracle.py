@@ -12,6 +12,11 @@ def test_every_rule_holds_whatever_happens() -> None:
     assert found_at(range(60)) is None
 
 
+@pytest.mark.parametrize("seed", [1_000_948])
+def test_what_longer_runs_found_stays_mended(seed: int) -> None:
+    assert found_at(range(seed, seed + 1)) is None
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_rule_that_is_broken_is_found(name: str) -> None:
     with mutated(name):

@@ -1,5 +1,7 @@
 """Pulses are counted through kill -9 and restarts, lost edges are known by their numbers, and nothing that bounces counts."""
 
+import json
+import random
 import threading
 import time
 from pathlib import Path
@@ -48,6 +50,49 @@ def test_none_is_lost_through_kill_and_restart(house: House, ear: Ear, tmp_path:
         stand = pin.pulses / 1000
         ear.wait(ENERGY, lambda value: value != b"" and value["value"] >= stand)
         assert ear.last(ENERGY)["value"] == pytest.approx(stand)
+
+
+@pytest.mark.whole
+def test_twenty_a_second_for_ten_minutes_through_kills_restarts_and_a_power_cut(
+    house: House, ear: Ear, tmp_path: Path
+) -> None:
+    house.write(TOPICS.format(folder=tmp_path))
+    ended, running = threading.Event(), threading.Event()
+    running.set()
+    chance, kept = random.Random(1), house.folder / "run" / "pulse" / "pulses_grid.json"
+    with Pin(tmp_path / "pins", 17) as pin:
+
+        def turn() -> None:
+            while not ended.wait(0.05):
+                running.wait()
+                pin.pulse()
+
+        thread = threading.Thread(target=turn)
+        thread.start()
+        process, until, lost = house.start("pulse"), time.monotonic() + 600, 0
+        cut_at = time.monotonic() + 300
+        while time.monotonic() < until:
+            time.sleep(chance.uniform(2, 20))
+            if not lost and time.monotonic() > cut_at:  # the meter is off too; what the memory held is gone
+                running.clear()
+                process.kill()
+                process.wait()
+                kept.unlink()
+                taken = json.loads((house.state("pulse") / "pulses_grid.json").read_bytes())["pulses"]
+                lost = pin.pulses - taken
+                assert 0 < lost <= 2.5 * 20, "two seconds and a look"
+                running.set()
+            else:
+                chance.choice((process.kill, process.terminate))()
+                process.wait(10)
+                time.sleep(chance.uniform(0, 5))
+            process = house.start("pulse")
+        ended.set()
+        thread.join()
+        least = pin.pulses - lost
+        ear.wait(ENERGY, lambda value: value != b"" and round(value["value"] * 1000) >= least, 60)
+        time.sleep(2)
+        assert least <= round(ear.last(ENERGY)["value"] * 1000) <= pin.pulses, "none is made up"
 
 
 def test_a_power_cut_costs_two_seconds_at_most(house: House, ear: Ear, tmp_path: Path) -> None:

@@ -187,15 +187,16 @@ class Teller:
             return None if waits else "resolved"
         silenced = max(told.snoozed, self.memory.maintenance) > wall or self.judge.is_paused(alert)
         if verdict.firing:
-            silenced = silenced or any(self.explains(other, wall) for other in alert.inhibitors)
+            explained = any(self.explains(other, wall) for other in alert.inhibitors)
             track.meanwhile = False
             if track.told:
-                if silenced or waits or told.acknowledged or not wanted:
+                if silenced or explained or waits or told.acknowledged or not wanted:
                     return None
                 again = rule.repeat is not None and wall - track.spoken >= rule.repeat * 1000
                 return "still" if again or track.woken or track.ring else None
-            if silenced or not wanted:
-                track.explained = verdict.fired
+            if silenced or explained or not wanted:
+                if silenced or not wanted or track.asked != verdict.fired:
+                    track.explained = verdict.fired
                 return None
             if alert.settles > at:
                 return None  # its source has only just come back: what explained it may still do
@@ -252,6 +253,8 @@ class Teller:
             said[name] = Member(begun, verdict.fired if verdict else 0, verdict.fired_for if verdict else 0)
             if kind == "still":
                 track.woken, track.ring, track.spoken = False, [], wall
+            elif kind == "fires":
+                track.asked = said[name].fired
         message = Outgoing(
             self.identity(),
             Notice(text="", time=format_time(wall), rules=() if over else tuple(said)),

@@ -18,6 +18,8 @@ class Track(msgspec.Struct, omit_defaults=True):
     fired_for: Count = 0
     explained: Count = 0
     """The last firing of which nobody needs to hear, as something else explained it."""
+    asked: Count = 0
+    """The last firing for which a notifier was asked: what explains it later comes too late where nobody could deliver."""
     spoken: Moment = 0
     woken: bool = False
     """A snooze has ended: what still fires is said again."""
