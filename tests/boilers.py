@@ -292,8 +292,12 @@ def table(
 def winter(
     days: float, setups: dict[str, frozenset[str]], step: int = STEP
 ) -> Iterator[tuple[str, list[tuple[str, int]]]]:
-    """What is told of a boiler without a fault: nothing."""
-    rows = simulate(24 * days, step, seed=7)
+    """What is told of a boiler without a fault, whose silo is filled in time: nothing."""
+
+    def fill(boiler: SimulatedBoiler, _time: int) -> None:
+        boiler.silo_kg = 2000.0
+
+    rows = simulate(24 * days, step, seed=7, change=fill)
     for name, roles in setups.items():
         yield name, told(Case(name, rows, begins=0), roles)
 
