@@ -91,11 +91,10 @@ class Tree:
             "-q",
             "-p",
             "no:cacheprovider",
-            "--whole",
             *WITHOUT,
             *mutant.tests,
         ]
-        chosen = ["-k", mutant.chosen] if mutant.chosen else []
+        chosen = ["--whole", "-k", mutant.chosen] if mutant.chosen else []
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         begin = time.monotonic()
         with tempfile.TemporaryFile("w+") as output:
