@@ -5,6 +5,7 @@
 An empty payload clears a topic: whoever measured it no longer can.
 """
 
+import functools
 import json
 import math
 import re
@@ -87,8 +88,12 @@ _decoder = msgspec.json.Decoder(_Wire)
 def format_time(time: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC, always with milliseconds."""
     whole, milliseconds = divmod(time, 1000)
-    moment = datetime.fromtimestamp(whole, UTC)
-    return f"{moment.year:04d}-{moment:%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{_second(whole)}.{milliseconds:03d}Z"
+
+
+@functools.lru_cache(16)
+def _second(whole: int) -> str:
+    return datetime.fromtimestamp(whole, UTC).isoformat()[:19]  # all readings of a round are of one second, mostly
 
 
 def parse_time(text: str) -> int:
