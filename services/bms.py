@@ -1,12 +1,11 @@
 """Batteries over Bluetooth: cells, currents, switches, protection, by gatt over BlueZ (docs/services/bms.md)."""
 
-import importlib
 import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,11 +23,13 @@ from bootstrap_lib import (
     Topic,
     nearest,
     reason,
+    secrets,
 )
 from bootstrap_lib import state as stored
 from services.bluetooth import Battery, Deadlines, LinkError, battery_links, discover
 from services.bluetooth.estimates import Energy, Estimates
-from services.protocols.battery import BatteryProtocol, Value
+from services.bluetooth.makes import protocol_of, unlock_of
+from services.protocols.battery import Unlocks, Value
 
 if TYPE_CHECKING:
     from services.bluetooth.battery_links import BatteryLinks
@@ -57,6 +58,7 @@ class BatteryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     adapter: Annotated[str, Meta(pattern=r"^(hci\d+|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$")] = "hci0"
     keep: bool = True
     positive: Literal["charging", "discharging"] = "charging"
+    password: Annotated[str, Meta(pattern="^secret:")] | None = None
 
 
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,7 +69,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     )
     batteries: Annotated[
         dict[str, BatteryOptions],
-        Meta(description="By name; each has an `address`, `protocol`, `adapter`, `keep`, `positive`."),
+        Meta(description="By name; each has an `address`, `protocol`, `adapter`, `keep`, `positive`, `password`."),
     ] = msgspec.field(default_factory=dict)
     may_power_cycle: Annotated[bool, Meta(description="Switch an adapter off and on when nothing else helps.")] = False
     deadlines: Annotated[Deadlines | None, Meta(description="Seconds for each state of a link.")] = None
@@ -125,10 +127,24 @@ class Bms(Source):
         batteries, said = self.options.batteries, set[tuple[str, str]]()
         only = next(iter(batteries), "")
         self._recall()
+        unlocks: dict[str, Callable[[], Unlocks] | None] = {}
+        for name, one in batteries.items():
+            try:
+                unlocks[name] = unlock_of(one.address, one.password)
+            except secrets.SecretError as error:  # the others are read
+                tell(name, str(error))
         try:
             links = battery_links(
                 [
-                    Battery(name, one.address, protocol_of(one.protocol), one.adapter, self.options.every, one.keep)
+                    Battery(
+                        name,
+                        one.address,
+                        protocol_of(one.protocol),
+                        one.adapter,
+                        self.options.every,
+                        one.keep,
+                        unlocks.get(name),
+                    )
                     for name, one in batteries.items()
                 ],
                 tell,
@@ -236,6 +252,10 @@ class Bms(Source):
                 protocol_of(options.protocol)
             except DeviceError as error:
                 problems.append(note((*here, "batteries", battery, "protocol"), str(error)))
+            if options.password and options.protocol != "jbd":
+                problems.append(
+                    note((*here, "batteries", battery, "password"), "only a JBD module knows one: leave it out")
+                )
             if (owner := owners.setdefault(options.address.upper(), battery)) != battery:
                 problems.append(note((*here, "batteries", battery, "address"), f"it is the address of {owner} already"))
         for topic in registry.topics_of(name, BatteryField):
@@ -248,18 +268,6 @@ class Bms(Source):
             if topic.kind == "state" and len(topic.states) != 2:  # noqa: PLR2004 (no and yes)
                 problems.append(note((*line, "states"), "it is no or yes: write two words in this order, as [off, on]"))
         return problems
-
-
-def protocol_of(name: str) -> BatteryProtocol:
-    """Protocol of a name; DeviceError where there is none."""
-    path = f"services/protocols/{name}.py"
-    try:
-        protocol = importlib.import_module(f"services.protocols.{name}")
-    except ModuleNotFoundError:
-        raise DeviceError(f"there is no protocol '{name}': a protocol is a file {path}") from None
-    if not hasattr(protocol, "CHANNELS"):
-        raise DeviceError(f"'{name}' is no battery's protocol: {path} has no CHANNELS")
-    return cast("BatteryProtocol", protocol)
 
 
 def told_as(measured: dict[str, Value], positive: str) -> dict[str, Value | None]:

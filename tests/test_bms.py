@@ -48,6 +48,7 @@ from services.protocols import daly, daly_p81, jbd, jk
 from services.protocols.battery import BatteryProtocol, Frame, Pack, Value
 from services.simulators.bluetooth.bus import ADDRESS_VARIABLE, connect
 from services.simulators.bluetooth.faults import FAULTS
+from services.simulators.bluetooth.lock import APP_PASSWORD
 from services.simulators.bluez import Remote, believable_pack
 
 pytestmark = pytest.mark.long
@@ -489,6 +490,23 @@ def play_energy(world: World) -> None:
     world.until(lambda told: "remaining_duration" in told["first"].cleared)
 
 
+def play_password(world: World) -> None:
+    world.until(
+        lambda told: (
+            len(told["right"].samples) > 2
+            and len(told["open"].samples) > 1
+            and told["wrong"].reasons
+            and told["none"].reasons
+        )
+    )
+
+
+PASSWORDS = {
+    name: battery | ({"password": f"secret:app.{name}"} if name != "none" else {})
+    for name, battery in on_one_adapter("right", "wrong", "none", "missing", "open").items()
+}
+
+
 @dataclass(frozen=True)
 class Plot:
     """Batteries, their faults from the start, and what happens then."""
@@ -512,6 +530,7 @@ PLOTS = {
     "scan_refused": Plot(ONE, play_refused_scan, {"first": "scan_refused out_of_reach"}),
     "adapter_stuck": Plot(ONE, play_stuck_adapter, {"first": "adapter_stuck"}),
     "energy": Plot(ONE, play_energy, pack=STRONG),
+    "app_password": Plot(PASSWORDS, play_password, dict.fromkeys(PASSWORDS.keys() - {"open"}, "app_password")),
 }
 RESTARTED = "energy"
 """The one world whose process is killed and started again on purpose."""
@@ -524,6 +543,12 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, World
     broker = Broker(folder / "broker").start()
     house = House(folder / "house", broker.port)
     house.write(topics_yaml({name: plot.batteries for name, plot in PLOTS.items()}))
+    secrets = folder / "secrets"
+    secrets.mkdir(0o700)
+    for name, password in (("right", APP_PASSWORD), ("wrong", "654321"), ("open", APP_PASSWORD)):
+        (secrets / f"app.{name}").touch(0o600)
+        (secrets / f"app.{name}").write_text(password)
+    house.environment["CONSTELLATION_CREDENTIALS"] = str(secrets)
     try:
         with ThreadPoolExecutor(len(PLOTS)) as pool:
             running = {
@@ -582,10 +607,26 @@ def test_every_battery_is_disconnected_at_the_end_so_that_a_phone_finds_it(world
     assert "Connect" not in last.values()
 
 
-def test_nothing_but_read_requests_is_ever_written(worlds: dict[str, World]) -> None:
+def test_nothing_but_read_requests_and_what_opens_a_module_is_ever_written(worlds: dict[str, World]) -> None:
     written = {event.split()[2] for world in worlds.values() for event in world.events if event[:5] == "write"}
-    assert written
-    assert all(frame.startswith(("dda5", "d203", "8103", "aa5590eb96", "aa5590eb97")) for frame in written)
+    opening = {frame for frame in written if frame.startswith("ffaa")}
+    assert {frame[4:6] for frame in opening} == {"15", "17", "18", "1d"}
+    assert written - opening
+    reads = ("dda5", "d203", "8103", "aa5590eb96", "aa5590eb97")
+    assert all(frame.startswith(reads) for frame in written - opening)
+
+
+def test_a_module_behind_the_apps_password_is_opened_or_says_what_it_wants(worlds: dict[str, World]) -> None:
+    told = worlds["app_password"].batteries
+    assert_whole_samples(told["right"], 2)
+    assert told["right"].statistics["failures"] == 0
+    assert not told["wrong"].samples
+    assert "the app's password is wrong" in told["wrong"].reasons
+    assert not told["none"].samples
+    assert "behind the app's password stays mute" in told["none"].reasons
+    assert "secret 'app.missing' is not there" in worlds["app_password"].log
+    assert_whole_samples(told["open"], 1)  # a module that knows nothing of passwords is asked all the same
+    assert "123456" not in worlds["app_password"].log
 
 
 def test_plain(links: dict[str, Told]) -> None:

@@ -15,7 +15,8 @@ from services.bluetooth import Statistics
 from services.bluetooth.dialogue import Dialogue
 from services.protocols import jbd
 from services.protocols.battery import BatteryError, BatteryRequest, Frame, Pack, Rejection
-from services.protocols.jbd import answers, encoder, frames
+from services.protocols.jbd import answers, encoder, frames, password
+from services.protocols.jbd.frames import ModuleReply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -347,3 +348,32 @@ def test_a_hundred_thousand_lines_take_seconds() -> None:
     count = sum(1 for _ in jbd.decode_lines(fragments * (100_000 // len(fragments))))
     assert count == 50_000
     assert time.process_time() - began < 3
+
+
+def test_a_password_is_hidden_by_the_address_and_the_random_byte() -> None:
+    assert password.module_frame(password.APP_KEY, password.KEY_OF_APP).hex() == "ffaa15063030303030303b"
+    assert password.module_frame(password.RANDOM).hex() == "ffaa170017"
+    hidden = password.hidden(b"90", "00:FF:01:02:03:04", 0x10)
+    assert hidden == bytes(((0x39 ^ 0x00) + 0x10, ((0x30 ^ 0xFF) + 0x10) & 0xFF))
+    assert password.hidden(b"0" * 8, "00:00:00:00:00:00", 0x20) == bytes([0x50] * 8), (
+        "behind the address, the byte alone"
+    )
+
+
+def test_a_module_without_a_password_is_open_at_once_and_a_foreign_answer_is_none() -> None:
+    opening = password.Unlocking("A4:C1:38:00:00:01", "123456")
+    assert opening.next_frame() == password.module_frame(password.APP_KEY, password.KEY_OF_APP)
+    assert not opening.take(Frame(0x15, 0, b"\x02")), "what the battery says is no answer of the module"
+    assert not opening.take(ModuleReply(password.PASSWORD, 0, b"\x00")), "it was not asked yet"
+    assert opening.take(ModuleReply(password.APP_KEY, 0, b"\x02"))
+    assert opening.next_frame() is None
+
+
+def test_each_connection_opens_the_module_before_the_battery_is_asked() -> None:
+    dialogue = Dialogue(jbd, 3, Statistics(), lambda: password.Unlocking("A4:C1:38:00:00:01", "123456"))
+    for _ in range(2):
+        dialogue.begin_link()
+        dialogue.begin_sample()
+        assert (dialogue.next_frame() or b"")[:3] == b"\xff\xaa\x15"
+        assert dialogue.take(password.module_frame(password.APP_KEY, b"\x02"))
+        assert dialogue.next_frame() == BASIC.frame

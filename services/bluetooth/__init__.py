@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from services.bluetooth.battery_links import BatteryLinks
-    from services.protocols.battery import BatteryProtocol, Value
+    from services.protocols.battery import BatteryProtocol, Unlocks, Value
 
 Seconds = Annotated[float, Meta(gt=0)]
 Times = Annotated[int, Meta(ge=1)]
@@ -40,7 +40,7 @@ class Battery:
 
     The adapter is named as BlueZ does (hci0), or by its own Bluetooth address. `keep` holds the link between samples: a
     reconnection costs seconds and batteries that are not asked for about nine seconds may hang up; without it the link
-    is given up after each sample, which frees the battery for a phone.
+    is given up after each sample, which frees the battery for a phone. `unlock` begins what a module with a password wants to hear.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Battery:
     adapter: str = "hci0"
     interval: float = 8.0
     keep: bool = True
+    unlock: Callable[[], Unlocks] | None = None
 
 
 class Deadlines(Struct, frozen=True, forbid_unknown_fields=True):

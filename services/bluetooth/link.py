@@ -47,7 +47,7 @@ class Link:
         self.session: Any = None
         self.known = False
         """Whether BlueZ has the device."""
-        self._dialogue = Dialogue(battery.protocol, self.deadlines.tries, self.statistics)
+        self._dialogue = Dialogue(battery.protocol, self.deadlines.tries, self.statistics, battery.unlock)
         self._channels: list[tuple[Any, Any]] = []
         """Channels of this session's device that were not tried."""
         self._timer = 0

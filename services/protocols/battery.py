@@ -169,6 +169,16 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
         return 100 * self.remaining_charge / self.nominal_charge
 
 
+class Unlocks(Protocol):
+    """What is said to a module that wants a password, before the battery behind it is asked."""
+
+    def next_frame(self) -> bytes | None:
+        """Return what is to be sent now, None when the module is open."""
+
+    def take(self, reply: Frame) -> bool:
+        """Take what the module said; True when the open step is done with. BatteryError where it refuses."""
+
+
 class BatteryProtocol(Protocol):
     """A make of battery: one module with these names, and nothing to register."""
 

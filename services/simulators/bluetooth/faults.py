@@ -34,6 +34,7 @@ FAULTS: Final = {
     "write_refused_late": "the module accepts only write commands, and says so after 0.8 s",
     "out_of_reach": "the battery is not heard, and BlueZ does not know it",
     "first_channel_refused": "the module refuses notifications on the usual service, and has another one",
+    "app_password": "the module lets nothing through before it was told the app's password, 123456",
     "link_unstable": "the link breaks after each answer",
 }
 """Faults by name. The first nineteen are those that a battery source must survive; each is set for one battery."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.simulators.bluetooth.bus import CHARACTERISTIC, DEVICE, SERVICE, BluezError, Reply, later
 from services.simulators.bluetooth.faults import ONCE
+from services.simulators.bluetooth.lock import Lock
 from services.simulators.bluetooth.objects import Object
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class SimulatedModule(Object):
         self._connecting: Reply | None = None
         self._link = 0
         """Counts links, so that what was to be sent over an earlier one is not sent."""
+        self._lock = Lock(address)
         adapter.batteries.append(self)
 
     def _offer(self, channel: GattChannel, number: int) -> None:
@@ -115,6 +117,7 @@ class SimulatedModule(Object):
     def link_down(self) -> None:
         """Break the link, or the attempt to make one; the battery advertises again."""
         self._link += 1
+        self._lock = Lock(self.address)
         if self._connecting:
             reply, self._connecting = self._connecting, None
             reply.fail(BluezError("Failed", "le-connection-abort-by-local"))
@@ -137,7 +140,10 @@ class SimulatedModule(Object):
             raise BluezError("Failed", "Operation failed with ATT error: 0x03")
         if self.meets("mute") or self.meets("first_command_ignored"):
             return
-        answer = request if self.meets("request_echoed") else self.answer(self.address, request)
+        if "app_password" in self.faults and not self._lock.open:
+            answer = self._lock.answer(request)
+        else:
+            answer = request if self.meets("request_echoed") else self.answer(self.address, request)
         if answer is None:
             return
         if self.meets("corrupt_frame"):
