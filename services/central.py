@@ -1,5 +1,6 @@
 """The store of a fleet's centre: the readings of many houses in one engine, filled from each house's archive (docs/services/central.md)."""
 
+import contextlib
 import logging
 import socket
 import time
@@ -37,7 +38,10 @@ RENEW: Final = 10.0
 """Seconds between two signs of life of who holds the shard."""
 
 AGAIN: Final = 5.0
-"""Seconds until an engine that was not there is asked again, and a roster is looked at again."""
+"""Seconds until an engine that was not there is asked again."""
+
+LOOK: Final = 1.0
+"""Seconds between two looks at the roster."""
 
 
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -99,6 +103,9 @@ class Central(Subscriber):
         self._complaint = ""
         self._open_at = self._renew_at = self._roster_at = 0.0
         self._roster: frozenset[str] | None = None
+        self._left: set[str] = set()
+        self._waiting: set[str] = set()
+        """Houses of the roster that another shard has not let go."""
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
@@ -119,12 +126,12 @@ class Central(Subscriber):
         try:
             centre = opening.open_centre(self, options, holder, self.clock.now())
             names = opening.houses(centre, options.local, self._roster)
-            for name in names:
-                centre.know(name, self._routing.prefix_of(name))
+            now = self.clock.now()
+            held = [centre.take_up(name, self._routing.prefix_of(name), now) for name in names]
         except opening.TROUBLE as error:
             raise Away(str(error)) from None
         self._centre = centre
-        log.info("%s keeps shard %s: %d houses known", centre.engine.node, options.shard, len(centre.houses))
+        log.info("%s keeps shard %s: %d houses known", centre.engine.node, options.shard, sum(held))
         if self.bus.online:
             self.subscribe(session=True)
         parked, self._parked = self._parked, []
@@ -136,9 +143,10 @@ class Central(Subscriber):
 
     def subscribe(self, session: bool) -> None:  # noqa: ARG002 (what stands is wanted either way: it shows gaps)
         """Hear the houses of the shard."""
+        self._left.clear()
         self._parked.clear()  # the broker sends again what another connection brought
         if self._centre is not None:
-            self._routing.subscribe(self.bus, self._roster)
+            self._routing.subscribe(self.bus, None if self._roster is None else frozenset(self._centre.houses))
 
     def on_message(self, message: Message) -> bool:
         """Take a message; while the engine was never there, it waits."""
@@ -148,7 +156,10 @@ class Central(Subscriber):
         return super().on_message(message)
 
     def on_other(self, message: Message) -> None:
-        """Take a message of a house."""
+        """Take a message of a house; what still comes of one that went to another shard is that one's to fill."""
+        if self._roster is not None and not self._routing.concerns(message.topic, self._held.houses):
+            self._leave(message.topic.partition("/")[0])
+            return
         self._routing.deal(self._held, message, self.clock.now(), self._take_counts)
         if self._held.store.waiting >= MOST and not self.away:
             try:
@@ -211,7 +222,7 @@ class Central(Subscriber):
                     self._open()
                 return
             if tick >= self._roster_at:
-                self._roster_at = tick + AGAIN
+                self._roster_at = tick + LOOK
                 self._follow_roster()
             if tick >= self._renew_at and not self.away:
                 self._commit(now)
@@ -230,24 +241,36 @@ class Central(Subscriber):
             self._roster = frozenset(roster.read(path).of(self.options.shard))
         return self._roster
 
+    def _leave(self, name: str) -> None:
+        """Hear a house no more; once is enough, a session may still hold some of it."""
+        if name not in self._left:
+            self._left.add(name)
+            self._routing.leave(self.bus, name)
+
     def _follow_roster(self) -> None:
-        """Take up houses that are new in the roster, and leave those that went to another shard."""
-        before, known = self._roster, self._held.houses
+        """Let houses go that went to another shard, and take up those that came, once that one has let them go."""
         try:
-            now = self._look_at_roster()
+            names = self._look_at_roster()
         except StartError as error:
             self.error(str(error))
             return
-        if now is None or now == before:
+        known, now = self._held.houses, self.clock.now()
+        if names is None or names == known.keys():
             return
-        self._commit(self.clock.now())
-        for name in (before or frozenset()) - now:
-            self._routing.leave(self.bus, name)
-            self._held.filling.forget(name)
-            known.pop(name, None)
-        for name in now - known.keys():
-            self._held.know(name, self._routing.prefix_of(name))
-        self.subscribe(session=True)
+        self._commit(now)
+        for name in known.keys() - names:
+            self._leave(name)
+            self._held.let_go(name)
+            log.info("%s goes to another shard, or out", name)
+        for name in sorted(names - known.keys()):
+            if self._held.take_up(name, self._routing.prefix_of(name), now):
+                self._left.discard(name)
+                self._waiting.discard(name)
+                self._routing.subscribe(self.bus, frozenset({name}))
+                log.info("%s is kept here now", name)
+            elif name not in self._waiting:
+                self._waiting.add(name)
+                log.warning("%s is kept by another shard, which has not let it go yet", name)
 
     def on_beat(self) -> None:
         """Tell health what the fleet is like."""
@@ -259,6 +282,8 @@ class Central(Subscriber):
         return (self, FleetRequests(lambda: self._centre, self.clock.now))
 
     def end(self) -> None:
-        """Close the engine."""
+        """Leave the shard to whoever waits for it, and close the engine."""
         if self._centre is not None:
+            with contextlib.suppress(*opening.TROUBLE):  # it is free when it was not renewed for a while
+                self._centre.store.leave()
             self._centre.engine.close()

@@ -14,8 +14,9 @@ from harness import Broker, Ear, House, wait_for
 from voices import Voice
 
 from bootstrap_lib.reading import format_time
-from services.fleet import tables
+from services.fleet import roster, tables
 from services.fleet.engine import Engine
+from services.fleet.roster import RosterHouse
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -316,24 +317,83 @@ def test_readings_wait_at_the_broker_while_the_engine_is_away_and_while_the_stor
     whole(engine, one)
 
 
+def two(engine: Engine, more: str = "", spare: str = "") -> str:
+    """Two stores on one broker and one engine."""
+    line = f"service: central, nodes: {json.dumps(list(engine.nodes))}, commit: 50ms, every: 100ms, heartbeat: 300ms"
+    return topics(engine, more) + f"  spare: {{{line}{spare}}}\n"
+
+
 @pytest.mark.slow
 @pytest.mark.whole
-def test_a_second_store_of_a_shard_waits_for_its_turn(
+def test_a_second_store_of_a_shard_waits_for_its_turn_and_goes_on_where_the_first_was_killed(
     central: House, engine: Engine, one: StandInHouse, ear: Ear
 ) -> None:
-    text = topics(engine) + topics(engine).replace("subscribers:", "").replace(
-        "central:", "spare: {service: central,"
-    ).replace("spare: {service: central, {", "spare: {service: central, ")
-    central.write(text)
+    central.write(two(engine))
     central.start("spare")
     wait_for(lambda: "held by another process" in central.log("spare"), what="its word")
+    one.registry({WATER: {"unit": "°C", "from": "onewire"}})
     one.say(WATER, 1.0, now())
     whole(engine, one)
     central.kill("central")
+    began = time.monotonic()
     one.say(WATER, 2.0, now())
+    one.clear(WATER)  # nothing that stands shows the one before
     ear.wait("home/service/spare/health", lambda health: "fleet" in health, 60)
+    whole(engine, one)
+    assert time.monotonic() - began < 60
+    central.start("central")
+    wait_for(lambda: "held by another process" in central.log("central"), what="its word")
     one.say(WATER, 3.0, now())
     whole(engine, one)
+
+
+def test_a_house_is_moved_to_another_shard_while_it_speaks_and_nothing_is_lost_or_twice(
+    house: House, engine: Engine, ear: Ear, one: StandInHouse, tmp_path: Path
+) -> None:
+    file = tmp_path / "fleet.json"
+
+    def belongs(shard: str) -> None:
+        roster.write(file, roster.Roster({one.name: RosterHouse(shard), "h9": RosterHouse("west")}))
+
+    belongs("east")
+    begin(house, engine, ear, f", houses: {file}, shard: east")
+    house.write(two(engine, f", houses: {file}, shard: east", f", houses: {file}, shard: west"))
+    house.start("spare")
+    ear.wait("home/service/spare/health", lambda health: health.get("fleet", {}).get("houses") == 1)
+    for shard, mine in (("west", "spare"), ("east", "central")):
+        known = house.log(mine).count(f"{one.name} is kept here now")
+        belongs(shard)
+        while house.log(mine).count(f"{one.name} is kept here now") == known:
+            one.say(WATER, float(one.number), now())
+            time.sleep(0.02)
+        assert rows(engine, f"SELECT shard FROM owners WHERE house = '{one.name}'") == [(shard,)]
+        whole(engine, one)
+    settled(ear)
+
+
+def test_a_house_is_taken_up_by_one_shard_only_while_the_other_has_not_let_it_go(
+    house: House, engine: Engine, ear: Ear, one: StandInHouse, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"  # as on two machines
+    roster.write(old, roster.Roster({one.name: RosterHouse("east")}))
+    roster.write(new, roster.Roster({one.name: RosterHouse("west")}))
+    begin(house, engine, ear, f", houses: {old}, shard: east")
+    house.write(two(engine, f", houses: {old}, shard: east", f", houses: {new}, shard: west"))
+    house.start("spare")
+    wait_for(lambda: f"{one.name} is kept by another shard" in house.log("spare"), what="its word")
+    one.registry({WATER: {"unit": "°C", "from": "onewire"}})
+    one.say(WATER, 1.0, now())
+    whole(engine, one)
+    house.stop("central")  # which leaves its shard at once
+    one.say(WATER, 2.0, now())
+    one.clear(WATER)
+    wait_for(lambda: f"{one.name} is kept here now" in house.log("spare"), what="its turn")
+    whole(engine, one)
+    house.start("central")  # the broker kept for it what came meanwhile
+    wait_for(lambda: f"{one.name} is kept by another shard" in house.log("central"), what="its word")
+    one.say(WATER, 3.0, now())
+    whole(engine, one)
+    assert rows(engine, "SELECT house, shard FROM owners") == [(one.name, "west")]
 
 
 def test_a_house_keeps_its_own_record_in_an_engine_beside_its_archive(

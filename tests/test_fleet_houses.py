@@ -208,6 +208,11 @@ def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pyte
     assert main([*root, "house", "h1", "--shard", "north"]) == 0
     assert "fleet join https://centre.example:8885 " in capsys.readouterr().out
     assert roster.read(tmp_path / "etc/constellation/fleet.json").of("north") == {"h1"}
+    assert main([*root, "move", "h1", "south"]) == 0
+    assert roster.read(tmp_path / "etc/constellation/fleet.json").of("south") == {"h1"}
+    assert main([*root, "move", "h1", "Süd"]) == os.EX_UNAVAILABLE
+    assert main([*root, "move", "h2", "south"]) == os.EX_UNAVAILABLE
+    assert main([*root, "move", "h1", "north"]) == 0
     for name in ("operator", "home", "a+b", "h/1", "central"):
         assert main([*root, "house", name]) == os.EX_UNAVAILABLE
     assert main([*root, "revoke", "h1"]) == 0

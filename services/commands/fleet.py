@@ -1,6 +1,7 @@
 """A fleet of houses: the centre, its houses, its engine, and a demo of all of them.
 
-At the centre:   fleet centre ADDRESS · fleet house NAME · fleet serve · fleet revoke NAME · fleet engine init|status|bootstrap
+At the centre:   fleet centre ADDRESS · fleet house NAME · fleet serve · fleet move NAME SHARD · fleet revoke NAME
+                 fleet engine init|status|bootstrap
 On a house:      fleet join URL TOKEN · fleet renew
 Anywhere:        fleet demo --houses 5 --for 60
 """
@@ -40,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     house.add_argument("--shard", default=roster.ALL)
     serve = verbs.add_parser("serve", help="let houses with a token in, and renew certificates, until it is ended")
     serve.add_argument("--port", type=int, default=ENROL_PORT)
+    move = verbs.add_parser("move", help="give a house to another shard, while both run")
+    move.add_argument("name")
+    move.add_argument("shard")
     revoke = verbs.add_parser("revoke", help="let a house in no more, and end its connection")
     revoke.add_argument("name")
     join = verbs.add_parser("join", help="on a house: become one of a fleet")
@@ -65,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Do one of them; returns its exit code."""
     work = {"centre": _centre, "house": _house, "serve": _serve, "revoke": _revoke, "join": _join, "renew": _renew}
-    work |= {"engine": _engine, "demo": _demo}
+    work |= {"move": _move, "engine": _engine, "demo": _demo}
     return work[arguments.what](arguments)
 
 
@@ -155,13 +159,31 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _revoke(arguments: argparse.Namespace) -> int:
-    authority, file = _authority(arguments), _below(arguments, ROSTER)
-    houses = dict(roster.read(file).houses)
+def _houses(arguments: argparse.Namespace) -> dict[str, roster.RosterHouse]:
+    """Houses of the roster, the one that is spoken of among them; StartError where it is not."""
+    houses = dict(roster.read(_below(arguments, ROSTER)).houses)
     if arguments.name not in houses:
         raise StartError(f"no house is called '{arguments.name}': there are {', '.join(houses) or 'none'}")
+    return houses
+
+
+def _move(arguments: argparse.Namespace) -> int:
+    houses = _houses(arguments)
+    if not re.match(roster.WORD, arguments.shard):
+        raise StartError(f"'{arguments.shard}' names no shard: use small letters, digits and _")
+    before = houses[arguments.name]
+    houses[arguments.name] = roster.RosterHouse(shard=arguments.shard, revoked=before.revoked)
+    roster.write(_below(arguments, ROSTER), roster.Roster(houses))
+    print(
+        f"{arguments.name} goes from shard {before.shard} to {arguments.shard}: its store lets it go, the other fills"
+    )
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    authority, houses = _authority(arguments), _houses(arguments)
     houses[arguments.name] = roster.RosterHouse(shard=houses[arguments.name].shard, revoked=True)
-    roster.write(file, roster.Roster(houses))
+    roster.write(_below(arguments, ROSTER), roster.Roster(houses))
     Invitations(authority.folder / "tokens.json").withdraw(arguments.name)
     count = authority.revoke(arguments.name)
     _publish(arguments, authority)

@@ -7,20 +7,21 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bootstrap_lib import Message, Poison, Reading, ReadingError, Sequence, Topic, Value, parse_time
+from bootstrap_lib import Message, Poison, Reading, Sequence, Topic, Value
 from services.fleet import partitions, summing, tables
 from services.fleet.engine import Engine, PartitionMissing
 from services.fleet.filling import FleetFilling
 from services.fleet.remote_house import RemoteHouse, RemoteTopic
-from services.fleet.store import CentralStore, RefusedReading
+from services.fleet.store import CentralStore, HousesLost, RefusedReading
 from services.fleet.tables import LONGEST
+from services.fleet.wire import AHEAD, place, read
 from services.stores.house_registry import PublishedRegistry
 
 log = logging.getLogger(__name__)
 
 MOST_HOUSES: Final = 5000
-AHEAD: Final = 60_000
-"""Milliseconds that a reading may be ahead of our clock."""
+HANDED: Final = 1000
+"""Milliseconds beyond the taking up of a house in which nobody hears it yet."""
 
 SETTLED: Final = 60_000
 """Milliseconds that are not compared yet: they may still be on their way."""
@@ -43,15 +44,6 @@ class Limits(NamedTuple):
     compare: int
 
 
-class WireReading(msgspec.Struct, frozen=True, gc=False):
-    """A measurement as it stands on its topic."""
-
-    value: Value
-    time: str
-    unit: str = ""
-
-
-_reading = msgspec.json.Decoder(WireReading)
 _registry = msgspec.json.Decoder(PublishedRegistry)
 
 
@@ -76,10 +68,24 @@ class Centre:
             if table.period
         }
 
-    def know(self, name: str, prefix: str) -> RemoteHouse:
-        """Take up a house from the engine."""
+    def take_up(self, name: str, prefix: str, now: int) -> bool:
+        """Take up a house from the engine, and what another process may have missed of it; False while another shard keeps it."""
+        claim = self.store.claim(name, now)
+        if claim == "another's":
+            return False
         house = self.houses[name] = self.store.load(name, prefix)
-        return house
+        if house.numbers.newest and (claim == "new" or self.store.taken_over):
+            house.lack(max(0, house.numbers.newest - AHEAD), now + HANDED)
+        return True
+
+    def let_go(self, name: str) -> None:
+        """Leave a house to another shard, once what came of it is committed."""
+        self.store.let_go(name)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self.filling.forget(name)
+        self.houses.pop(name, None)
 
     def house(self, name: str, prefix: str, now: int) -> RemoteHouse:
         """A house that something was heard of; one that is new lacks all that its archive has. Poison for one too many."""
@@ -98,17 +104,11 @@ class Centre:
 
     def take(self, house: RemoteHouse, name: str, message: Message, now: int) -> None:
         """Take a message of a data topic: a reading, or a clearing. Poison and ReadingError say what is wrong."""
-        sequence = _sequence(message.sequence)
+        sequence = place(message.sequence)
         if not message.payload:
             self._cleared(house, name, sequence, now)
             return
-        try:
-            wire = _reading.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ReadingError(f"not a reading: {error}") from None
-        moment = parse_time(wire.time)
-        if moment > now + AHEAD:
-            raise Poison("its time is more than a minute ahead: set the clock of its source")
+        wire, moment = read(message.payload, now)
         topic = house.topic(name, wire.unit)
         if sequence is not None:
             self.follow(house, topic, sequence, moment, now)
@@ -200,7 +200,13 @@ class Centre:
         except PartitionMissing:
             partitions.create(self.engine, now, self.ages())
             self.look_after_partitions(now)
-            return self.store.commit(self.houses.values(), now)
+        except HousesLost as error:
+            log.warning("%s", error)
+            self._count("lost", len(error.names))
+            self.store.drop(error.names)
+            for name in error.names:
+                self._forget(name)
+        return self.store.commit(self.houses.values(), now)
 
     def look_after_partitions(self, now: int, *, most: int = 50) -> None:
         """Make partitions ahead and drop those that are too old."""
@@ -268,10 +274,3 @@ class Centre:
             "errors": dict(self.engine.errors),
             **self.counters,
         }
-
-
-def _sequence(text: str | None) -> Sequence | None:
-    try:
-        return Sequence.parse(text) if text else None
-    except ValueError:
-        return None

@@ -79,6 +79,11 @@ class Numbers:
         run = self._runs.get(stream)
         return run.at if run else 0
 
+    @property
+    def newest(self) -> int:
+        """Time (ms) of the newest reading heard of any run, 0 where none was."""
+        return max((run.at for run in self._runs.values()), default=0)
+
     def written(self) -> None:
         """Learn that what moved is committed."""
         self.moved.clear()

@@ -9,11 +9,11 @@ from services.fleet.centre import Centre, Limits
 from services.fleet.dialect import Access
 from services.fleet.engine import Engine, EngineAway, PartitionMissing, RowsRefused
 from services.fleet.filling import FleetFilling
-from services.fleet.store import CentralStore, ShardLost
+from services.fleet.store import CentralStore, HousesLost, ShardLost
 
 __all__ = ["TROUBLE", "Centre", "ShardLost", "houses", "open_centre"]
 
-TROUBLE: Final = (EngineAway, RowsRefused, PartitionMissing, ShardLost)
+TROUBLE: Final = (EngineAway, RowsRefused, PartitionMissing, ShardLost, HousesLost)
 """What an engine may answer instead of doing what it was asked."""
 
 

@@ -1,6 +1,6 @@
 """Which topics of the centre's broker are of which house, and what is done with a message on each of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from bootstrap_lib import Bus, Message
 from services.fleet.centre import Centre
@@ -34,6 +34,10 @@ class Routing:
         for name in [self._local] if self._local else ["+"] if names is None else sorted(names):
             for pattern in self._patterns(name):
                 bus.subscribe(pattern, qos=1)
+
+    def concerns(self, topic: str, names: Collection[str]) -> bool:
+        """Whether a topic is of one of these houses, or of the house that this is."""
+        return topic.partition("/")[0] in names or bool(self._local)
 
     def leave(self, bus: Bus, name: str) -> None:
         """Hear a house no more."""

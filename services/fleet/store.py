@@ -3,8 +3,8 @@
 A mark in another transaction would either confirm what a kill then takes, or leave what is there unconfirmed for ever.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final, Literal, NamedTuple
 
 import sqlalchemy as sql
 
@@ -16,12 +16,24 @@ from services.fleet.numbers import Numbers
 from services.fleet.remote_house import RemoteHouse, RemoteTopic
 
 HOUR: Final = 3_600_000
+ROWS: Final = 500
+"""Houses that are asked for in one statement."""
+
+Claim = Literal["ours", "new", "another's"]
 LEASE: Final = 30_000
 """Milliseconds for which a shard is held since its holder wrote last: another machine takes it over within a minute."""
 
 
 class ShardLost(RuntimeError):
     """Another process holds the shard: whoever wrote on would write what the other one has moved past."""
+
+
+class HousesLost(RuntimeError):
+    """Houses, by name, that belong to another shard now: what waits of them is that one's to fill."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(f"{', '.join(sorted(names))}: another shard keeps them now")
+        self.names = frozenset(names)
 
 
 class RefusedReading(NamedTuple):
@@ -42,6 +54,8 @@ class CentralStore:
         self._rows: dict[tuple[RemoteTopic, int], tuple[float | None, str | None]] = {}
         self._clearings: set[tuple[RemoteTopic, int]] = set()
         self.held = False
+        self.taken_over = False
+        """Whether another process held the shard before: what came between the two is to be filled."""
 
     @property
     def waiting(self) -> int:
@@ -70,6 +84,7 @@ class CentralStore:
             if found is not None and found.holder != holder and found.until > now:
                 return False
             self._engine.dialect.insert(connection, tables.SHARDS, [(shard, holder, now + LEASE)])
+            self.taken_over = found is not None and found.holder != holder
             return True
 
         self.held = self._engine.run(take)
@@ -81,18 +96,66 @@ class CentralStore:
         if connection.execute(renewed, asked).rowcount != 1:
             raise ShardLost(f"shard {self._shard} is held by another process")
 
+    def leave(self) -> None:
+        """Let another process have the shard at once."""
+        left = sql.text("UPDATE shards SET until = 0 WHERE shard = :shard AND holder = :holder")
+        asked = {"shard": self._shard, "holder": self._holder}
+        self._engine.run(lambda connection: connection.execute(left, asked).rowcount, patience=0.5)
+
+    def claim(self, name: str, now: int) -> Claim:
+        """Take a house for this shard, unless another one keeps it whose holder lives."""
+
+        def take(connection: sql.Connection) -> Claim:
+            asked = sql.text("SELECT shard FROM owners WHERE house = :house FOR UPDATE")
+            owner = connection.scalar(asked, {"house": name})
+            if owner == self._shard:
+                return "ours"
+            if owner is not None:
+                asked = sql.text("SELECT until FROM shards WHERE shard = :shard FOR UPDATE")
+                if (connection.scalar(asked, {"shard": owner}) or 0) > now:
+                    return "another's"
+                # Galera parts two transactions only where both write: a commit of that holder writes this row too.
+                touched = sql.text("UPDATE shards SET until = until - 1 WHERE shard = :shard")
+                connection.execute(touched, {"shard": owner})
+            self._engine.dialect.insert(connection, tables.OWNERS, [(name, self._shard)])
+            return "new"
+
+        return self._engine.run(take)
+
+    def let_go(self, name: str) -> None:
+        """Leave a house to whoever claims it next."""
+        self.drop({name})
+        left = sql.text("DELETE FROM owners WHERE house = :house AND shard = :shard")
+        asked = {"house": name, "shard": self._shard}
+        self._engine.run(lambda connection: connection.execute(left, asked).rowcount)
+
+    def drop(self, names: Collection[str]) -> None:
+        """Forget what waits of some houses."""
+        self._rows = {key: row for key, row in self._rows.items() if key[0].house.name not in names}
+        self._clearings = {key for key in self._clearings if key[0].house.name not in names}
+
+    def _own(self, connection: sql.Connection, houses: Iterable[RemoteHouse]) -> None:
+        """HousesLost where another shard took a house."""
+        names = [house.name for house in houses]
+        for begin in range(0, len(names), ROWS):
+            asked = sql.text("SELECT house FROM owners WHERE house IN :names AND shard <> :shard")
+            asked = asked.bindparams(sql.bindparam("names", expanding=True))
+            part = {"names": names[begin : begin + ROWS], "shard": self._shard}
+            if lost := list(connection.scalars(asked, part)):
+                raise HousesLost(lost)
+
     # -- the commit ---------------------------------------------------------------------------------------------------
 
     def commit(self, houses: Iterable[RemoteHouse], now: int) -> list[RefusedReading]:
         """Write what waits and what moved, in one transaction; returns the readings that the engine will never take.
 
-        ShardLost, EngineAway, and then everything goes on waiting.
+        ShardLost, HousesLost, EngineAway, and then everything goes on waiting.
         """
         moved = [h for h in houses if h.changed or h.told or h.numbers.moved or h.numbers.gone]
         moved += [h for h in {topic.house for topic, _ in self._rows} if h not in moved]
         refused: list[RefusedReading] = []
         if moved or self._rows or self._clearings:
-            self._name(moved)
+            self._name(moved, now)
             refused = self._write(moved, now)
         for house in moved:
             house.changed = False
@@ -117,6 +180,7 @@ class CentralStore:
     ) -> None:
         insert = self._engine.dialect.insert
         self._renew(connection, now)
+        self._own(connection, moved)
         rows = sorted((t.house.number, at, t.number, *self._rows[t, at]) for t, at in keys)
         if rows:
             insert(connection, tables.READINGS, rows)
@@ -160,11 +224,13 @@ class CentralStore:
 
     # -- numbers of houses and topics ---------------------------------------------------------------------------------
 
-    def _name(self, houses: list[RemoteHouse]) -> None:
-        """Give houses and topics that are new their numbers: the engine's, the same for all who write."""
+    def _name(self, houses: list[RemoteHouse], now: int) -> None:
+        """Give houses and topics that are new their numbers: the engine's, the same for all who write. HousesLost."""
         insert = self._engine.dialect.insert
         if new := [house for house in houses if house.number is None]:
             rows = sorted((house.name, house.timezone, house.compared) for house in new)
+            if lost := [house.name for house in new if self.claim(house.name, now) == "another's"]:
+                raise HousesLost(lost)
             self._engine.run(lambda connection: insert(connection, tables.HOUSES, rows))
             known = {row.name: row.id for row in self._select("SELECT id, name FROM houses")}
             for house in new:

@@ -125,5 +125,7 @@ SHARDS: Final = Table(
     "shards", (Column("shard", "word"), Column("holder", "word"), Column("until", "time")), ("shard",)
 )
 """Who may write the houses of a shard, and until when; looked at in every transaction."""
+OWNERS: Final = Table("owners", (Column("house", "word"), Column("shard", "word")), ("house",))
+"""Which shard writes a house: one that is moved is let go by the one before it is taken up by the other."""
 
-ALL: Final = (HOUSES, TOPICS, HEARD, LACKING, READINGS, CLEARINGS, PENDING, MINUTES, HOURS, DAYS, SHARDS)
+ALL: Final = (HOUSES, TOPICS, HEARD, LACKING, READINGS, CLEARINGS, PENDING, MINUTES, HOURS, DAYS, SHARDS, OWNERS)

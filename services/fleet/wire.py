@@ -1,0 +1,41 @@
+"""What of a house's readings stands on their topics, read by who has no topics.yaml of it."""
+
+from typing import Final
+
+import msgspec
+
+from bootstrap_lib import Poison, ReadingError, Sequence, Value, parse_time
+
+AHEAD: Final = 60_000
+"""Milliseconds that a reading may be ahead of our clock."""
+
+
+class WireReading(msgspec.Struct, frozen=True, gc=False):
+    """A measurement as it stands on its topic."""
+
+    value: Value
+    time: str
+    unit: str = ""
+
+
+_reading = msgspec.json.Decoder(WireReading)
+
+
+def read(payload: bytes, now: int) -> tuple[WireReading, int]:
+    """A reading and its time (ms); ReadingError or Poison says why it is none."""
+    try:
+        wire = _reading.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReadingError(f"not a reading: {error}") from None
+    moment = parse_time(wire.time)
+    if moment > now + AHEAD:
+        raise Poison("its time is more than a minute ahead: set the clock of its source")
+    return wire, moment
+
+
+def place(text: str | None) -> Sequence | None:
+    """A reading's place among those of its source, or None where it says none."""
+    try:
+        return Sequence.parse(text) if text else None
+    except ValueError:
+        return None
