@@ -1,21 +1,23 @@
 """Requests over MQTT: `home/service/<instance>/request/<verb>` is answered on `…/response/<verb>`.
 
+People at the centre of a fleet ask on `…/remote/<verb>`, where a request says who asks, and when; it is answered on `…/answer/<verb>`.
+
 A service understands the verbs for which it has a method `request_<verb>`; the method's parameter is the typed
-form of the payload. A request is never acted on when it was retained or seen before.
+form of the payload. A request is never acted on when it was retained or seen before, one from afar not when it comes late either.
 """
 
 import logging
 import re
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, ClassVar, Final, Literal, get_type_hints
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, ClassVar, Final, Literal, get_type_hints
 
 import msgspec
 
 from bootstrap_lib.bus import Bus
 from bootstrap_lib.document import from_text, nearest, plain
 from bootstrap_lib.events import Message
-from bootstrap_lib.reading import as_json
+from bootstrap_lib.reading import ReadingError, as_json, parse_time
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,19 @@ class ClockOrder(msgspec.Struct, forbid_unknown_fields=True):
     """Payload of `request/clock`: nothing asks what time is believed, {"do":"trust"} has the system's clock believed."""
 
     do: Literal["show", "trust"] = "show"
+
+
+class RemoteRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Payload of a request from afar: who asks, at what time, and what a request has otherwise."""
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+    at: str
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    arguments: dict[str, Any] = {}
+
+
+LATE: Final = 30_000
+"""Milliseconds that a request from afar may be on its way: what waited behind a cut link nobody wants any more."""
 
 
 class Request:
@@ -87,9 +102,9 @@ class Control:
 
     REMEMBERED: ClassVar[int] = 100
 
-    def __init__(self, owners: Iterable[object], bus: Bus, prefix: str) -> None:
-        """`owners` have the methods `request_…`, the later ones first; `prefix` is `home/service/<instance>`."""
-        self._bus, self._prefix = bus, prefix
+    def __init__(self, owners: Iterable[object], bus: Bus, prefix: str, now: Callable[[], int]) -> None:
+        """`owners` have the methods `request_…`, the later ones first; `prefix` is `home/service/<instance>`, `now` in ms."""
+        self._bus, self._prefix, self._now = bus, prefix, now
         self._seen: deque[Any] = deque(maxlen=self.REMEMBERED)
         self.verbs = {
             name.removeprefix("request_"): getattr(owner, name)
@@ -100,6 +115,8 @@ class Control:
 
     def is_request(self, topic: str, root: str) -> bool:
         """Whether a topic is that of a request to this instance, or to everyone."""
+        if topic.startswith(f"{self._prefix}/remote/"):
+            return True
         return "/request/" in topic and topic.startswith((f"{self._prefix}/", f"{root}/service/all/"))
 
     def handle(self, message: Message) -> None:
@@ -108,6 +125,9 @@ class Control:
         for_all = "/all/request/" in message.topic
         if message.retained:
             self._clear(message, verb, for_all=for_all)
+            return
+        if message.topic.startswith(f"{self._prefix}/remote/"):
+            self._handle_remote(message, verb)
             return
         identity, body, problem = self._read(message.payload)
         request = Request(self._bus, f"{self._prefix}/response/{verb[:60]}", message, verb, identity)
@@ -124,6 +144,27 @@ class Control:
             request.refuse(problem)
             return
         self._call(verb, request, body)
+
+    def _handle_remote(self, message: Message, verb: str) -> None:
+        try:
+            asked = msgspec.json.decode(message.payload[: Request.LONGEST], type=RemoteRequest)
+            late = self._now() - parse_time(asked.at)
+        except (msgspec.DecodeError, UnicodeDecodeError, ReadingError) as error:
+            log.warning("a request from afar is not acted on, it does not say who asks and when: %s", error)
+            return
+        by, shown = plain(asked.by, 60), plain(verb, 60)
+        request = Request(self._bus, f"{self._prefix}/answer/{verb[:60]}", message, verb, asked.id)
+        if (verb, asked.id) in self._seen:
+            log.info("request %s with id %r came again, it is done already", shown, asked.id)
+            return
+        self._seen.append((verb, asked.id))
+        if abs(late) > LATE:
+            request.refuse(f"{by} asked {late / 1000:.0f} s ago by our clock: nobody acts on a late request")
+        elif verb not in self.verbs:
+            request.refuse(f"'{shown}' is not known{nearest(verb[:60], self.verbs)}")
+        else:
+            log.info("request %s of %s, from afar", shown, by)
+            self._call(verb, request, asked.arguments)
 
     def _clear(self, message: Message, verb: str, *, for_all: bool) -> None:
         """Take a request that was retained off its topic: nobody acts on it, and the broker would keep it for ever."""

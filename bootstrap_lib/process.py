@@ -72,7 +72,7 @@ class Process:
             self.opened.callback(logging.getLogger().removeHandler, handler)
             work.begin()
             self.opened.callback(work.end)
-            self._control = Control((self, self._level, *work.request_owners()), self.bus, work.prefix)
+            self._control = Control((self, self._level, *work.request_owners()), self.bus, work.prefix, self.clock.now)
             self._open_for_business()
             work.work()
         except (SpoolError, SecretError) as error:
@@ -170,8 +170,8 @@ class Process:
 
     def _greet(self, session: bool) -> None:
         root = self._work.registry.root
-        for name in (self._work.name, "all"):
-            self.bus.subscribe(f"{root}/service/{name}/request/+", as_published=True)
+        for asked in (f"{self._work.name}/request", "all/request", f"{self._work.name}/remote"):
+            self.bus.subscribe(f"{root}/service/{asked}/+", as_published=True)
         self._rival.on_connected()
         self._work.on_connected(session)
         self._listening = True
