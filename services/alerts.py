@@ -7,30 +7,22 @@ from typing import Any, ClassVar, Final
 
 from bootstrap_lib import (
     DocumentError,
-    Duration,
     Message,
     Needs,
     Problem,
     Reading,
     Registry,
-    Request,
-    RequestError,
     Sequence,
     Subscriber,
     Topic,
-    format_time,
-    nearest,
     reason,
 )
 from services.alerting import (
-    NAMED,
     AlertOptions,
-    Outgoing,
     Rule,
     TellerSettings,
     Watch,
     compile_lines,
-    explanation_of,
     health_of,
     listed,
     people_of,
@@ -38,11 +30,14 @@ from services.alerting import (
     scope_of,
     unknown_recipients,
 )
+from services.alerting.answering import AlertRequests
 from services.alerting.desk import Desk
-from services.alerting.requests import Acknowledge, Maintenance, SnoozeSpan, Test
-from services.notices.notice import trials
+from services.alerting.houses import Listener, WatchedHouses
 
 log = logging.getLogger(__name__)
+
+LOOK: Final = 5000
+"""Milliseconds between two looks at the roster of a fleet."""
 
 JUMP: Final = 5000
 """Milliseconds by which the wall clock and the monotonic one part company when the former is set."""
@@ -52,7 +47,15 @@ class Alerts(Subscriber):
     """Watches readings and services by the rules of `alerts:`, and tells people once what is wrong."""
 
     NEEDS: ClassVar = Needs(
-        rights=("readwrite {root}/alert/#", "readwrite {root}/notify/#"),
+        rights=(
+            "readwrite {root}/alert/#",
+            "readwrite {root}/notify/#",
+            "read +/{root}/data/#",
+            "read +/{root}/service/registry",
+            "read +/{root}/service/+/status",
+            "read +/{root}/service/+/health",
+            "read +/link",
+        ),
         keeps=("alert/+",),
         sections=("alerts",),
     )
@@ -68,6 +71,8 @@ class Alerts(Subscriber):
         self._offset = 0
         self._right = False
         self._untold: set[str] = set()
+        self._houses = WatchedHouses(self.state_folder / "houses.json", registry.root, self.keep)
+        self._roster_at = 0.0
 
     @property
     def desk(self) -> Desk:
@@ -77,7 +82,11 @@ class Alerts(Subscriber):
 
     def load(self, registry: Registry) -> bool:
         """Take options and rules; DocumentError lists the rules that cannot be used."""
-        watches, problems = compile_lines(registry)
+        scope = scope_of(registry)
+        if scope.houses is not None:
+            self._houses.take(registry.entries("alerts", Rule), scope.houses)
+            scope = self._houses.scope(scope)
+        watches, problems = compile_lines(registry, scope)
         if problems:
             raise DocumentError(problems)
         changed = super().load(registry) or self.watches != watches
@@ -138,20 +147,38 @@ class Alerts(Subscriber):
         """Take over other rules; what fires by a rule that stays goes on firing."""
         if changed:
             self._take_rules()
-            self.desk.show_all(*self._moment())
+            self.desk.show_all(*self.moment())
+            self._hear_houses(anew=False)
+
+    def _hear_houses(self, *, anew: bool) -> None:
+        if self.options.houses is not None:
+            self._houses.subscribe(self.bus, anew=anew)
+
+    def _follow_houses(self, at: int) -> None:
+        """Read rules anew when houses came, went, or told of other topics."""
+        due = self._houses.is_due(at)
+        try:
+            if at >= self._roster_at:
+                self._roster_at = at + LOOK
+                due = due or scope_of(self.registry).houses != self._houses.names
+            if due:
+                self.on_reloaded(self.load(self.registry))
+        except DocumentError as error:
+            self.error(str(error.problems[0]))
 
     def subscribe(self, session: bool) -> None:
         """Hear of services and of what became of messages; say everything again."""
         for what in ("status", "health"):
             self.bus.subscribe(f"{self.registry.root}/service/+/{what}", qos=1)
         self.bus.subscribe(f"{self.registry.root}/notify/+/answer", qos=1)
+        self._hear_houses(anew=True)
         self.desk.teller.outbox.again()
         self.desk.judge.resume(_monotonic(), session)
-        self.desk.show_all(*self._moment())
+        self.desk.show_all(*self.moment())
 
     def on_reading(self, reading: Reading, topic: Topic[Any]) -> None:  # noqa: ARG002 (the judge knows it)
         """Judge a reading."""
-        at, wall = self._moment()
+        at, wall = self.moment()
         fresh = self.desk.is_fresh(reading.sequence)
         self.desk.judge.feed(reading.topic, reading.value, reading.time, at, wall - reading.time, fresh)
 
@@ -162,9 +189,12 @@ class Alerts(Subscriber):
 
     def on_other(self, message: Message) -> None:
         """Hear how a service is, or what became of a message."""
-        _, kind, name, what = message.topic.removeprefix(self.registry.root).split("/")
-        at, wall = self._moment()
+        at, wall = self.moment()
         try:
+            if not message.topic.startswith(f"{self.registry.root}/"):
+                self._houses.hear(message, Listener(self.desk, self.BEATS, at, wall))
+                return
+            _, kind, name, what = message.topic.removeprefix(self.registry.root).split("/")
             if kind == "notify":
                 self.desk.hear_report(name, message, wall)
             elif what == "health" and message.payload and name in self.registry.instances:
@@ -174,7 +204,7 @@ class Alerts(Subscriber):
         except ValueError as error:
             self.bury(message, f"not what belongs on this topic ({reason(error)})")
 
-    def _moment(self) -> tuple[int, int]:
+    def moment(self) -> tuple[int, int]:
         """Monotonic and wall time (ms); when a clock that was right is set, the past is moved along."""
         at, wall = _monotonic(), self.clock.now()
         step = wall - at - self._offset
@@ -187,10 +217,12 @@ class Alerts(Subscriber):
 
     def on_tick(self) -> None:
         """Let time pass, keep what is decided, then say it."""
-        at, wall = self._moment()
+        at, wall = self.moment()
         if not self.bus.online:
             self.desk.judge.suspend(at)
             return
+        if self.options.houses is not None:
+            self._follow_houses(at)
         if said := self.desk.turn(at, wall):
             self.health.counters["messages"] += said
         self._say_what_nobody_heard()
@@ -219,68 +251,9 @@ class Alerts(Subscriber):
         """Keep everything, what has only begun included."""
         self.desk.save(self.clock.now())
 
-    # -- requests -----------------------------------------------------------------------------------------------
-
-    def _named(self, name: str) -> list[str]:
-        if found := self.desk.teller.named(name):
-            return found
-        known = list(dict.fromkeys([*self.desk.judge.alerts, *(watch.owner for watch in self.watches)]))
-        raise RequestError(f"no rule is named '{name}'{nearest(name, known)}")
-
-    def _until(self, span: Duration) -> int:
-        if span > self.options.longest_snooze:
-            longest = Duration(self.options.longest_snooze)
-            raise RequestError(f"{Duration(span)} is too long: at most {longest} (longest_snooze in topics.yaml)")
-        return round(self.clock.now() + span * 1000) if span else 0
-
-    def request_acknowledge(self, _request: Request, arguments: Acknowledge) -> dict[str, Any]:
-        """Someone takes care: it says no more until it is over."""
-        found = self.desk.teller.acknowledge(self._named(arguments.rule), self.clock.now())
-        self.desk.save_or_fail(self.clock.now())
-        log.info("acknowledged: %s", ", ".join(found) or f"{arguments.rule}, which does not fire")
-        return {"acknowledged": found}
-
-    def request_snooze(self, _request: Request, arguments: SnoozeSpan) -> dict[str, Any]:
-        """Say nothing of a rule for a time; it is on disk before it is answered."""
-        names, until = self._named(arguments.rule), self._until(arguments.span)
-        self.desk.teller.snooze(names, until or self.clock.now())
-        self.desk.save_or_fail(self.clock.now())
-        log.info("%s is snoozed until %s", arguments.rule, format_time(until) if until else "now")
-        return {"until": format_time(until) if until else None}
-
-    def request_maintenance(self, _request: Request, arguments: Maintenance) -> dict[str, Any]:
-        """Say nothing new at all for a time; what still fires afterwards is said then."""
-        until = self._until(arguments.span)
-        self.desk.teller.memory.maintenance = until
-        self.desk.save_or_fail(self.clock.now())
-        log.info("maintenance %s", f"until {format_time(until)}" if until else "is over")
-        return {"until": format_time(until) if until else None}
-
-    def request_why(self, _request: Request, arguments: Acknowledge) -> dict[str, Any]:
-        """Tell all that bears on whether people hear of an alert."""
-        at, wall = self._moment()
-        names = self._named(arguments.rule)
-        firing = set(self.desk.judge.firing())
-        names.sort(key=lambda name: (name not in firing, name))
-        return {
-            "alerts": [explanation_of(self.desk.teller, name, at, wall) for name in names[:NAMED]],
-            "more": max(0, len(names) - NAMED),
-        }
-
-    def request_test(self, _request: Request, arguments: Test) -> dict[str, Any]:
-        """Send one message of each priority on every way to people; the answer names them, for whoever waits."""
-        known = scope_of(self.registry).notifiers
-        if arguments.notify and arguments.notify not in known:
-            raise RequestError(f"no subscriber is named '{arguments.notify}'{nearest(arguments.notify, known)}")
-        teller = self.desk.teller
-        sent = []
-        for route in teller.settings.channels((arguments.notify,) if arguments.notify else ()):
-            for notice in trials(format_time(self.clock.now())):
-                identity = teller.identity()
-                teller.outbox.add(Outgoing(identity, notice, "went", route, list(route)))
-                sent.append({"id": identity, "title": notice.title, "notify": " then ".join(route)})
-        self.desk.save(self.clock.now())
-        return {"messages": sent}
+    def request_owners(self) -> Iterable[object]:
+        """What people ask is answered beside."""
+        return (self, AlertRequests(self))
 
     def on_beat(self) -> None:
         """Tell health what fires and what waits."""

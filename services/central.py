@@ -87,6 +87,8 @@ class Central(Subscriber):
             "read {root}/service/archive/response/counts",
             "read {root}/service/registry",
             "read +/link",
+            "write +/{root}/service/+/remote/+",
+            "read +/{root}/service/+/answer/+",
         ),
     )
 
@@ -104,6 +106,7 @@ class Central(Subscriber):
         self._open_at = self._renew_at = self._roster_at = 0.0
         self._roster: frozenset[str] | None = None
         self._left: set[str] = set()
+        self._requests = FleetRequests(lambda: self._centre, self._time, self._send_asked)
         self._waiting: set[str] = set()
         """Houses of the roster that another shard has not let go."""
 
@@ -160,7 +163,7 @@ class Central(Subscriber):
         if self._roster is not None and not self._routing.concerns(message.topic, self._held.houses):
             self._leave(message.topic.partition("/")[0])
             return
-        self._routing.deal(self._held, message, self.clock.now(), self._take_counts)
+        self._routing.deal(self._held, message, self.clock.now(), self._take_counts, self._requests.take_answer)
         if self._held.store.waiting >= MOST and not self.away:
             try:
                 self._commit(self.clock.now())
@@ -215,6 +218,7 @@ class Central(Subscriber):
     def on_tick(self) -> None:
         """Open what is not open, hold the shard, and let the centre do what is due."""
         now, tick = self.clock.now(), time.monotonic()
+        self._requests.look_for_silence()
         try:
             if self._centre is None:
                 if tick >= self._open_at:
@@ -277,9 +281,15 @@ class Central(Subscriber):
         if self._centre is not None:
             self.health.extra["fleet"] = self._centre.facts()
 
+    def _time(self) -> int:
+        return self.clock.now()
+
+    def _send_asked(self, topic: str, payload: bytes) -> None:
+        self.bus.publish(topic, payload, expiry=10)
+
     def request_owners(self) -> Iterable[object]:
         """Requests of people are dealt with by who knows the houses."""
-        return (self, FleetRequests(lambda: self._centre, self.clock.now))
+        return (self, self._requests)
 
     def end(self) -> None:
         """Leave the shard to whoever waits for it, and close the engine."""

@@ -332,10 +332,10 @@ def test_a_clock_that_is_right_for_the_first_time_moves_nothing_and_one_that_is_
     service.desk.teller.snooze(["dropping"], until)
     standing = service.desk.teller.memory.told["dropping"]
     clock.wall, clock.trusted = clock.wall + 8 * hour, True  # off for eight hours, and now it knows
-    service._moment()
+    service.moment()
     assert standing.snoozed == until
     clock.wall -= hour
-    service._moment()
+    service.moment()
     assert standing.snoozed == pytest.approx(until - hour, abs=10_000)
 
 

@@ -14,7 +14,7 @@ from harness import Broker, Ear, House, wait_for
 from voices import Voice
 
 from bootstrap_lib.reading import format_time
-from services.fleet import roster, tables
+from services.fleet import bridges, roster, tables
 from services.fleet.engine import Engine
 from services.fleet.roster import RosterHouse
 
@@ -279,6 +279,67 @@ def test_a_topic_that_was_renamed_keeps_its_history_and_unit_and_label_are_told(
             == [(FLUE, "°C", "gauge", "Flue", "onewire")]
         )
     )
+
+
+def test_a_house_is_asked_through_its_bridge_and_both_journals_say_who_asked(common: Common, tmp_path: Path) -> None:
+    text = bridges.bridge("far", "127.0.0.1", common.broker.port, tmp_path)
+    plain = [
+        line
+        for line in text.splitlines()
+        if not line.startswith(("bridge_cafile", "bridge_cert", "bridge_key", "bridge_ins"))
+    ]
+    broker = Broker(tmp_path / "far", "\n".join(plain) + "\n").start()
+    house, ear = House(tmp_path / "house", broker.port), Ear(broker.port)
+    asked = {"house": "far", "instance": "archive", "verb": "log_level", "by": "anna"}
+    remote, answer = "home/service/archive/remote/log_level", "home/service/archive/answer/log_level"
+
+    def order(identity: str, at: int, **more: Any) -> str:
+        return json.dumps(
+            {"by": "eve", "at": format_time(at), "id": identity, "arguments": {"value": "info", "for": "1m"}} | more
+        )
+
+    try:
+        house.write("subscribers:\n  archive: {centre: central, heartbeat: 300ms}\n")
+        house.start("archive")
+        ear.wait("home/service/archive/health")
+        common.ear.wait(
+            "home/service/central/health", lambda health: health["fleet"]["linked"] >= len(common.houses) + 1
+        )
+        said = common.ear.ask("central", "ask", asked | {"arguments": {"value": "info", "for": "1m"}})
+        assert said["status"] == "ok", said
+        wait_for(
+            lambda: "anna asks far/archive to log_level" in common.house.log("central"), what="the centre's journal"
+        )
+        assert "request log_level of anna, from afar" in house.log("archive")
+        assert "is not known" in common.ear.ask("central", "ask", asked | {"verb": "log_leven"})["error"]
+        assert "no house is called" in common.ear.ask("central", "ask", asked | {"house": "home"})["error"]
+        assert "payload: " in common.ear.ask("central", "ask", asked | {"arguments": {"value": 5}})["error"]
+        # what is retained, late, from the future, nameless or a repeat is not acted on, and what came before it was
+        ear.say(remote, order("r", now()), retain=True)
+        wait_for(lambda: "was retained by its sender" in house.log("archive"), what="its word")
+        ear.say(remote, order("l", now() - 40_000), qos=0)
+        ear.wait(answer, lambda told: told["id"] == "l" and "late request" in told["error"])
+        ear.say(remote, order("f", now() + 40_000), qos=0)
+        ear.wait(answer, lambda told: told["id"] == "f" and "late request" in told["error"])
+        ear.say(remote, order("n", now(), by=""), qos=0)
+        wait_for(lambda: "does not say who asks" in house.log("archive"), what="its word")
+        assert "of eve" not in house.log("archive")
+        for _ in range(2):
+            ear.say(remote, order("x", now()), qos=0)
+        wait_for(lambda: "came again" in house.log("archive"), what="its word")
+        assert house.log("archive").count("request log_level of eve") == 1
+        broker.stop()
+        said = wait_for(lambda: _no_link(common, asked), what="its end")
+        assert said == "far has no link"
+    finally:
+        ear.close()
+        house.close()
+        broker.stop()
+
+
+def _no_link(common: Common, asked: dict[str, Any]) -> str:
+    said = str(common.ear.ask("central", "ask", asked, timeout=40).get("error", ""))
+    return said if "link" in said else ""
 
 
 def test_kill_9_of_the_store_while_it_fills_leaves_a_gap_that_is_still_known(

@@ -1,16 +1,18 @@
 """The rules of topics.yaml: what is wrong with them, said with their lines, and what the alerts service looks at.
 
-Nothing here does I/O.
+Nothing here does I/O, but for the roster of a fleet.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 
-from bootstrap_lib import DocumentError, Problem, Registry, nearest
-from services.alerting.condition import FALLING, RISING, Scope, Watch, watches_of
+from bootstrap_lib import DocumentError, Problem, Registry, StartError, nearest
+from services.alerting.condition import Scope, Watch, watches_of
+from services.alerting.limits import FALLING, RISING
 from services.alerting.people import People
 from services.alerting.rule import Rule, RuleError, hint, is_name, listed
 from services.alerting.settings import AlertOptions
 from services.alerting.wording import rendered_with_made_up_values
+from services.fleet import roster
 
 
 def compile_rules(rules: Mapping[str, Rule], scope: Scope) -> tuple[list[Watch], list[tuple[str, RuleError]]]:
@@ -21,7 +23,10 @@ def compile_rules(rules: Mapping[str, Rule], scope: Scope) -> tuple[list[Watch],
         try:
             _check(name, rule, rules, scope)
             for watch in watches_of(name, rule, scope):
-                if other := watches.get(watch.name):
+                other = watches.get(watch.name)
+                if other and watch.house:
+                    continue  # names that one house made to look alike cost no other
+                if other:
                     raise RuleError(
                         "", f"rule '{other.owner}' makes an alert {watch.name} too: give one of them another name"
                     )
@@ -100,26 +105,43 @@ def _always_explained(watch: Watch, watches: Collection[Watch]) -> str:
 
 
 def scope_of(registry: Registry) -> Scope:
-    """What rules may speak of."""
+    """What rules may speak of; at a centre its houses too, whose topics they say themselves."""
     subscribers = [instance.name for instance in registry.instances.values() if instance.section == "subscribers"]
     people = people_of(registry)
-    return Scope(registry.topics, list(registry.instances), (*subscribers, *people.names()))
+    return Scope(registry.topics, list(registry.instances), (*subscribers, *people.names()), houses_of(registry))
+
+
+def _options(registry: Registry) -> tuple[tuple[str, ...], AlertOptions]:
+    """What the alerts service is told, and where that stands; nothing where it cannot be read."""
+    for instance in registry.find("alerts"):
+        try:
+            return (instance.section, instance.name), registry.options_of(instance.name, AlertOptions)
+        except DocumentError:
+            break
+    return (), AlertOptions()
 
 
 def people_of(registry: Registry) -> People:
     """People and groups, as the alerts service's options have them; nobody where those cannot be read."""
-    for instance in registry.find("alerts"):
-        try:
-            options = registry.options_of(instance.name, AlertOptions)
-        except DocumentError:
-            break
-        return People(options.people, options.groups)
-    return People()
+    _, options = _options(registry)
+    return People(options.people, options.groups)
 
 
-def compile_lines(registry: Registry) -> tuple[list[Watch], list[Problem]]:
-    """What is looked at, and the rules that cannot be used with their lines."""
-    watches, problems = compile_rules(registry.entries("alerts", Rule), scope_of(registry))
+def houses_of(registry: Registry) -> frozenset[str] | None:
+    """Houses of the roster at a centre that are not revoked; None in a house. DocumentError for a file that is no roster."""
+    place, options = _options(registry)
+    if options.houses is None:
+        return None
+    try:
+        found = roster.read(options.houses)
+    except StartError as error:
+        raise DocumentError([registry.document.problem((*place, "houses"), str(error))]) from None
+    return frozenset(name for name, house in found.houses.items() if not house.revoked)
+
+
+def compile_lines(registry: Registry, scope: Scope | None = None) -> tuple[list[Watch], list[Problem]]:
+    """What is looked at, and the rules that cannot be used with their lines; `scope` knows more than topics.yaml."""
+    watches, problems = compile_rules(registry.entries("alerts", Rule), scope or scope_of(registry))
     place = registry.document.problem
     return watches, [
         place(("alerts", rule, error.key) if error.key else ("alerts", rule), str(error)) for rule, error in problems

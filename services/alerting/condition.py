@@ -4,25 +4,15 @@ Like the registry it uses its durations and its "did you mean"; nothing here doe
 """
 
 import math
-import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bootstrap_lib import Duration
+from services.alerting.limits import Condition, clear_of
+from services.alerting.matching import LEVELS, matching
 from services.alerting.rule import Rule, RuleError, Value, hint
-
-COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-RISING: Final = (">", ">=")
-FALLING: Final = ("<", "<=")
 
 SERVICE_STATES: Final = ("dead", "starting", "running", "paused", "degraded", "stopping")
 SERVICE_STALE: Final = 90.0
@@ -77,20 +67,8 @@ class Scope:
     services: Collection[str]
     notifiers: Collection[str] = ()
     """Instances, people and groups that can be told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What is wrong when it is true. `span` (s) is there for what is derived from a stretch of time.
-
-    `derived` is `rate` (change per `span` by a line through the readings), `growth` (what was added within `span`,
-    a counter that starts anew included), `silence` (nothing is heard), or empty (the value itself).
-    """
-
-    operator: str
-    operand: Value
-    derived: str = ""
-    span: float = 0.0
+    houses: Collection[str] | None = None
+    """Houses of a fleet, at its centre: their topics are `HOUSE/place/thing/name`, their services `HOUSE/instance`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +104,15 @@ class Watch:
         """Whether it looks at a service, and not at a topic."""
         return self.key.startswith("service ")
 
+    @property
+    def house(self) -> str:
+        """The house of a fleet whose topic or service it looks at; that a house is silent is the centre's own matter."""
+        return self.source.partition("/")[0] if "/" in self.source else ""
+
+    def belongs_to(self, source: str) -> bool:
+        """Whether it hears nothing while a source is paused, or the link of a house is cut."""
+        return source == self.house or (source == self.source and not self.of_service)
+
 
 _OPERATOR = r"(?P<operator>>=|<=|==|!=|>|<)"
 _NUMBER = r"(?P<operand>[-+]?\d+(?:\.\d+)?)"
@@ -137,6 +124,7 @@ _FORMS: Final = tuple(
         "rate": rf"rate of {_TOPIC}\s*{_OPERATOR}\s*{_NUMBER} per {_SPAN}",
         "growth": rf"growth of {_TOPIC} over {_SPAN}\s+{_OPERATOR}\s*{_NUMBER}",
         "silence": rf"{_TOPIC} is stale",
+        "house": r"house (?P<house>\S+) is silent",
         "service is": r"service (?P<service>\S+) is (?P<operand>\w+)",
         "service": rf"service (?P<service>\S+) (?P<part>[\w.]+)\s*{_OPERATOR}\s*{_NUMBER}",
         "": rf"{_TOPIC}\s*{_OPERATOR}\s*(?P<operand>\S+)",
@@ -144,38 +132,58 @@ _FORMS: Final = tuple(
 )
 _HOW: Final = (
     "write TOPIC > NUMBER, TOPIC == WORD, rate of TOPIC > NUMBER per 1h, growth of TOPIC over 6h < NUMBER, "
-    "TOPIC is stale, service NAME is dead, or service NAME spool.dropped > 0"
+    "TOPIC is stale, service NAME is dead, or service NAME spool.dropped > 0; in a fleet, house NAME is silent"
 )
 
 
-def watches_of(name: str, rule: Rule, scope: Scope) -> Iterator[Watch]:
-    """Everything that a rule looks at; RuleError where it cannot be read, or speaks of what is not there."""
-    entry = "when" if rule.when else "stale"
+def _read(rule: Rule) -> tuple[str, dict[str, str]]:
+    """What a rule says: what is derived, and its words; RuleError where it cannot be read."""
     said = rule.when or f"{rule.stale} is stale"
     derived, match = next(
         ((kind, found) for kind, form in _FORMS if (found := form.fullmatch(" ".join(said.split())))), ("", None)
     )
     if match is None:
+        entry = "when" if rule.when else "stale"
         unit = re.fullmatch(rf"{_TOPIC}\s*{_OPERATOR}\s*{_NUMBER}\s*\S+", said)
         raise RuleError(entry, "write the number without its unit" if unit else f"{said!r} cannot be read: {_HOW}")
-    part = match.groupdict()
+    return derived, match.groupdict()
+
+
+def pattern_of(rule: Rule) -> str | None:
+    """The topic, or pattern of topics, that a rule speaks of; None where it speaks of something else, or cannot be read."""
+    try:
+        return _read(rule)[1].get("topic")
+    except RuleError:
+        return None
+
+
+def watches_of(name: str, rule: Rule, scope: Scope) -> Iterator[Watch]:
+    """Everything that a rule looks at; RuleError where it cannot be read, or speaks of what is not there."""
+    derived, part = _read(rule)
     span = _span(part["span"]) if "span" in part else 0.0
     lasts = 60.0 if rule.lasts is None and _is_silence(derived, part) else float(rule.lasts or 0.0)
     if "service" in part:
         yield from _service_watches(name, rule, scope, part, lasts)
         return
+    if "house" in part:
+        yield from _house_watches(name, rule, scope, part["house"], lasts)
+        return
     pattern = part["topic"]
-    names = _matching(pattern, scope.topics, entry)
-    for topic_name in names:
+    for topic_name in matching(pattern, scope.topics, "when" if rule.when else "stale", scope.houses, LEVELS):
         topic = scope.topics[topic_name]
-        condition = _condition(derived, part, span, topic)
+        try:
+            condition = _condition(derived, part, span, topic)
+        except RuleError:
+            if topic_name.count("/") < LEVELS:
+                raise
+            continue  # what one house says of a topic costs no other house its rule
         yield Watch(
             name=name if pattern == topic_name else f"{name}_{topic_name.replace('/', '_')}",
             owner=name,
             rule=rule,
             key=topic_name,
             condition=condition,
-            clear=_clear(rule, condition),
+            clear=clear_of(rule, condition),
             lasts=lasts,
             source=topic.source,
             stale=topic.stale,
@@ -187,12 +195,12 @@ def watches_of(name: str, rule: Rule, scope: Scope) -> Iterator[Watch]:
 
 
 def _is_silence(derived: str, part: Mapping[str, str]) -> bool:
-    return derived == "silence" or (derived == "service is" and part["operand"] == "dead")
+    return derived in ("silence", "house") or (derived == "service is" and part["operand"] == "dead")
 
 
 def _service_watches(name: str, rule: Rule, scope: Scope, part: Mapping[str, str], lasts: float) -> Iterator[Watch]:
     pattern, operand, what = part["service"], part["operand"], part.get("part")
-    for service in _matching(pattern, scope.services, "when"):
+    for service in matching(pattern, scope.services, "when", scope.houses, 1):
         if what:
             key, condition = f"service {service} {what}", Condition(part["operator"], float(operand))
         elif operand not in SERVICE_STATES:
@@ -202,12 +210,12 @@ def _service_watches(name: str, rule: Rule, scope: Scope, part: Mapping[str, str
         else:
             key, condition = f"service {service} state", Condition("==", operand)
         yield Watch(
-            name=name if pattern == service else f"{name}_{service}",
+            name=name if pattern == service else f"{name}_{service.replace('/', '_')}",
             owner=name,
             rule=rule,
             key=key,
             condition=condition,
-            clear=_clear(rule, condition),
+            clear=clear_of(rule, condition),
             lasts=lasts,
             source=service,
             stale=SERVICE_STALE,
@@ -217,16 +225,16 @@ def _service_watches(name: str, rule: Rule, scope: Scope, part: Mapping[str, str
         )
 
 
-def _matching(pattern: str, names: Collection[str], entry: str) -> list[str]:
-    if "+" not in pattern and "#" not in pattern:
-        if pattern not in names:
-            raise RuleError(entry, f"'{pattern}' is not known{hint(pattern, names)}")
-        return [pattern]
-    form = re.compile("/".join({"+": "[^/]+", "#": ".+"}.get(level, re.escape(level)) for level in pattern.split("/")))
-    found = [name for name in names if form.fullmatch(name)]
-    if not found:
-        raise RuleError(entry, f"'{pattern}' matches nothing: + stands for one level, # for all that follow")
-    return found
+def _house_watches(name: str, rule: Rule, scope: Scope, pattern: str, lasts: float) -> Iterator[Watch]:
+    if scope.houses is None:
+        raise RuleError("when", "there are no houses: the alerts of a fleet's centre have `houses:` (docs/fleet.md)")
+    found = matching(pattern, scope.houses, "when", None, 0) if scope.houses else ()
+    condition = Condition("==", "silent", "silence")
+    for house in found:
+        alert = name if pattern == house else f"{name}_{house}"
+        key, label = f"service {house}", f"house {house}"
+        clear = clear_of(rule, condition)
+        yield Watch(alert, name, rule, key, condition, clear, lasts, house, SERVICE_STALE, label, "", 0)
 
 
 def _condition(derived: str, part: Mapping[str, str], span: float, topic: Subject) -> Condition:
@@ -255,31 +263,6 @@ def _condition(derived: str, part: Mapping[str, str], span: float, topic: Subjec
     if topic.kind == "state" and operand not in topic.states:
         raise RuleError("when", f"it is never '{operand}'{hint(operand, topic.states)}")
     return Condition(sign, operand)
-
-
-def _clear(rule: Rule, condition: Condition) -> Value:
-    _armed(rule, condition)
-    if rule.clear is None:
-        return condition.operand
-    sign, limit = condition.operator, condition.operand
-    if isinstance(limit, (bool, str)) or sign not in RISING + FALLING:
-        raise RuleError("clear", "only > and < have a value at which they are over")
-    if (sign in RISING and rule.clear > limit) or (sign in FALLING and rule.clear < limit):
-        raise RuleError(
-            "clear",
-            f"it would be over at {rule.clear:g} and begin at {limit:g}: write it on the other side of the limit",
-        )
-    return rule.clear
-
-
-def _armed(rule: Rule, condition: Condition) -> None:
-    sign, limit, wanted = condition.operator, condition.operand, rule.armed_at
-    if wanted is None:
-        return
-    if isinstance(limit, (bool, str)) or sign not in RISING + FALLING or condition.derived:
-        raise RuleError("armed_at", "only a value that is > or < something is armed by another")
-    if COMPARE[sign](wanted, limit):
-        raise RuleError("armed_at", f"at {wanted:g} it is so already: write it on the other side of the limit")
 
 
 def _span(text: str) -> float:

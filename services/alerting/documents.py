@@ -131,7 +131,8 @@ def reasons(teller: Teller, name: str, at: int, wall: int) -> list[str]:
     if teller.memory.maintenance > wall:
         found.append(f"maintenance until {format_time(teller.memory.maintenance)}")
     if judge.is_paused(alert):
-        found.append(f"{alert.watch.source} is paused")
+        cut = alert.watch.house
+        found.append(f"{cut} has no link, or is paused" if cut else f"{alert.watch.source} is paused")
     found += [
         f"explained by {other.watch.name}, which fires" for other in alert.inhibitors if teller.explains(other, wall)
     ]

@@ -8,8 +8,9 @@ since 1970) is what people's clocks show.
 from collections.abc import Iterable
 from typing import Final
 
-from services.alerting.condition import COMPARE, Watch
+from services.alerting.condition import Watch
 from services.alerting.hearing import Pace, Signal
+from services.alerting.limits import COMPARE
 from services.alerting.rule import Value
 from services.alerting.verdict import Alert, JudgeMemory, explaining, renewed
 
@@ -119,9 +120,9 @@ class Judge:
                 self._end(alert, at + self._offset)
 
     def _came_back(self, source: str, at: int) -> None:
-        """Give the topics of a service that is heard again time to speak."""
+        """Give the topics of a service, or all of a house, that is heard again time to speak."""
         for alert in self.alerts.values():
-            if alert.watch.source == source and alert.watch.is_silence and not alert.watch.of_service:
+            if alert.watch.belongs_to(source) and alert.watch.is_silence:
                 alert.signal.heard, alert.settles = at, at + self.settle
 
     def _judge(self, alert: Alert, value: Value, time: int, unseen: int) -> None:
@@ -188,13 +189,13 @@ class Judge:
             self._silence_at = 0
 
     def pause(self, source: str, paused: bool, at: int) -> None:
-        """Take note that a source was paused or resumed: nothing of it alarms anybody meanwhile."""
+        """Take note that a source was paused or resumed, or a house cut off: nothing of it alarms anybody meanwhile."""
         if paused == (source in self._paused):
             return
         self._paused ^= {source}
         self._silence_at = min(self._silence_at, at)
         for alert in self.alerts.values():
-            if alert.watch.source == source and not alert.watch.of_service:
+            if alert.watch.belongs_to(source):
                 alert.signal.heard = at
                 alert.signal.cleared = False
                 if paused and alert.verdict.met and not alert.verdict.firing:
@@ -286,8 +287,9 @@ class Judge:
         return at + self._offset if alert.watch.is_silence else alert.signal.now(at)
 
     def is_paused(self, alert: Alert) -> bool:
-        """Whether it is about a source that is paused."""
-        return alert.watch.source in self._paused and not alert.watch.of_service
+        """Whether it is about a source that is paused, or a house that is cut off."""
+        watch = alert.watch
+        return watch.house in self._paused or (watch.source in self._paused and not watch.of_service)
 
     def firing(self) -> list[str]:
         """Alerts that fire."""

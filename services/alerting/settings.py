@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -39,6 +40,9 @@ class AlertOptions(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_
         Annotated[str, Meta(pattern=QUIET, description="Hours in local time in which people sleep: `22:00-07:00`.")]
         | None
     ) = None
+    houses: Annotated[Path, Meta(description="Roster of a fleet: at its centre, rules speak of houses too.")] | None = (
+        None
+    )
     quiet_below: Annotated[int, Meta(ge=-1, le=2, description="Alerts of lesser priority wait for their end.")] = 1
 
 

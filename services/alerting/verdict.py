@@ -4,8 +4,9 @@ from collections.abc import Collection
 
 import msgspec
 
-from services.alerting.condition import FALLING, RISING, Watch
+from services.alerting.condition import Watch
 from services.alerting.hearing import Pace, Signal
+from services.alerting.limits import FALLING, RISING
 from services.alerting.rule import Count, Moment, Value, listed
 from services.alerting.window import Window
 
@@ -88,11 +89,12 @@ class Alert:
 
 
 def explaining(watch: Watch, alerts: Collection[Alert]) -> list[Alert]:
-    """Alerts that explain one: of a rule with a pattern, those of the same topic or of its source."""
+    """Alerts that explain one: of a rule with a pattern, those of the same topic, of its source or of its house."""
     found: list[Alert] = []
     for owner in listed(watch.rule.inhibited_by):
+        keys = (watch.key, f"service {watch.source}", f"service {watch.house}")
         all_of = [alert for alert in alerts if alert.watch.owner == owner]
-        related = [alert for alert in all_of if alert.watch.key in (watch.key, f"service {watch.source}")]
+        related = [alert for alert in all_of if alert.watch.key in keys]
         found += all_of if len(all_of) == 1 else related
     return found
 

@@ -1,31 +1,28 @@
 """A fleet of houses: the centre, its houses, its engine, and a demo of all of them.
 
 At the centre:   fleet centre ADDRESS · fleet house NAME · fleet serve · fleet move NAME SHARD · fleet revoke NAME
-                 fleet engine init|status|bootstrap
+                 fleet ask NAME INSTANCE VERB [JSON] · fleet engine init|status|bootstrap
 On a house:      fleet join URL TOKEN · fleet renew
 Anywhere:        fleet demo --houses 5 --for 60
 """
 
 import argparse
+import getpass
+import json
 import os
 import re
-import secrets as tokens
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib import Bus, Registry, StartError, broker, state
-from services.fleet import bridges, cluster, joining, quorum, roster
+from bootstrap_lib import Bus, Client, Registry, StartError, broker, state
+from services.fleet import bridges, joining, nodes, roster
 from services.fleet.authority import NEAR, Authority
-from services.fleet.dialect import Access
 from services.fleet.enrolment import EnrolmentServer, Invitations
 
 CENTRE: Final = Path("/etc/constellation/fleet")
 ROSTER: Final = Path("/etc/constellation/fleet.json")
-PASSWORD: Final = Path("/etc/constellation/credentials/fleet.engine")
-NODE: Final = Path("/etc/mysql/mariadb.conf.d/90-constellation-fleet.cnf")
-GRASTATE: Final = Path("/var/lib/mysql/grastate.dat")
 HOUSES_PORT, ENROL_PORT = 8884, 8885
 
 
@@ -44,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     move = verbs.add_parser("move", help="give a house to another shard, while both run")
     move.add_argument("name")
     move.add_argument("shard")
+    ask = verbs.add_parser("ask", help="ask a service of a house, and print what it answers")
+    ask.add_argument("name")
+    ask.add_argument("instance")
+    ask.add_argument("verb")
+    ask.add_argument("arguments", nargs="?", default="{}", metavar="JSON")
     revoke = verbs.add_parser("revoke", help="let a house in no more, and end its connection")
     revoke.add_argument("name")
     join = verbs.add_parser("join", help="on a house: become one of a fleet")
@@ -69,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Do one of them; returns its exit code."""
     work = {"centre": _centre, "house": _house, "serve": _serve, "revoke": _revoke, "join": _join, "renew": _renew}
-    work |= {"move": _move, "engine": _engine, "demo": _demo}
+    work |= {"move": _move, "ask": _ask, "engine": lambda given: nodes.engine(given, print), "demo": _demo}
     return work[arguments.what](arguments)
 
 
@@ -180,6 +182,23 @@ def _move(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _ask(arguments: argparse.Namespace) -> int:
+    registry = Registry(Registry.locate(arguments.config))
+    shard = _houses(arguments)[arguments.name].shard
+    stores = [one.name for one in registry.find("central") if one.raw.get("shard", roster.ALL) == shard]
+    if not stores:
+        raise StartError(f"no store of shard {shard} stands in {registry.path}")
+    try:
+        given = json.loads(arguments.arguments)
+    except ValueError as error:
+        raise StartError(f"what is asked is no JSON: {error}") from None
+    asked = {"house": arguments.name, "instance": arguments.instance, "verb": arguments.verb, "arguments": given}
+    who = os.environ.get("SUDO_USER") or getpass.getuser()
+    with Client(registry) as client:
+        print(json.dumps(client.ask(stores[0], "ask", asked | {"by": who}), ensure_ascii=False, indent=1))
+    return 0
+
+
 def _revoke(arguments: argparse.Namespace) -> int:
     authority, houses = _authority(arguments), _houses(arguments)
     houses[arguments.name] = roster.RosterHouse(shard=houses[arguments.name].shard, revoked=True)
@@ -245,53 +264,6 @@ def _renew(arguments: argparse.Namespace) -> int:
             authority.renew_list()
             _publish(arguments, authority)
             print("the list of revocations is renewed: sudo systemctl reload constellation-broker")
-    return 0
-
-
-# -- the engine -------------------------------------------------------------------------------------------------------
-
-
-def _places(arguments: argparse.Namespace) -> list[str]:
-    if arguments.nodes:
-        return [node.strip() for node in str(arguments.nodes).split(",") if node.strip()]
-    written = _below(arguments, NODE)
-    found = re.search(r"gcomm://(\S+)", written.read_text()) if written.exists() else None
-    if found is None:
-        raise StartError("which nodes? --nodes 10.0.0.1,10.0.0.2,10.0.0.3")
-    return [node.rpartition(":")[0] for node in found[1].split(",")]
-
-
-def _password(arguments: argparse.Namespace) -> str:
-    file = _below(arguments, PASSWORD)
-    if not file.exists():
-        _write(file, tokens.token_urlsafe(24) + "\n", 0o600)
-        print(f"made a password for the stores in {file}: every machine of the centre needs the same one")
-    return file.read_text().strip()
-
-
-def _engine(arguments: argparse.Namespace) -> int:
-    nodes = _places(arguments)
-    if arguments.do == "init":
-        number = arguments.node or cluster.own_number(nodes)
-        text = cluster.configuration(number, [cluster.Place(node) for node in nodes], "fleet", near=not arguments.far)
-        _write(_below(arguments, NODE), text)
-        _password(arguments)
-        print(
-            f"written {_below(arguments, NODE)}: node {number} of {len(nodes)}. On the first node, once for the cluster:"
-        )
-        print("  sudo systemctl stop mariadb && sudo constellation fleet engine bootstrap")
-        print("then on the others, one after the other: sudo systemctl restart mariadb")
-        return 0
-    access = Access("fleet", "store", _password(arguments))
-    states = [quorum.ask(node, access) for node in nodes]
-    if arguments.do == "status":
-        for one in states:
-            print(one)
-        told = quorum.advice(states)
-        print(f"do: {told}" if told else "all is well")
-        return 1 if told else 0
-    quorum.bootstrap(states, access, _below(arguments, GRASTATE), alone=arguments.alone)
-    print("the cluster begins here; look at it: sudo constellation fleet engine status")
     return 0
 
 

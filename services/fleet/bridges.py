@@ -34,9 +34,11 @@ topic alert/# out 1 {root}/ {name}/home/
 topic replay/central out 1 {root}/service/{record}/ {name}/home/service/archive/
 topic response/replay out 1 {root}/service/{record}/ {name}/home/service/archive/
 topic response/counts out 1 {root}/service/{record}/ {name}/home/service/archive/
-# What it may ask; never kept for a house that is away.
+topic service/+/answer/+ out 1 {root}/ {name}/home/
+# What it may ask, and its people, by name; never kept for a house that is away.
 topic request/replay in 0 {root}/service/{record}/ {name}/home/service/archive/
 topic request/counts in 0 {root}/service/{record}/ {name}/home/service/archive/
+topic service/+/remote/+ in 0 {root}/ {name}/home/
 """
 
 _CENTRE: Final = """# Written by `constellation fleet centre`: where houses come in, each by its certificate (docs/fleet.md).

@@ -25,6 +25,7 @@ class Routing:
         yield f"{archive}/replay/{self._known_as}"
         yield f"{archive}/response/replay"
         yield f"{archive}/response/counts"
+        yield f"{prefix}/service/+/answer/+"
         yield f"{prefix}/data/#"
         if name != self._local:
             yield f"{name}/link"
@@ -44,8 +45,18 @@ class Routing:
         for pattern in self._patterns(name):
             bus.unsubscribe(pattern)
 
-    def deal(self, centre: Centre, message: Message, now: int, compare: Callable[[RemoteHouse, Message], None]) -> None:
-        """Take a message of a house; `compare` takes an archive's counts. Poison and ReadingError say what is wrong with it."""
+    def deal(
+        self,
+        centre: Centre,
+        message: Message,
+        now: int,
+        compare: Callable[[RemoteHouse, Message], None],
+        answered: Callable[[Message], None],
+    ) -> None:
+        """Take a message of a house; `compare` takes an archive's counts, `answered` what its services answer to people here.
+
+        Poison and ReadingError say what is wrong with it.
+        """
         name, _, rest = message.topic.partition("/")
         if self._local and name == self._root:
             house = centre.house(self._local, self._root, now)
@@ -58,6 +69,8 @@ class Routing:
         kind, _, name = rest.partition("/")
         if kind == "data":
             centre.take(house, name, message, now)
+        elif "/answer/" in name:
+            answered(message)
         elif name == "registry":
             centre.take_registry(house, message)
         elif name == "archive/response/counts":
