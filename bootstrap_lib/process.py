@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bootstrap_lib import state
+from bootstrap_lib import stamp, state
 from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import ClockOrder, Control, Nothing, Request, RequestError
 from bootstrap_lib.document import Problem, StartError
@@ -26,6 +26,7 @@ from bootstrap_lib.reload import Reload
 from bootstrap_lib.rival import Rival
 from bootstrap_lib.secrets import SecretError
 from bootstrap_lib.spool import SpoolError
+from bootstrap_lib.version import VERSION
 from bootstrap_lib.work import Remembered, Work
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,10 @@ class Process:
             state.make(folder)
         self.opened.enter_context(state.hold(work.state_folder, work.name))
         self._file, self._known_file = work.state_folder / "instance.json", work.runtime_folder / "known.json"
+        stamp.refuse_later(self._file)
         self.remembered = state.load(self._file, Remembered, Remembered())
         self.remembered.start += 1
+        self.remembered.format, self.remembered.version = stamp.FORMAT, VERSION
         known = max(self.remembered.known, state.load(self._known_file, int, 0))
         self.clock = Clock(known=known, unknown=round(work.options.heartbeat * 1000))
         self.remember()

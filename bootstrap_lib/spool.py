@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from bootstrap_lib.clock import boot_id
 from bootstrap_lib.reading import Sequence
-from bootstrap_lib.spool_file import SpoolFile
+from bootstrap_lib.spool_file import LaterFormatError, SpoolFile
 
 log = logging.getLogger(__name__)
 
@@ -266,6 +266,8 @@ class Spool:
 def _open(path: Path, synchronous: str) -> SpoolFile:
     try:
         return SpoolFile(path, synchronous)
+    except LaterFormatError as error:
+        raise SpoolError(str(error)) from None
     except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is not ours: no damage
         raise SpoolError(
             f"{path} cannot be opened ({error}): check that its disk has room and its folder belongs to this user"

@@ -14,7 +14,10 @@ from bootstrap_lib import state
 log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
-"""`PRAGMA user_version`; a file of another format is set aside, never guessed at."""
+"""`PRAGMA user_version`; a file of a later format is left as it is, never guessed at."""
+
+LATER: Final = range(FORMAT + 1, 1000)
+"""What may be the format of a later version; any other number is damage."""
 
 LOG: Final = {"OFF": 100, "FULL": 1000}
 """Pages of SQLite's log before they are carried into the file: the one in the tmpfs takes memory, the other writes."""
@@ -32,11 +35,18 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 _ADD: Final = "INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?, ?, ?)"
 
 
+class LaterFormatError(RuntimeError):
+    """A later version has written the file; the message says so."""
+
+
 class SpoolFile:
     """One file. Its methods raise sqlite3.Error where the disk does not take what they write."""
 
     def __init__(self, path: Path, synchronous: str) -> None:
-        """Open it; one that cannot be used is set aside, said, and begun anew with what can be read out of it."""
+        """Open it; one that cannot be used is set aside, said, and begun anew with what can be read out of it.
+
+        LaterFormatError for one of a later version.
+        """
         self.path, self._synchronous = path, synchronous
         self._damage: str | None = None
         self._clear_the_way()
@@ -225,8 +235,13 @@ def _prepare(path: Path, synchronous: str) -> sqlite3.Connection:
     database = _connect(path)
     try:
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, FORMAT):
-            raise _damaged(f"format {version} is not known to this version")
+        if version not in (0, FORMAT, *LATER):
+            raise _damaged(f"format {version} never was")
+        if version in LATER:
+            raise LaterFormatError(
+                f"{path} holds readings in format {version} of a later version of Constellation, this one knows {FORMAT}:"
+                " install that version again, or move the file away and do without them"
+            )
         if version == FORMAT and database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise _damaged("its pages do not agree")
         database.executescript(

@@ -13,8 +13,13 @@ from bootstrap_lib.registry import Registry
 
 
 class Remembered(msgspec.Struct):
-    """What an instance remembers of itself between its starts; `paused` is a time in ms, or -1 for until resumed."""
+    """What an instance remembers of itself between its starts; `paused` is a time in ms, or -1 for until resumed.
 
+    `format` is that of its state folder (`stamp.FORMAT`), `version` the version that wrote there last.
+    """
+
+    format: int = 1
+    version: str = ""
     start: int = 0
     known: int = 0
     paused: int = 0

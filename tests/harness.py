@@ -156,6 +156,8 @@ class House:
         self.config.parent.mkdir(parents=True)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = os.environ | {"CONSTELLATION_CLOCK_PATIENCE": "0", "PYTHONUNBUFFERED": "1"}
+        self.code = PROJECT
+        """Whose services are started: a checkout of this version, or another."""
 
     def write(self, text: str) -> None:
         """Write topics.yaml; the broker's line is put in front."""
@@ -178,7 +180,7 @@ class House:
         with (self.folder / f"{name}.log").open("ab") as log:
             command = [*prefix, sys.executable, "-m", "bootstrap_lib.cli", "--config", self.config, "run", name]
             process = subprocess.Popen(
-                command, stderr=log, stdout=log, env=self.environment | folders | environment, cwd=PROJECT
+                command, stderr=log, stdout=log, env=self.environment | folders | environment, cwd=self.code
             )
         self.processes[name] = process
         if wait:

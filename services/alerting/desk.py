@@ -16,6 +16,7 @@ from bootstrap_lib import Message, Sequence, as_json, reason, state
 from services.alerting import heartbeat
 from services.alerting.condition import Watch
 from services.alerting.documents import document_of, names_shown
+from services.alerting.earlier import EarlierMemory, EarlierMessage, bring_up
 from services.alerting.judging import Judge
 from services.alerting.rule import Count
 from services.alerting.settings import TellerSettings
@@ -42,12 +43,14 @@ class Heads(Struct):
     numbers: dict[str, Count] = msgspec.field(default_factory=dict)
 
 
-class AlertsKept(Struct):
-    """What must survive a restart; it is on disk before a message goes out."""
+class AlertsKept(Struct, omit_defaults=True):
+    """What must survive a restart; it is on disk before a message goes out. `memory` and `waiting` are those of 0.1.0."""
 
     heads: Heads = msgspec.field(default_factory=Heads)
     teller: TellerMemory = msgspec.field(default_factory=TellerMemory)
     published: set[str] = msgspec.field(default_factory=set)
+    memory: EarlierMemory | None = None
+    waiting: list[EarlierMessage] = []
 
 
 class Disk(Protocol):
@@ -77,8 +80,7 @@ class Desk:
         newest = disk.load(self._runtime, Heads, Heads())
         if newest.judge.alive > self.kept.heads.judge.alive:
             self.kept.heads = newest
-        alive = self.kept.heads.judge.alive
-        self._absent = max(0, wall - alive) if alive else 0
+        self._begun = wall
         self.judge = Judge(self.kept.heads.judge)
         self.teller = Teller(self.judge, self.kept.teller)
         self._root = ""
@@ -89,19 +91,35 @@ class Desk:
     def take(self, watches: Iterable[Watch], settle: float, settings: TellerSettings, root: str, at: int) -> None:
         """Take rules and settings."""
         first, self._root = not self._root, root
+        watched = list(watches)
+        if self.kept.memory is not None:
+            self._bring_up(self.kept.memory, watched, settings)
         self.judge.settle = round(settle * 1000)
         self.teller.take(settings)
-        watched = list(watches)
         for name in self.judge.load(watched):
             log.info("the alert %s is no more", name)
         if first:
-            self.judge.start(at, self._absent)
+            alive = self.judge.memory.alive
+            self.judge.start(at, max(0, self._begun - alive) if alive else 0)
             self._save_at = at + SAVE_EVERY
         self._parts = {}
         for watch in watched:
             if watch.of_service:
                 _, service, *part = watch.key.split()
                 self._parts.setdefault(service, []).extend(part)
+
+    def _bring_up(self, memory: EarlierMemory, watches: list[Watch], settings: TellerSettings) -> None:
+        """Take over what version 0.1.0 kept; it is written in today's form with the next save."""
+        judge, teller = bring_up(memory, self.kept.waiting, watches, settings)
+        self.kept.heads, self.kept.teller = Heads(judge), teller
+        self.kept.memory, self.kept.waiting = None, []
+        self.judge.memory, self.teller = judge, Teller(self.judge, teller)
+        told = sum(any(track.told for track in one.tracks.values()) for one in teller.told.values())
+        log.info(
+            "alerts of version 0.1.0 are taken over: people were told of %d, %d messages wait",
+            told,
+            len(teller.waiting),
+        )
 
     # -- what is heard ------------------------------------------------------------------------------------------
 

@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from bootstrap_lib import ReadingError, parse_time
+from bootstrap_lib import ReadingError, StartError, parse_time
 
 KEPT: Final = 400 * 86_400_000
 """Milliseconds."""
+
+FORMAT: Final = 1
+"""`PRAGMA user_version`."""
 
 MOST_STEPS: Final = 20_000
 """Steps in all: the oldest go first."""
@@ -54,7 +57,7 @@ class Diary:
     """The file. May be asked from any thread."""
 
     def __init__(self, path: Path, now: int) -> None:
-        """Open or begin it; a damaged one is set aside."""
+        """Open or begin it; a damaged one is set aside. StartError for one of a later version."""
         self._lock = threading.Lock()
         try:
             self._db = self._opened(path)
@@ -74,7 +77,14 @@ class Diary:
     @staticmethod
     def _opened(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, check_same_thread=False)
-        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _TABLES)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > FORMAT:
+            db.close()
+            raise StartError(
+                f"{path} has format {version} of a later version of Constellation, this one knows {FORMAT}:"
+                " install that version again, or move the file away to begin anew"
+            )
+        db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLES} PRAGMA user_version={FORMAT}")
         return db
 
     def note(self, name: str, document: dict[str, Any], now: int) -> None:
