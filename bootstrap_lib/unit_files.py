@@ -25,6 +25,7 @@ HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 
 RENEWS: Final = "constellation-certificates"
 RENEWAL: Final = f"{RENEWS}.timer"
+BACKS_UP: Final = "constellation-backup"
 SHIPPED_PROGRAM: Final = "/opt/constellation/bin/constellation"
 
 FENCE: Final = "constellation-fence.conf"
@@ -77,6 +78,10 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
             wanted[f"{name}.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
         if address := _network(registry):
             wanted[f"{name}.d/broker.conf"] = f"[Service]\nIPAddressAllow={address}\n"
+    for name in (f"{BACKS_UP}.service", f"{BACKS_UP}.timer"):
+        wanted[name] = shipped(name).replace(SHIPPED_PROGRAM, str(program))
+    if homes:
+        wanted[f"{BACKS_UP}.service.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
     if broker.is_here(registry):
         for name in (BROKER, RENEWAL, f"{RENEWS}.service"):
             wanted[name] = shipped(name).replace(SHIPPED_PROGRAM, str(program))

@@ -36,14 +36,16 @@ def main(arguments: argparse.Namespace) -> int:
     """Tell it; returns 0 once the broker has taken the message."""
     name = arguments.instance
     host = socket.gethostname()
+    registry = Registry(Registry.locate(arguments.config))
     text = f"{name} on {host} fails again and again; it is tried once more in ten minutes (journalctl -u constellation@{name})"
+    if name not in registry.instances:  # a unit of the house that is no instance
+        text = f"{name} on {host} failed (journalctl -u constellation-{name})"
     log.critical("%s", text)
     told = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/constellation/failure")) / name
     with contextlib.suppress(FileNotFoundError):
         if 0 <= time.time() - told.stat().st_mtime < HOLD_OFF:
             log.info("it was told less than an hour ago, so nobody is told again")
             return 0
-    registry = Registry(Registry.locate(arguments.config))
     if not _publish(registry, name, text):
         log.error("nobody could be told: the broker did not take the message")
         return os.EX_TEMPFAIL

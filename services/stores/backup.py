@@ -26,9 +26,14 @@ def back_up(database: Path, target: Path) -> int:
         raise BackupError(f"{target} is the archive itself: name another file")
     try:
         with state.replacing(target, SECRET) as file:
-            with closing(open_beside(database, "ro")) as source:
-                source.execute("BEGIN")
-                source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # all its files are open from now on
+            with state.as_owner_of(database.parent):
+                opened = open_beside(database, "ro")
+            with closing(opened) as source:
+                with state.as_owner_of(database.parent):
+                    source.execute("BEGIN")
+                    source.execute(
+                        "SELECT count(*) FROM sqlite_master"
+                    ).fetchone()  # all its files are open from now on
                 with state.as_owner_of(target.absolute().parent), closing(sqlite3.connect(file.name)) as copy:
                     source.backup(copy)
                     copy.execute("PRAGMA journal_mode=DELETE")

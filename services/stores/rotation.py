@@ -1,0 +1,37 @@
+"""A folder of many backups: the newest stay."""
+
+import fcntl
+import re
+import time
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from bootstrap_lib import StartError, state
+
+_DAILY: Final = re.compile(r"house-\d{8}T\d{6}Z\.tar")
+
+
+def next_of(folder: Path, now: float) -> Path:
+    """Return the name of the next backup in a folder of many."""
+    return folder / time.strftime("house-%Y%m%dT%H%M%SZ.tar", time.gmtime(now))
+
+
+def forget_older(folder: Path, keep: int) -> list[Path]:
+    """Delete all but the newest backups of a folder of many; returns those that went."""
+    found = sorted(path for path in folder.iterdir() if _DAILY.fullmatch(path.name) and not path.is_symlink())
+    gone = found[: max(0, len(found) - keep)]
+    with state.as_owner_of(folder):
+        for path in gone:
+            path.unlink()
+    return gone
+
+
+def alone(folder: Path) -> BinaryIO:
+    """Hold a folder, so that two backups never rotate in it at once. StartError while another one does."""
+    lock = open(folder / ".lock", "ab", opener=state.unfollowed)  # noqa: SIM115 (closed by the caller)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StartError(f"another backup into {folder} is under way") from None
+    return lock
