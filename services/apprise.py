@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from bootstrap_lib import Needs, Registry, reason, secrets
-from services.notices.notifier import Notifier, NotifierOptions
+from services.notices.notifier import Notifier
+from services.notices.options import NotifierOptions
+from services.notices.permit import WORDS
 from services.notices.queued import Delivered, Outcome, Queued, Refused, Unanswered
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Apprise(Notifier):
         kinds = apprise.NotifyType
         kind = kinds.FAILURE if notice.priority > 0 else kinds.WARNING if notice.priority == 0 else kinds.INFO
         body = entry.text + (f"\n{notice.url}" if notice.url else "")
+        body += f"\n{WORDS}: {entry.link}" if entry.link else ""
         with tempfile.TemporaryDirectory() as folder:
             attached = Path(folder) / "graph.png"
             if picture:

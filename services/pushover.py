@@ -12,7 +12,8 @@ from bootstrap_lib import Duration, Message, Needs, Problem, Registry, as_json, 
 from services.notices.deadman import Switch
 from services.notices.emergencies import WEEK, Emergencies, Emergency
 from services.notices.notice import Notice, Report
-from services.notices.notifier import Notifier, NotifierOptions
+from services.notices.notifier import Notifier
+from services.notices.options import NotifierOptions
 from services.notices.queued import Delivered, Outcome, Queued
 
 if TYPE_CHECKING:

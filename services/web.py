@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -31,6 +32,7 @@ from bootstrap_lib import (
     state,
 )
 from bootstrap_lib import Duration as Seconds
+from services.notices import permit
 
 if TYPE_CHECKING:
     from services.page.house import PageHouse
@@ -76,6 +78,17 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     trust: Annotated[
         list[str], Meta(description="Addresses of proxies whose Remote-User and X-Forwarded-… are believed.")
     ] = msgspec.field(default_factory=list)
+    address: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+                max_length=200,
+                description="URL under which people reach it: messages link to it.",
+            ),
+        ]
+        | None
+    ) = None
     kiosk: Annotated[list[str], Meta(description="Topics that a kiosk shows large, six at most.", max_length=6)] = (
         msgspec.field(default_factory=list)
     )
@@ -169,12 +182,14 @@ class Web(Subscriber):
         from services.page.house import PageHouse  # noqa: PLC0415
         from services.page.live import Live  # noqa: PLC0415
         from services.page.past import Past  # noqa: PLC0415
+        from services.page.permits import Permits  # noqa: PLC0415
 
         options = self.options
         gate = Gate(self.state_folder, self._people(), anyone=options.look == "anyone", trust=options.trust)
         diary = Diary(self.state_folder / "diary.sqlite", self.clock.now())
         past = Past(self._archive())
-        page = PageHouse(Live(self.registry), past, diary, gate, options, self.clock.now, self._ask)
+        permits = Permits(self.state_folder, self._key())
+        page = PageHouse(Live(self.registry), past, diary, gate, permits, options, self.clock.now, self._ask)
         page.gone = self._gone_since
         page.backup = self._backup
         return page
@@ -186,6 +201,16 @@ class Web(Subscriber):
             return people.read(secrets.resolve(f"secret:{people.SECRET}"))
         except secrets.MissingSecretError:
             return {}
+        except secrets.SecretError as error:
+            raise StartError(str(error)) from None
+
+    @staticmethod
+    def _key() -> str:
+        """The key of links in messages; without one none is believed."""
+        try:
+            return permit.checked(secrets.resolve(f"secret:{permit.SECRET}"))
+        except secrets.MissingSecretError:
+            return ""
         except secrets.SecretError as error:
             raise StartError(str(error)) from None
 
@@ -221,7 +246,8 @@ class Web(Subscriber):
             listener.listen(256)
         except OSError as error:
             raise StartError(f"the page cannot listen on {options.listen}:{options.port}: {reason(error)}") from None
-        server = PageServer(page, options.names)
+        known = urlsplit(options.address).hostname if options.address else None
+        server = PageServer(page, [*options.names, *([known] if known else [])])
         server.start(listener)
         log.info("the page is at http://%s:%d", options.listen, options.port)
         return server

@@ -484,11 +484,14 @@ def test_apprise_sends_an_e_mail_with_the_graph_and_answers(house: House, ear: E
     port = mail.server_address[1]
     (secrets / "mail").write_text(f"mailto://localhost:{port}?from=house@example.org&to=me@example.org&mode=insecure")
     (secrets / "mail").chmod(0o600)
+    (secrets / "key").write_text("k" * 40)
+    (secrets / "key").chmod(0o600)
     (secrets / "bad").write_text("nonsense://")
     (secrets / "bad").chmod(0o600)
     house.write(
         subscribers(
-            mail="service: apprise, urls: [secret:mail], every: 100ms",
+            mail="service: apprise, urls: [secret:mail], every: 100ms, links: secret:key",
+            web="address: 'https://house.example'",
             bad="service: apprise, urls: [secret:bad], every: 100ms",
             rrd="",
         )
@@ -497,7 +500,8 @@ def test_apprise_sends_an_e_mail_with_the_graph_and_answers(house: House, ear: E
     for name in ("mail", "bad"):
         house.start(name)
         ear.wait(f"home/service/{name}/health")
-    notify(ear, "m1", to="mail", title="Boiler", url="http://house/", picture="boiler/water/temperature")
+    fires = {"rules": ["hot"], "begun": [1_790_000_000_000], "time": "2026-09-21T14:13:20.000Z"}
+    notify(ear, "m1", to="mail", title="Boiler", url="http://house/", picture="boiler/water/temperature", **fires)
     ear.wait("home/service/rrd/request/graph")
     ear.say("home/service/rrd/response/graph", json.dumps({"id": "m1", "status": "ok", "data": {"base64": PNG}}))
     assert answer(ear, "m1")["state"] == "delivered", house.log("mail")
@@ -506,6 +510,7 @@ def test_apprise_sends_an_e_mail_with_the_graph_and_answers(house: House, ear: E
     parts = {part.get_content_type(): part.get_payload(decode=True) for part in letter.walk()}
     assert "text of m1" in str(parts["text/html"])
     assert "http://house/" in str(parts["text/html"])
+    assert "Acknowledge or snooze: https://house.example/link.html#" in str(parts["text/html"])
     assert any(base64.b64encode(content or b"").decode() == PNG for content in parts.values())
     notify(ear, "m2", to="bad")
     assert answer(ear, "m2")["text"] == "secret:bad holds no address that Apprise knows"

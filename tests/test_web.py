@@ -5,15 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap_lib import Reading, Sequence
+from bootstrap_lib import Reading, Sequence, StartError, format_time
 from bootstrap_lib.registry import Registry
-from services.page import people
+from services.notices import permit
+from services.notices.notice import Notice
+from services.notices.permit import Permit
+from services.page import people, permits
+from services.page.answers import Refusal
 from services.page.diary import Diary
-from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, same_origin
+from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, is_origin_of, same_origin
 from services.page.live import Live
+from services.page.permits import Permits
 from services.page.proof import Ledger, of
+from services.pushover import Pushover
 
 T0 = 1_790_000_000_000
+KEY = "k" * 40
 TOPICS = """
 sources: {onewire: {every: 1s, stale: 3s}}
 topics:
@@ -186,3 +193,67 @@ def test_a_damaged_diary_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "diary.sqlite").write_bytes(b"no database at all" * 300)
     assert Diary(tmp_path / "diary.sqlite", T0).between(0, T0) == []
     assert (tmp_path / "diary.sqlite.damaged").exists()
+
+
+# -- links in messages ----------------------------------------------------------------------------------------------
+
+
+def _permit(number: int, until: int) -> Permit:
+    return Permit("pushover", str(number), until, (("hot", T0),))
+
+
+def test_a_used_link_is_known_over_restarts_and_never_good_again_however_many_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "MOST", 3)
+    made = [_permit(number, T0 + 10_000 + number) for number in range(6)]
+    tokens = [permit.signed(one, KEY) for one in made]
+    for one, token in zip(made, tokens, strict=True):
+        kept = Permits(tmp_path, KEY)
+        assert kept.read(token, T0) == one
+        kept.claim(one, T0)
+        with pytest.raises(Refusal, match="used already"):
+            kept.claim(one, T0)
+    again = Permits(tmp_path, KEY)
+    for token in tokens:
+        with pytest.raises(Refusal) as refusal:
+            again.read(token, T0)
+        assert refusal.value.status == 410
+    assert len(json.loads((tmp_path / "links.json").read_text())["until"]) == 3
+
+
+def test_without_a_key_no_link_is_believed_not_even_one_that_bears_none(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="not made by this house"):
+        Permits(tmp_path, "").read(permit.signed(_permit(1, T0 + 1000), ""), T0)
+
+
+def test_a_link_has_room_for_some_alerts_and_counts_the_others() -> None:
+    time = format_time(T0)
+    names = tuple(f"cell_of_the_battery_in_the_shed_number_{number}" for number in range(12))
+    link = permit.link_of(Notice(text="", time=time, rules=names, begun=(T0,) * 12), "1", "mail", "https://h/x/", KEY)
+    assert link.startswith("https://h/x/link.html#")
+    assert len(link) <= permit.LONGEST
+    found = permit.read(link.partition("#")[2], KEY)
+    assert 1 <= len(found.alerts) == 12 - found.more
+    assert (found.notifier, found.until) == ("mail", T0 + permit.LASTS)
+    assert not permit.link_of(Notice(text="", time=time, rules=names), "1", "mail", "https://h", KEY), "it is over"
+    assert not permit.link_of(Notice(text="", time="", rules=("a",), begun=(T0,)), "1", "mail", "https://h", KEY)
+
+
+def test_links_need_the_address_of_the_page_and_a_key_that_nobody_guesses(tmp_path: Path) -> None:
+    path = tmp_path / "topics.yaml"
+    path.write_text("subscribers: {web: {}, pushover: {links: secret:web.links}}\n")
+    registry = Registry(path)
+    assert "its `address:` below web:" in str(Pushover.check(registry, "pushover")[0])
+    path.write_text("subscribers: {web: {address: 'https://house.example'}, pushover: {links: secret:web.links}}\n")
+    assert Pushover.check(Registry(path), "pushover") == []
+    with pytest.raises(StartError, match="32 at least"):
+        permit.checked("short")
+
+
+def test_a_change_may_come_by_the_address_that_topics_yaml_says() -> None:
+    assert is_origin_of("https://house.example", "https://house.example/page/")
+    assert is_origin_of("http://house.example:81", "http://House.example:81")
+    for origin in (None, "", "null", "http://house.example", "https://house.example:1", "https://house.example.evil"):
+        assert not is_origin_of(origin, "https://house.example/page/"), origin
+    assert not is_origin_of("https://house.example", None)

@@ -36,6 +36,9 @@ class Composer:
             url=rules[0].url if rules else None,
             picture=next((rule.picture for rule in rules if rule.picture), None),
             rules=message.notice.rules,
+            begun=tuple(member.since for member in message.members.values())
+            if message.kind in ("fires", "still")
+            else (),
             until=later,
         )
 

@@ -14,6 +14,7 @@ from urllib3.exceptions import NewConnectionError
 
 from bootstrap_lib import format_time, reason, secrets
 from services.notices.notice import EMERGENCY, shortened
+from services.notices.permit import WORDS
 from services.notices.queued import Delivered, Outcome, Queued, Refused, Unanswered
 
 ADDRESS: Final = "https://api.pushover.net/1/"
@@ -124,13 +125,16 @@ class Account:
             return still
         notice, emergency = entry.notice, entry.notice.priority == EMERGENCY
         session = self._fresh()
+        url = notice.url if notice.url and len(notice.url) <= URL else None
+        below = f"\n{WORDS}: {entry.link}" if entry.link and url else ""
         try:
             body = self._api._send_message(  # noqa: SLF001 (made for it: its documentation says "feel free to call directly")
                 self._user,
-                shortened(entry.text, MESSAGE),
+                shortened(entry.text, MESSAGE - len(below)) + below,
                 device=self._device,
                 title=shortened(notice.title, TITLE) or None,
-                url=notice.url if notice.url and len(notice.url) <= URL else None,
+                url=url or entry.link or None,
+                url_title=WORDS if entry.link and not url else None,
                 image=io.BytesIO(picture) if picture else None,
                 priority=notice.priority,
                 retry=round(retry) if emergency else None,

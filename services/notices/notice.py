@@ -15,8 +15,8 @@ class Notice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One message, on `home/notify/<id>`. `notify` names the notifier that is asked; without it every one is.
 
     `priority` is one of PRIORITIES; `time` is RFC 3339 in UTC; `picture` is a topic whose graph is attached; `rules`
-    are the alerts that it speaks of. After `until` it is not to be delivered, another notifier is asked then;
-    `withdraw` takes it back where it is not delivered yet.
+    are the alerts that it speaks of, `begun` since when each fires (ms), where it tells that they do. After `until` it is
+    not to be delivered, another notifier is asked then; `withdraw` takes it back where it is not delivered yet.
     """
 
     text: str
@@ -28,6 +28,7 @@ class Notice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     url: str | None = None
     picture: str | None = None
     rules: tuple[str, ...] = ()
+    begun: tuple[int, ...] = ()
     until: str = ""
     withdraw: bool = False
 

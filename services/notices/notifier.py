@@ -6,25 +6,27 @@ process killed in the middle tries again, and the repeat says that it is one.
 
 import logging
 import time
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
 from bootstrap_lib import (
     Away,
     Duration,
-    InstanceOptions,
     Message,
+    Problem,
     Registry,
     Subscriber,
     as_json,
     parse_time,
     reason,
+    secrets,
     state,
 )
+from services.notices import permit
 from services.notices.calls import DEADLINE, Courier
 from services.notices.notice import Notice, Report
+from services.notices.options import NotifierOptions
 from services.notices.pictures import Pictures
 from services.notices.queued import Delivered, MessagesKept, Outcome, Queued, Refused, Unanswered
 
@@ -45,14 +47,6 @@ MOST_BYTES: Final = 4_000_000
 """Bytes of all that may wait: they are written down with each change."""
 
 
-class NotifierOptions(InstanceOptions, frozen=True, kw_only=True):
-    """What every notifier may be told."""
-
-    every: Annotated[Duration, Meta(description="How often it looks at the time.")] = Duration(1)
-    keep: Annotated[Duration, Meta(description="How long a message is tried before it is given up.")] = Duration(86400)
-    picture: Annotated[Duration, Meta(description="How much time a graph shows.")] = Duration(6 * 3600)
-
-
 class Notifier(Subscriber):
     """A service that brings messages to people. Subclasses write `deliver`."""
 
@@ -66,10 +60,21 @@ class Notifier(Subscriber):
         self.kept = MessagesKept()
         self.courier: Courier[Any] = Courier(self.renew)
         self._dirty = False
+        self._key = ""
         self._failures = 0
         self._not_before = 0.0
         self._taken: dict[str, float] = {}
         self._pictures = Pictures(self._ask_graph)
+
+    @classmethod
+    def check(cls, registry: Registry, name: str) -> list[Problem]:
+        """Also find links that would lead nowhere."""
+        problems = super().check(registry, name)
+        instance = registry.instances[name]
+        if not problems and instance.raw.get("links") and not permit.address_of(registry):
+            place = instance.section, name, "links"
+            problems.append(registry.document.problem(place, "links lead to the page: write its `address:` below web:"))
+        return problems
 
     def deliver(self, entry: Queued, picture: bytes | None) -> Outcome:
         """Bring a message to people, in a thread of its own; `picture` is a PNG. Raises nothing."""
@@ -89,6 +94,7 @@ class Notifier(Subscriber):
     def begin(self) -> None:
         """Take up what waits."""
         super().begin()
+        self._key = permit.checked(secrets.resolve(self.options.links)) if self.options.links else ""
         self.kept = state.load(self._file, MessagesKept, MessagesKept())
         for entry in self.kept.queue:
             entry.again, entry.trying = entry.again or entry.trying, False
@@ -209,8 +215,13 @@ class Notifier(Subscriber):
         elif self._pictures.ready(entry.id, entry.notice.picture, self.options.picture):
             entry.trying = True
             self.keep(self._file, self.kept)
-            picture = self._pictures.take(entry.id)
-            self.courier.run(lambda: self.deliver(entry, picture), lambda outcome: self._settle_entry(entry, outcome))
+            picture, linked = self._pictures.take(entry.id), self._linked(entry)
+            self.courier.run(lambda: self.deliver(linked, picture), lambda outcome: self._settle_entry(entry, outcome))
+
+    def _linked(self, entry: Queued) -> Queued:
+        """A message with its link, where there is a page that can be reached, and a key."""
+        link = permit.link_of(entry.notice, entry.id, self.name, permit.address_of(self.registry), self._key)
+        return msgspec.structs.replace(entry, link=link)
 
     def _next(self) -> Queued | None:
         for entry in list(self.kept.queue):

@@ -19,6 +19,8 @@ class Queued(Struct):
     """An answer was lost, so people may have it already."""
     withdrawn: bool = False
     """It was taken back while it was being tried: if it did not arrive now, it is not tried again."""
+    link: str = ""
+    """By which who gets it may acknowledge it; made when it is handed over, and kept nowhere."""
 
     @property
     def time(self) -> int:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from bootstrap_lib import Nothing, format_time
-from services.page import forms
+from services.page import forms, links
 from services.page.answers import Refusal, as_answer, as_csv, body_of, moment_of, query_of, span_of
 from services.page.door import BASE, Door
 from services.page.live import LogLine
@@ -147,6 +147,21 @@ class Doors:
 
         return as_answer(request, description(DOORS))
 
+    # -- links in messages --------------------------------------------------------------------------------------
+
+    async def see_link(self, request: HttpRequest) -> Response:
+        """What a link permits; nothing is done yet."""
+        given = await body_of(request, forms.LinkToken)
+        return as_answer(request, links.seen(self.house, given.token))
+
+    async def use_link(self, request: HttpRequest) -> Response:
+        """Do it."""
+        given = await body_of(request, forms.LinkAct)
+        if (given.act == "snooze") != (given.span is not None):
+            raise Refusal(422, "for: says how long to snooze, and stands with nothing else", "for")
+        arguments = {"for": str(given.span)} if given.span is not None else {}
+        return as_answer(request, await links.used(self.house, given.token, given.act, arguments))
+
     # -- changing -----------------------------------------------------------------------------------------------
 
     async def log_in(self, request: HttpRequest) -> Response:
@@ -221,6 +236,16 @@ DOORS: Final = (
     Door("GET", "/openapi.json", "This description (OpenAPI 3.1)", Doors.describe, dict[str, Any], open=True),
     Door("POST", "/login", "Begin a session", Doors.log_in, forms.Me, body=forms.Credentials, open=True),
     Door("POST", "/logout", "End it", Doors.log_out, forms.Me, open=True),
+    Door(
+        "POST",
+        "/link",
+        "What a message's link permits",
+        Doors.see_link,
+        forms.LinkAnswer,
+        body=forms.LinkToken,
+        open=True,
+    ),
+    Door("POST", "/link/use", "Act by it, once", Doors.use_link, list[str], body=forms.LinkAct, open=True),
     Door(
         "POST",
         "/alerts/{rule}/acknowledge",

@@ -76,6 +76,40 @@ class Snooze(Struct, forbid_unknown_fields=True):
     span: Annotated[Duration, Meta()] = field(name="for")
 
 
+class LinkToken(Struct, forbid_unknown_fields=True):
+    """What stands behind the # of a link in a message."""
+
+    token: Annotated[str, Meta(max_length=1000)]
+
+
+class LinkAct(LinkToken, forbid_unknown_fields=True, kw_only=True):
+    """What is to be done about the alerts that the message told of; `for` says how long to be spared of them."""
+
+    act: Literal["acknowledge", "snooze"]
+    span: Annotated[Duration, Meta()] | None = field(name="for", default=None)
+
+
+class LinkedAlert(Struct, frozen=True, kw_only=True):
+    """An alert of a message. `state`: firing, over, or again (over, and begun anew); `since` in ms."""
+
+    name: str
+    state: str
+    text: str
+    since: int
+    acknowledged: bool
+    snoozed_until: str | None
+
+
+class LinkAnswer(Struct, frozen=True, kw_only=True):
+    """What a link permits: `told` is the notifier that brought the message; it ends at `until` (ms)."""
+
+    told: str
+    until: int
+    zone: str
+    alerts: list[LinkedAlert]
+    more: int
+
+
 class Me(Struct, frozen=True):
     """Who asks; `people` says whether anybody can log in at all."""
 

@@ -173,6 +173,14 @@ def same_origin(origin: str | None, host: str, *, secure: bool) -> bool:
     )
 
 
+def is_origin_of(origin: str | None, address: str | None) -> bool:
+    """Whether a change comes from the page as people reach it by the address that topics.yaml says."""
+    if not origin or not address:
+        return False
+    scheme, _, rest = address.partition("://")
+    return hmac.compare_digest(origin.encode(), f"{scheme}://{rest.partition('/')[0]}".lower().encode())
+
+
 def _key(cookie: str) -> str:
     return hashlib.sha256(cookie.encode()).hexdigest()
 

@@ -14,9 +14,10 @@ from bootstrap_lib import Registry, as_json
 from services.page import forms, proof, trial
 from services.page.answers import Refusal, as_answer
 from services.page.diary import Diary
-from services.page.gate import COOKIE, Caller, Gate, Wait, same_origin
+from services.page.gate import COOKIE, Caller, Gate, Wait, is_origin_of, same_origin
 from services.page.live import Live, LogLine, Stand
 from services.page.past import Asked, Past, PastAway, Series
+from services.page.permits import Permits
 
 if TYPE_CHECKING:
     from services.page.door import Door
@@ -45,6 +46,10 @@ class Settings(Protocol):
     """What topics.yaml says of the page."""
 
     @property
+    def address(self) -> str | None:
+        """URL under which people reach it."""
+
+    @property
     def currency(self) -> str:
         """What prices are in."""
 
@@ -65,11 +70,19 @@ class PageHouse:
     """One house with its page. Whoever touches `live` holds `lock`."""
 
     def __init__(  # noqa: PLR0917
-        self, live: Live, past: Past, diary: Diary, gate: Gate, settings: Settings, now: Callable[[], int], ask: Act
+        self,
+        live: Live,
+        past: Past,
+        diary: Diary,
+        gate: Gate,
+        permits: Permits,
+        settings: Settings,
+        now: Callable[[], int],
+        ask: Act,
     ) -> None:
         """`now` is the house's clock (ms), `ask` brings requests to services."""
-        self.live, self.past, self.diary, self.gate, self.settings = live, past, diary, gate, settings
-        self.now, self._ask = now, ask
+        self.live, self.past, self.diary, self.gate, self.permits = live, past, diary, gate, permits
+        self.settings, self.now, self._ask = settings, now, ask
         self.lock = threading.Lock()
         self.gone: int | None = None
         self.ledger = proof.Ledger()
@@ -302,7 +315,8 @@ class PageHouse:
             raise Refusal(401, "log in to see the house")
         if door.method != "GET":
             host = request.headers.get("host", "")
-            if not same_origin(request.headers.get("origin"), host, secure=caller.secure):
+            origin = request.headers.get("origin")
+            if not same_origin(origin, host, secure=caller.secure) and not is_origin_of(origin, self.settings.address):
                 raise Refusal(403, "a change comes from the page itself, and from nowhere else", "origin")
             if door.changes and caller.name is None:
                 raise Refusal(401, "log in to change something")
@@ -334,7 +348,10 @@ class PageHouse:
 
     async def act(self, request: HttpRequest, instance: str, verb: str, arguments: dict[str, Any]) -> Any:
         """Ask a service for somebody, and wait for its answer; Refusal 409, 503, 504."""
-        name = self.caller(request).name or "somebody"
+        return await self.act_for(self.caller(request).name or "somebody", instance, verb, arguments)
+
+    async def act_for(self, name: str, instance: str, verb: str, arguments: dict[str, Any]) -> Any:
+        """The same for who is known by another way than a login."""
         if verb in ("acknowledge", "snooze", "why"):
             found = [one for one, facts in self.live.services.items() if facts.service == "alerts"]
             instance = found[0] if found else instance
