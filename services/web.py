@@ -119,6 +119,7 @@ class Web(Subscriber):
             "write {root}/service/+/request/resume",
             "write {root}/service/+/request/read",
             "write {root}/service/+/request/reload",
+            "write {root}/service/+/request/meters",
         ),
         simulator="services.simulators.staging:page",
     )
@@ -416,7 +417,7 @@ class Web(Subscriber):
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting[identity] = loop, future
         if verb != "why":
-            log.info("%s asks %s to %s %s", who, instance, verb, arguments or "")
+            log.info("%s asks %s to %s %s", who, instance, verb, _without_keys(arguments) or "")
         try:
             body = as_json(arguments | {"id": identity})
             self.bus.publish(f"{self.registry.root}/service/{instance}/request/{verb}", body, qos=1)
@@ -442,6 +443,12 @@ class Web(Subscriber):
         """Tell health who looks."""
         listeners = self.server.listeners
         self.health.extra["viewers"] = {"now": len(listeners), "dropped": listeners.dropped}
+
+
+def _without_keys(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a log may show of a request: of meters their numbers."""
+    meters = arguments.get("meters")
+    return arguments | ({"meters": [meter.get("deviceId") for meter in meters]} if meters else {})
 
 
 def _settle_with(future: asyncio.Future[Any], answer: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from services.meters import meter_list, open_receiver, scan
 from services.meters import wanted as lines
 from services.meters.dispatch import KnownMeters, Place
 from services.meters.first_gateway import STOP, FirstGateway
-from services.meters.listed import MeterList
+from services.meters.listed import ListMode, MeterList
 from services.meters.memory import MeterMemory
 from services.meters.meter_list import ListedMeter, RejectedMeter
 from services.meters.topics import PLACE, values_of
@@ -81,7 +81,7 @@ class Change(Struct, frozen=True, forbid_unknown_fields=True):
     """Payload of `request/meters`; a bare list replaces."""
 
     meters: list[Any]
-    mode: Literal["replace", "add"] = "replace"
+    mode: ListMode = "replace"
 
 
 class WMBus(Source):
@@ -185,22 +185,24 @@ class WMBus(Source):
                 yield from ((topic, value) for topic, value in values if topic.name in new)
 
     def request_meters(self, _request: Request, arguments: list[Any] | Change) -> list[dict[str, str]]:
-        """Replace the listed meters, or add to them; the answer says for each where its topics are, or what is wrong."""
+        """Replace the listed meters, add to them or remove some; the answer says for each where its topics are, or what is wrong."""
         change = arguments if isinstance(arguments, Change) else Change(arguments)
         entries = list(meter_list.read(change.meters))
-        conflicts = self._take_over(entries, add=change.mode == "add")
+        conflicts = self._take_over(entries, change.mode)
         return [
             {"meter": entry.id, "error": entry.reason}
             if isinstance(entry, RejectedMeter)
+            else {"meter": entry.id, "removed": "its topics and its key"}
+            if change.mode == "remove"
             else {"meter": entry.id, "topics": self.topic_of(f"{PLACE}/{entry.thing}/+")}
             | ({"conflict": KEY_CONFLICT} if entry.id in conflicts else {})
             for entry in entries
         ]
 
-    def _take_over(self, entries: list[ListedMeter | RejectedMeter], *, add: bool) -> set[str]:
+    def _take_over(self, entries: list[ListedMeter | RejectedMeter], mode: ListMode) -> set[str]:
         """Use a list; returns the meters to which it gives another key than their owner did."""
         conflicts = lines.conflicts(self.topics, entries)
-        self._list.take_over(self.registry, self.registry.instances[self.name], entries, add=add)
+        self._list.take_over(self.registry, self.registry.instances[self.name], entries, mode)
         return conflicts
 
     def on_connected(self, session: bool) -> None:
@@ -219,7 +221,7 @@ class WMBus(Source):
             return True
         try:
             entries = self._master.read(message.payload)
-            conflicts = self._take_over(entries, add=False)
+            conflicts = self._take_over(entries, "replace")
         except (RequestError, OSError) as error:
             self.error(f"{message.topic}: {reason(error)}")
             log.warning("%s: the list is refused: %s", message.topic, reason(error))

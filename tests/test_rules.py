@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bootstrap_lib import parse_time
 from bootstrap_lib.document import from_text
 from bootstrap_lib.duration import Duration
 from services import boiler as phase
@@ -808,6 +809,8 @@ class TestWhatIsSaid:
         scene.measure(WATER, [60] + [round(53.9 - n / 10, 1) for n in range(300)] + [30.0] * 60)
         assert scene.titles == ["Cold", "Still: Cold", "Still: Cold"]
         assert scene.told[0].text == "Water at 53.9 °C (11:23)"
+        begun = parse_time(scene.document("cold")["since"])
+        assert [notice.begun for notice in scene.told] == [(begun,)] * 3, "by which a link knows what it speaks of"
         assert scene.told[1].text == "Water at 36 °C (11:53; since 11:23)"
         shown = scene.document("cold")
         assert (shown["value"], shown["worst"]) == (30.0, 24.0)
@@ -818,6 +821,7 @@ class TestWhatIsSaid:
         scene.measure(WATER, [70, 91.3, 70], every=1)
         scene.wait(20)
         assert scene.titles == ["Came and went: Hot"]
+        assert not scene.told[0].begun, "nothing is left to acknowledge"
         assert scene.told[0].text == "boiler water is 70 °C (11:23; worst 91.3 °C at 11:23; over after 1s)"
 
     def test_what_flaps_is_told_as_flapping(self) -> None:

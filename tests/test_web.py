@@ -10,7 +10,7 @@ from bootstrap_lib.registry import Registry
 from services.notices import permit
 from services.notices.notice import Notice
 from services.notices.permit import Permit
-from services.page import people, permits
+from services.page import forms, people, permits
 from services.page.answers import Refusal
 from services.page.diary import Diary
 from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, is_origin_of, same_origin
@@ -18,6 +18,7 @@ from services.page.live import Live
 from services.page.permits import Permits
 from services.page.proof import Ledger, of
 from services.pushover import Pushover
+from services.web import Web
 
 T0 = 1_790_000_000_000
 KEY = "k" * 40
@@ -168,6 +169,12 @@ def test_a_change_comes_from_the_page_itself() -> None:
     assert same_origin("http://house:8080", "house:8080", secure=False)
     for origin in (None, "null", "http://house", "https://house:8080", "http://evil:8080", "http://house:8080.evil"):
         assert not same_origin(origin, "house:8080", secure=False)
+
+
+def test_the_page_s_user_at_the_broker_may_send_the_requests_of_the_page_and_no_other() -> None:
+    written = {right.rpartition("/")[2] for right in Web.NEEDS.rights if right.startswith("write ")}
+    assert written == {"acknowledge", "snooze", "why", "meters", *forms.VERBS}
+    assert all("/request/" in right for right in Web.NEEDS.rights if right.startswith("write "))
 
 
 # -- the diary ------------------------------------------------------------------------------------------------------

@@ -398,6 +398,14 @@ class TestList:
         dongle.hear(omnipower(8.0, 2, key=OTHER_KEY, number=OTHER))
         assert ear.wait(self.LISTED, lambda reading: reading["value"] == 8.0)
 
+        # Removing one leaves the others and their keys; what was never listed is said.
+        assert self.ask(ear, {"mode": "remove", "meters": [{"deviceId": NUMBER}]})["data"][0]["meter"] == NUMBER
+        assert [path.name for path in (house.state("wmbus") / "secrets").iterdir()] == [f"wmbus.{OTHER}"]
+        dongle.hear(omnipower(9.0, 3, key=OTHER_KEY, number=OTHER))
+        assert ear.wait(self.LISTED, lambda reading: reading["value"] == 9.0)
+        answer = self.ask(ear, {"mode": "remove", "meters": [{"deviceId": NUMBER}]})
+        assert f"cannot be removed: {NUMBER}" in answer["error"]
+
         # Replacing clears the topics of those that are gone, and forgets their keys.
         answer = self.ask(ear, [self.entry(NUMBER, KEY)])
         assert answer["status"] == "ok"

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from bootstrap_lib import DocumentError, Instance, Problem, Registry, RequestError, secrets
 from services.meters import topics
@@ -21,6 +21,10 @@ REST: Final = 4.0
 """How many times as long as an addition took the service does something else before the next one."""
 
 
+ListMode = Literal["replace", "add", "remove"]
+"""What a request does with the list."""
+
+
 class MeterList:
     """The list of one service: what is written of it, and when the service is to read that."""
 
@@ -33,23 +37,25 @@ class MeterList:
         self._rested = -math.inf
 
     def take_over(
-        self, registry: Registry, instance: Instance, entries: Sequence[ListedMeter | RejectedMeter], *, add: bool
+        self, registry: Registry, instance: Instance, entries: Sequence[ListedMeter | RejectedMeter], mode: ListMode
     ) -> None:
-        """Replace the list, or `add` to it, and use it; RequestError if it has no good meter, or is refused. OSError."""
+        """Replace the list, add to it or remove of it, and use it; RequestError if it has no good meter, or is refused. OSError."""
         meters = [entry for entry in entries if isinstance(entry, ListedMeter)]
         wrong = [f"{entry.id}: {entry.reason}" for entry in entries if isinstance(entry, RejectedMeter)]
         if wrong and not meters:
             raise RequestError("; ".join(wrong))
         try:
-            self._write(registry, instance, meters, add=add)
+            self._write(registry, instance, meters, mode)
         except DocumentError as error:
             raise RequestError(str(error)) from None
         if problems := self._reload():
             raise RequestError("; ".join(map(str, problems)))
 
-    def _write(self, registry: Registry, instance: Instance, meters: Sequence[ListedMeter], *, add: bool) -> None:
-        secrets.keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in meters if meter.key})
-        for meter in meters:
+    def _write(self, registry: Registry, instance: Instance, meters: Sequence[ListedMeter], mode: ListMode) -> None:
+        removed = {meter.id for meter in meters} if mode == "remove" else set()
+        kept = [meter for meter in meters if meter.id not in removed]
+        secrets.keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in kept if meter.key})
+        for meter in kept:
             if not meter.key:
                 (self.secrets / f"wmbus.{meter.id}").unlink(missing_ok=True)
         listed: dict[str, Any] = {}
@@ -57,8 +63,11 @@ class MeterList:
         def edit(content: dict[str, Any]) -> None:
             section = content.setdefault(instance.section, {})
             options = section[instance.name] = section.get(instance.name) or {}
-            listed.update(options.get("meters", {}) if add else {})
-            listed.update({meter.id: {"name": meter.manufacturer} for meter in meters})
+            before = options.get("meters", {}) if mode != "replace" else {}
+            if strange := sorted(removed - before.keys()):
+                raise RequestError(f"not listed over MQTT, so it cannot be removed: {', '.join(strange)}")
+            listed.update({number: meter for number, meter in before.items() if number not in removed})
+            listed.update({meter.id: {"name": meter.manufacturer} for meter in kept})
             options["meters"] = listed
             things = {topics.thing_of(number, meter["name"]) for number, meter in listed.items()}
             content["topics"] = {

@@ -191,6 +191,25 @@ class Doors:
             raise Refusal(404, f"there is no alert {name[:100]}", "rule")
         return name
 
+    async def change_meters(self, request: HttpRequest) -> Response:
+        """Listen to one more meter, or to one less."""
+        given = await body_of(request, forms.MeterChange)
+        instance = request.path_params["instance"]
+        facts = self.house.live.services.get(instance)
+        if facts is None or facts.listed is None:
+            raise Refusal(404, f"{instance[:100]} hears no meters", "instance")
+        if (given.add is None) == (given.remove is None):
+            raise Refusal(422, "say one meter to add, or one to remove", "add")
+        if given.add is None:
+            mode, meter = "remove", {"deviceId": given.remove}
+        else:
+            caller, mode = self.house.caller(request), "add"
+            if given.add.key and not (caller.local or caller.secure):
+                raise Refusal(403, "a meter's key travels by TLS, or from the machine itself, alone", "key")
+            meter = {"deviceId": given.add.number, "manufacturerKey": given.add.maker, "encryptionKey": given.add.key}
+        arguments = {"mode": mode, "meters": [meter]}
+        return as_answer(request, await self.house.act(request, instance, "meters", arguments))
+
     async def ask_service(self, request: HttpRequest) -> Response:
         """Ask a service to do something."""
         await body_of(request, Nothing)
@@ -236,35 +255,22 @@ DOORS: Final = (
     Door("GET", "/openapi.json", "This description (OpenAPI 3.1)", Doors.describe, dict[str, Any], open=True),
     Door("POST", "/login", "Begin a session", Doors.log_in, forms.Me, body=forms.Credentials, open=True),
     Door("POST", "/logout", "End it", Doors.log_out, forms.Me, open=True),
-    Door(
-        "POST",
-        "/link",
-        "What a message's link permits",
-        Doors.see_link,
-        forms.LinkAnswer,
-        body=forms.LinkToken,
-        open=True,
-    ),
+    Door("POST", "/link", "What a link permits", Doors.see_link, forms.LinkAnswer, body=forms.LinkToken, open=True),
     Door("POST", "/link/use", "Act by it, once", Doors.use_link, list[str], body=forms.LinkAct, open=True),
     Door(
-        "POST",
-        "/alerts/{rule}/acknowledge",
-        "Somebody takes care",
-        Doors.acknowledge,
-        Any,
-        body=Nothing,
-        changes=True,
+        "POST", "/alerts/{rule}/acknowledge", "Somebody takes care", Doors.acknowledge, Any, body=Nothing, changes=True
     ),
     Door("POST", "/alerts/{rule}/snooze", "Quiet for a time", Doors.snooze, Any, body=forms.Snooze, changes=True),
     Door(
         "POST",
-        "/services/{instance}/{verb}",
-        "Ask a service",
-        Doors.ask_service,
-        Any,
-        body=Nothing,
+        "/services/{instance}/meters",
+        "Listen to a meter, or no more",
+        Doors.change_meters,
+        list[dict[str, str]],
+        body=forms.MeterChange,
         changes=True,
     ),
+    Door("POST", "/services/{instance}/{verb}", "Ask a service", Doors.ask_service, Any, body=Nothing, changes=True),
 )
 """All of them; the stream (`GET /stream`, server-sent events) stands beside them in `server`."""
 

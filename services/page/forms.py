@@ -76,6 +76,21 @@ class Snooze(Struct, forbid_unknown_fields=True):
     span: Annotated[Duration, Meta()] = field(name="for")
 
 
+class GivenMeter(Struct, forbid_unknown_fields=True):
+    """A meter that is to be listened to: its number, its maker's letters, and its key where it encrypts."""
+
+    number: Annotated[str, Meta(max_length=20)]
+    maker: Annotated[str, Meta(max_length=32)] = ""
+    key: Annotated[str, Meta(max_length=100)] = ""
+
+
+class MeterChange(Struct, forbid_unknown_fields=True):
+    """One meter to add to the list of those heard by radio, or the number of one to remove."""
+
+    add: GivenMeter | None = None
+    remove: Annotated[str, Meta(max_length=20)] | None = None
+
+
 class LinkToken(Struct, forbid_unknown_fields=True):
     """What stands behind the # of a link in a message."""
 

@@ -72,6 +72,8 @@ class ServiceFacts(msgspec.Struct, omit_defaults=True):
     status: str = ""
     heard: int = 0
     health: dict[str, Any] | None = None
+    listed: dict[str, str] | None = None
+    """Meters that it hears because somebody listed them, by number, with their makers; None of what hears no meters."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -135,6 +137,12 @@ class Live:
         self.services = {
             one.name: known.get(one.name, ServiceFacts(service=one.service, section=one.section)) for one in instances
         }
+        for one in instances:
+            if one.service == "wmbus":
+                listed = one.raw.get("meters") or {}
+                self.services[one.name].listed = {
+                    str(number): meter.get("name", "") for number, meter in listed.items()
+                }
 
     # -- what is heard ------------------------------------------------------------------------------------------
 

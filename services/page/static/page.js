@@ -9,7 +9,7 @@ import { count, fires, now } from "./now.js";
 import { followHistory, history as historyView, leaveHistory } from "./history.js";
 import { alerts, followAlerts } from "./alerts.js";
 import { followProof, proof } from "./proof.js";
-import { login, services } from "./services.js";
+import { heard, login, services } from "./services.js";
 import { big, kiosk, meters } from "./kiosk.js";
 import { key } from "./key.js";
 import { NAMES, frame, player, touchFrame } from "./frame.js";
@@ -66,11 +66,14 @@ const speak = text => { $("#speaks").textContent = text; const n = $("#told"); n
 async function act(button) {
   const { act: verb, rule, instance } = button.dataset, path = rule ? `alerts/${rule}/${verb}` : `services/${instance}/${verb}`;
   if (!house.me.name) { go({ view: "login", kiosk: null }); return; }
+  if (verb === "remove") { changeMeters(instance, { remove: button.dataset.meter }); return; }
   button.disabled = true;
   try { await ask(path, verb === "snooze" ? { for: button.dataset.for } : {}); speak(t("{what}: done", { what: button.getAttribute("aria-label") ?? button.textContent })); }
   catch (error) { speak(error.message); }
   button.disabled = false;
 }
+/** Ask a receiver to listen to a meter, or no more; its answer stands below its list. */
+async function changeMeters(instance, change) { try { const answers = await ask(`services/${instance}/meters`, change); heard(instance, answers); return true; } catch (error) { heard(instance, [{ error: error.message }]); return false; } }
 addEventListener("click", e => {
   const a = e.target.closest("a[href^='?']"), button = e.target.closest("button");
   if (a && !e.ctrlKey && !e.metaKey && !e.shiftKey) { e.preventDefault(); history.pushState(null, "", a.getAttribute("href")); show(); $("#main").focus({ preventScroll: true }); scrollTo(0, 0); }
@@ -78,6 +81,7 @@ addEventListener("click", e => {
   else if (button && "logout" in button.dataset) ask("logout", {}).then(me => { house.me = me; show(); }, error => speak(error.message));
 });
 addEventListener("submit", async e => {
+  if (e.target.matches("form.listen")) { e.preventDefault(); const form = e.target, add = Object.fromEntries(new FormData(form)); if (await changeMeters(form.dataset.instance, { add })) form.reset(); return; }
   if (e.target.id !== "login") return; e.preventDefault(); const data = new FormData(e.target);
   try { house.me = await ask("login", { name: data.get("name"), password: data.get("password") }); open(); go({ view: "services" }, true); } catch (error) { const n = $("#wrong"); if (n) n.textContent = error.message; }
 });
