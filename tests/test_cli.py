@@ -199,7 +199,10 @@ topics:
         ("graph a/b/temperature --output FOLDER", "constellation graph: FOLDER is a folder: name a file with --output"),
         ("restore missing", "constellation restore: missing is not there"),
         ("backup FOLDER/missing/copy.sqlite", "constellation backup: FOLDER/archive.sqlite cannot be copied to"),
-        ("backup FOLDER/missing/house.tar", "constellation backup: FOLDER/missing/house.tar cannot be written: No such file"),
+        (
+            "backup FOLDER/missing/house.tar",
+            "constellation backup: FOLDER/missing/house.tar cannot be written: No such file",
+        ),
         ("graph a/b/temperature", "constellation graph: 'a/b/temperature' has no file in FOLDER/rrd yet"),
         ("graph a/b/temperatur", "topics.yaml has no topic 'a/b/temperatur', did you mean 'a/b/temperature'?"),
         ("dump onewire x.tar", "constellation dump: 'onewire' keeps nothing that moves by `dump`"),
