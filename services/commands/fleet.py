@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Do one of them; returns its exit code."""
     work = {"centre": _centre, "house": _house, "serve": _serve, "revoke": _revoke, "join": _join, "renew": _renew}
-    work |= {"move": _move, "ask": _ask, "engine": lambda given: nodes.engine(given, print), "demo": _demo}
+    work |= {"move": _move, "ask": _ask, "engine": _engine, "demo": _demo}
     return work[arguments.what](arguments)
 
 
@@ -265,6 +265,10 @@ def _renew(arguments: argparse.Namespace) -> int:
             _publish(arguments, authority)
             print("the list of revocations is renewed: sudo systemctl reload constellation-broker")
     return 0
+
+
+def _engine(arguments: argparse.Namespace) -> int:
+    return nodes.engine(arguments, print)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
