@@ -68,6 +68,9 @@ class Request:
     LONGEST: ClassVar = 1 << 20
     """Bytes of the longest request that is read: what the broker takes at most (systemd/mosquitto); a thousand meters are an eighth."""
 
+    LONGEST_SENTENCE: ClassVar = 4000
+    """Letters of a refusal."""
+
     def __init__(self, bus: Bus, response: str, message: Message, verb: str, identity: Any) -> None:
         """Keep what the answer needs."""
         self.verb, self.id = verb, identity
@@ -82,7 +85,9 @@ class Request:
         self._send({"status": "progress", "data": data})
 
     def refuse(self, sentence: str) -> None:
-        """Answer that it is not, and why."""
+        """Answer that it is not, and why, in no more words than anybody reads."""
+        if len(sentence) > Request.LONGEST_SENTENCE:
+            sentence = f"{sentence[: Request.LONGEST_SENTENCE]} … ({len(sentence)} letters in all)"
         log.warning("request %s refused: %s", self.verb, sentence)
         self._send({"status": "error", "error": sentence})
 

@@ -145,7 +145,7 @@ class Subscriber(Service):
     def hold(self, message: Message) -> None:
         """Acknowledge a message with the next flush."""
         if message.mid:
-            self._unacknowledged.append(message)
+            self._unacknowledged.append(message.receipt)
         if self._flush_at is None:
             self._flush_at = time.monotonic() + self.flush_every
 

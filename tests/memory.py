@@ -151,7 +151,10 @@ def measure(house: House, kind: str) -> tuple[dict[str, float], list[str]]:
     for user, what in KINDS[kind]():
         if user not in lines:
             lines[user] = Line(house, user)
-        lines[user].send(what)
+        try:
+            lines[user].send(what)
+        except OSError:  # the broker takes no more of this one
+            lines.pop(user).close()
     for line in lines.values():
         line.close()
     with Client(house.registry) as client:

@@ -423,6 +423,15 @@ class TestList:
         assert house.config.with_name(MACHINE_FILE).read_text() == before
         assert "no meter" not in self.ask(ear, {"mode": "other", "meters": []})["error"]
 
+    def test_a_list_longer_than_any_house_is_refused_in_few_words(self, begin: Begin, ear: Ear, house: House) -> None:
+        begin(topics=self.EMPTY)
+        answer = self.ask(ear, [{}] * (meter_list.MOST + 1))
+        assert answer == {"status": "error", "error": "5001 meters are too many: a list has 5000 at most"}
+        answer = self.ask(ear, [{}] * meter_list.MOST)
+        assert answer["status"] == "error"
+        assert len(answer["error"]) < 5000, "not one sentence for each"
+        assert answer["error"].startswith("entry 1: deviceId is not")
+
     def test_both_spellings_are_read_and_what_is_wrong_is_said(self) -> None:
         good = {"DeviceId": NUMBER, "ManufacturerKey": "KAM", "EncryptionKey": KEY.hex(), "ManufacturerDeviceKey": "x"}
         entries = [good, self.entry(OTHER, KEY), self.entry(OTHER, KEY), good | {"deviceId": OTHER}, 5, {"deviceId": 7}]

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from bootstrap_lib import RequestError
+
 KEYS: Final = ("deviceId", "manufacturerKey", "encryptionKey", "manufacturerDeviceKey")
 """Keys of a meter in the list, in any case; all but the first may be left out."""
 _SPELLING: Final = {key.lower(): key for key in KEYS}
@@ -11,6 +13,9 @@ _NUMBER: Final = re.compile(r"[0-9A-F]{8}")
 _MAKER: Final = re.compile(r"[A-Za-z0-9_-]{0,32}")
 _SECRET: Final = re.compile(r"[0-9A-Fa-f]{32}")
 _MOST_DIGITS: Final = 99_999_999
+
+MOST: Final = 5000
+"""Meters of a list: a house has some, a thousand have been tried."""
 
 
 class ListedMeter(NamedTuple):
@@ -39,7 +44,9 @@ def thing(id_: str, manufacturer: str) -> str:
 
 
 def read(entries: Sequence[Any]) -> Iterator[ListedMeter | RejectedMeter]:
-    """Read a list of meters, entry by entry and in its order."""
+    """Read a list of meters, entry by entry and in its order; RequestError where it is longer than any house's."""
+    if len(entries) > MOST:
+        raise RequestError(f"{len(entries)} meters are too many: a list has {MOST} at most")
     seen: set[str] = set()
     for place, entry in enumerate(entries, 1):
         found = _meter(entry, f"entry {place}")
