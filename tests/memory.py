@@ -28,6 +28,8 @@ from tests.hostile.house import House
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "durability.md"
 BEGIN, END = "<!-- memory: written by python -m tests.memory --write -->", "<!-- end of memory -->"
 MEGABYTE: Final = 1_000_000
+AWAY: Final = "influx"
+"""Its database is away in this house: what it cannot take fills its queue at the broker, which then drops requests for it."""
 READING: Final = b'{"value":1,"unit":"","time":"2026-11-20T15:01:53.120Z"}'
 
 Packet = tuple[str, bytes]
@@ -159,6 +161,8 @@ def measure(house: House, kind: str) -> tuple[dict[str, float], list[str]]:
         line.close()
     with Client(house.registry) as client:
         for service in house.services:
+            if service.name == AWAY:
+                continue
             try:
                 client.ask(service.name, "ping", timeout=90)
             except Exception as error:  # noqa: BLE001 (whatever it is, it is said)
