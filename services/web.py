@@ -1,9 +1,7 @@
 """One page for the household: live values, charts, alerts and proof, on loopback unless told otherwise (docs/services/web.md)."""
 
-import asyncio
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
@@ -27,7 +25,6 @@ from bootstrap_lib import (
     Subscriber,
     Topic,
     as_json,
-    reason,
     secrets,
     state,
 )
@@ -40,16 +37,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SENT: Final = 65_536
-"""Bytes that the kernel takes for a browser before it has them: what a dead one may hold, and how soon it is noticed."""
 SETTLE: Final = 2.0
 """Seconds after a connection in which the broker says what it keeps."""
 QUIET: Final = 1.4
 """Seconds without a message after which the broker is asked whether it is still there."""
 SILENT: Final = 3.5
 """Seconds without a message after which it is not: with the second between two looks the page is grey within five."""
-PATIENCE: Final = 10.0
-"""Seconds that a service has to answer somebody's request."""
 
 
 class Tariff(Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,14 +157,15 @@ class Web(Subscriber):
         super().__init__(registry, name)
         self._heard_at = self._settled_at = 0.0
         self._gone_since: int | None = None
-        self._waiting: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
-        self._asked = 0
         self._told: dict[str, tuple[str, ...]] = {}
 
     def begin(self) -> None:
         """Open what is kept, and listen."""
         super().begin()
         self._gone_since = self.clock.now()
+        from services.page.awaited import Awaited  # noqa: PLC0415 (stands on starlette)
+
+        self.awaited = Awaited(self.name)
         self.page = self._open()
         self.opened.callback(self.page.diary.close)
         self.server = self._listen(self.page)
@@ -236,17 +230,10 @@ class Web(Subscriber):
 
     def _listen(self, page: "PageHouse") -> "PageServer":
         from services.page.server import PageServer  # noqa: PLC0415
+        from services.page.serving import listen_on  # noqa: PLC0415
 
         options = self.options
-        family = socket.AF_INET6 if ":" in options.listen else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT)  # of each stream, too
-            listener.bind((options.listen, options.port))
-            listener.listen(256)
-        except OSError as error:
-            raise StartError(f"the page cannot listen on {options.listen}:{options.port}: {reason(error)}") from None
+        listener = listen_on(options.listen, options.port)
         known = urlsplit(options.address).hostname if options.address else None
         server = PageServer(page, [*options.names, *([known] if known else [])])
         server.start(listener)
@@ -329,7 +316,7 @@ class Web(Subscriber):
                 case "notify", ["answer"]:
                     self._note_answer(name, message.payload)
         if kind == "service" and what[:1] == ["response"]:
-            self._answered(message.payload)
+            self.awaited.take(message.payload)
 
     def _note_notice(self, identity: str, payload: bytes) -> None:
         with contextlib.suppress(ValueError):
@@ -411,33 +398,14 @@ class Web(Subscriber):
             raise Refusal(503, "there is no word from the broker", "broker")
         if facts is None or facts.status != "online":
             raise Refusal(503, f"{instance} does not run", "instance")
-        loop = asyncio.get_running_loop()
-        self._asked += 1
-        identity = f"{self.name}-{time.monotonic_ns()}-{self._asked}"
-        future: asyncio.Future[Any] = loop.create_future()
-        self._waiting[identity] = loop, future
         if verb != "why":
             log.info("%s asks %s to %s %s", who, instance, verb, _without_keys(arguments) or "")
-        try:
-            body = as_json(arguments | {"id": identity})
-            self.bus.publish(f"{self.registry.root}/service/{instance}/request/{verb}", body, qos=1)
-            answer = await asyncio.wait_for(future, PATIENCE)
-        except TimeoutError:
-            raise Refusal(504, f"{instance} does not answer", "instance") from None
-        finally:
-            self._waiting.pop(identity, None)
-        if answer.get("status") != "ok":
-            raise Refusal(409, str(answer.get("error", "it is refused")), verb)
-        return answer.get("data") or {}
+        topic = f"{self.registry.root}/service/{instance}/request/{verb}"
 
-    def _answered(self, payload: bytes) -> None:
-        with contextlib.suppress(ValueError):
-            answer = msgspec.json.decode(payload, type=dict[str, Any])
-            waiting = self._waiting.get(str(answer.get("id")))
-            if waiting and answer.get("status") in ("ok", "error"):
-                loop, future = waiting
-                with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(_settle_with, future, answer)
+        def send(identity: str) -> None:
+            self.bus.publish(topic, as_json(arguments | {"id": identity}), qos=1)
+
+        return await self.awaited.ask(send, instance, verb)
 
     def on_beat(self) -> None:
         """Tell health who looks."""
@@ -449,8 +417,3 @@ def _without_keys(arguments: dict[str, Any]) -> dict[str, Any]:
     """What a log may show of a request: of meters their numbers."""
     meters = arguments.get("meters")
     return arguments | ({"meters": [meter.get("deviceId") for meter in meters]} if meters else {})
-
-
-def _settle_with(future: asyncio.Future[Any], answer: dict[str, Any]) -> None:
-    if not future.done():
-        future.set_result(answer)

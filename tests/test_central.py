@@ -452,6 +452,8 @@ def test_a_house_is_taken_up_by_one_shard_only_while_the_other_has_not_let_it_go
     whole(engine, one)
     house.start("central")  # the broker kept for it what came meanwhile
     wait_for(lambda: f"{one.name} is kept by another shard" in house.log("central"), what="its word")
+    ear.wait("home/service/central/health", lambda health: health["counters"].get("stored", 0) >= 1)
+    assert "another shard keeps them now" not in house.log("central")
     one.say(WATER, 3.0, now())
     whole(engine, one)
     assert rows(engine, "SELECT house, shard FROM owners") == [(one.name, "west")]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from services.page.server import FILES
+from services.page.serving import FILES
 
 UPLOT = "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
 """SHA-256 of dist/uPlot.iife.min.js of uPlot 1.6.32, as npm has it."""

@@ -185,8 +185,8 @@ def _move(arguments: argparse.Namespace) -> int:
 def _ask(arguments: argparse.Namespace) -> int:
     registry = Registry(Registry.locate(arguments.config))
     shard = _houses(arguments)[arguments.name].shard
-    stores = [one.name for one in registry.find("central") if one.raw.get("shard", roster.ALL) == shard]
-    if not stores:
+    store = roster.store_of(registry, shard)
+    if store is None:
         raise StartError(f"no store of shard {shard} stands in {registry.path}")
     try:
         given = json.loads(arguments.arguments)
@@ -195,7 +195,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     asked = {"house": arguments.name, "instance": arguments.instance, "verb": arguments.verb, "arguments": given}
     who = os.environ.get("SUDO_USER") or getpass.getuser()
     with Client(registry) as client:
-        print(json.dumps(client.ask(stores[0], "ask", asked | {"by": who}), ensure_ascii=False, indent=1))
+        print(json.dumps(client.ask(store, "ask", asked | {"by": who}), ensure_ascii=False, indent=1))
     return 0
 
 

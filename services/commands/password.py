@@ -16,7 +16,7 @@ from services.page import people
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `password` takes."""
-    parser.add_argument("service", choices=["web"], help="the page is the only service that people log in to")
+    parser.add_argument("service", choices=["web", "fleet_page"], help="the page of the house, or that of a fleet")
     parser.add_argument("name", help="what the person is called on the page and in the journal")
     parser.add_argument("--remove", action="store_true", help="take it away again; whoever is logged in by it is out")
 
@@ -26,20 +26,20 @@ def main(arguments: argparse.Namespace) -> int:
     name = arguments.name
     if not people.NAME.fullmatch(name):
         raise StartError(f"'{name}' is no name: use letters, digits, and . _ @ -, 40 at most")
-    if not Registry(Registry.locate(arguments.config)).find("web"):
-        raise StartError("topics.yaml has no page: write `web: {}` below subscribers:")
+    if not Registry(Registry.locate(arguments.config)).find(arguments.service):
+        raise StartError(f"topics.yaml has no page: write `{arguments.service}:` below subscribers:")
+    secret = people.secret_of(arguments.service)
     folder = _folder()
-    known = _known(folder / people.SECRET)
+    known = _known(folder / secret)
     if arguments.remove:
         if known.pop(name, None) is None:
             raise StartError(f"nobody is called '{name}'")
     else:
         known[name] = people.hashed(_ask())
-    secrets.keep(folder, {people.SECRET: people.write(known).rstrip("\n")})
+    secrets.keep(folder, {secret: people.write(known).rstrip("\n")})
     done = "may no longer change anything" if arguments.remove else "may change things on the page"
-    print(
-        f"{name} {done} once it is restarted: sudo constellation units --install && sudo systemctl restart constellation@web"
-    )
+    unit = f"constellation@{arguments.service}"
+    print(f"{name} {done} once it is restarted: sudo constellation units --install && sudo systemctl restart {unit}")
     return 0
 
 

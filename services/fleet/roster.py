@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from bootstrap_lib import StartError, reason, state
+from bootstrap_lib import Registry, StartError, reason, state
 
 WORD: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 ALL: Final = "all"
@@ -32,6 +32,11 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(self, shard: str) -> set[str]:
         """Names of a shard's houses."""
         return {name for name, house in self.houses.items() if house.shard == shard and not house.revoked}
+
+
+def store_of(registry: Registry, shard: str) -> str | None:
+    """The instance that keeps a shard, as topics.yaml says."""
+    return next((one.name for one in registry.find("central") if one.raw.get("shard", ALL) == shard), None)
 
 
 def read(path: Path) -> Roster:

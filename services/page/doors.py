@@ -1,7 +1,7 @@
 """The doors below /api/1: each with the types of its query, body and answer, from which its description is made."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from bootstrap_lib import Nothing, format_time
 from services.page import forms, links
 from services.page.answers import Refusal, as_answer, as_csv, body_of, moment_of, query_of, span_of
 from services.page.door import BASE, Door
+from services.page.entrance import Entrance
 from services.page.live import LogLine
 from services.page.past import PastAway, Series
 
@@ -275,13 +276,13 @@ DOORS: Final = (
 """All of them; the stream (`GET /stream`, server-sent events) stands beside them in `server`."""
 
 
-def routes(doors: Doors) -> list[BaseRoute]:
-    """The doors as routes."""
+def routes(doors: Any, entrance: Entrance, listed: Iterable[Door]) -> list[BaseRoute]:
+    """Doors as routes; `doors` has what they call, `entrance` says who comes in."""
 
     def route(door: Door) -> Route:
         async def endpoint(request: HttpRequest) -> Response:
             try:
-                doors.house.admit(request, door)
+                entrance.admit(request, door)
                 return await door.handler(doors, request)
             except Refusal as refusal:
                 return refusal.response()
@@ -290,4 +291,4 @@ def routes(doors: Doors) -> list[BaseRoute]:
 
         return Route(BASE + door.path, endpoint, methods=[door.method])
 
-    return [route(door) for door in DOORS]
+    return [route(door) for door in listed]

@@ -3,24 +3,20 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
 
 from bootstrap_lib import Registry, as_json
 from services.page import forms, proof, trial
-from services.page.answers import Refusal, as_answer
 from services.page.diary import Diary
-from services.page.gate import COOKIE, Caller, Gate, Wait, is_origin_of, same_origin
+from services.page.entrance import Entrance
+from services.page.gate import Gate
 from services.page.live import Live, LogLine, Stand
 from services.page.past import Asked, Past, PastAway, Series
 from services.page.permits import Permits
-
-if TYPE_CHECKING:
-    from services.page.door import Door
 
 CURVE: Final = 4 * 3_600_000
 POINTS: Final = 96
@@ -66,7 +62,7 @@ Act = Callable[[str, str, dict[str, Any]], Any]
 """Asks a service over MQTT: instance, verb, arguments; awaitable, its answer."""
 
 
-class PageHouse:
+class PageHouse(Entrance):
     """One house with its page. Whoever touches `live` holds `lock`."""
 
     def __init__(  # noqa: PLR0917
@@ -81,8 +77,9 @@ class PageHouse:
         ask: Act,
     ) -> None:
         """`now` is the house's clock (ms), `ask` brings requests to services."""
-        self.live, self.past, self.diary, self.gate, self.permits = live, past, diary, gate, permits
-        self.settings, self.now, self._ask = settings, now, ask
+        super().__init__(gate, now)
+        self.live, self.past, self.diary, self.permits = live, past, diary, permits
+        self.settings, self._ask = settings, ask
         self.lock = threading.Lock()
         self.gone: int | None = None
         self.ledger = proof.Ledger()
@@ -299,52 +296,12 @@ class PageHouse:
         with self.lock:
             return proof.of(self.live, self.ledger, found, self.now(), self.gone)
 
+    @property
+    def address(self) -> str | None:
+        """Where the page is reached from outside, behind a proxy."""
+        return self.settings.address
+
     # -- rights and acts ----------------------------------------------------------------------------------------
-
-    def caller(self, request: HttpRequest) -> Caller:
-        """Who asks."""
-        peer = request.client.host if request.client else ""
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        tls = request.url.scheme == "https"
-        return self.gate.caller(peer, headers, request.cookies.get(COOKIE), self.now(), tls=tls)
-
-    def admit(self, request: HttpRequest, door: "Door") -> None:
-        """Let a request through a door; Refusal 401, 403."""
-        caller = self.caller(request)
-        if not door.open and not self.gate.may_look(caller):
-            raise Refusal(401, "log in to see the house")
-        if door.method != "GET":
-            host = request.headers.get("host", "")
-            origin = request.headers.get("origin")
-            if not same_origin(origin, host, secure=caller.secure) and not is_origin_of(origin, self.settings.address):
-                raise Refusal(403, "a change comes from the page itself, and from nowhere else", "origin")
-            if door.changes and caller.name is None:
-                raise Refusal(401, "log in to change something")
-
-    async def log_in(self, request: HttpRequest, name: str, password: str) -> Response:
-        """Begin a session."""
-        from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 (only where a server runs)
-
-        caller = self.caller(request)
-        try:
-            cookie = await run_in_threadpool(self.gate.log_in, name, password, caller.address, self.now())
-        except Wait as wait:
-            raise Refusal(429, str(wait), Retry_After=str(wait.seconds)) from None
-        except OSError as error:
-            raise Refusal(503, f"the session cannot be kept: {error}") from None
-        if cookie is None:
-            raise Refusal(401, "the name or the password is wrong")
-        answer = as_answer(request, forms.Me(name, True, True))
-        answer.headers["set-cookie"] = self.gate.cookie(cookie, secure=caller.secure)
-        return answer
-
-    def log_out(self, request: HttpRequest) -> Response:
-        """End the session."""
-        self.gate.log_out(request.cookies.get(COOKIE))
-        caller = self.caller(request)
-        answer = as_answer(request, forms.Me(None, self.gate.may_look(caller), bool(self.gate.people)))
-        answer.headers["set-cookie"] = self.gate.cookie("", secure=caller.secure)
-        return answer
 
     async def act(self, request: HttpRequest, instance: str, verb: str, arguments: dict[str, Any]) -> Any:
         """Ask a service for somebody, and wait for its answer; Refusal 409, 503, 504."""

@@ -23,6 +23,11 @@ SECRET: Final = "web.people"  # noqa: S105 (its name, not itself)
 """File among the credentials."""
 
 
+def secret_of(service: str) -> str:
+    """File of those who log in to a service's page."""
+    return f"{service}.people"
+
+
 def hashed(password: str, salt: bytes | None = None, cost: tuple[int, int, int] = COST) -> str:
     """A password as it is kept."""
     salt = salt or secrets.token_bytes(16)

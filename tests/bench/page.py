@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 from served import TOPICS, WATER, Page, fill_archive
 from voices import Voice, now
 
-from services.page.server import FILES
+from services.page.serving import FILES
 from tests.bench.processes import cpu, memory
 
 YEAR = 365 * 86_400_000

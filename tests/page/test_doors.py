@@ -21,7 +21,7 @@ from served import METER, PASSWORD, PHASE, TOPICS, WATER, Page, fill_archive
 from voices import now
 
 from services.page.doors import DOORS
-from services.page.server import FILES
+from services.page.serving import FILES
 
 pytestmark = pytest.mark.long
 

@@ -1,0 +1,73 @@
+"""Who comes in: sessions and rights at each door, alike for the page of a house and for that of a fleet."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from services.page import forms
+from services.page.answers import Refusal, as_answer
+from services.page.gate import COOKIE, Caller, Gate, Wait, is_origin_of, same_origin
+
+if TYPE_CHECKING:
+    from services.page.door import Door
+
+
+class Entrance:
+    """What stands behind a gate."""
+
+    def __init__(self, gate: Gate, now: Callable[[], int], *, loopback: bool = True) -> None:
+        """`now` is the clock (ms); `loopback` lets everybody on this machine look."""
+        self.gate, self.now, self._loopback = gate, now, loopback
+
+    @property
+    def address(self) -> str | None:
+        """Where the page is reached from outside, where that is another than its own."""
+        return None
+
+    def caller(self, request: HttpRequest) -> Caller:
+        """Who asks."""
+        peer = request.client.host if request.client else ""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        tls = request.url.scheme == "https"
+        return self.gate.caller(peer, headers, request.cookies.get(COOKIE), self.now(), tls=tls)
+
+    def admit(self, request: HttpRequest, door: "Door") -> None:
+        """Let a request through a door; Refusal 401, 403."""
+        caller = self.caller(request)
+        may_look = self.gate.may_look(caller) and (self._loopback or caller.name is not None)
+        if not door.open and not may_look:
+            raise Refusal(401, "log in to see the house")
+        if door.method != "GET":
+            host = request.headers.get("host", "")
+            origin = request.headers.get("origin")
+            if not same_origin(origin, host, secure=caller.secure) and not is_origin_of(origin, self.address):
+                raise Refusal(403, "a change comes from the page itself, and from nowhere else", "origin")
+            if door.changes and caller.name is None:
+                raise Refusal(401, "log in to change something")
+
+    async def log_in(self, request: HttpRequest, name: str, password: str) -> Response:
+        """Begin a session."""
+        from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 (only where a server runs)
+
+        caller = self.caller(request)
+        try:
+            cookie = await run_in_threadpool(self.gate.log_in, name, password, caller.address, self.now())
+        except Wait as wait:
+            raise Refusal(429, str(wait), Retry_After=str(wait.seconds)) from None
+        except OSError as error:
+            raise Refusal(503, f"the session cannot be kept: {error}") from None
+        if cookie is None:
+            raise Refusal(401, "the name or the password is wrong")
+        answer = as_answer(request, forms.Me(name, True, True))
+        answer.headers["set-cookie"] = self.gate.cookie(cookie, secure=caller.secure)
+        return answer
+
+    def log_out(self, request: HttpRequest) -> Response:
+        """End the session."""
+        self.gate.log_out(request.cookies.get(COOKIE))
+        caller = self.caller(request)
+        answer = as_answer(request, forms.Me(None, self.gate.may_look(caller), bool(self.gate.people)))
+        answer.headers["set-cookie"] = self.gate.cookie("", secure=caller.secure)
+        return answer
