@@ -157,8 +157,11 @@ def rights(registry: Registry, local: str = "") -> str:
 
 
 def _to_those_there(right: str, instances: Iterable[str]) -> Iterator[str]:
-    """A right to write to every service, as rights to those that exist: what is kept on others nobody would ever take away."""
-    if right.startswith("read ") or "/service/+/" not in right:
+    """A right to write to every service, as rights to those that exist: what is kept on others nobody would ever take away.
+
+    Services of the houses of a fleet (`+/…`) stand in no topics.yaml of ours.
+    """
+    if right.startswith("read ") or "/service/+/" not in right or " +/" in right:
         yield right
     else:
         yield from (right.replace("/service/+/", f"/service/{name}/") for name in instances)

@@ -11,7 +11,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from harness import free_port, wait_for
 
-from bootstrap_lib import StartError
+from bootstrap_lib import Registry, StartError, broker
 from bootstrap_lib.bridges import faults
 from bootstrap_lib.cli import main
 from services.fleet import authority, bridges, joining, quorum, roster
@@ -222,6 +222,17 @@ def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pyte
     written = (tmp_path / "etc/mysql/mariadb.conf.d/90-constellation-fleet.cnf").read_text()
     assert "wsrep_cluster_address=gcomm://10.0.0.1:4567,10.0.0.2:4567,10.0.0.3:4567" in written
     assert "wsrep_node_address=10.0.0.2:4567" in written
+
+
+def test_a_store_may_ask_every_service_of_a_house_and_nobody_else_may(tmp_path: Path) -> None:
+    config = tmp_path / "topics.yaml"
+    config.write_text("subscribers: {central: {nodes: [a]}, fleet_page: {nodes: [a]}, alerts: {}}\n")
+    users = broker.rights(Registry(config)).split("\nuser ")
+    asking = [text.split()[0] for text in users if "topic write +/home/service/+/remote/+" in text]
+    assert asking == ["central"]
+    page = next(text for text in users if text.startswith("fleet_page\n"))
+    assert "topic write home/service/central/request/ask" in page
+    assert "write +/" not in page
 
 
 def test_a_bridge_that_drops_what_a_centre_needs_is_refused(tmp_path: Path) -> None:
