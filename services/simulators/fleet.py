@@ -26,31 +26,15 @@ from services.fleet.cluster import LocalCluster
 from services.fleet.dialect import Access
 from services.fleet.engine import Engine
 from services.fleet.enrolment import EnrolmentServer, Invitations
+from services.page import people
 from services.simulators.demo import RUN_PREFIX, answers, find_program, free_port, say, wait_for
+from services.simulators.fleet_lines import CENTRE, HOUSE, PASSWORD, TOPICS, WORD
 from services.simulators.supervisor import Supervisor
 
 MARK: Final = ".constellation-demo-fleet"
 SOURCES: Final = Path(__file__).parent / "sources"
-PASSWORD: Final = "fleet-demo"  # noqa: S105 (of a database that lives for a minute, on loopback)
-TOPICS: Final = (
-    "living/room_{1..7}/temperature: {from: rooms}\n  cellar/meter/rounds_count: {from: rooms, kind: counter}"
-)
 PATIENCE: Final = 180.0
 """Seconds at the end in which the nodes must have what the archives have."""
-
-_HOUSE: Final = """timezone: Europe/Paris
-broker: {broker}
-sources:
-  rooms: {{service: tally, every: 1s, stale: 1h, heartbeat: 5s}}
-subscribers:
-  archive: {{commit: 500ms, centre: central, heartbeat: 5s}}
-topics:
-  {topics}
-"""
-_CENTRE: Final = """broker: {broker}
-subscribers:
-  central: {{nodes: {nodes}, houses: "{roster}", heartbeat: 2s, compare: 30s}}
-"""
 
 
 class Comparison(NamedTuple):
@@ -80,7 +64,7 @@ class DemoFleet:
         self.names = [f"h{n:04d}" for n in range(1, houses + 1)]
         self.supervisor = Supervisor()
         self.cluster = LocalCluster(self.folder / "engine", free_port() // 64 * 64 % 20_000 + 10_000, nodes)
-        self._ports = {name: free_port() for name in ("centre", "houses", *self.names)}
+        self._ports = {name: free_port() for name in ("centre", "houses", "page", *self.names)}
         self._away: set[str] = set()
         self._enrolment: EnrolmentServer | None = None
 
@@ -124,14 +108,19 @@ class DemoFleet:
         local = root / str(broker.LOCAL_RIGHTS).lstrip("/")
         local.parent.mkdir(parents=True)
         local.write_text(bridges.RIGHTS)
-        text = _CENTRE.format(broker="{}", nodes=self.cluster.nodes, roster=houses)
+        text = CENTRE.format(broker="{}", nodes=self.cluster.nodes, roster=houses, port=self._ports["page"])
         prepared = self._prepare(
             root, config, text, "centre", bridges.listener(self._ports["houses"], fleet, "127.0.0.1")
         )
-        secret = prepared.credentials / "fleet.engine"
-        secret.touch(0o600)
-        secret.write_text(PASSWORD)
-        self._service("centre", "central", config, prepared)
+        for name, secret in (
+            ("fleet.engine", PASSWORD),
+            (people.secret_of("fleet_page"), people.write({"olga": people.hashed(WORD)})),
+        ):
+            (prepared.credentials / name).touch(0o600)
+            (prepared.credentials / name).write_text(secret)
+        for service in ("central", "alerts", "fleet_page"):
+            self._service("centre", service, config, prepared)
+        say(f"the fleet's page: http://127.0.0.1:{self._ports['page']}, as olga with the password {WORD}")
         self._enrolment = EnrolmentServer(
             ("127.0.0.1", 0), authority, root, self._ports["houses"], lambda name: name not in self.names
         )
@@ -147,7 +136,7 @@ class DemoFleet:
         url = f"https://127.0.0.1:{self._enrolment.server_port}"
         given = joining.enrol(url, f"{secret}.{authority.fingerprint}", root / "etc/mosquitto/fleet")
         text = bridges.bridge(given.name, given.address, given.port, root / "etc/mosquitto/fleet")
-        prepared = self._prepare(root, config, _HOUSE.format(broker="{}", topics=TOPICS), name, text)
+        prepared = self._prepare(root, config, HOUSE.format(broker="{}", topics=TOPICS), name, text)
         for service in ("archive", "rooms"):
             self._service(name, service, config, prepared)
 
