@@ -459,6 +459,62 @@ def test_a_house_is_taken_up_by_one_shard_only_while_the_other_has_not_let_it_go
     assert rows(engine, "SELECT house, shard FROM owners") == [(one.name, "west")]
 
 
+def test_a_house_that_was_put_back_from_a_backup_loses_nothing_here_and_goes_on(common: Common) -> None:
+    engine, one = common.engine, common.enter()
+    one.registry({WATER: {"unit": "°C", "from": "onewire"}})
+    start = now() - 600_000
+    for n in range(20):
+        one.say(WATER, float(n), start + n * 1000)
+    whole(engine, one)
+    common.settled(one)
+    before = dict(one.kept)
+    one.kept = {key: value for key, value in one.kept.items() if key[1] < start + 8000}  # what the backup had
+    one.stream, one.number = "ef56", 0  # a run of numbers of its own: that of before is no more
+    for n in range(100, 106):
+        one.say(WATER, float(n), start + n * 1000, lost=n in (100, 103, 104))
+    after = before | one.kept
+    wait_for(lambda: stored(engine, one.name) == after, what="what was here, and all that is new")
+    common.settled(one)
+
+
+def test_a_centre_begun_anew_on_an_empty_engine_is_filled_from_the_archives(
+    central: House, engine: Engine, one: StandInHouse, ear: Ear
+) -> None:
+    one.registry({WATER: {"unit": "°C", "from": "onewire"}})
+    start = now() - 3 * 86_400_000
+    for n in range(30):
+        one.say(WATER, float(n), start + n * 8_600_000)
+    whole(engine, one)
+    settled(ear)
+    central.stop("central")
+    engine.define("DROP TABLE " + ", ".join(table.name for table in tables.ALL))
+    one.say(WATER, 99.0, now())
+    one.say(FLUE, 5.0, now(), lost=True)
+    central.start("central")
+    whole(engine, one)
+    settled(ear)
+
+
+def test_a_house_that_is_revoked_is_kept_no_more_and_what_it_sent_stays(
+    house: House, engine: Engine, ear: Ear, one: StandInHouse, broker: Broker
+) -> None:
+    other, file = StandInHouse(broker.port, "h2"), house.folder / "fleet.json"
+    try:
+        roster.write(file, roster.Roster({"h1": RosterHouse(), "h2": RosterHouse()}))
+        begin(house, engine, ear, f", houses: {file}")
+        one.say(WATER, 1.0, now())
+        whole(engine, one)
+        roster.write(file, roster.Roster({"h1": RosterHouse(revoked=True), "h2": RosterHouse()}))
+        wait_for(lambda: "h1 goes to another shard, or out" in house.log("central"), what="its leave")
+        one.raw(f"home/data/{WATER}", json.dumps({"value": 2, "time": format_time(now())}), number=2)
+        other.say(WATER, 3.0, now())
+        whole(engine, other)
+        assert stored(engine, "h1") == one.kept
+        assert rows(engine, "SELECT house FROM owners") == [("h2",)]
+    finally:
+        other.close()
+
+
 def test_a_house_keeps_its_own_record_in_an_engine_beside_its_archive(
     central: House, engine: Engine, voice: Voice, ear: Ear, tmp_path: Path
 ) -> None:
