@@ -6,14 +6,13 @@ import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta
 
 from bootstrap_lib import (
     Away,
     Duration,
-    InstanceOptions,
     Message,
     Needs,
     Reading,
@@ -25,6 +24,7 @@ from bootstrap_lib import (
 )
 from services.fleet import opening, roster
 from services.fleet.asking import FleetRequests
+from services.fleet.engine_options import EngineOptions
 from services.fleet.opening import Centre
 from services.fleet.remote_house import RemoteHouse
 from services.fleet.routing import Routing
@@ -44,16 +44,10 @@ LOOK: Final = 1.0
 """Seconds between two looks at the roster."""
 
 
-class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Options(EngineOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The engine, and which houses."""
 
     every: Annotated[Duration, Meta(description="How often it looks what is due.")] = Duration(1)
-    engine: Annotated[Literal["mariadb", "postgresql"], Meta(description="Kind of the engine.")] = "mariadb"
-    nodes: Annotated[list[str], Meta(description="Nodes of the engine, HOST or HOST:PORT.", min_length=1)]
-    database: Annotated[str, Meta(description="Database in the engine.")] = "fleet"
-    user: Annotated[str, Meta(description="User at the engine.")] = "store"
-    password: Annotated[str, Meta(description="Reference to the password.", pattern="^secret:")] = "secret:fleet.engine"  # noqa: S105 (where it lies)
-    ca: Annotated[Path, Meta(description="Authority of the engine's certificates; switches TLS on.")] | None = None
     houses: Annotated[Path, Meta(description="Roster of houses; without one it takes every house.")] | None = None
     shard: Annotated[str, Meta(description="Which houses of the roster.", pattern=roster.WORD)] = roster.ALL
     local: (

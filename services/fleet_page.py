@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import Meta
@@ -13,7 +13,6 @@ from msgspec import Meta
 from bootstrap_lib import (
     Bus,
     Duration,
-    InstanceOptions,
     Message,
     Needs,
     Registry,
@@ -23,6 +22,7 @@ from bootstrap_lib import (
     secrets,
 )
 from services.fleet import roster
+from services.fleet.engine_options import EngineOptions
 from services.fleet.shown import FleetPerson, LiveHouse
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PATIENCE: Final = 25.0
 """Seconds that a house has to answer: the store of its shard gives up before."""
 
 
-class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Options(EngineOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the page listens, who may look, and the engine that it reads."""
 
     every: Annotated[Duration, Meta(description="How often it looks what is due.")] = Duration(1)
@@ -54,12 +54,6 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
         default_factory=dict
     )
     houses: Annotated[Path, Meta(description="Roster of houses.")] = Path("/etc/constellation/fleet.json")
-    engine: Annotated[Literal["mariadb", "postgresql"], Meta(description="Kind of the engine.")] = "mariadb"
-    nodes: Annotated[list[str], Meta(description="Nodes of the engine, HOST or HOST:PORT.", min_length=1)]
-    database: Annotated[str, Meta(description="Database in the engine.")] = "fleet"
-    user: Annotated[str, Meta(description="User at the engine.")] = "store"
-    password: Annotated[str, Meta(description="Reference to the password.", pattern="^secret:")] = "secret:fleet.engine"  # noqa: S105 (where it lies)
-    ca: Annotated[Path, Meta(description="Authority of the engine's certificates; switches TLS on.")] | None = None
 
 
 class FleetPage(Subscriber):
@@ -97,8 +91,7 @@ class FleetPage(Subscriber):
     def begin(self) -> None:
         """Listen; the engine may come later."""
         super().begin()
-        from services.fleet.dialect import Access  # noqa: PLC0415 (and what stands on libraries that `check` does not need)
-        from services.fleet.engine import Engine  # noqa: PLC0415
+        from services.fleet.opening import engine_of  # noqa: PLC0415 (and what stands on libraries that `check` does not need)
         from services.fleet.view import FleetView  # noqa: PLC0415
         from services.page import people  # noqa: PLC0415
         from services.page.awaited import Awaited  # noqa: PLC0415
@@ -116,9 +109,7 @@ class FleetPage(Subscriber):
             known = {}
         except secrets.SecretError as error:
             raise StartError(str(error)) from None
-        password = str.__str__(secrets.resolve(options.password))
-        access = Access(options.database, options.user, password, str(options.ca) if options.ca else None)
-        engine = Engine(options.engine, options.nodes, access)
+        engine = engine_of(options)
         self.opened.callback(engine.close)
         gate = Gate(
             self.state_folder,

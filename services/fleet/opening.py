@@ -8,10 +8,11 @@ from services.fleet import partitions
 from services.fleet.centre import Centre, Limits
 from services.fleet.dialect import Access
 from services.fleet.engine import Engine, EngineAway, PartitionMissing, RowsRefused
+from services.fleet.engine_options import EngineOptions
 from services.fleet.filling import FleetFilling
 from services.fleet.store import CentralStore, HousesLost, ShardLost
 
-__all__ = ["TROUBLE", "Centre", "ShardLost", "houses", "open_centre"]
+__all__ = ["TROUBLE", "Centre", "ShardLost", "engine_of", "houses", "open_centre"]
 
 TROUBLE: Final = (EngineAway, RowsRefused, PartitionMissing, ShardLost, HousesLost)
 """What an engine may answer instead of doing what it was asked."""
@@ -28,11 +29,16 @@ class Opener(Protocol):
         """Count an error."""
 
 
+def engine_of(options: EngineOptions) -> Engine:
+    """The engine of a service's options; nothing is opened yet. SecretError."""
+    password = str.__str__(secrets.resolve(options.password))
+    access = Access(options.database, options.user, password, str(options.ca) if options.ca else None)
+    return Engine(options.engine, options.nodes, access)
+
+
 def open_centre(service: Opener, options: Any, holder: str, now: int) -> Centre:
     """Open the engine of a service's options; Away while another process holds the shard. EngineAway."""
-    password = secrets.resolve(options.password)
-    access = Access(options.database, options.user, str.__str__(password), str(options.ca) if options.ca else None)
-    engine = Engine(options.engine, options.nodes, access)
+    engine = engine_of(options)
     limits = Limits(*(round(age * 1000) for age in (options.raw, options.minutes, options.compare)))
     store = CentralStore(engine, options.shard if not options.local else options.local, holder)
     filling = FleetFilling(service.bus.publish, options.known_as, options.at_once, service.error)
