@@ -117,7 +117,7 @@ class FleetPage(Subscriber):
             anyone=False,
             trust=options.trust,
         )
-        entrance = Entrance(gate, self.clock.now, loopback=False)
+        entrance = Entrance(gate, self.clock.now)
         readers = ThreadPoolExecutor(1, "reader")
         self.opened.callback(readers.shutdown, wait=False, cancel_futures=True)
         self._awaited = Awaited(self.name)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Entrance:
     """What stands behind a gate."""
 
-    def __init__(self, gate: Gate, now: Callable[[], int], *, loopback: bool = True) -> None:
-        """`now` is the clock (ms); `loopback` lets everybody on this machine look."""
-        self.gate, self.now, self._loopback = gate, now, loopback
+    def __init__(self, gate: Gate, now: Callable[[], int]) -> None:
+        """`now` is the clock (ms)."""
+        self.gate, self.now = gate, now
 
     @property
     def address(self) -> str | None:
@@ -36,8 +36,7 @@ class Entrance:
     def admit(self, request: HttpRequest, door: "Door") -> None:
         """Let a request through a door; Refusal 401, 403."""
         caller = self.caller(request)
-        may_look = self.gate.may_look(caller) and (self._loopback or caller.name is not None)
-        if not door.open and not may_look:
+        if not door.open and not self.gate.may_look(caller):
             raise Refusal(401, "log in to see the house")
         if door.method != "GET":
             host = request.headers.get("host", "")
