@@ -254,7 +254,7 @@ class Web(Subscriber):
     @property
     def flush_every(self) -> float:
         """Seconds for which what changed is gathered for the browsers."""
-        return 0.15
+        return 0.25
 
     def subscribe(self, session: bool) -> None:  # noqa: ARG002 (there never is one)
         """Ask for everything that stands at the broker."""

@@ -74,19 +74,14 @@ class Listeners:
         async with self.listen() as queue:
             start = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
             gone = asyncio.ensure_future(_until_gone(receive))
+            gone.add_done_callback(lambda _: queue.put_nowait(b""))
             body = b"retry: 1000\n\n" + first()
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": [*start, *headers]})
-                while True:
-                    await asyncio.wait_for(
-                        send({"type": "http.response.body", "body": body, "more_body": True}), PATIENCE
-                    )
-                    content = asyncio.ensure_future(queue.get())
-                    done, _ = await asyncio.wait({gone, content}, return_when=asyncio.FIRST_COMPLETED)
-                    if content not in done:
-                        content.cancel()
-                        return
-                    body = content.result()
+                while not gone.done():
+                    async with asyncio.timeout(PATIENCE):
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                    body = await queue.get()
                     while not queue.empty():
                         body += queue.get_nowait()
             except (TimeoutError, asyncio.CancelledError):

@@ -7,13 +7,14 @@ import sqlite3
 import time
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from harness import House
 from voices import Voice, now
 
 from services.page import people
-from services.stores import schema
+from services.stores import days, hours, schema
 
 WATER, FLUE, BOX, PUMP = (
     "boiler/water/temperature",
@@ -137,6 +138,16 @@ def fill_archive(path: Path, since: int, until: int, spike: int, hole: tuple[int
             "INSERT INTO minutes (topic, time, count, word) VALUES (4, ?, 1, ?)",
             ((t, "combustion" if t // 60_000 % 720 < 180 else "off") for t in minutes),
         )
+
+
+def compute_hours(path: Path, now: int, zone: str = "Europe/Paris") -> None:
+    """Give an archive its hours, as its own service does beside its work."""
+    engine = schema.open_database(f"sqlite:///{path}", path.parent)
+    with engine.begin() as connection:
+        days.fill(connection, ZoneInfo(zone), now)
+        while hours.advance(hours.below(connection), now) is None:
+            pass
+    engine.dispose()
 
 
 def wait_on(tab: Any, script: str, timeout: float = 20.0) -> Any:
