@@ -4,8 +4,8 @@
 #   container.sh boot PROJECT      boots; prints "ready PID"; ends and cleans up when its standard input ends
 #   container.sh enter PID CMD...  runs a command inside, as root of the container
 #
-# Its root is this machine's own, read through an overlay: python3, mosquitto and PROJECT are there at once, and
-# whatever is written vanishes. Exit code 77 says, in one sentence, why this host cannot do that.
+# Its root is this machine's own, or $CONTAINER_ROOT with a systemd of its own, read through an overlay: what is there, and PROJECT, is
+# there at once, and whatever is written vanishes. Exit code 77 says, in one sentence, why this host cannot do that.
 set -euo pipefail
 
 cannot() { echo "$*" >&2; exit 77; }
@@ -47,7 +47,7 @@ boot() {
   mount -t tmpfs -o mode=755 tmpfs "$work/mnt" 2>/dev/null || cannot "this host lets nobody mount (a container without CAP_SYS_ADMIN?)"
   mkdir "$work/mnt/upper" "$work/mnt/work" "$work/mnt/root"
   root=$work/mnt/root
-  mount -t overlay overlay -o "lowerdir=/,upperdir=$work/mnt/upper,workdir=$work/mnt/work" "$root" 2>/dev/null ||
+  mount -t overlay overlay -o "lowerdir=${CONTAINER_ROOT:-/},upperdir=$work/mnt/upper,workdir=$work/mnt/work" "$root" 2>/dev/null ||
     cannot "this host's kernel cannot lay an overlay over /"
 
   # A machine of its own: its own id, a journal in memory, no services but those that the test starts.

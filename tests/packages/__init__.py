@@ -1,0 +1,1 @@
+"""What is given away, installed as people install it: `python -m tests.packages`."""
