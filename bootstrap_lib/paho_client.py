@@ -1,4 +1,4 @@
-"""paho's client with two shortcuts past its public calls, which is why its next major version is shut out (docs/decisions.md)."""
+"""paho's client with shortcuts past its public calls, which is why its next major version is shut out (docs/decisions.md)."""
 
 import hmac
 import socket
@@ -28,6 +28,10 @@ class PahoClient(mqtt.Client):
     held: list[bytes] | None = None
     """Packets of one thread that go out as one piece, while there is to be one."""
     holder = 0
+
+    def _create_socket_connection(self) -> socket.socket:
+        """Connect without binding our own end first, as paho does even to no port: a fenced unit may bind none."""
+        return socket.create_connection((self._host, self._port), timeout=self._connect_timeout)
 
     def bind_to(self, password: str) -> None:
         """Add to the client id what follows from the password: who does not know that cannot take the connection over."""

@@ -239,3 +239,17 @@ def test_a_name_with_dots_stands_in_quotes() -> None:
     document = {"a": {"b.c": {"d[0]": 5}}}
     assert path.follow(document, path.parse('a["b.c"]["d[0]"]')) == 5
     assert [where for where, _ in path.leaves(document)] == ['a["b.c"]["d[0]"]']
+
+
+def test_a_connection_binds_no_port(broker: Broker, house: House, ear: Ear, tmp_path: Path) -> None:
+    """SocketBindDeny=any of the units, which systemd keeps from Debian 13 on, denies a bind to no port too."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\n"
+        "def bind(self, address):\n"
+        "    if self.family != socket.AF_UNIX:\n"
+        "        raise PermissionError(1, 'Operation not permitted')\n"
+        "socket.socket.bind = bind\n"
+    )
+    house.write("sources: {host: {}}\ntopics: {house/pi/memory_usage: {from: host}}\n")
+    house.start("host", PYTHONPATH=f"{tmp_path}:{PROJECT}")
+    ear.wait("home/service/host/status", lambda said: said == "online")
