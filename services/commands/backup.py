@@ -21,6 +21,7 @@ from bootstrap_lib import Registry, StartError, secrets
 if TYPE_CHECKING:
     from services.stores.house_file import Places
 
+SCRATCH = Path("/var/tmp")  # noqa: S108 (folders of random names are made in it)
 SUFFIX = ".sqlite"
 """Ending of a name that means the archive alone."""
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--archive", metavar="INSTANCE", help="for a file of the archive alone: which one, where there are several"
     )
     parser.add_argument("--check", metavar="FILE", type=Path, help="look at a house's file instead of making one")
-    parser.add_argument("--scratch", metavar="DIR", type=Path, default=Path("/var/tmp"), help="with --check: where")  # noqa: S108
+    parser.add_argument("--scratch", metavar="DIR", type=Path, default=SCRATCH, help="with --check: where")
     parser.add_argument("--into", metavar="DIR", type=Path, help="make the next of many in a folder")
     parser.add_argument("--keep", metavar="N", type=int, default=7, help="with --into: how many stay (default: 7)")
     add_common(parser)

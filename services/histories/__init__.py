@@ -1,0 +1,1 @@
+"""What other programs kept of a house's past, brought into its archive."""

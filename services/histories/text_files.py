@@ -1,0 +1,151 @@
+"""Lines of text: CSV as `constellation export` writes it, CSV with a column of times, and InfluxDB's line protocol."""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TextIO
+from zoneinfo import ZoneInfo
+
+from bootstrap_lib import StartError
+from services.histories.moments import moment_of
+from services.histories.scratch import Old, Scratch
+
+MINUTE: Final = 60_000
+LONGEST: Final = 1_000_000
+"""Characters of the longest line that is looked at."""
+COLUMNS: Final = 1000
+_TIMES: Final = ("time", "timestamp", "date", "datetime", "dt", "ts", "_time", "last_changed", "last_updated")
+
+
+def read(path: Path, into: Scratch, zone: ZoneInfo) -> None:
+    """Read a file of either kind. StartError where it is none."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        first = file.readline(LONGEST)
+        while first.startswith("#") or (first and not first.strip()):
+            first = file.readline(LONGEST)
+        header = next(csv.reader([first], delimiter=_delimiter(first)), [])
+        names = [name.strip() for name in header]
+        if {"name", "time"} <= set(names):
+            _exported(file, names, into, zone)
+        elif any(name.lower() in _TIMES for name in names):
+            _columns(file, names, path.stem, into, zone, _delimiter(first))
+        elif _LINE.fullmatch(first.strip()):
+            _line(first, into)
+            for line in _lines(file):
+                _line(line, into)
+        else:
+            raise StartError(f"{path} is neither CSV with a column named time nor InfluxDB's line protocol")
+
+
+def _delimiter(line: str) -> str:
+    return ";" if line.count(";") > line.count(",") else ","
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(LONGEST):
+        yield line
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> None:
+    """Read what `constellation export` wrote: raw readings, or minutes with all that is known of them."""
+    minutes = "count" in names
+    for values in csv.reader(_lines(file)):
+        row = dict(zip(names, values, strict=False))
+        try:
+            moment = moment_of(row["time"], zone)
+        except (ValueError, KeyError):
+            into.problem("lines without a time")
+            continue
+        series = into.series(row["name"], row.get("unit"))
+        if not minutes:
+            into.add(series, _old(moment, row.get("value", "")))
+            continue
+        value = _number(row.get("mean")) if row.get("mean") else _number(row.get("last"))
+        known = [_number(row.get(name)) for name in ("low", "high", "difference", "count", "seconds_on", "starts")]
+        low, high, difference, count, seconds_on, starts = known
+        into.add(
+            series,
+            Old(
+                moment,
+                MINUTE,
+                value,
+                row.get("word") or None,
+                low,
+                high,
+                difference,
+                None if count is None else int(count),
+                seconds_on,
+                None if starts is None else int(starts),
+            ),
+        )
+
+
+def _columns(  # noqa: PLR0917
+    file: TextIO, names: list[str], stem: str, into: Scratch, zone: ZoneInfo, delimiter: str
+) -> None:
+    """Read a column of times and others of values: with one of these the series is called as the file."""
+    place = next(index for index, name in enumerate(names) if name.lower() in _TIMES)
+    others = [(index, name) for index, name in enumerate(names) if index != place][:COLUMNS]
+    labels = {index: stem if len(others) == 1 else name for index, name in others}
+    for values in csv.reader(_lines(file), delimiter=delimiter):
+        try:
+            moment = moment_of(values[place], zone)
+        except (ValueError, IndexError):
+            if values:
+                into.problem("lines without a time")
+            continue
+        for index, label in labels.items():
+            if index < len(values) and (text := values[index].strip()):
+                into.add(into.series(label), _old(moment, text))
+
+
+def _old(moment: int, text: str) -> Old:
+    number = _number(text)
+    if number is not None:
+        return Old(moment, value=number)
+    return Old(moment, word=text) if text else Old(moment)
+
+
+# -- line protocol --------------------------------------------------------------------------------------------------
+
+_PART: Final = r"(?:\\.|[^\\, =])"
+_VALUE: Final = r'(?:"(?:\\.|[^"\\])*"|[^", ]+)'
+_LINE: Final = re.compile(
+    rf"(?P<measurement>(?:\\.|[^\\, ])+)(?P<tags>(?:,{_PART}+={_PART}+)*) +"
+    rf"(?P<fields>{_PART}+={_VALUE}(?:,{_PART}+={_VALUE})*)(?: +(?P<time>-?\d+))?"
+)
+_FIELD: Final = re.compile(rf"({_PART}+)=({_VALUE})")
+_ESCAPED: Final = re.compile(r"\\([, =\\\"])")
+_UTC: Final = ZoneInfo("UTC")
+
+
+def _line(line: str, into: Scratch) -> None:
+    """Read one line (docs.influxdata.com, "Line protocol"): each field is the series `measurement,tag=value:field`."""
+    line = line.strip()
+    if not line or line.startswith("#"):
+        return
+    match = _LINE.fullmatch(line)
+    if match is None or match["time"] is None:
+        into.problem("lines that are no line protocol" if match is None else "lines without a time")
+        return
+    moment = moment_of(match["time"], _UTC)
+    for name, value in _FIELD.findall(match["fields"]):
+        series = _ESCAPED.sub(r"\1", f"{match['measurement']}{match['tags']}:{name}")
+        into.add(into.series(series), _field(moment, value))
+
+
+def _field(moment: int, value: str) -> Old:
+    if value.startswith('"'):
+        return Old(moment, word=_ESCAPED.sub(r"\1", value[1:-1]))
+    if value in ("t", "T", "true", "True", "TRUE", "f", "F", "false", "False", "FALSE"):
+        return Old(moment, value=float(value[0] in "tT"))
+    number = _number(value.rstrip("iu"))
+    return Old(moment) if number is None else Old(moment, value=number)
