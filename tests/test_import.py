@@ -304,6 +304,16 @@ def test_the_first_systems_tables_come_without_its_sentinels_and_with_its_words(
     ]
 
 
+def test_a_recording_of_the_first_system_comes_without_its_sentinels_too(past: Past, tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text(
+        "timestamp,temp0,watt0\n2018-05-24 19:21:08.521394,62.875,9\n2018-05-24 19:21:11,-1,5\n"
+    )
+    shown = past.take(tmp_path / "old.csv", "--map", f"temp0={WATER}", "--write")
+    assert "not read: 1 temp0: -1, which stood for no value" in shown
+    moment = local("2018-05-24T19:21:00")
+    assert past.ask("SELECT time, count, mean FROM minutes") == [(moment, 1, 62.875)]
+
+
 def test_line_protocol_comes_with_tags_escapes_and_every_kind_of_value(past: Past, tmp_path: Path) -> None:
     file, first = tmp_path / "influx.lp", 1_700_000_000
     file.write_text(

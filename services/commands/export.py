@@ -2,6 +2,8 @@
 
     constellation export --topic 'boiler/#' --from 2026-11-01 --to 2026-12-01 > november.csv
 
+    constellation export --all house.zip        the data passport: everything, as CSV by topic and year, with a description
+
 Topics may have the wildcards + and #. A date is the local day's beginning; a time has an offset or Z; what stands at
 `--to` is not included. Works while the archive runs.
 """
@@ -11,14 +13,18 @@ import csv
 import sys
 import time
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paho.mqtt.client import topic_matches_sub
 
 from bootstrap_lib import ReadingError, Registry, StartError, parse_time
+from services.commands.backup import clear, show
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
+
+    import sqlalchemy as sql
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", dest="until", metavar="TIME", help="default: now")
     parser.add_argument("--archive", metavar="INSTANCE", help="which one, where there are several")
+    parser.add_argument(
+        "--all", metavar="FILE", type=Path, help="write everything into a zip, in its finest resolution"
+    )
     chosen = parser.add_mutually_exclusive_group()
     for table in ("raw", "minutes", "days", "months"):
         chosen.add_argument(f"--{table}", action="store_const", dest="table", const=table, default="minutes")
@@ -54,6 +63,8 @@ def main(arguments: argparse.Namespace) -> int:
         raise StartError(
             f"the archive has nothing of {' or '.join(arguments.topic)}: topics are named as in topics.yaml"
         )
+    if arguments.all:
+        return _passport(engine, registry, names, arguments)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(export.header(arguments.table))
     count = 0
@@ -62,6 +73,20 @@ def main(arguments: argparse.Namespace) -> int:
         count += len(rows)
         _show(f"\r{part:4.0%}  {count} rows")
     _show(f"\r100%  {count} rows\n")
+    return 0
+
+
+def _passport(engine: "sql.Engine", registry: Registry, names: list[str], arguments: argparse.Namespace) -> int:
+    from services.stores import passport  # noqa: PLC0415
+
+    if arguments.since or arguments.until:
+        raise StartError("--all writes what there is: leave out --from and --to")
+    if not names:
+        raise StartError("the archive holds nothing yet")
+    rows = passport.write(engine, registry, names, arguments.all, show)
+    clear()
+    said = ", ".join(f"{count} {'raw readings' if kind == 'raw' else kind}" for kind, count in sorted(rows.items()))
+    print(f"{arguments.all}: {len(names)} topics, {said}; {arguments.all.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

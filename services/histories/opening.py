@@ -11,6 +11,7 @@ from services.histories import homeassistant, round_robin, tables, text_files
 from services.histories.scratch import Scratch
 
 SQLITE: Final = b"SQLite format 3\0"
+ZIP: Final = b"PK"
 ROUND_ROBIN: Final = (b"RRD\0", b"<?xml")
 
 
@@ -27,6 +28,9 @@ def read(path: Path, into: Scratch, zone: ZoneInfo) -> str:
         if begin.startswith(ROUND_ROBIN):
             round_robin.read(path, into)
             return "round-robin file"
+        if begin.startswith(ZIP):
+            text_files.read_zip(path, into, zone)
+            return "zip of CSV"
         text_files.read(path, into, zone)
     except sqlite3.Error as error:
         raise StartError(f"{path} cannot be read: {error}") from None

@@ -1,7 +1,10 @@
 """Lines of text: CSV as `constellation export` writes it, CSV with a column of times, and InfluxDB's line protocol."""
 
 import csv
+import io
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
@@ -10,8 +13,10 @@ from zoneinfo import ZoneInfo
 from bootstrap_lib import StartError
 from services.histories.moments import moment_of
 from services.histories.scratch import Old, Scratch
+from services.histories.tables import NOTHING
 
 MINUTE: Final = 60_000
+HOUR: Final = 3_600_000
 LONGEST: Final = 1_000_000
 """Characters of the longest line that is looked at."""
 COLUMNS: Final = 1000
@@ -21,21 +26,38 @@ _TIMES: Final = ("time", "timestamp", "date", "datetime", "dt", "ts", "_time", "
 def read(path: Path, into: Scratch, zone: ZoneInfo) -> None:
     """Read a file of either kind. StartError where it is none."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        _text(file, path, into, zone)
+
+
+def read_zip(path: Path, into: Scratch, zone: ZoneInfo) -> None:
+    """Read all CSV of a zip, such as a data passport. StartError where it is none."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            for member in packed.infolist():
+                if member.filename.endswith(".csv"):
+                    with packed.open(member) as file:
+                        text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
+                        _text(text, Path(member.filename), into, zone)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise StartError(f"{path} is no whole zip: {error}") from None
+
+
+def _text(file: TextIO, path: Path, into: Scratch, zone: ZoneInfo) -> None:
+    first = file.readline(LONGEST)
+    while first.startswith("#") or (first and not first.strip()):
         first = file.readline(LONGEST)
-        while first.startswith("#") or (first and not first.strip()):
-            first = file.readline(LONGEST)
-        header = next(csv.reader([first], delimiter=_delimiter(first)), [])
-        names = [name.strip() for name in header]
-        if {"name", "time"} <= set(names):
-            _exported(file, names, into, zone)
-        elif any(name.lower() in _TIMES for name in names):
-            _columns(file, names, path.stem, into, zone, _delimiter(first))
-        elif _LINE.fullmatch(first.strip()):
-            _line(first, into)
-            for line in _lines(file):
-                _line(line, into)
-        else:
-            raise StartError(f"{path} is neither CSV with a column named time nor InfluxDB's line protocol")
+    header = next(csv.reader([first], delimiter=_delimiter(first)), [])
+    names = [name.strip() for name in header]
+    if {"name", "time"} <= set(names):
+        _exported(file, names, into, zone)
+    elif any(name.lower() in _TIMES for name in names):
+        _columns(file, names, path.stem, into, zone, _delimiter(first))
+    elif _LINE.fullmatch(first.strip()):
+        _line(first, into)
+        for line in _lines(file):
+            _line(line, into)
+    else:
+        raise StartError(f"{path} is neither CSV with a column named time nor InfluxDB's line protocol")
 
 
 def _delimiter(line: str) -> str:
@@ -55,8 +77,8 @@ def _number(text: str | None) -> float | None:
 
 
 def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> None:
-    """Read what `constellation export` wrote: raw readings, or minutes with all that is known of them."""
-    minutes = "count" in names
+    """Read what `constellation export` wrote: raw readings, minutes or hours with all that is known of them."""
+    length = (HOUR if "minutes" in names else MINUTE) if "count" in names else 0
     for values in csv.reader(_lines(file)):
         row = dict(zip(names, values, strict=False))
         try:
@@ -65,7 +87,7 @@ def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> 
             into.problem("lines without a time")
             continue
         series = into.series(row["name"], row.get("unit"))
-        if not minutes:
+        if not length:
             into.add(series, _old(moment, row.get("value", "")))
             continue
         value = _number(row.get("mean")) if row.get("mean") else _number(row.get("last"))
@@ -75,7 +97,7 @@ def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> 
             series,
             Old(
                 moment,
-                MINUTE,
+                length,
                 value,
                 row.get("word") or None,
                 low,
@@ -95,6 +117,7 @@ def _columns(  # noqa: PLR0917
     place = next(index for index, name in enumerate(names) if name.lower() in _TIMES)
     others = [(index, name) for index, name in enumerate(names) if index != place][:COLUMNS]
     labels = {index: stem if len(others) == 1 else name for index, name in others}
+    first = {"temp0", "watt0"} <= set(names)  # a recording of the first boiler system
     for values in csv.reader(_lines(file), delimiter=delimiter):
         try:
             moment = moment_of(values[place], zone)
@@ -104,7 +127,10 @@ def _columns(  # noqa: PLR0917
             continue
         for index, label in labels.items():
             if index < len(values) and (text := values[index].strip()):
-                into.add(into.series(label), _old(moment, text))
+                if first and label.startswith("temp") and _number(text) == NOTHING:
+                    into.problem(f"{label}: -1, which stood for no value")
+                else:
+                    into.add(into.series(label), _old(moment, text))
 
 
 def _old(moment: int, text: str) -> Old:
