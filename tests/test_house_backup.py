@@ -81,6 +81,7 @@ def image(first: Machine, tmp_path: Path) -> Path:
         database.executemany("INSERT INTO readings VALUES (?, 1, 20.5)", [(n,) for n in range(500)])
     _made(first.state("rrd") / "rrd/boiler/water/temperature.rrd").write_bytes(bytes(range(256)) * 300)
     _made(first.state("sequence") / "published.json").write_text('["a/b/temperature"]')
+    _made(first.state("sequence") / "secrets/heat").write_text("a-key-of-a-meter")
     (first.state("sequence") / "lock").touch()
     (first.state("sequence") / "old.sqlite.damaged-17").write_bytes(b"debris")
     target = tmp_path / "house.tar"
@@ -172,6 +173,7 @@ def test_everything_is_back_as_it_was_and_credentials_were_never_readable(
     first: Machine, image: Path, tmp_path: Path
 ) -> None:
     assert b"a-token-of-somebody" not in image.read_bytes()
+    assert b"a-key-of-a-meter" not in image.read_bytes(), "what a service was given over MQTT is a credential too"
     with tarfile.open(image) as tar:
         assert all(member.isfile() for member in tar)
         manifest = json.load(tar.extractfile("manifest.json"))

@@ -322,6 +322,21 @@ def test_a_certificate_is_renewed_without_a_restart_of_the_broker(lab: Lab) -> N
     lab.fresh("home/data/boiler/water/temperature")
 
 
+def test_a_house_is_backed_up_by_its_unit_while_it_runs_and_the_copy_is_whole(lab: Lab) -> None:
+    lab.run("install", "-d", "-m", "700", "/var/backups/constellation")
+    lab.run("sh", "-c", "umask 077; echo horse > /etc/constellation/credentials/backup.passphrase")
+    lab.run("systemctl", "start", "constellation-backup")
+    file = lab.run("sh", "-c", "ls /var/backups/constellation/house-*.tar")
+    said = lab.run(CONSTELLATION, "backup", "--check", file.strip())
+    assert "for onewire, host, archive" in said
+    assert "credentials open" in said
+    lab.run("systemctl", "enable", "--now", "constellation-backup.timer")
+    assert "constellation-backup.timer" in lab.run("systemctl", "list-timers", "--all")
+    lab.run("systemctl", "disable", "--now", "constellation-backup.timer")
+    lab.run("rm", "/etc/constellation/credentials/backup.passphrase")
+    lab.fresh("home/data/boiler/water/temperature")
+
+
 def test_installing_again_changes_nothing(lab: Lab) -> None:
     assert "enabled constellation@onewire.service" in lab.installed
     pid = lab.pid("onewire")

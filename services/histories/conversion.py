@@ -45,7 +45,7 @@ class Kept(NamedTuple):
     stands: tuple[float, ...] = ()
 
 
-class Refused(NamedTuple):
+class NotTaken(NamedTuple):
     """Why rows were not taken, how many, and the first."""
 
     why: str
@@ -67,9 +67,9 @@ class Conversion:
         self._refusals: dict[str, list[Any]] = {}
 
     @property
-    def refused(self) -> list[Refused]:
+    def refused(self) -> list[NotTaken]:
         """What was not taken."""
-        return [Refused(why, count, example) for why, (count, example) in self._refusals.items()]
+        return [NotTaken(why, count, example) for why, (count, example) in self._refusals.items()]
 
     def _refuse(self, why: str, example: object) -> None:
         self._refusals.setdefault(why, [0, str(example)])[0] += 1

@@ -40,7 +40,7 @@ _HOUR: Final = (
 )
 
 
-class Taken(NamedTuple):
+class TakenIn(NamedTuple):
     """How much came in of a series, and how much was there already."""
 
     minutes: int
@@ -71,7 +71,7 @@ class Taking:
             self._database.executemany(f"INSERT OR IGNORE INTO calendar ({names}) VALUES (?, ?, ?, ?)", rows)  # noqa: S608
             self._database.execute("COMMIT")
 
-    def take(self, topic: Topic[Any], kept: Iterable[Kept]) -> Iterator[Taken]:
+    def take(self, topic: Topic[Any], kept: Iterable[Kept]) -> Iterator[TakenIn]:
         """Put a series into a topic; yields after each slice how much of it was new."""
         key = topic.name, topic.unit, topic.kind
         self._database.execute("INSERT OR IGNORE INTO topics (name, unit, kind) VALUES (?, ?, ?)", key)
@@ -88,7 +88,7 @@ class Taking:
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise
-            yield Taken(minutes, whole, len(some) - minutes - whole)
+            yield TakenIn(minutes, whole, len(some) - minutes - whole)
 
     def _hours(self, topic: int, some: list[Kept]) -> int:
         before = self._database.total_changes

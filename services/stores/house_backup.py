@@ -29,6 +29,7 @@ from services.stores.house_file import (
     FORMAT,
     LARGEST_TEXT,
     MANIFEST,
+    OWN_SECRETS,
     SEALED,
     SECRETS,
     Held,
@@ -78,7 +79,7 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
                 progress(done / whole, name)
                 writing.add(name, path, places)
                 done += size
-            _add_secrets(writing, _secrets(places), passphrase)
+            _add_secrets(writing, _secrets(places, here), passphrase)
             writing.finish()
     except sqlite3.Error as error:
         raise StartError(f"{target} cannot be written: {error}") from None
@@ -111,7 +112,7 @@ def _files(places: Places, instances: list[str], left: list[str]) -> Iterator[tu
 
 def _plain_files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != _PICTURES]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in (_PICTURES, OWN_SECRETS)]
         for name in names:
             path = Path(place) / name
             if not _PASSING.fullmatch(name) and stat.S_ISREG(path.lstat().st_mode):
@@ -253,15 +254,17 @@ def owner_names(found: os.stat_result) -> tuple[str, str]:
 # -- credentials ----------------------------------------------------------------------------------------------------
 
 
-def _secrets(places: Places) -> Secrets:
-    """Credentials, and what the broker has of its own: passwords, keys, lines of the user's."""
+def _secrets(places: Places, instances: list[str]) -> Secrets:
+    """Credentials, keys that services were given, and what the broker has of its own: passwords, keys, lines of the user's."""
     found: Secrets = {}
-    for folder in (places.root / "etc/constellation/credentials", places.root / "etc/mosquitto/constellation"):
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            name = str(path.relative_to(places.root))
-            if SECRETS.fullmatch(name) and path.is_file() and not path.is_symlink():
-                owner = path.stat()
-                found[name] = SealedFile(stat.S_IMODE(owner.st_mode), state.read(path), *owner_names(owner))
+    folders = [places.root / "etc/constellation/credentials", places.root / "etc/mosquitto/constellation"]
+    for folder in (*folders, *(places.states / name / OWN_SECRETS for name in instances)):
+        with state.as_owner_of(folder):
+            for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+                name = str(path.relative_to(places.root))
+                if SECRETS.fullmatch(name) and path.is_file() and not path.is_symlink():
+                    owner = path.stat()
+                    found[name] = SealedFile(stat.S_IMODE(owner.st_mode), state.read(path), *owner_names(owner))
     return found
 
 

@@ -31,7 +31,12 @@ _NAMES: Final = re.compile(
     rf"{MANIFEST}|{SEALED}|config/(?:topics\.yaml|topics\.machine\.yaml|ca\.crt|services/[a-z][a-z0-9_]*\.py)"
     rf"|state/{_WORD}(?:/{_PLAIN}){{1,6}}"
 )
-SECRETS: Final = re.compile(rf"etc/(?:constellation/credentials/{_PLAIN}|mosquitto/constellation(?:/{_PLAIN}){{1,3}})")
+OWN_SECRETS: Final = "secrets"
+"""Folder in the state of an instance that was given keys over MQTT (`secrets.keep` of the base)."""
+SECRETS: Final = re.compile(
+    rf"etc/(?:constellation/credentials/{_PLAIN}|mosquitto/constellation(?:/{_PLAIN}){{1,3}})"
+    rf"|var/lib/constellation/{_WORD}/{OWN_SECRETS}/{_PLAIN}"
+)
 """Paths of what is sealed; they too never leave their folders."""
 
 BLOCK: Final = 512

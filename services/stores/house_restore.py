@@ -24,6 +24,7 @@ from services.stores.house_file import (
     HouseFileError,
     Manifest,
     Places,
+    SealedFile,
     Secrets,
     copy_out,
     entries,
@@ -169,8 +170,7 @@ def put_back(
                 _write(house, held, places)
             done += held.size
         for name, secret in secrets.items():
-            _prepare(places.root / name, 0o700, "")
-            state.write(places.root / name, secret.content, secret.mode & 0o777, _owner(secret.user))
+            _write_secret(places, name, secret)
     count = len(house.manifest.files) - bool(house.entry(SEALED))
     lines.append(f"{count} files and {len(secrets)} credentials are back, as of {house.manifest.made}")
     if house.entry(SEALED) and passphrase is None:
@@ -239,6 +239,19 @@ def _write(house: OpenHouse, held: Held, places: Places) -> None:
             house.copy(held, into)
     except OSError as error:
         raise StartError(f"{path} cannot be written: {reason(error)}") from None
+
+
+def _write_secret(places: Places, name: str, secret: SealedFile) -> None:
+    path = places.root / name
+    if path.is_relative_to(places.states):
+        instance = places.states / path.relative_to(places.states).parts[0]
+        _prepare(instance / "x", 0o700, secret.user)
+        with state.as_owner_of(instance):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        state.write(path, secret.content, 0o600)
+    else:
+        _prepare(path, 0o700, "")
+        state.write(path, secret.content, secret.mode & 0o777, _owner(secret.user))
 
 
 def _prepare(path: Path, mode: int, user: str) -> None:

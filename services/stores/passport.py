@@ -85,7 +85,7 @@ class _Zip:
         self._zip.writestr(SUMS, "".join(self._sums))
 
 
-class _Told:
+class _TopicFiles:
     """What the description says of a topic; files are noted as they are written."""
 
     def __init__(self, name: str, topic: Topic[Any] | None) -> None:
@@ -128,7 +128,7 @@ def write(
     engine: sql.Engine, registry: Registry, names: Collection[str], target: Path, progress: Progress
 ) -> dict[str, int]:
     """Write the passport of some topics; returns how many rows of each kind it has. OSError, and errors of SQLAlchemy."""
-    told = {name: _Told(name, registry.topics.get(name)) for name in names}
+    told = {name: _TopicFiles(name, registry.topics.get(name)) for name in names}
     now = time.time_ns() // 1_000_000
     with (
         tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".passport-") as beside,
@@ -145,7 +145,7 @@ def write(
     return dict(writing.rows)
 
 
-def _described(registry: Registry, told: dict[str, _Told], now: int) -> bytes:
+def _described(registry: Registry, told: dict[str, _TopicFiles], now: int) -> bytes:
     lacking = sorted(name for name, topic in registry.topics.items() if name not in told or not told[name].files)
     content = {
         "format": FORMAT,
@@ -167,7 +167,7 @@ class _Passport:
         self._numbers: dict[str, int] = {}
         self.rows: dict[str, int] = defaultdict(int)
 
-    def spread_raw(self, told: dict[str, _Told], now: int, progress: Progress) -> int:
+    def spread_raw(self, told: dict[str, _TopicFiles], now: int, progress: Progress) -> int:
         """Put raw readings into a scratch file for each topic and year; returns from when (ms) there are some."""
         self._numbers = {name: number for number, name in enumerate(told)}
         first = None
@@ -195,7 +195,7 @@ class _Passport:
     def _year(self, moment: int) -> int:
         return datetime.fromtimestamp(moment / 1000, self._zone).year
 
-    def topic(self, one: _Told, first: int) -> None:
+    def topic(self, one: _TopicFiles, first: int) -> None:
         """Write all files of a topic."""
         self._files(one, "hours", _HOURS, self._hours(one.name))
         self._files(one, "minutes", _MINUTES, self._minutes(one, first))
@@ -217,7 +217,7 @@ class _Passport:
             path.unlink()
 
     def _files(
-        self, one: _Told, holds: str, header: tuple[str, ...], rows: Iterator[tuple[int, tuple[Any, ...]]]
+        self, one: _TopicFiles, holds: str, header: tuple[str, ...], rows: Iterator[tuple[int, tuple[Any, ...]]]
     ) -> None:
         """Write rows, which come in the order of time, into a file for each year."""
         following = next(rows, None)
@@ -245,7 +245,7 @@ class _Passport:
             one.files.append({"file": name, "holds": holds, "rows": count})
             self.rows[holds] += count
 
-    def _minutes(self, one: _Told, first: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    def _minutes(self, one: _TopicFiles, first: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
         query = f"SELECT ms, name, time, unit, {_AGGREGATES} FROM minutes_by_name WHERE name = ? AND ms > ? ORDER BY ms LIMIT {SLICE}"  # noqa: S608
         for moment, *row in self._slices(query, one.name):
             if not _is_marked(one.raw_minutes, moment // MINUTE - first // MINUTE):
