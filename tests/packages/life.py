@@ -88,7 +88,9 @@ class Life:
         self.shell("systemctl start constellation.target")
         wait_for(self.is_well, PATIENCE, "the whole house")
         self.say(f"the house is ready {time.monotonic() - started:.1f} s after its start")
-        assert "path=/usr/lib/constellation/bin/constellation " in self.shell("systemctl show -P ExecStart constellation@host")
+        assert "path=/usr/lib/constellation/bin/constellation " in self.shell(
+            "systemctl show -P ExecStart constellation@host"
+        )
 
     def upgrade(self, package: Path) -> None:
         """Install another version while the house runs: nothing is lost, nothing double, the new one runs."""
