@@ -18,12 +18,13 @@ from services.fleet.engine import Engine, EngineAway, PartitionMissing, place
 from services.fleet.mariadb import MariaDB
 from services.fleet.postgresql import PostgreSQL
 from services.fleet.store import CentralStore, ShardLost
+from services.fleet.view import FleetView
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # PyMySQL leaves sockets of killed servers
 
-DAY = 86_400_000
+DAY, HOUR = 86_400_000, 3_600_000
 NOW = time.time_ns() // 1_000_000
 AGES = {table.name: 8 * DAY if table is tables.READINGS else 90 * DAY for table in tables.ALL if table.period}
 WATER, PHASE = "boiler/water/temperature", "boiler/burner/phase"
@@ -298,3 +299,35 @@ def test_partitions_end_where_the_next_begins(tmp_path: Path) -> None:
     found = partitions.wanted("month", december, 90 * DAY)
     assert list(found)[-3:] == ["p202611", "p202612", "p202701"]
     assert all(partitions.begin("month", end) == end for end in found.values())
+
+
+def test_the_questions_of_the_page_are_answered_by_both_engines(engine: Engine) -> None:
+    store, view = held(engine), FleetView(engine)
+    assert store.claim("h1", NOW) == "new"
+    house = store.load("h1", "h1/home")
+    begin = NOW - 3 * DAY
+    for n in range(40):
+        store.store(house.topic(WATER, "°C"), begin + n * HOUR, float(n))
+    store.store(house.topic("boiler/burner/phase", ""), begin, "off")
+    house.lack(NOW - 1000, NOW)
+    house.follow(house.topic(WATER, "°C"), Sequence("ab", 0, 1), begin + 39 * HOUR, NOW)
+    store.commit([house], NOW)
+    for hour in summing.due(engine, int(house.number or 0), NOW, 100):
+        summing.sum_up(engine, int(house.number or 0), hour, "UTC")
+    (shown,) = view.houses()
+    assert (shown.name, shown.shard, shown.newest, shown.gaps) == ("h1", "all", begin + 39 * HOUR, 1)
+    assert view.stored(shown.number, begin, NOW) == 41
+    topics = {topic.name: topic.value for topic in view.topics(shown.number, shown.newest)}
+    assert topics == {WATER: 39.0, "boiler/burner/phase": None}
+    number = next(topic.number for topic in view.topics(shown.number, shown.newest) if topic.name == WATER)
+    curve = view.series(shown.number, number, begin - HOUR, NOW, 40)
+    assert (min(low for _, _, low, _ in curve), max(high for *_, high in curve)) == (0.0, 39.0)
+    assert len(view.series(shown.number, number, begin, begin + 4 * HOUR, 100)) == 4
+    months = view.months([shown], WATER, begin - DAY)["h1"]
+    assert sum(month.counted or 0.0 for month in months) > 0
+    assert len(list(view.readings(shown.number, begin, NOW))) == 41
+    assert view.erase(shown.number, "h1") == 41
+    assert view.houses() == []
+    for table in tables.ALL:
+        if table is not tables.SHARDS:
+            assert rows(engine, f"SELECT count(*) FROM {table.name}") == [(0,)], table.name
