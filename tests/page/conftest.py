@@ -52,6 +52,7 @@ def look(chromium: Any, page: Page) -> Iterator[Any]:
     wrong: list[str] = []
 
     def open_(query: str = "", *, width: int = 1280, height: int = 900, scheme: str = "light", **more: Any) -> Any:
+        more.setdefault("service_workers", "block")  # each new context would fetch the whole shell a second time
         context = chromium.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, locale=more.pop("locale", "en-GB"), **more
         )

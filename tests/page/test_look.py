@@ -28,6 +28,10 @@ VIEWS = [
 ]
 
 
+LIVING = [view for view in VIEWS if view not in ("view=key", "view=login")]
+"""Views of what lives."""
+
+
 @pytest.fixture
 def archived(house: House) -> int:
     """An archive of thirty days, which ends two minutes ago; returns its last minute."""
@@ -67,6 +71,15 @@ def until(tab: Any, state: str, timeout: float = 20.0) -> dict[str, str]:
     """The row of the water, once it looks like this."""
     wait_on(tab, f"""({ROW})?.state === "{state}" """, timeout)
     return row(tab)
+
+
+def show(tab: Any, query: str) -> None:
+    """Go to another view, as a link on the page does: the page is loaded once, however many views are looked at."""
+    tab.evaluate(
+        "q => { history.replaceState(null, '', `?${q}`); dispatchEvent(new PopStateEvent('popstate')); }", query
+    )
+    name = "kiosk" if query == "kiosk" else query.partition("view=")[2].partition("&")[0]
+    wait_on(tab, f"document.querySelector('main').dataset.view === '{name}' && !!document.querySelector('#main > *')")
 
 
 def test_each_state_has_its_mark_its_word_and_its_number_or_none(page: Page, look: Any, ear: Ear) -> None:
@@ -119,14 +132,23 @@ ALIVE = """(() => { const out = [], M = document.querySelector('main');
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["broker", *(pytest.param(way, marks=pytest.mark.whole) for way in ("stream", "then"))])
-def test_nothing_that_is_dead_looks_alive(page: Page, broker: Broker, look: Any, archived: int, way: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "views"),
+    [
+        ("broker", ["view=now", "view=alerts", "kiosk"]),
+        *(pytest.param(way, LIVING, marks=pytest.mark.whole) for way in ("broker", "stream", "then")),
+    ],
+    ids=["broker", "broker, whole", "stream, whole", "then, whole"],
+)
+def test_nothing_that_is_dead_looks_alive(  # noqa: PLR0917
+    page: Page, broker: Broker, look: Any, archived: int, way: str, views: list[str]
+) -> None:
+    """Views that are open when it dies, and all others when they are opened afterwards."""
     page.house.start("alerts")
     page.log_in()
     wait_for(lambda: page.get("house")["services"]["alerts"].get("status") == "online", what="alerts")
     speak(page, 90.0)
     wait_for(lambda: page.get("house")["alerts"].get("hot", {}).get("state") == "firing", what="the alert")
-    views = [view for view in VIEWS if view not in ("view=key", "view=login")]
     tabs = {}
     for view in views:
         tab = tabs[view] = look(view, width=1000, height=700)
@@ -150,6 +172,9 @@ def test_nothing_that_is_dead_looks_alive(page: Page, broker: Broker, look: Any,
             wait_on(tab, "document.body.classList.contains('nobroker')", 12)
             assert time.monotonic() - began < busy(7), "five seconds, and two for seven tabs"
         assert tab.evaluate(ALIVE) == [], (view, way)
+    for view in [one for one in LIVING if one not in views]:
+        show(tabs["view=alerts"], view)
+        assert tabs["view=alerts"].evaluate(ALIVE) == [], (view, way, "opened afterwards")
     if way == "stream":
         tab = tabs["view=now"]
         assert "no line to the house" in tab.inner_text("#bands")
@@ -315,15 +340,16 @@ def test_axe_finds_nothing_and_nothing_overflows(
 ) -> None:
     speak(page)
     found = []
-    source = axe()
+    tab = look("view=now", scheme=scheme, bypass_csp=True)
+    tab.evaluate(axe())
     for width, height in sizes:
-        tab = look("view=now", width=width, height=height, scheme=scheme, bypass_csp=True)
+        tab.set_viewport_size({"width": width, "height": height})
         for view in [*VIEWS, "view=now&at=2026-11-20T12:00", "view=alerts&at=2026-11-20T12:00"]:
             speak(page)
-            tab.goto(f"{page.url}?{view}")
-            tab.wait_for_selector("#main > *")
+            show(tab, view)
+            if view == "view=history":
+                drawn(tab)
             tab.wait_for_timeout(250)
-            tab.evaluate(source)
             result = tab.evaluate(
                 f"axe.run(document, {{runOnly: {RULES}}}).then(r => r.violations.map(v => [v.id, v.nodes.length, v.nodes[0].target.join(' '), (v.nodes[0].any[0] || v.nodes[0].all[0] || v.nodes[0].none[0] || {{}}).message]))"
             )
@@ -331,7 +357,6 @@ def test_axe_finds_nothing_and_nothing_overflows(
             wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
             if wide[0] > wide[1]:
                 found.append((scheme, width, view, "overflows", *wide))
-        tab.context.close()
     assert not found, "\n".join(map(str, found))
 
 
@@ -384,14 +409,14 @@ def test_a_person_logs_in_and_acknowledges_on_the_page(page: Page, look: Any, ea
     wait_on(tab, "!document.querySelector('.fire.loud') && !!document.querySelector('.fire')")
 
 
-@pytest.mark.parametrize("language", ["fr", "de"])
-def test_the_page_speaks_its_reader_s_language(page: Page, look: Any, language: str) -> None:
-    words = json.loads((Path(__file__).parents[2] / f"services/page/static/words/{language}.json").read_text())
-    tab = look("view=now", locale=language)
+def test_the_page_speaks_its_reader_s_language(page: Page, look: Any) -> None:
     speak(page)
-    assert tab.evaluate("document.documentElement.lang") == language
-    assert words["History"] in tab.inner_text("nav")
-    wait_on(tab, f"document.querySelector('main').innerText.includes('{words['Nothing fires.']}')")
+    for language in ("fr", "de"):
+        words = json.loads((Path(__file__).parents[2] / f"services/page/static/words/{language}.json").read_text())
+        tab = look("view=now", locale=language)
+        assert tab.evaluate("document.documentElement.lang") == language
+        assert words["History"] in tab.inner_text("nav")
+        wait_on(tab, f"document.querySelector('main').innerText.includes('{words['Nothing fires.']}')")
 
 
 def test_a_kiosk_needs_nobody_and_does_not_grow(page: Page, look: Any, broker: Broker) -> None:
@@ -421,7 +446,7 @@ def test_a_kiosk_needs_nobody_and_does_not_grow(page: Page, look: Any, broker: B
 
 
 def test_the_shell_opens_without_a_network_and_says_so(page: Page, look: Any) -> None:
-    tab = look("view=now")
+    tab = look("view=now", service_workers="allow")
     wait_on(tab, "caches.match('page.js').then(Boolean)", 60)
     page.house.kill("web")
     tab.reload()
