@@ -4,9 +4,11 @@ It has processes started (`house.stage`, `house.simulate`) and returns the optio
 """
 
 import os
+import secrets
 from typing import Any, Final
 
 from bootstrap_lib import Instance
+from services.notices import permit
 from services.simulators.demo import DemoHouse, find_program, free_port
 
 Options = dict[str, Any]
@@ -91,7 +93,8 @@ def pushover(house: DemoHouse, _instance: Instance) -> Options:
     port = free_port()
     house.secrets |= PUSHOVER_SECRETS
     house.simulate("pushover", "--port", str(port), "--log", house.folder / "pushover.jsonl")
-    return {"api_url": f"http://127.0.0.1:{port}/1/"}
+    linked = {"links": f"secret:{permit.SECRET}"} if house.registry.find("web") else {}
+    return {"api_url": f"http://127.0.0.1:{port}/1/"} | linked
 
 
 def victoria(house: DemoHouse, _instance: Instance) -> Options:
@@ -125,11 +128,13 @@ def bluez(house: DemoHouse, instance: Instance) -> Options:
 
 
 def page(house: DemoHouse, _instance: Instance) -> Options:
-    """A port of loopback that is free, and a person who may change things."""
+    """A port of loopback that is free, a person who may change things, and a key for links in messages."""
     from services.page import people  # noqa: PLC0415 (only a house with a page)
 
+    port = free_port()
+    house.secrets[permit.SECRET] = secrets.token_hex(32)
     house.secrets[people.SECRET] = people.write({"demo": people.hashed(DEMO_PASSWORD)}).strip()
-    return {"port": free_port()}
+    return {"port": port, "address": f"http://127.0.0.1:{port}"}
 
 
 def metrics(_house: DemoHouse, _instance: Instance) -> Options:
