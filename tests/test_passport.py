@@ -68,6 +68,7 @@ def test_everything_stands_in_it_once_with_its_units_and_sums(past: Past, tmp_pa
     assert done.returncode == 0, done.stderr
     assert file.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(file) as packed:
+        assert {one.compress_type for one in packed.infolist()} == {zipfile.ZIP_DEFLATED}
         content = {name: packed.read(name) for name in packed.namelist()}
     sums = dict(reversed(line.split("  ")) for line in content.pop(passport.SUMS).decode().splitlines())
     assert sums == {name: hashlib.sha256(one).hexdigest() for name, one in content.items()}

@@ -74,7 +74,9 @@ class _Zip:
 
     def add(self, name: str, pieces: Iterable[bytes]) -> None:
         digest = hashlib.sha256()
-        with self._zip.open(zipfile.ZipInfo(name, time.gmtime()[:6]), "w", force_zip64=True) as member:
+        entry = zipfile.ZipInfo(name, time.gmtime()[:6])
+        entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o600 << 16
+        with self._zip.open(entry, "w", force_zip64=True) as member:
             for piece in pieces:
                 digest.update(piece)
                 member.write(piece)
