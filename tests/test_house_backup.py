@@ -3,10 +3,12 @@
 import fcntl
 import json
 import os
+import pwd
 import shutil
 import sqlite3
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,8 +21,8 @@ import pytest
 from harness import PROJECT, Broker, Ear, House, wait_for
 from voices import ask_database
 
-from bootstrap_lib import cli
-from services.stores import house_file
+from bootstrap_lib import Registry, StartError, cli
+from services.stores import house_backup, house_file
 from tests.chaos.device import Device
 
 TOPICS = """
@@ -300,6 +302,26 @@ def test_a_newer_format_is_refused_and_a_file_of_others_is_not_trusted(
     image.chmod(0o622)
     assert "can be written by others" in first.do("restore", image).stderr
     assert not list(first.folder.glob("var/lib/constellation/before-*"))
+
+
+def test_what_may_not_be_looked_into_is_not_left_out_without_a_word() -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.chmod(0o777)
+        (folder / "topics.yaml").write_text("subscribers: {archive: {}}\n")
+        (folder / "var/lib/constellation/archive").mkdir(parents=True)
+        (folder / "var/lib/constellation/archive").chmod(0o700)
+        places = house_file.Places(folder / "topics.yaml", folder)
+        registry = Registry(folder / "topics.yaml")
+        house_backup.make(places, registry, folder / "house.tar", None, lambda *_: None)
+        os.seteuid(nobody)
+        try:
+            with pytest.raises(StartError, match="Permission denied"):
+                house_backup.make(places, registry, folder / "theirs.tar", None, lambda *_: None)
+        finally:
+            os.seteuid(0)
+        assert not (folder / "theirs.tar").exists()
 
 
 def test_a_folder_of_backups_keeps_the_newest_and_touches_nothing_else(first: Machine, tmp_path: Path) -> None:

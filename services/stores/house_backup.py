@@ -42,7 +42,7 @@ from services.stores.house_file import (
 from services.stores.sealed import seal
 
 SQLITE: Final = b"SQLite format 3\0"
-_PASSING: Final = re.compile(r".*-(?:wal|shm|journal)|lock|unclean|backup.*\.sqlite|\..*")
+_PASSING: Final = re.compile(r".*-(?:wal|shm|journal)|lock|backup.*\.sqlite|\..*")
 """Files of the moment, and the archive's own copy of itself."""
 _ASIDE: Final = re.compile(r".*\.damaged(?:-\d+)?")
 _PICTURES: Final = "graphs"
@@ -111,12 +111,18 @@ def _files(places: Places, instances: list[str], left: list[str]) -> Iterator[tu
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_must_be_seen):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in (_PICTURES, OWN_SECRETS)]
         for name in names:
             path = Path(place) / name
             if not _PASSING.fullmatch(name) and stat.S_ISREG(path.lstat().st_mode):
                 yield path
+
+
+def _must_be_seen(error: OSError) -> None:
+    """A folder that this user may not look into would be missing without a word; one of an instance that never ran is none."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _turn(path: Path) -> int:
@@ -260,6 +266,8 @@ def _secrets(places: Places, instances: list[str]) -> Secrets:
     folders = [places.root / "etc/constellation/credentials", places.root / "etc/mosquitto/constellation"]
     for folder in (*folders, *(places.states / name / OWN_SECRETS for name in instances)):
         with state.as_owner_of(folder):
+            if folder.is_dir():
+                list(folder.iterdir())  # `rglob` would say nothing of one that may not be looked into
             for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
                 name = str(path.relative_to(places.root))
                 if SECRETS.fullmatch(name) and path.is_file() and not path.is_symlink():
