@@ -445,7 +445,7 @@ def test_a_history_comes_into_an_archive_that_goes_on_storing(
     assert "degraded" not in str(ear.all("home/service/archive/health"))
 
 
-@pytest.mark.parametrize("rows", [30_000, pytest.param(1_000_000, marks=pytest.mark.whole)])
+@pytest.mark.parametrize("rows", [10_000, pytest.param(1_000_000, marks=pytest.mark.whole)])
 def test_a_long_history_imported_twice_is_the_same_in_little_memory(past: Past, tmp_path: Path, rows: int) -> None:
     first = local("2024-01-01T00:00:00")
     file = tmp_path / "long.csv"
