@@ -30,6 +30,7 @@ from bootstrap_lib import (
 )
 from bootstrap_lib import Duration as Seconds
 from services.notices import permit
+from services.stores import last_backup
 
 if TYPE_CHECKING:
     from services.page.house import PageHouse
@@ -221,12 +222,13 @@ class Web(Subscriber):
         return Path(url.removeprefix("sqlite:///").replace("{state}", str(folder)))
 
     def _backup(self) -> Mapping[str, Any]:
-        path = self.page.past.path
+        last, path = last_backup.read(self.state_folder.parent), self.page.past.path
+        taken, size = last.taken, last.bytes
         with contextlib.suppress(OSError):
             if path is not None:
-                stat = path.with_name("backup.sqlite").stat()
-                return {"backup": round(stat.st_mtime * 1000), "backup_bytes": stat.st_size}
-        return {}
+                stat = path.with_name("backup.sqlite").stat()  # the archive's own copy of itself
+                taken, size = max((taken, size), (round(stat.st_mtime * 1000), stat.st_size))
+        return {"backup": taken, "backup_bytes": size, "backup_tried": last.tried} if taken else {}
 
     def _listen(self, page: "PageHouse") -> "PageServer":
         from services.page.server import PageServer  # noqa: PLC0415

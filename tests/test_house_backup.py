@@ -22,7 +22,7 @@ from harness import PROJECT, Broker, Ear, House, wait_for
 from voices import ask_database
 
 from bootstrap_lib import Registry, StartError, cli
-from services.stores import house_backup, house_file
+from services.stores import house_backup, house_file, last_backup
 from tests.chaos.device import Device
 
 TOPICS = """
@@ -107,7 +107,7 @@ def _files(folder: Path) -> dict[str, object]:
     return {
         str(path.relative_to(folder)): _rows(path) if path.suffix == ".sqlite" else path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in ("lock", "old.sqlite.damaged-17")
+        if path.is_file() and path.name not in ("lock", "old.sqlite.damaged-17", "last_backup.json")
     }
 
 
@@ -193,6 +193,21 @@ def test_everything_is_back_as_it_was_and_credentials_were_never_readable(
     done = Machine(tmp_path / "third", 1).do("restore", image, "--passphrase-file", phrase)
     assert "the passphrase is not the one" in done.stderr
     assert not (tmp_path / "third/var").exists(), "nothing is begun that cannot be ended"
+
+
+def test_when_it_was_made_and_put_back_on_trial_is_noted_for_the_page(first: Machine, image: Path) -> None:
+    folder, began = first.folder / "var/lib/constellation", time.time() * 1000
+    made = last_backup.read(folder)
+    assert began - 60_000 < made.taken <= began
+    assert (made.bytes, made.tried) == (image.stat().st_size, 0)
+    done = first.do("backup", "--check", image, "--scratch", first.folder.parent)
+    assert done.returncode == 0, done.stderr
+    tried = last_backup.read(folder)
+    assert (tried.taken, tried.bytes) == (made.taken, made.bytes)
+    assert tried.tried >= made.taken
+    assert (folder / last_backup.FILE).stat().st_mode & 0o777 == 0o644, "the page's user reads it"
+    (folder / last_backup.FILE).write_text("{")
+    assert last_backup.read(folder) == last_backup.LastBackup()
 
 
 def test_without_a_passphrase_credentials_are_left_out_by_name(first: Machine, tmp_path: Path) -> None:

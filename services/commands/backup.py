@@ -98,10 +98,12 @@ def _house(arguments: argparse.Namespace) -> int:
 
 
 def _make(places: "Places", registry: Registry, target: Path, phrase: str | None) -> None:
-    from services.stores import house_backup  # noqa: PLC0415
+    from services.stores import house_backup, last_backup  # noqa: PLC0415
 
+    began = time.time_ns() // 1_000_000
     manifest = house_backup.make(places, registry, target, phrase, show)
     clear()
+    last_backup.note(places.states, taken=began, bytes=target.stat().st_size)
     print(
         f"{target}: {len(manifest.files)} files, {target.stat().st_size / 1e6:.1f} MB; {', '.join(manifest.instances)}"
     )
@@ -110,12 +112,14 @@ def _make(places: "Places", registry: Registry, target: Path, phrase: str | None
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from services.stores import house_restore  # noqa: PLC0415
+    from services.stores import house_restore, last_backup  # noqa: PLC0415
+    from services.stores.house_file import Places  # noqa: PLC0415
 
     phrase = passphrase(arguments, "passphrase for the credentials (none: they are not opened): ", twice=False)
     with house_restore.opened(arguments.check) as house:
         lines = house_restore.check(house, arguments.scratch, phrase, show)
     clear()
+    last_backup.note(Places(Path(), arguments.root.absolute()).states, tried=time.time_ns() // 1_000_000)
     print(f"{arguments.check} is whole", *lines, sep="\n  ")
     return 0
 

@@ -150,7 +150,7 @@ def _filled(live: Live, gone: int | None) -> Claim:
 
 def _backup(archive: Mapping[str, Any], now: int) -> Claim:
     taken = archive.get("backup")
-    facts = {"taken": taken, "bytes": archive.get("backup_bytes")}
+    facts = {"taken": taken, "bytes": archive.get("backup_bytes"), "tried": archive.get("backup_tried") or None}
     return Claim(key="backup", state="yes" if taken and now - taken < FRESH else "open", facts=facts)
 
 

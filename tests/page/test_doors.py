@@ -22,6 +22,7 @@ from voices import now
 
 from services.page.doors import DOORS
 from services.page.serving import FILES
+from services.stores import last_backup
 
 pytestmark = pytest.mark.long
 
@@ -464,6 +465,11 @@ def test_the_proof_ends_with_one_while_a_line_is_not_shown(page: Page) -> None:
     assert done.returncode == 1, done.stderr
     assert "There is a fresh backup" in done.stdout
     assert json.loads(_verb(page, "proof", "--json").stdout)["shown"] is False
+    last_backup.note(page.house.state("web").parent, taken=now() - 1000, bytes=5, tried=now())
+    claims = {claim["key"]: claim for claim in json.loads(_verb(page, "proof", "--json").stdout)["claims"]}
+    assert claims["backup"]["state"] == "yes"
+    assert claims["backup"]["facts"]["bytes"] == 5
+    assert claims["backup"]["facts"]["tried"] >= claims["backup"]["facts"]["taken"]
     page.house.stop("web")
     done = _verb(page, "proof")
     assert done.returncode not in (0, 1)

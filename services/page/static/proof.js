@@ -13,7 +13,7 @@ function facts(c, s) {
     case "nothing_lost": return [Object.keys(f.lost).length ? t("lost: {names}", { names: list(f.lost) }) : t("no source dropped a reading since it started"), f.silent.length > 0 && t("not heard: {names}", { names: list(f.silent) })];
     case "whole": return [f.trouble ?? (f.bytes && size(f.bytes)), f.first && t("single readings since {time}", { time: when(f.first, s.now) }), f.state && f.state !== "running" && f.state, t("page by page it is checked by nobody yet")];
     case "filled": return [f.stores.length ? list(f.stores) : t("there is no other store"), f.filling.length > 0 && t("being filled: {names}", { names: list(f.filling) }), f.silent.length > 0 && t("not heard: {names}", { names: list(f.silent) })];
-    case "backup": return [f.taken ? `${t("taken {time}", { time: when(f.taken, s.now) })}, ${size(f.bytes)}` : t("none was found beside the archive"), t("whether it can be put back was not tried")];
+    case "backup": return [f.taken ? `${t("taken {time}", { time: when(f.taken, s.now) })}, ${size(f.bytes)}` : t("none was found"), f.tried ? t("put back on trial {time}", { time: when(f.tried, s.now) }) : t("whether it can be put back was not tried")];
     case "nothing_refused": return [Object.keys(f.refused).length ? t("in the dead letters: {names}", { names: list(f.refused) }) : t("no dead letter since the services started")];
     default: return [];
   }
