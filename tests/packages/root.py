@@ -38,6 +38,7 @@ def fresh(number: int, package: Path) -> Path:
         subprocess.run([*made, beside, *sources], check=True)
         beside.rename(root)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")  # as Debian's installer does
     shutil.copy(package, root / "root" / package.name)
     for command in ("apt-get update -qq", f"apt-get install -qq --download-only -y /root/{package.name}"):
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LANG": "C.UTF-8"}
