@@ -466,7 +466,7 @@ def test_rows_do_not_move_while_readings_come(page: Page, look: Any) -> None:
     for number in range(20):
         page.say(WATER, 60 + number)
         tab.wait_for_timeout(100)
-    assert tab.evaluate("window.moved") == 0
+    assert tab.evaluate("window.moved") < 0.001, "a row that moves by its height gives a hundredth"
     assert tab.evaluate(f"n => n === document.querySelector('.r[data-k=\"{FLUE}\"]')", node), (
         "the view is not drawn anew"
     )

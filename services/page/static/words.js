@@ -17,7 +17,9 @@ export function t(text, filled = {}) {
 export const MIN = 6e4, HOUR = 36e5, DAY = 864e5;
 let zone = "UTC", cache = new Map();
 export const useZone = name => { if (name !== zone) { zone = name; cache = new Map(); } };
-const format = (name, options) => t => { let f = cache.get(name); if (!f) cache.set(name, f = new Intl.DateTimeFormat(language === "en" ? "en-GB" : language, { timeZone: zone, ...options })); return f.format(t); };
+/** Whether a number is a time at all (ECMA-262, 21.4.1.1): what services say may be none, and Intl throws at that. */
+const isTime = t => Math.abs(t) <= 864e13;
+const format = (name, options) => t => { if (!isTime(t)) return "—"; let f = cache.get(name); if (!f) cache.set(name, f = new Intl.DateTimeFormat(language === "en" ? "en-GB" : language, { timeZone: zone, ...options })); return f.format(t); };
 export const hm = format("hm", { hour: "2-digit", minute: "2-digit" });
 export const hms = format("hms", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const dm = format("dm", { day: "numeric", month: "short" });
@@ -32,11 +34,11 @@ const parts = (() => { let f = null, of = ""; return t => { if (of !== zone) { o
 const ahead = t => { const p = parts(t), whole = Math.floor(t / 1e3) * 1e3; return Date.UTC(p.year, p.month - 1, p.day, p.hour, p.minute, p.second) - whole; };
 /** Time of a local date and time, written 2026-12-09T06:40[:00]; NaN where it is none. */
 export function local(text) {
-  const naive = Date.parse(`${text.length === 16 ? text + ":00" : text}Z`), guess = naive - ahead(naive);
-  return Number.isNaN(naive) ? NaN : naive - ahead(guess);
+  const naive = Date.parse(`${text.length === 16 ? text + ":00" : text}Z`);
+  return isTime(naive) ? naive - ahead(naive - ahead(naive)) : NaN;
 }
 export const iso = t => { const p = parts(t); return `${p.year}-${p.month}-${p.day}T${p.hour}:${p.minute}${p.second === "00" ? "" : ":" + p.second}`; };
-export const midnight = t => { const p = parts(t); return local(`${p.year}-${p.month}-${p.day}T00:00`); };
+export const midnight = t => { if (!isTime(t)) return NaN; const p = parts(t); return local(`${p.year}-${p.month}-${p.day}T00:00`); };
 export const nextMidnight = t => midnight(midnight(t) + 26 * HOUR);
 export const tzDate = ts => uPlot.tzDate(new Date(ts * 1e3), zone);
 
