@@ -237,7 +237,9 @@ def drawn(tab: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_spike_of_one_reading_a_hole_and_a_fire_are_in_the_picture(page: Page, look: Any, archived: int) -> None:
+def test_a_spike_of_one_reading_a_hole_and_a_fire_are_in_the_picture_and_soon(
+    page: Page, look: Any, archived: int
+) -> None:
     tab = look(f"view=history&topics={WATER}&span=30d", width=1400)
     drawn(tab)
     assert "121.9" in str(
@@ -263,6 +265,10 @@ def test_a_spike_of_one_reading_a_hole_and_a_fire_are_in_the_picture(page: Page,
     drawn(tab)
     fire = pixels(tab, "--fire-2")
     assert fire["n"] > 300, "the ribbon of the fires at the foot"
+    took = tab.evaluate(
+        """async () => { const n = document.querySelector('#plot'), was = n.dataset.drawn, began = performance.now(); document.querySelector('[data-span="30d"]').click(); while (n.dataset.drawn === was || !location.search.includes('30d')) await new Promise(requestAnimationFrame); return performance.now() - began; }"""
+    )
+    assert took < busy(3000), "a month is drawn soon; what a machine at rest takes is measured by tests/bench/page.py"
 
 
 def test_an_alert_is_a_flag_in_the_picture(page: Page, look: Any, archived: int, ear: Ear) -> None:
@@ -304,16 +310,6 @@ def test_the_address_holds_the_view_and_wheel_keys_and_buttons_change_it(page: P
     assert tab.inner_text("#cur") != before
     tab.click("details:has(#rows) summary")
     assert tab.evaluate("document.querySelectorAll('#rows tbody tr').length") > 20
-
-
-def test_a_year_is_drawn_soon(page: Page, look: Any, archived: int) -> None:
-    """Everything counted; the figures of tests/bench/page.py are for a machine at rest."""
-    tab = look(f"view=history&topics={WATER}&span=24h")
-    drawn(tab)
-    took = tab.evaluate(
-        """async () => { const n = document.querySelector('#plot'), was = n.dataset.drawn, began = performance.now(); document.querySelector('[data-span="30d"]').click(); while (n.dataset.drawn === was || !location.search.includes('30d')) await new Promise(requestAnimationFrame); return performance.now() - began; }"""
-    )
-    assert took < busy(3000), took
 
 
 # -- for everyone -----------------------------------------------------------------------------------------------------
