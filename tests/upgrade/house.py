@@ -3,6 +3,7 @@
 import json
 import lzma
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -152,6 +153,18 @@ class Upgraded:
             str(file), "AVERAGE", "-r", "1", "-s", "end-1h", "-e", str(rrdtool.last(str(file)))
         )
         return {start + step * (n + 1): row[0] for n, row in enumerate(rows) if row[0] is not None}
+
+    def drawing(self) -> tuple[int, dict[str, Any]]:
+        """Until when (s) the round-robin file of the numbers is drawn, and what it was made as."""
+        import rrdtool
+
+        found = rrdtool.info(str(self.house.state("rrd") / "rrd" / f"{NUMBERS}.rrd"))
+        made = {
+            name: value
+            for name, value in found.items()
+            if re.search(r"^step|type|heartbeat|\.(cf|rows|pdp_per_row)$", name)
+        }
+        return found["last_update"], made
 
     def told(self) -> list[str]:
         """Titles that the phone has shown."""
