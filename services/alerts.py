@@ -125,6 +125,7 @@ class Alerts(Subscriber):
     def begin(self) -> None:
         """Take up what was so at the last stop."""
         super().begin()
+        self._houses.begin()
         now, at = self.clock.now(), _monotonic()
         self._offset, self._right = now - at, self.clock.trusted
         desk = Desk(

@@ -181,6 +181,10 @@ class FleetPage(Subscriber):
         """Houses of the roster that are not revoked."""
         return {name for name, house in self._roster.houses.items() if not house.revoked}
 
+    def gone(self) -> Collection[str]:
+        """Houses that the roster names as revoked; nobody while it cannot be read."""
+        return {name for name, house in self._roster.houses.items() if house.revoked}
+
     async def ask(self, house: str, instance: str, verb: str, by: str) -> Any:
         """Ask a service of a house, by the store of its shard."""
         from services.page.answers import Refusal  # noqa: PLC0415
@@ -188,12 +192,14 @@ class FleetPage(Subscriber):
         store = roster.store_of(self.registry, self._roster.houses[house].shard) if house in self.members() else None
         if store is None or self._awaited is None:
             raise Refusal(503, f"no store keeps {house}", "house")
+        if not self.bus.online:
+            raise Refusal(503, "there is no word from the broker", "broker")
         log.info("%s asks %s/%s to %s", by, house, instance, verb)
         asked = {"house": house, "instance": instance, "verb": verb, "by": by}
         topic = f"{self.registry.root}/service/{store}/request/ask"
 
         def send(identity: str) -> None:
-            self.bus.publish(topic, as_json(asked | {"id": identity}), qos=1)
+            self.bus.publish(topic, as_json(asked | {"id": identity}))  # at QoS 0: none waits for a broker that is away
 
         return await self._awaited.ask(send, instance, verb, PATIENCE)
 

@@ -305,7 +305,7 @@ class Web(Subscriber):
                 case "service", ["log"]:
                     page.live.tell(name, message.payload, now)
                     self._send("log", as_json(page.live.log[0]) if page.live.log else b"null")
-                case "service", ["stored", source]:
+                case "service", ["stored", source] if self._is_archive(name) and source in page.live.services:
                     with contextlib.suppress(ValueError):
                         mark = msgspec.json.decode(message.payload, type=dict[str, Any])
                         page.ledger.mark(source, str(mark.get("stream")), int(mark.get("after", 0)), now)
@@ -405,9 +405,14 @@ class Web(Subscriber):
         topic = f"{self.registry.root}/service/{instance}/request/{verb}"
 
         def send(identity: str) -> None:
-            self.bus.publish(topic, as_json(arguments | {"id": identity}), qos=1)
+            self.bus.publish(
+                topic, as_json(arguments | {"id": identity})
+            )  # at QoS 0: none waits for a broker that is away
 
         return await self.awaited.ask(send, instance, verb)
+
+    def _is_archive(self, name: str) -> bool:
+        return any(one.name == name for one in self.registry.find("archive"))
 
     def on_beat(self) -> None:
         """Tell health who looks."""

@@ -255,6 +255,9 @@ def test_what_a_house_says_wrong_costs_that_house_only(common: Common) -> None:
     one.raw("home/data/a/b", json.dumps({"value": 1, "time": format_time(now())}), number=4)
     one.stream = "x" * 30
     one.raw(f"home/data/{WATER}", json.dumps({"value": 1, "time": format_time(now())}), number=2**62)
+    one.raw("home/data/c/d/temperature", json.dumps({"value": 1, "unit": "W\0", "time": format_time(now())}), number=5)
+    one.registry({"c/d/power": {"unit": "W", "label": "x\0" * 2000, "from": "\0"}}, timezone="Europe/\0" + "z" * 500)
+    wait_for(lambda: of(engine, one, "SELECT label FROM topics WHERE house = {house} AND name = 'c/d/power'"), 30, "it")
     one.registry({f"{n}/x/temperature": {"unit": f"u{n}", "was": [WATER]} for n in range(4000)}, timezone="../x")
     begin = now()
     for n in range(200):

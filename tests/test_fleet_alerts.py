@@ -6,10 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fleet_house import StandInHouse
 from harness import Broker, Ear, House, wait_for
 
+from bootstrap_lib import Sequence
+from bootstrap_lib.document import from_text
+from services.alerting import Rule, Scope, compile_rules
+from services.alerting.desk import Desk
+from services.alerting.houses import WatchedHouses, WatchedTopic
 from services.fleet import roster
 from services.fleet.roster import RosterHouse
 
@@ -150,6 +156,41 @@ def test_what_one_house_says_of_itself_costs_no_other_its_alerts(fleet: Fleet) -
     fleet.ear.wait("home/service/alerts/health", lambda health: health["alerts"]["rules"] < 15)
     good.say(WATER, 50.0, now())
     fleet.fires("cold_h2_boiler_water_temperature", "ok")
+
+
+def test_a_house_whose_topic_can_never_fire_a_rule_is_left_out_of_that_rule_alone() -> None:
+    def mass(kind: str) -> WatchedTopic:
+        return WatchedTopic(kind, "kg", 1, (), 60.0, "h/phase", "pellets")
+
+    topics = {"h1/silo/pellets/mass": mass("gauge"), "h2/silo/pellets/mass": mass("counter")}
+    rule = msgspec.convert({"when": "growth of +/silo/pellets/mass over 6h < -50"}, Rule, dec_hook=from_text)
+    watches, problems = compile_rules({"leak": rule}, Scope(topics, (), (), frozenset(("h1", "h2"))))
+    assert [watch.key for watch in watches] == ["h1/silo/pellets/mass"]
+    assert problems == []
+
+
+def test_a_house_is_no_other_house_by_a_name_that_looks_alike(tmp_path: Path) -> None:
+    houses = WatchedHouses(tmp_path / "houses.json", "home", lambda _file, _value: None)
+    houses.take({}, ("north", "north_1"))
+    assert houses._is_like_another("north", "1_cellar/water/temperature")
+    assert not houses._is_like_another("north", "cellar/water/temperature")
+    assert not houses._is_like_another("north_1", "cellar/water/temperature")
+
+
+def test_runs_of_numbers_that_one_house_makes_up_cost_no_other_its_own() -> None:
+    desk = Desk((Path("kept"), Path("run")), lambda *_, **__: None, lambda *_: None, 0, Memory())
+    assert desk.is_fresh(Sequence("good:a", 0, 7)) is None
+    for number in range(3000):
+        desk.is_fresh(Sequence(f"evil:{number}", 0, 1))
+    assert desk.is_fresh(Sequence("good:a", 6, 7)) is False, "a repeat is known as one"
+    assert len(desk.kept.heads.numbers) < 100
+
+
+class Memory:
+    """A disk with nothing on it."""
+
+    def load(self, _path: Path, _kind: Any, default: Any) -> Any:
+        return default
 
 
 def test_a_house_that_is_revoked_is_no_longer_watched_and_a_new_one_is(fleet: Fleet) -> None:

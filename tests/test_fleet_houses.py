@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -83,6 +84,38 @@ def test_an_answer_that_was_lost_is_given_again_to_the_same_request_only(made: A
     invitations.withdraw("h1")
     assert invitations.redeem(newer, "a", sign) is None
     assert signed == [("h1", "a")]
+
+
+def test_houses_that_come_in_at_once_have_serial_numbers_of_their_own(made: Authority, tmp_path: Path) -> None:
+    names = [f"h{number:04}" for number in range(2001, 2006)]
+    requests = {name: joining_request(tmp_path / name, name) for name in names}
+    with ThreadPoolExecutor(len(names)) as pool:
+        signed = list(pool.map(lambda name: made.sign(name, requests[name]), names))
+    serials = set()
+    for name, certificate in zip(names, signed, strict=True):
+        (file := tmp_path / f"{name}.crt").write_text(certificate)
+        serials.add(authority.openssl("x509", "-in", file, "-noout", "-serial"))
+    assert len(serials) == len(names)
+    assert [made.revoke(name) for name in names] == [1] * len(names), "each can be revoked by itself"
+
+
+def joining_request(folder: Path, name: str) -> str:
+    return authority.new_request(folder, name)
+
+
+def test_one_token_for_two_requests_at_once_makes_one_certificate(tmp_path: Path) -> None:
+    invitations, signed = Invitations(tmp_path / "tokens.json"), []
+
+    def sign(name: str, request: str) -> str:
+        signed.append(request)
+        time.sleep(0.1)
+        return f"certificate of {name}"
+
+    secret = invitations.invite("h1")
+    with ThreadPoolExecutor(2) as pool:
+        given = list(pool.map(lambda request: invitations.redeem(secret, request, sign), ("a", "b")))
+    assert len(signed) == 1
+    assert sorted(given, key=str) == [("h1", "certificate of h1"), None]
 
 
 def test_a_house_sends_its_token_to_no_other_centre(server: EnrolmentServer, tmp_path: Path) -> None:
@@ -210,6 +243,9 @@ def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pyte
     assert roster.read(tmp_path / "etc/constellation/fleet.json").of("north") == {"h1"}
     assert main([*root, "move", "h1", "south"]) == 0
     assert roster.read(tmp_path / "etc/constellation/fleet.json").of("south") == {"h1"}
+    capsys.readouterr()
+    assert main([*root, "house", "h1"]) == 0
+    assert "h1 belongs to shard south" in capsys.readouterr().out, "a new token is no move"
     assert main([*root, "move", "h1", "Süd"]) == os.EX_UNAVAILABLE
     assert main([*root, "move", "h2", "south"]) == os.EX_UNAVAILABLE
     assert main([*root, "move", "h1", "north"]) == 0

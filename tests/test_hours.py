@@ -270,6 +270,19 @@ def test_an_hour_outlives_its_minutes_and_a_late_minute_does_not_take_its_place(
     assert (shed.ask("SELECT day, count, mean FROM days"), shed.ask("SELECT month, count, mean FROM months")) == before
 
 
+def test_an_hour_goes_with_all_of_its_minutes_or_with_none(shed: Shed) -> None:
+    shed.store([(1, T0 + n * MINUTE, 20.0) for n in range(300)])
+    shed.now = T0 + 2 * DAY
+    shed.compute(shed.now)
+    shed.advance()
+    for _ in retention.forget_minutes(shed.engine, T0 + 2 * HOUR + 37 * MINUTE):
+        pass
+    assert shed.ask("SELECT min(time), count(*) FROM minutes") == [(T0 + 2 * HOUR, 180)]
+    for _ in retention.forget_raw(shed.engine, T0 + 30_500):
+        pass
+    assert shed.ask("SELECT count(*) FROM readings") == [(300,)], "half a minute does not go"
+
+
 def test_hours_that_outlived_their_minutes_come_back_with_a_backup_and_a_new_name(shed: Shed, tmp_path: Path) -> None:
     shed.store([(5, T0 + n * MINUTE, 20.0) for n in range(600)])
     shed.now = T0 + 2 * DAY

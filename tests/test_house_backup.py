@@ -22,7 +22,7 @@ from harness import PROJECT, Broker, Ear, House, wait_for
 from voices import ask_database
 
 from bootstrap_lib import Registry, StartError, cli
-from services.stores import house_backup, house_file, last_backup
+from services.stores import backup, house_backup, house_file, last_backup
 from tests.chaos.device import Device
 
 TOPICS = """
@@ -208,6 +208,52 @@ def test_when_it_was_made_and_put_back_on_trial_is_noted_for_the_page(first: Mac
     assert (folder / last_backup.FILE).stat().st_mode & 0o777 == 0o644, "the page's user reads it"
     (folder / last_backup.FILE).write_text("{")
     assert last_backup.read(folder) == last_backup.LastBackup()
+
+
+def test_what_waits_in_memory_is_copied_before_the_disk_to_which_it_moves(
+    first: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (first.state("sequence"), first.folder / "run/constellation/sequence"):
+        with closing(sqlite3.connect(_made(folder / "spool.sqlite"))) as database, database:
+            database.execute("CREATE TABLE tail (number INTEGER PRIMARY KEY)")
+            database.execute("CREATE TABLE meta (name, value)")
+    order: list[Path] = []
+    true = backup.back_up
+    monkeypatch.setattr(backup, "back_up", lambda source, target: order.append(source) or true(source, target))
+    places = house_file.Places(first.config, first.folder)
+    house_backup.make(places, Registry(first.config), tmp_path / "house.tar", None, lambda *_: None)
+    spools = [path for path in order if path.name == "spool.sqlite"]
+    assert spools == [
+        first.folder / "run/constellation/sequence/spool.sqlite",
+        first.state("sequence") / "spool.sqlite",
+    ]
+
+
+def test_a_centre_or_a_house_of_a_fleet_takes_its_authority_and_its_key_along(first: Machine, tmp_path: Path) -> None:
+    etc = first.config.parent.parent
+    _made(etc / "constellation/fleet/ca.key").write_text("the authority's key")
+    _made(etc / "mosquitto/fleet/h1.key").write_text("the house's key")
+    (etc / "constellation/fleet.json").write_text('{"houses":{}}')
+    assert first.do("backup", tmp_path / "house.tar").returncode == 0
+    second = Machine(tmp_path / "second", 1)
+    phrase = tmp_path / "phrase"
+    phrase.write_text("correct horse\n")
+    phrase.chmod(0o600)
+    done = second.do("restore", tmp_path / "house.tar", "--passphrase-file", phrase)
+    assert done.returncode == 0, done.stderr
+    for name in ("constellation/fleet/ca.key", "mosquitto/fleet/h1.key", "constellation/fleet.json"):
+        assert (second.config.parent.parent / name).read_bytes() == (etc / name).read_bytes()
+
+
+def test_nothing_of_ours_is_written_on_the_way_into_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    assert backup.scratch_for(tmp_path / "house.tar") == tmp_path
+    tmp_path.chmod(0o777)
+    assert backup.scratch_for(tmp_path / "house.tar") == Path("/var/tmp")
+    tmp_path.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65534)
+        assert backup.scratch_for(tmp_path / "house.tar") == Path("/var/tmp")
+        os.chown(tmp_path, 0, 0)
 
 
 def test_without_a_passphrase_credentials_are_left_out_by_name(first: Machine, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ import sqlalchemy as sql
 from harness import PROJECT, Ear, House, wait_for
 from voices import Voice, ask_database, now
 
-from bootstrap_lib import cli
+from bootstrap_lib import Registry, cli
+from services.histories.conversion import Kept
+from services.histories.taking import Taking
 from services.stores import days as calendar
 from services.stores import hours, schema
 from services.stores.schema import MINUTE
@@ -371,6 +373,7 @@ def test_a_houses_own_export_comes_in_as_it_was(past: Past, tmp_path: Path) -> N
         ("time,value\n1700000000,20\n", ["--map", "x=shed/text/text"], "the archive does not store shed/text/text"),
         ("what,ever\n1,2\n", [], "is neither CSV with a column named time nor InfluxDB's line protocol"),
         ("SQLite format 3\0" + "x" * 5000, [], "cannot be read"),
+        ("time,value\n1700000000," + "x" * 200_000 + "\n", [], "cannot be read as CSV"),
         ("<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b 'c'>]><rrd/>", [], "declares entities"),
     ],
 )  # fmt: skip
@@ -392,6 +395,8 @@ def test_what_cannot_be_true_is_refused_and_counted(past: Past, tmp_path: Path) 
         (900_000_000, 20),
         (time.time() + 9000, 20),
         (1_700_000_120, "warm"),
+        ("9" * 400, 20),
+        ("9" * 400 + ".5", 20),
         (1_700_000_180, 21),
     ]
     shown = past.take(write_csv(tmp_path / "x.csv", rows), "--map", f"x={WATER}", "--write")
@@ -443,6 +448,41 @@ def test_a_history_comes_into_an_archive_that_goes_on_storing(
     assert [days[(date(2025, 1, 1) + timedelta(n)).isoformat()] for n in range(60)] == [288] * 60
     assert ask_database(database, "SELECT count(*) FROM readings") == [(number,)]
     assert "degraded" not in str(ear.all("home/service/archive/health"))
+
+
+def stands(past: Past, rows: list[Kept]) -> None:
+    """Put minutes and hours of the meter in, as a foreign history gives them."""
+    with closing(sqlite3.connect(past.path, isolation_level=None)) as database:
+        taking = Taking(database)
+        taking.reach_back(min(row.time for row in rows))
+        for _ in taking.take(Registry(past.config).topics[METER], rows):
+            pass
+
+
+def test_a_counter_whose_history_has_two_resolutions_counts_once(past: Past) -> None:
+    first = local("2025-03-01T00:00:00")
+    line = [Kept(first + n * MINUTE, MINUTE, last=1000.0 + n) for n in range(5000)]
+    counted = "SELECT sum(difference) FROM minutes"
+    stands(past, line[2500:] + line[:2500])  # raw readings come first, and what is left of older times behind them
+    assert past.ask(counted) == [(4999.0,)]
+    stands(past, line[2500:] + line[:2500])
+    assert past.ask(counted) == [(4999.0,)], "twice is once"
+
+
+def test_what_lies_between_stands_of_ours_is_not_counted_twice(past: Past) -> None:
+    first = local("2025-03-01T00:00:00")
+    stands(past, [Kept(first + n * 5 * MINUTE, MINUTE, last=100.0 + 5 * n) for n in range(21)])
+    assert past.ask("SELECT sum(difference) FROM minutes") == [(100.0,)]
+    stands(past, [Kept(first + n * MINUTE, MINUTE, difference=1.0) for n in range(1, 100) if n % 5])
+    assert past.ask("SELECT sum(difference) FROM minutes") == [(pytest.approx(100.0),)]
+    stands(past, [Kept(first + 20 * HOUR, MINUTE, last=300.0)])
+    past.advance()
+    stands(past, [Kept(first + n * HOUR, HOUR, difference=5.0, last=200.0 + n) for n in range(5, 10)])
+    assert past.ask("SELECT sum(difference) FROM minutes") == [(pytest.approx(200.0),)]
+    hours_ = (
+        "SELECT count(*), count(difference) FROM hours WHERE time NOT IN (SELECT time - time % 3600000 FROM minutes)"
+    )
+    assert past.ask(hours_) == [(5, 0)], "the next minute of ours has counted across them"
 
 
 @pytest.mark.parametrize("rows", [10_000, pytest.param(1_000_000, marks=pytest.mark.whole)])

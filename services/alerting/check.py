@@ -30,7 +30,8 @@ def compile_rules(rules: Mapping[str, Rule], scope: Scope) -> tuple[list[Watch],
                     raise RuleError(
                         "", f"rule '{other.owner}' makes an alert {watch.name} too: give one of them another name"
                     )
-                _can_fire(watch, scope)
+                if not _may_fire(watch, scope):
+                    continue
                 rendered_with_made_up_values(watch)
                 watches[watch.name] = watch
         except RuleError as error:
@@ -72,6 +73,17 @@ def _inhibitors(name: str, rules: Mapping[str, Rule]) -> set[str]:
     return found
 
 
+def _may_fire(watch: Watch, scope: Scope) -> bool:
+    """Whether it is looked at: RuleError where it can never fire; False where that is so for what one house says of its topic."""
+    try:
+        _can_fire(watch, scope)
+    except RuleError:
+        if not watch.house:
+            raise
+        return False
+    return True
+
+
 def _can_fire(watch: Watch, scope: Scope) -> None:
     """RuleError for a limit that no value of the topic ever passes."""
     sign, limit, topic = watch.condition.operator, watch.condition.operand, scope.topics.get(watch.key)
@@ -91,6 +103,8 @@ def _can_fire(watch: Watch, scope: Scope) -> None:
 
 def _always_explained(watch: Watch, watches: Collection[Watch]) -> str:
     """Why nobody would ever hear of an alert: one that explains it fires whenever it does."""
+    if not watch.rule.inhibited_by:  # a fleet has thousands that nothing explains
+        return ""
     for other in watches:
         if other.owner not in listed(watch.rule.inhibited_by) or other.key != watch.key or other.lasts > watch.lasts:
             continue

@@ -33,7 +33,8 @@ SAVE_EVERY: Final = 900_000
 REFRESH: Final = 10_000
 """Milliseconds between two values of one alert that fires, on its topic."""
 STREAMS: Final = 256
-"""Sources whose numbers are remembered."""
+OF_A_HOUSE: Final = 64
+"""Runs of numbers that are remembered, of our own sources and of those of each house of a fleet."""
 
 
 class Heads(Struct):
@@ -130,9 +131,13 @@ class Desk:
         numbers = self.kept.heads.numbers
         known = numbers.pop(sequence.stream, None)
         numbers[sequence.stream] = max(known or 0, sequence.number)
-        if len(numbers) > STREAMS:
-            del numbers[next(iter(numbers))]
-        return None if known is None else sequence.number > known
+        if known is not None:
+            return sequence.number > known
+        house, colon, _ = sequence.stream.rpartition(":")
+        same = [one for one in numbers if one.rpartition(":")[0] == house]
+        if len(same) > (OF_A_HOUSE if colon else STREAMS):
+            del numbers[same[0]]  # the one unheard for longest; what one house makes up costs no other
+        return None
 
     def hear_health(self, service: str, payload: bytes, beats: int, at: int, wall: int) -> None:
         """Take a heartbeat; ValueError where it is none. It is silent after so many `beats`."""

@@ -71,18 +71,29 @@ class Listener(NamedTuple):
 _registry = msgspec.json.Decoder(PublishedRegistry)
 
 
+def _as_kept(file: Path) -> dict[str, WatchedHouse]:
+    try:
+        return msgspec.json.decode(state.read(file), type=dict[str, WatchedHouse])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
 class WatchedHouses:
     """All houses of a fleet."""
 
     def __init__(self, file: Path, root: str, keep: Callable[[Path, object], None]) -> None:
         """`keep` writes state down; what was written to the `file` is taken up."""
         self._file, self._root, self._keep = file, root, keep
-        self._known = state.load(file, dict[str, WatchedHouse], {})
+        self._known = _as_kept(file)
         self._patterns = HousePatterns(())
         self.names = frozenset[str]()
         self._alive: dict[str, int] = {}
         self._subscribed: set[str] = set()
         self._changed_at: int | None = None
+
+    def begin(self) -> None:
+        """Set aside a file that cannot be read: not before it is known that nobody else uses it, and that it is not of a later version."""
+        state.load(self._file, dict[str, WatchedHouse], {})
 
     def take(self, rules: Mapping[str, Rule], names: Iterable[str]) -> None:
         """Take rules, and the houses that there are."""
@@ -117,6 +128,7 @@ class WatchedHouses:
         if self._changed_at is None or at - self._changed_at < SETTLE:
             return False
         self._changed_at = None
+        self._keep(self._file, self._known)  # once for all that was gathered: it holds every house
         return True
 
     def hear(self, message: Message, to: Listener) -> None:
@@ -168,7 +180,11 @@ class WatchedHouses:
             raise Poison(f"no registry of a house: {error}") from None
         topics = {}
         for topic, facts in list(said.topics.items())[:MOST_TOPICS]:
-            if _TOPIC.fullmatch(topic) and self._patterns.match(f"{name}/{topic}"):
+            if (
+                _TOPIC.fullmatch(topic)
+                and self._patterns.match(f"{name}/{topic}")
+                and not self._is_like_another(name, topic)
+            ):
                 source = f"{name}/{facts.source if _WORD.fullmatch(facts.source) else ''}"
                 label = f"{name} {facts.label or topic}"
                 topics[topic] = WatchedTopic(
@@ -183,7 +199,14 @@ class WatchedHouses:
         house = self._known.setdefault(name, WatchedHouse())
         if topics != house.topics:
             house.topics = topics
-            self._remember(to.at)
+            self._changed(to.at)
+
+    def _is_like_another(self, name: str, what: str) -> bool:
+        """Whether an alert of it would bear the name of one of another house: `north` with a place `1_cellar`, beside `north_1`."""
+        flat = f"{name}_{what}"
+        return any(
+            len(one) > len(name) and flat.startswith(f"{one}_") for one in self.names if one.startswith(f"{name}_")
+        )
 
     def _hear_service(self, name: str, what: str, payload: bytes, to: Listener) -> None:
         service, _, kind = what.removeprefix("service/").partition("/")
@@ -193,15 +216,17 @@ class WatchedHouses:
             and _WORD.fullmatch(service)
             and service not in house.services
             and len(house.services) < MOST_SERVICES
+            and not self._is_like_another(name, service)
         ):
             house.services.add(service)
-            self._remember(to.at)
+            self._changed(to.at)
+        if service not in house.services:
+            return
         if kind == "health" and payload:
             to.desk.hear_health(f"{name}/{service}", payload, to.beats, to.at, to.wall)
         elif payload == b"offline":
             to.desk.judge.clear(f"service {name}/{service}", to.at)
 
-    def _remember(self, at: int) -> None:
-        self._keep(self._file, self._known)
+    def _changed(self, at: int) -> None:
         if self._changed_at is None:
             self._changed_at = at

@@ -17,6 +17,8 @@ from services.alerting.verdict import Alert, JudgeMemory, explaining, renewed
 STILL_GOOD: Final = 600_000
 """What was so when the process ended goes on without a reading if it was away for no longer than this (ms)."""
 AN_HOUR: Final = 3_600_000
+MOST_UNWATCHED: Final = 50_000
+"""Values of what no rule speaks of yet that are remembered for the rules to come."""
 
 
 class Judge:
@@ -101,6 +103,8 @@ class Judge:
         signal = self.signals.get(key)
         if signal is None:
             self._latest[key] = value, time, at
+            if len(self._latest) > MOST_UNWATCHED:
+                del self._latest[next(iter(self._latest))]
             return
         was_silent, patience = self._is_silent(signal, at), signal.patience
         taken = signal.take(value, time, at, lag, fresh)

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     centre.add_argument("--port", type=int, default=HOUSES_PORT)
     house = verbs.add_parser("house", help="add a house, and print its token; again for a new token")
     house.add_argument("name")
-    house.add_argument("--shard", default=roster.ALL)
+    house.add_argument("--shard", help=f"which store keeps it (default: as before; a new one {roster.ALL})")
     serve = verbs.add_parser("serve", help="let houses with a token in, and renew certificates, until it is ended")
     serve.add_argument("--port", type=int, default=ENROL_PORT)
     move = verbs.add_parser("move", help="give a house to another shard, while both run")
@@ -136,10 +136,11 @@ def _house(arguments: argparse.Namespace) -> int:
     taken = frozenset((*broker.PEOPLE, *(Registry(Path(config)).instances if Path(config).exists() else ())))
     roster.refuse_name(arguments.name, taken)
     houses = dict(roster.read(file).houses)
-    houses[arguments.name] = roster.RosterHouse(shard=arguments.shard)
+    shard = arguments.shard or houses.get(arguments.name, roster.RosterHouse()).shard
+    houses[arguments.name] = roster.RosterHouse(shard=shard)
     roster.write(file, roster.Roster(houses))
     secret = Invitations(authority.folder / "tokens.json").invite(arguments.name)
-    print(f"{arguments.name} belongs to shard {arguments.shard}. On the house, within a day, once:")
+    print(f"{arguments.name} belongs to shard {shard}. On the house, within a day, once:")
     print(f"  sudo constellation fleet join https://{authority.address}:{ENROL_PORT} {secret}.{authority.fingerprint}")
     return 0
 

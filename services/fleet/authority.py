@@ -4,6 +4,8 @@ A house makes its key itself and sends a request; whatever that says, the certif
 good for a client only, and the authority's own is good for this fleet's names only.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -11,6 +13,7 @@ import shutil
 import ssl
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -134,9 +137,13 @@ class Authority:
         file.touch(0o600)
         self._openssl(*_KEY, "-out", file)
 
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """Be the only one who writes: openssl keeps its index by no lock of its own, and two houses would get one serial number."""
+        return alone(self.folder / "lock")
+
     def sign(self, name: str, request: str) -> str:
         """Sign a house's request, for the name that is ours to say; StartError where it is none."""
-        with tempfile.TemporaryDirectory(prefix="constellation-") as folder:
+        with self._alone(), tempfile.TemporaryDirectory(prefix="constellation-") as folder:
             given, made = Path(folder, "csr"), Path(folder, "crt")
             given.write_text(request)
             words = ("-extensions", "house", "-subj", f"/O=fleet/CN={name}", "-in", str(given), "-out", str(made))
@@ -146,16 +153,21 @@ class Authority:
     def revoke(self, name: str) -> int:
         """Revoke all certificates of a house, and make the list anew; returns how many there were."""
         count = 0
-        for line in (self.folder / "index.txt").read_text().splitlines():
-            state, _, _, serial, _, subject = line.split("\t")
-            if state == "V" and subject == f"/O=fleet/CN={name}":
-                self._openssl("ca", *self._config, "-revoke", self.folder / "issued" / f"{serial}.pem")
-                count += 1
-        self.renew_list()
+        with self._alone():
+            for line in (self.folder / "index.txt").read_text().splitlines():
+                state, _, _, serial, _, subject = line.split("\t")
+                if state == "V" and subject == f"/O=fleet/CN={name}":
+                    self._openssl("ca", *self._config, "-revoke", self.folder / "issued" / f"{serial}.pem")
+                    count += 1
+            self._renew_list()
         return count
 
     def renew_list(self) -> None:
         """Make the list of revocations anew, whole at any moment."""
+        with self._alone():
+            self._renew_list()
+
+    def _renew_list(self) -> None:
         beside = self.folder / "crl.pem.new"
         self._openssl("ca", *self._config, "-gencrl", "-out", beside)
         beside.replace(self.revocations)
@@ -167,6 +179,14 @@ class Authority:
 
     def _openssl(self, *arguments: str | Path) -> str:
         return openssl(*arguments)
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Wait until nobody else, thread or process, is within."""
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def openssl(*arguments: str | Path) -> str:

@@ -8,6 +8,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from bootstrap_lib import StartError, as_json, state
-from services.fleet.authority import Authority
+from services.fleet.authority import Authority, alone
 
 DAY: Final = 86_400
 LONGEST: Final = 20_000
@@ -60,24 +61,30 @@ class Invitations:
     def invite(self, house: str) -> str:
         """Make a token for a house, for a day; those before it are good no more."""
         secret = secrets.token_hex(16)
-        known = {key: one for key, one in self._read().items() if one.house != house}
-        self._write(known | {_hash(secret): Invitation(house, time.time() + DAY)})
+        with self._alone():
+            known = {key: one for key, one in self._read().items() if one.house != house}
+            self._write(known | {_hash(secret): Invitation(house, time.time() + DAY)})
         return secret
 
     def withdraw(self, house: str) -> None:
         """Make all tokens of a house good no more."""
-        self._write({key: one for key, one in self._read().items() if one.house != house})
+        with self._alone():
+            self._write({key: one for key, one in self._read().items() if one.house != house})
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return alone(self._file.with_name("tokens.lock"))
 
     def redeem(self, secret: str, request: str, sign: Callable[[str, str], str]) -> tuple[str, str] | None:
         """House and certificate for a token and a request; None for a token that is none, or was used for another request."""
-        known = self._read()
-        one = known.get(_hash(secret))
-        if one is None or (one.request and one.request != _hash(request)):
-            return None
-        if not one.request:
-            one.certificate, one.request = sign(one.house, request), _hash(request)
-            self._write(known)
-        return one.house, one.certificate
+        with self._alone():  # two requests with one token at once are two, of which one is too many
+            known = self._read()
+            one = known.get(_hash(secret))
+            if one is None or (one.request and one.request != _hash(request)):
+                return None
+            if not one.request:
+                one.certificate, one.request = sign(one.house, request), _hash(request)
+                self._write(known)
+            return one.house, one.certificate
 
 
 def _hash(text: str) -> str:

@@ -20,6 +20,11 @@ AHEAD: Final = 60_000
 """Milliseconds by which the clocks of a house's sources may differ."""
 
 
+def _plain(text: str) -> str:
+    """What every engine takes: PostgreSQL has no zero byte in a text, and no column is without end."""
+    return "".join(letter for letter in text if letter.isprintable())[:LONGEST]
+
+
 class RemoteTopic:
     """A topic of a house under one unit; its number is the engine's, None until that gave it one."""
 
@@ -70,7 +75,12 @@ class RemoteHouse:
             return found
         found = self._units.get((name, unit))
         if found is None:
-            if name.count("/") != LEVELS - 1 or len(name) > LONGEST or len(unit) > LONGEST or not name.isprintable():
+            if (
+                name.count("/") != LEVELS - 1
+                or len(name) > LONGEST
+                or len(unit) > LONGEST
+                or not (name + unit).isprintable()
+            ):
                 raise Poison("no topic of a house: place/thing/name")
             if len(self._units) >= MOST_TOPICS:
                 raise Poison(f"{self.name} has {MOST_TOPICS} topics already: this one is not kept")
@@ -101,7 +111,7 @@ class RemoteHouse:
 
     def take_registry(self, registry: PublishedRegistry) -> Iterator[tuple[str, str]]:
         """Take what the house says of its topics; returns old and new names of those that were renamed."""
-        self.timezone, self.digest = registry.timezone[:LONGEST], registry.digest[:LONGEST]
+        self.timezone, self.digest = _plain(registry.timezone), _plain(registry.digest)
         self.changed = True
         for name, facts in list(registry.topics.items())[:MOST_TOPICS]:
             for old in facts.was:
@@ -113,7 +123,7 @@ class RemoteHouse:
                 topic = self.topic(name, facts.unit)
             except Poison:
                 continue
-            said = facts.kind[:LONGEST], facts.label, facts.source[:LONGEST]
+            said = _plain(facts.kind), _plain(facts.label), _plain(facts.source)
             if said != (topic.kind, topic.label, topic.source):
                 topic.kind, topic.label, topic.source = said
                 self.told.add(topic)

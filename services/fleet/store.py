@@ -171,6 +171,8 @@ class CentralStore:
             try:
                 self._engine.run(lambda connection, rows=rows: self._group(connection, moved, rows, now))  # type: ignore[misc]
             except RowsRefused as error:
+                if not rows:  # then it is no reading, and to try again would never end
+                    raise
                 refused |= self._sieve(rows) or dict.fromkeys(rows, str(error))
                 continue
             return [RefusedReading(*key, _value(self._rows[key]), said) for key, said in refused.items()]
@@ -200,8 +202,7 @@ class CentralStore:
     def _write_house(self, connection: sql.Connection, house: RemoteHouse) -> None:
         insert = self._engine.dialect.insert
         said = sql.text("UPDATE houses SET timezone = :timezone, compared = :compared WHERE id = :house")
-        asked = {"timezone": house.timezone, "compared": house.compared, "house": house.number}
-        connection.execute(said, asked)
+        connection.execute(said, {"timezone": house.timezone, "compared": house.compared, "house": house.number})
         connection.execute(sql.text("DELETE FROM lacking WHERE house = :house"), {"house": house.number})
         if house.lacking:
             insert(connection, tables.LACKING, [(house.number, since, until) for since, until in house.lacking])
@@ -235,8 +236,7 @@ class CentralStore:
             known = {row.name: row.id for row in self._select("SELECT id, name FROM houses")}
             for house in new:
                 house.number = known[house.name]
-        told = [topic for house in houses for topic in house.told]
-        if told:
+        if told := [topic for house in houses for topic in house.told]:
             topics = sorted((t.house.number, t.name, t.unit, t.kind, t.label, t.source) for t in told)
             self._engine.run(lambda connection: insert(connection, tables.TOPICS, topics))
         for house in houses:

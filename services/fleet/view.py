@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from services.fleet import tables
 from services.fleet.engine import Engine
+from services.stores.minutes import step
 
 HOUR: Final = 3_600_000
 DAY: Final = 24 * HOUR
@@ -167,12 +168,12 @@ class FleetView:
             name = f"{datetime.fromtimestamp(moment / 1000, zone):%Y-%m}"
             return rows.setdefault(name, MonthRow(name))
 
-        before: float | None = None
+        stands: dict[int, float] = {}
         for row in self._days(house.number, "= :topic", topic, since - 40 * DAY):
-            if before is not None and row.time >= since:
-                one = month(row.time)  # a meter that was exchanged begins at its first reading
-                one.counted = (one.counted or 0.0) + (row.last - before if row.last >= before else row.last)
-            before = row.last
+            if row.topic in stands and row.time >= since:
+                one = month(row.time)
+                one.counted = (one.counted or 0.0) + step(stands[row.topic], row.last)
+            stands[row.topic] = row.last
         days: dict[str, dict[int, float]] = {FUEL: {}, DEGREEDAYS: {}}
         for what, found in days.items():
             for row in self._days(house.number, "LIKE :topic", f"%/{what}", since):
@@ -188,7 +189,7 @@ class FleetView:
 
     def _days(self, house: int, which: str, topic: str, since: int) -> list[Any]:
         text = (
-            "SELECT d.time, d.last FROM days d JOIN topics t ON t.id = d.topic WHERE t.house = :house"  # noqa: S608 (our own words)
+            "SELECT d.time, d.topic, d.last FROM days d JOIN topics t ON t.id = d.topic WHERE t.house = :house"  # noqa: S608 (our own words)
             f" AND t.name {which} AND d.time >= :since AND d.last IS NOT NULL ORDER BY d.time"
         )
         return self._select(text, house=house, topic=topic, since=since)
@@ -197,9 +198,7 @@ class FleetView:
 
     def readings(self, house: int, since: int, until: int) -> Iterator[tuple[int, str, float | str, str]]:
         """Time (ms), topic, value and unit of all readings of a span, in the order of time."""
-        names = {
-            row.id: row for row in self._select("SELECT id, name, unit FROM topics WHERE house = :house", house=house)
-        }
+        names = self._topics(house)
         after = (since, -1)
         while True:
             text = (
@@ -207,6 +206,8 @@ class FleetView:
                 " AND (time > :at OR topic > :topic) ORDER BY time, topic LIMIT :page"
             )
             page = self._select(text, house=house, at=after[0], topic=after[1], until=until, page=PAGE)
+            if not names.keys() >= {row.topic for row in page}:  # some came to be meanwhile
+                names = self._topics(house)
             for row in page:
                 yield (
                     row.time,
@@ -217,6 +218,11 @@ class FleetView:
             if len(page) < PAGE:
                 return
             after = (page[-1].time, page[-1].topic)
+
+    def _topics(self, house: int) -> dict[int, Any]:
+        return {
+            row.id: row for row in self._select("SELECT id, name, unit FROM topics WHERE house = :house", house=house)
+        }
 
     def erase(self, house: int, name: str) -> int:
         """Delete everything of a house; returns how many readings that were."""

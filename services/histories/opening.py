@@ -1,5 +1,6 @@
 """Finds out by its content what a foreign history is, and has it read."""
 
+import csv
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,8 @@ def read(path: Path, into: Scratch, zone: ZoneInfo) -> str:
         raise StartError(f"{path} cannot be read: {error}") from None
     except OSError as error:
         raise StartError(f"{path} cannot be read: {reason(error)}") from None
+    except csv.Error as error:
+        raise StartError(f"{path} cannot be read as CSV: {error}") from None
     return "lines of text"
 
 

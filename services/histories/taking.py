@@ -6,7 +6,6 @@ transaction that brings their minutes. No raw readings come in: these are what t
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -77,12 +76,11 @@ class Taking:
         self._database.execute("INSERT OR IGNORE INTO topics (name, unit, kind) VALUES (?, ?, ?)", key)
         query = "SELECT id FROM topics WHERE name = ? AND unit = ? AND kind = ?"
         number = self._database.execute(query, key).fetchone()[0]
-        waiting = iter(kept)
-        while some := list(islice(waiting, SLICE)):
+        for some in _rising(kept):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 minutes = self._minutes(number, topic.kind, [row for row in some if row.length == MINUTE])
-                whole = self._hours(number, [row for row in some if row.length == HOUR])
+                whole = self._hours(number, topic.kind, [row for row in some if row.length == HOUR])
                 hours.correct(self._database)
                 self._database.execute("COMMIT")
             except BaseException:
@@ -90,9 +88,15 @@ class Taking:
                 raise
             yield TakenIn(minutes, whole, len(some) - minutes - whole)
 
-    def _hours(self, topic: int, some: list[Kept]) -> int:
+    def _hours(self, topic: int, kind: str, some: list[Kept]) -> int:
         before = self._database.total_changes
         wanted = [row for row in some if self._reached is None or row.time + HOUR <= self._reached]
+        if (
+            kind == "counter" and wanted
+        ):  # behind our own first minute, the next one of ours counts across the hole already
+            query = "SELECT min(time) FROM minutes WHERE topic = ? AND last IS NOT NULL"
+            own = self._database.execute(query, (topic,)).fetchone()[0]
+            wanted = [row if own is None or row.time < own else row._replace(difference=None) for row in wanted]
         self._database.executemany(_HOUR, [_row(topic, row) for row in wanted])
         return self._database.total_changes - before
 
@@ -128,7 +132,8 @@ class Taking:
                 if counted is None and kept.last is not None:
                     counted = difference(stand, kept.stands or (kept.last,))
                 rows.append(kept._replace(difference=counted))
-                stand, ours = (kept.last if kept.last is not None else stand), True
+                followed = None if stand is None else stand + (counted or 0.0)
+                stand, ours = (kept.last if kept.last is not None else followed), True
             elif (known := there[time]) is not None:
                 if ours and stand is not None:
                     self._count_anew(topic, time, stand, known)
@@ -143,6 +148,18 @@ class Taking:
         else:
             update = "UPDATE minutes SET difference = ? WHERE topic = ? AND time = ?"
             self._database.execute(update, (step(before, stand), topic, time))
+
+
+def _rising(kept: Iterable[Kept]) -> Iterator[list[Kept]]:
+    """Rows in slices, each of which rises in time: a history of two resolutions begins again where the second one does."""
+    some: list[Kept] = []
+    for row in kept:
+        if len(some) >= SLICE or (some and row.time < some[-1].time):
+            yield some
+            some = []
+        some.append(row)
+    if some:
+        yield some
 
 
 def _row(topic: int, kept: Kept) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 import zipfile
 import zlib
@@ -20,6 +21,8 @@ HOUR: Final = 3_600_000
 LONGEST: Final = 1_000_000
 """Characters of the longest line that is looked at."""
 COLUMNS: Final = 1000
+MOST_COUNTED: Final = 1_000_000
+"""Readings or starts within an hour; more are none."""
 _TIMES: Final = ("time", "timestamp", "date", "datetime", "dt", "ts", "_time", "last_changed", "last_updated")
 
 
@@ -71,9 +74,15 @@ def _lines(file: TextIO) -> Iterator[str]:
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        number = float(text) if text else None
     except ValueError:
         return None
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _count(text: str | None) -> int | None:
+    number = _number(text)
+    return round(number) if number is not None and 0 <= number <= MOST_COUNTED else None
 
 
 def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> None:
@@ -82,17 +91,18 @@ def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> 
     for values in csv.reader(_lines(file)):
         row = dict(zip(names, values, strict=False))
         try:
-            moment = moment_of(row["time"], zone)
+            moment, name = moment_of(row["time"], zone), row["name"]
         except (ValueError, KeyError):
-            into.problem("lines without a time")
+            into.problem("lines without a time or a name")
             continue
-        series = into.series(row["name"], row.get("unit"))
+        series = into.series(name, row.get("unit"))
         if not length:
             into.add(series, _old(moment, row.get("value", "")))
             continue
         value = _number(row.get("mean")) if row.get("mean") else _number(row.get("last"))
-        known = [_number(row.get(name)) for name in ("low", "high", "difference", "count", "seconds_on", "starts")]
-        low, high, difference, count, seconds_on, starts = known
+        low, high, difference, seconds_on = (
+            _number(row.get(name)) for name in ("low", "high", "difference", "seconds_on")
+        )
         into.add(
             series,
             Old(
@@ -103,9 +113,9 @@ def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> 
                 low,
                 high,
                 difference,
-                None if count is None else int(count),
+                _count(row.get("count")),
                 seconds_on,
-                None if starts is None else int(starts),
+                _count(row.get("starts")),
             ),
         )
 

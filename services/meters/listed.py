@@ -77,6 +77,8 @@ class MeterList:
             }
 
         registry.edit_lists(edit)
+        things = {topics.thing_of(number, meter["name"]) for number, meter in listed.items()}
+        self._new = {name: line for name, line in self._new.items() if name.rpartition("/")[0] in things}
         for file in self.secrets.glob("wmbus.*"):
             if file.name.removeprefix("wmbus.") not in listed:
                 file.unlink()

@@ -63,12 +63,13 @@ def as_csv(request: HttpRequest, head: Sequence[str], rows: Iterable[Sequence[An
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(head)
-    writer.writerows([_harmless(cell) for cell in row] for row in rows)
+    writer.writerows([harmless(cell) for cell in row] for row in rows)
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     return packed(request, text.getvalue().encode(), "text/csv; charset=utf-8", headers)
 
 
-def _harmless(cell: Any) -> Any:
+def harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t") else cell
 
 

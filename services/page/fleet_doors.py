@@ -17,7 +17,7 @@ from services.fleet.engine import EngineAway
 from services.fleet.shown import FleetPerson, LiveHouse, Role
 from services.fleet.view import FleetView, HouseRow, MonthRow, TopicRow
 from services.page import forms
-from services.page.answers import Refusal, as_answer, body_of, query_of, span_of
+from services.page.answers import Refusal, as_answer, body_of, harmless, query_of, span_of
 from services.page.door import Door
 from services.page.entrance import Entrance
 
@@ -93,6 +93,9 @@ class Fleet(Protocol):
 
     def members(self) -> Collection[str]:
         """Houses of the roster that are not revoked."""
+
+    def gone(self) -> Collection[str]:
+        """Houses that the roster names as revoked."""
 
     async def ask(self, house: str, instance: str, verb: str, by: str) -> Any:
         """Ask a service of a house."""
@@ -233,7 +236,7 @@ class FleetDoors:
         by, row = await self._house(request, "operator")
         if given.confirm != row.name:
             raise Refusal(422, "write the house's name once more", "confirm")
-        if row.name in self._fleet.members():
+        if row.name not in self._fleet.gone():
             raise Refusal(409, "it would be filled again: first `constellation fleet revoke`", "house")
         self._fleet.note(f"{by} deletes all of {row.name}")
         return as_answer(request, {"readings": await self._read(self._view.erase, row.number, row.name)})
@@ -254,7 +257,7 @@ def _csv(rows: Iterator[tuple[int, str, float | str, str]]) -> Iterator[str]:
     writer = csv.writer(text)
     writer.writerow(["time", "topic", "value", "unit"])
     for count, (moment, topic, value, unit) in enumerate(rows, 1):
-        writer.writerow([format_time(moment), topic, value, unit])
+        writer.writerow([format_time(moment), harmless(topic), harmless(value), harmless(unit)])
         if count % 500 == 0:
             yield text.getvalue()
             text.seek(0)

@@ -1,5 +1,7 @@
 """The house as the doors see it: what is alive, what is past, who may change it. Shared by the loop and the server."""
 
+import contextlib
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -313,7 +315,8 @@ class PageHouse(Entrance):
             found = [one for one, facts in self.live.services.items() if facts.service == "alerts"]
             instance = found[0] if found else instance
         if verb in ("acknowledge", "snooze"):
-            self.diary.step([arguments["rule"]], self.now(), verb, name)
+            with contextlib.suppress(sqlite3.Error):  # a full disk: what is written down for later stops nobody now
+                self.diary.step([arguments["rule"]], self.now(), verb, name)
         return await self._ask(instance, verb, arguments | {"by": name})
 
 

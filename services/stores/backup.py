@@ -1,5 +1,6 @@
 """A copy of the archive while it runs, and a copy taken in again: what the archive has already stays as it is."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,6 +69,13 @@ def take_in(database: Path, backup: Path, renamed: Mapping[str, str]) -> int:
                 return _merge(Merging(into, renamed), source)
     except sqlite3.Error as error:
         raise BackupError(f"{backup} cannot be taken in: {error}") from None
+
+
+def scratch_for(target: Path) -> Path:
+    """Folder for what is written on the way to a file: beside it where that is ours alone, else where nobody else can rename our things."""
+    found = target.absolute().parent.stat()
+    ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return target.absolute().parent if ours else Path("/var/tmp")  # noqa: S108 (folders of random names are made in it)
 
 
 def open_beside(path: Path, mode: str) -> sqlite3.Connection:

@@ -69,7 +69,7 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
     try:
         with (
             state.replacing(target, backup.SECRET) as file,
-            tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".house-") as beside,
+            tempfile.TemporaryDirectory(dir=backup.scratch_for(target), prefix=".house-") as beside,
         ):
             writing = _Writing(file, manifest, Path(beside))
             todo = list(_files(places, here, left))
@@ -91,7 +91,9 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
 def _files(places: Places, instances: list[str], left: list[str]) -> Iterator[tuple[str, Path, int]]:
     """Name in the file, path and size of all that is taken, in the order that makes it one moment."""
     config = [("config/topics.yaml", places.config)]
-    config += [(f"config/{name}", places.config.parent / name) for name in ("topics.machine.yaml", "ca.crt")]
+    config += [
+        (f"config/{name}", places.config.parent / name) for name in ("topics.machine.yaml", "ca.crt", "fleet.json")
+    ]
     config += [(f"config/services/{path.name}", path) for path in sorted(places.services.glob("[a-z]*.py"))]
     for name, path in config:
         if path.is_file() and may_hold(name):
@@ -129,6 +131,8 @@ def _turn(path: Path) -> int:
     """What comes first, what last."""
     if path.name == "spool.sqlite":
         return 1
+    if path.name.startswith("dead_letters"):
+        return 2  # what is refused meanwhile is in a spool that was taken, or here
     if not _is_database(path):
         return 0
     return 3 if path.name == "archive.sqlite" else 2
@@ -167,10 +171,16 @@ class _Writing:
                 self.put(name, file, owner)
 
     def _add_database(self, name: str, path: Path, places: Places) -> None:
-        copy = self._beside / "copy.sqlite"
+        copy, tail = self._beside / "copy.sqlite", self._beside / "tail.sqlite"
+        if (
+            spool := path.name == "spool.sqlite"
+        ):  # first what lies in memory: meanwhile it moves to the disk, never back
+            fresh = places.runtime / path.relative_to(places.states)
+            if fresh.is_file():
+                backup.back_up(fresh, tail)
         backup.back_up(path, copy)
-        if path.name == "spool.sqlite":
-            _complete_spool(copy, places.runtime / path.relative_to(places.states))
+        if spool:
+            _complete_spool(copy, tail)
         with closing(sqlite3.connect(copy)) as database:
             tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             rows = {table: database.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in tables}  # noqa: S608
@@ -235,14 +245,12 @@ def _settled(file: BinaryIO) -> bytes:
     return content
 
 
-def _complete_spool(copy: Path, fresh: Path) -> None:
-    """Add what waits in the runtime folder. Which stream it was is not said: where it comes back, a new one begins."""
+def _complete_spool(copy: Path, tail: Path) -> None:
+    """Add what waited in the runtime folder. Which stream it was is not said: where it comes back, a new one begins."""
     with closing(sqlite3.connect(copy, isolation_level=None)) as into:
         into.execute("PRAGMA journal_mode=DELETE")
         into.execute("DELETE FROM meta")
-        if fresh.is_file():
-            tail = copy.with_name("tail.sqlite")
-            backup.back_up(fresh, tail)
+        if tail.is_file():
             into.execute("ATTACH ? AS fresh", (str(tail),))
             into.execute("INSERT OR IGNORE INTO tail SELECT * FROM fresh.tail")
             into.execute("DETACH fresh")
@@ -263,7 +271,8 @@ def owner_names(found: os.stat_result) -> tuple[str, str]:
 def _secrets(places: Places, instances: list[str]) -> Secrets:
     """Credentials, keys that services were given, and what the broker has of its own: passwords, keys, lines of the user's."""
     found: Secrets = {}
-    folders = [places.root / "etc/constellation/credentials", places.root / "etc/mosquitto/constellation"]
+    names = ("constellation/credentials", "mosquitto/constellation", "mosquitto/fleet", "constellation/fleet")
+    folders = [places.root / "etc" / name for name in names]
     for folder in (*folders, *(places.states / name / OWN_SECRETS for name in instances)):
         with state.as_owner_of(folder):
             if folder.is_dir():

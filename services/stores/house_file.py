@@ -28,13 +28,13 @@ MACHINE: Final = "config/topics.machine.yaml"
 _WORD: Final = quantities.WORD.pattern
 _PLAIN: Final = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*"
 _NAMES: Final = re.compile(
-    rf"{MANIFEST}|{SEALED}|config/(?:topics\.yaml|topics\.machine\.yaml|ca\.crt|services/[a-z][a-z0-9_]*\.py)"
+    rf"{MANIFEST}|{SEALED}|config/(?:topics\.yaml|topics\.machine\.yaml|ca\.crt|fleet\.json|services/[a-z][a-z0-9_]*\.py)"
     rf"|state/{_WORD}(?:/{_PLAIN}){{1,6}}"
 )
 OWN_SECRETS: Final = "secrets"
 """Folder in the state of an instance that was given keys over MQTT (`secrets.keep` of the base)."""
 SECRETS: Final = re.compile(
-    rf"etc/(?:constellation/credentials/{_PLAIN}|mosquitto/constellation(?:/{_PLAIN}){{1,3}})"
+    rf"etc/(?:constellation/credentials/{_PLAIN}|(?:mosquitto/constellation|mosquitto/fleet|constellation/fleet)(?:/{_PLAIN}){{1,3}})"
     rf"|var/lib/constellation/{_WORD}/{OWN_SECRETS}/{_PLAIN}"
 )
 """Paths of what is sealed; they too never leave their folders."""

@@ -23,7 +23,7 @@ import sqlalchemy as sql
 
 from bootstrap_lib import Registry, Topic, as_json, format_time, quantities, state
 from bootstrap_lib.version import VERSION
-from services.stores import replay
+from services.stores import backup, replay
 from services.stores.schema import MINUTE
 
 FORMAT: Final = "constellation passport 1"
@@ -133,7 +133,7 @@ def write(
     told = {name: _TopicFiles(name, registry.topics.get(name)) for name in names}
     now = time.time_ns() // 1_000_000
     with (
-        tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".passport-") as beside,
+        tempfile.TemporaryDirectory(dir=backup.scratch_for(target), prefix=".passport-") as beside,
         state.replacing(target, 0o600) as file,
         _Zip(file) as into,
     ):

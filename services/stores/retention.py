@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sql
 
-from services.stores.schema import outside
+from services.stores import hours
+from services.stores.schema import MINUTE, outside
 
 SLICE: Final = 2000
 """Rows deleted in one transaction."""
@@ -56,6 +57,7 @@ def forget_raw(engine: sql.Engine, before: int) -> Iterator[int]:
     with engine.connect() as connection:
         pending = connection.exec_driver_sql("SELECT min(time) FROM pending").scalar_one()
     before = before if pending is None else min(before, pending)
+    before -= before % MINUTE  # a minute goes whole: what knows less of it than its row would be all that is left
     while True:
         with engine.begin() as connection:
             bound = connection.exec_driver_sql(
@@ -72,6 +74,7 @@ def forget_raw(engine: sql.Engine, before: int) -> Iterator[int]:
 
 def forget_minutes(engine: sql.Engine, before: int) -> Iterator[int]:
     """Delete minutes from before a time (ms), topic by topic; yields rows."""
+    before = _begin_of_hour(engine, before)
     with engine.connect() as connection:
         topics = connection.exec_driver_sql("SELECT id FROM topics").scalars().all()
     for topic in topics:
@@ -84,6 +87,13 @@ def forget_minutes(engine: sql.Engine, before: int) -> Iterator[int]:
                     (topic, before, SLICE),
                 ).rowcount
             yield deleted
+
+
+def _begin_of_hour(engine: sql.Engine, moment: int) -> int:
+    """Begin of the hour (ms) that a time is in: an hour that outlives its minutes outlives all of them."""
+    with engine.connect() as connection:
+        found = hours.hour_of(hours.below(connection), moment)
+    return found[0] if found else moment - moment % hours.HOUR
 
 
 def oldest(connection: sql.Connection, table: str) -> int | None:
@@ -101,10 +111,11 @@ def shorten(engine: sql.Engine, now: int) -> Iterator[int] | None:
     """
     with engine.connect() as connection:
         raw, minute = oldest(connection, "readings"), oldest(connection, "minutes")
-    if raw is not None and raw < now - LEAST:
-        return forget_raw(engine, min(raw + DAY, now - LEAST))
-    if minute is not None and minute < now - LEAST:
-        return forget_minutes(engine, min(minute + 10 * DAY, now - LEAST))
+    least = now - LEAST
+    if raw is not None and raw < least - least % MINUTE:
+        return forget_raw(engine, min(raw + DAY, least))
+    if minute is not None and minute < _begin_of_hour(engine, least):
+        return forget_minutes(engine, min(minute + 10 * DAY, least))
     return None
 
 
