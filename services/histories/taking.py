@@ -91,9 +91,8 @@ class Taking:
     def _hours(self, topic: int, kind: str, some: list[Kept]) -> int:
         before = self._database.total_changes
         wanted = [row for row in some if self._reached is None or row.time + HOUR <= self._reached]
-        if (
-            kind == "counter" and wanted
-        ):  # behind our own first minute, the next one of ours counts across the hole already
+        if kind == "counter" and wanted:
+            # behind our own first minute, the next one of ours counts across the hole already
             query = "SELECT min(time) FROM minutes WHERE topic = ? AND last IS NOT NULL"
             own = self._database.execute(query, (topic,)).fetchone()[0]
             wanted = [row if own is None or row.time < own else row._replace(difference=None) for row in wanted]
