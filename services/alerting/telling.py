@@ -63,7 +63,7 @@ class Teller:
         self.news: list[str] = []
         """Sentences for the log, until the caller empties this."""
         self.identity = identity or (lambda: secrets.token_hex(8))
-        self.pause, self.longest_pause = PAUSE, LONGEST_PAUSE
+        self.pause, self.longest_pause, self.most_rounds = PAUSE, LONGEST_PAUSE, GIVEN_UP
         self._gathering: dict[Bundle, int] = {}
         self._failed: dict[str, str] = {}
 
@@ -302,7 +302,7 @@ class Teller:
             track.rounds += 1
             track.not_before = wall + min(self.longest_pause, self.pause * 2 ** min(track.rounds - 1, 10))
             self._failed[name] = one.reason
-            if message.kind == "resolved" and (track.rounds > GIVEN_UP or not self.settings.is_known(notifier)):
+            if message.kind == "resolved" and (track.rounds > self.most_rounds or not self.settings.is_known(notifier)):
                 track.told.pop(notifier, None)
                 self.news.append(f"nobody can be told that '{told.title}' is over: {one.reason}")
         elif one.state == "delivered":
