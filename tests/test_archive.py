@@ -397,7 +397,7 @@ def test_a_clock_that_jumps_ahead_deletes_no_more_than_a_day_an_hour(
     record.take_topics(Registry(path).topics.values())
     monkeypatch.setattr("services.stores.upkeep.time.monotonic", lambda: moment[0])
     for day in range(9):
-        record.store(WATER, start - day * 86_400_000 - 1000, float(day))
+        record.store(WATER, start - day * 86_400_000 - 61_000, float(day))  # whole minutes go
     record.commit({})
 
     def days_after(hours: int, clock: int, *, certain: bool = True) -> int:

@@ -299,6 +299,10 @@ def test_rows_of_a_page_are_what_sqlite_says(tmp_path: Path) -> None:
     assert {tuple(row) for row in found} >= set(values)
     for cut in range(0, 4096, 97):  # whatever lies there, nothing is raised
         list(sqlite_page.rows(os.urandom(cut), 2))
+    for kind in range(256):  # each serial type, those too that no file has
+        cell = bytes((3, 1, 2, kind, 7))
+        page = bytes((sqlite_page.LEAF_TABLE, 0, 0, 0, 1, 0, 10, 0, 0, 10)) + cell + bytes(100)
+        list(sqlite_page.rows(page, 2))
         list(sqlite_page.rows(content[4096 : 4096 + cut], 2))
 
 

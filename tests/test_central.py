@@ -368,16 +368,18 @@ def test_readings_wait_at_the_broker_while_the_engine_is_away_and_while_the_stor
     one.say(WATER, 1.0, now())
     settled(ear)
     server.kill()
-    begin = now()
-    for n in range(300):
-        one.say(WATER, float(n), begin + n)
-    ear.wait(HEALTH, lambda health: health["state"] == "degraded")
-    central.kill("central")
-    for n in range(300, 400):
-        one.say(WATER, float(n), begin + n)
-    central.start("central")  # without an engine it starts all the same, and waits
-    wait_for(lambda: "nothing is lost, trying on" in central.log("central"), what="its word")
-    server.start()
+    try:
+        begin = now()
+        for n in range(300):
+            one.say(WATER, float(n), begin + n)
+        ear.wait(HEALTH, lambda health: health["state"] == "degraded", 90)  # each of its questions has twelve seconds
+        central.kill("central")
+        for n in range(300, 400):
+            one.say(WATER, float(n), begin + n)
+        central.start("central")  # without an engine it starts all the same, and waits
+        wait_for(lambda: "nothing is lost, trying on" in central.log("central"), 90, "its word")
+    finally:
+        server.start()
     whole(engine, one)
 
 

@@ -318,7 +318,10 @@ def test_a_clock_that_was_wrong_leaves_hours_as_they_should_be(shed: Shed) -> No
     shed.check()
 
 
-def test_an_archive_of_the_second_format_learns_its_hours_beside_its_work(tmp_path: Path) -> None:
+def test_an_archive_of_the_second_format_learns_its_hours_beside_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.stores.upkeep.SHARE", 0.005)  # a fast machine does it all in the true share
     shed = Shed(tmp_path, "Europe/Paris")
     shed.now = T0 + 15 * DAY
     with shed.engine.begin() as connection:

@@ -16,6 +16,9 @@ FILE_HEADER: Final = 100
 _SIZES: Final = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}
 """Bytes of a value by its serial type; from 12 on it is a blob or a text."""
 
+_RESERVED: Final = (10, 11)
+"""Serial types that no file on a disk has."""
+
 _TEXT: Final = 13
 
 Row = tuple[int | None, list[int | float | str | bytes | None]]
@@ -57,9 +60,11 @@ def _record(payload: bytes) -> list[int | float | str | bytes | None]:
         kinds.append(kind)
     values: list[int | float | str | bytes | None] = []
     for kind in kinds:
+        if kind in _RESERVED:
+            raise ValueError("no record")
         size = _SIZES[kind] if kind < 12 else (kind - 12) // 2  # noqa: PLR2004 (the file format's own)
         content = payload[at : at + size]
-        if len(content) < size or kind in (10, 11):
+        if len(content) < size:
             raise ValueError("no record")
         values.append(_value(kind, content))
         at += size
