@@ -1,7 +1,8 @@
 """Show every service of topics.yaml: alive or not, since when, what is stale, what went wrong last.
 
 Exit code 0 if all are well, 1 if one is not alive or has lost something, 2 if only something is stale or paused:
-fit for a health check (`constellation status --quiet NAME`).
+fit for a health check (`constellation status --quiet NAME`). Asked for one instance where no operator's password lies, as in
+its container, it asks the broker as that instance, which may read as much.
 """
 
 import argparse
@@ -10,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from bootstrap_lib.client import Client
+from bootstrap_lib import secrets
+from bootstrap_lib.client import Client, operator
 from bootstrap_lib.document import StartError, plain
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
@@ -48,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
     registry = Registry(find_registry(arguments.config))
     if unknown := [name for name in arguments.instance if name not in registry.instances]:
         raise StartError(registry.no_instance(unknown[0]))
-    with Client(registry) as client:
+    with Client(registry, _itself(registry, arguments.instance)) as client:
         found = client.retained("service/+/status") | client.retained("service/+/health")
     worst = 0
     for name in arguments.instance or registry.instances:
@@ -58,6 +60,13 @@ def main(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(f"{name:16} {words:12} {_details(health)}")
     return worst
+
+
+def _itself(registry: Registry, asked: list[str]) -> str | None:
+    """The one instance that is asked for, where its password is all that there is; else None."""
+    if len(asked) != 1 or secrets.is_there(f"mqtt.{operator(registry)}"):
+        return None
+    return asked[0] if secrets.is_there(f"mqtt.{asked[0]}") else None
 
 
 def _details(health: Any) -> str:
