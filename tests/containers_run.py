@@ -250,7 +250,7 @@ class ContainersRun:
     def begin(self) -> None:
         """Set the house up, start it, wait until each service is well."""
         began = time.monotonic()
-        self.house.compose("run", "--rm", "setup")
+        self.house.compose("--profile", "tools", "run", "--rm", "setup")
         self.say(f"set up in {time.monotonic() - began:.1f} s")
         began = time.monotonic()
         self.ear = ContainersEar(self.house)
@@ -289,7 +289,7 @@ class ContainersRun:
         assert self.house.podman("exec", name, "cat", "/proc/1/comm") == "tini"
         for service in SERVICES:
             self.house.podman("healthcheck", "run", self.house.name(service))
-        said = self.house.compose("run", "--rm", "operator", "constellation", "status")
+        said = self.house.compose("--profile", "tools", "run", "--rm", "operator", "constellation", "status")
         assert all(service in said for service in SERVICES), said
         self.say(
             "each container is read-only, user 10001, without capabilities, with its own secret alone, and healthy"
@@ -381,7 +381,13 @@ def run() -> list[str]:
 
 def in_namespaces() -> int:
     """This command once more, where mounts, processes and network are its own and end with it."""
-    script = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; ip link set lo up; exec "$@"'
+    # To Podman each run is the first after a boot, and nothing of its networks stays on this machine.
+    memory = "".join(
+        f"mkdir -p {folder}; mount -t tmpfs tmpfs {folder}; "
+        for folder in ("/run", "/var/lib/cni", "/etc/cni/net.d", cache() / "run")
+    )
+    cgroups = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; "
+    script = f'{memory}{cgroups}ip link set lo up; exec "$@"'
     fences = [
         "unshare",
         "--mount",
