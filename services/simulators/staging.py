@@ -127,11 +127,11 @@ def bluez(house: DemoHouse, instance: Instance) -> Options:
     return {}
 
 
-def page(house: DemoHouse, _instance: Instance) -> Options:
-    """A port of loopback that is free, a person who may change things, and a key for links in messages."""
+def page(house: DemoHouse, instance: Instance) -> Options:
+    """The port that topics.yaml names, else one of loopback that is free; a person who may change things, and a key for links in messages."""
     from services.page import people  # noqa: PLC0415 (only a house with a page)
 
-    port = free_port()
+    port = instance.raw.get("port") or free_port()
     house.secrets[permit.SECRET] = secrets.token_hex(32)
     house.secrets[people.SECRET] = people.write({"demo": people.hashed(DEMO_PASSWORD)}).strip()
     return {"port": port, "address": f"http://127.0.0.1:{port}"}
