@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from once import tried_once
 from bootstrap_lib.broker import prepare_broker
 from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
-from tests import containers_run
+from services.simulators import staging
+from tests.containers_run.__main__ import main
+from tests.containers_run.image import missing
 
 SHIPPED = PROJECT / "scripts" / "containers"
 COMPOSE: dict[str, Any] = yaml.safe_load((SHIPPED / "compose.yaml").read_text())
@@ -74,6 +77,19 @@ def test_the_folder_in_memory_belongs_to_no_single_container() -> None:
     assert not any("/run/constellation" in str(block.get("tmpfs")) for block in COMPOSE["services"].values())
 
 
+def test_the_page_of_the_demo_has_the_port_that_its_container_publishes(tmp_path: Path) -> None:
+    script = re.search(r"sed -i '(.*)' /demo/topics.yaml", (SHIPPED / "Containerfile").read_text())
+    assert script
+    text = subprocess.run(
+        ["sed", script[1], PROJECT / "topics.yaml"], capture_output=True, text=True, check=True
+    ).stdout
+    (tmp_path / "topics.yaml").write_text(text)
+    web = Registry(tmp_path / "topics.yaml").instances["web"]
+    assert web.raw["listen"] == "0.0.0.0"
+    (published,) = yaml.safe_load((SHIPPED / "demo.yaml").read_text())["services"]["demo"]["ports"]
+    assert staging.page(SimpleNamespace(secrets={}), web)["port"] == int(published.rpartition(":")[2])
+
+
 def test_an_instance_that_has_only_its_own_password_can_ask_how_it_is_and_only_it(tmp_path: Path) -> None:
     config = tmp_path / "topics.yaml"
     config.write_text("subscribers: {alerts: {}, web: {}}\n")
@@ -109,7 +125,7 @@ def test_an_instance_that_has_only_its_own_password_can_ask_how_it_is_and_only_i
 @pytest.mark.slow
 @pytest.mark.whole
 def test_the_house_runs_in_containers_of_which_each_can_be_killed() -> None:
-    if missing := containers_run.missing():
-        pytest.skip(f"not installed: {' '.join(missing)}")
+    if lacking := missing():
+        pytest.skip(f"not installed: {' '.join(lacking)}")
     with tried_once("the house in containers"):
-        assert containers_run.main([]) == 0
+        assert main([]) == 0

@@ -1,0 +1,1 @@
+"""The house of scripts/containers, built and run: `python -m tests.containers_run`."""
