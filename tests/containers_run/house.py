@@ -23,13 +23,13 @@ subscribers:
   archive: {commit: 200ms, heartbeat: 2s}
   rrd: {heartbeat: 2s}
   alerts: {heartbeat: 2s}
-  web: {listen: 0.0.0.0, look: anyone, heartbeat: 2s}
+  web: {heartbeat: 2s}
 topics: {house/pi/memory_usage: {from: host}}
 """
 
 
 class ContainersEar:
-    """All that the house's broker carries, heard in the containers' network as its operator; begins again when the broker does."""
+    """All that the house's broker carries, heard as its operator; begins again when the broker does."""
 
     def __init__(self, house: "ContainerHouse") -> None:
         """Listen until `close`."""
@@ -41,15 +41,10 @@ class ContainersEar:
     def _listen(self) -> None:
         house = self._house
         while not self._closed:
-            process_id = house.process("house")
-            if not process_id or not house.password.exists():
+            if not house.password.exists():
                 time.sleep(0.05)
                 continue
             command = [
-                "nsenter",
-                "-t",
-                str(process_id),
-                "-n",
                 "mosquitto_sub",
                 "-h",
                 "localhost",

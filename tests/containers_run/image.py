@@ -10,7 +10,7 @@ from typing import Final
 from harness import PROJECT
 
 SHIPPED: Final = PROJECT / "scripts" / "containers"
-PROGRAMS: Final = ("podman", "buildah", "crun", "iptables", "mmdebstrap", "mosquitto_sub", "unshare", "nsenter")
+PROGRAMS: Final = ("podman", "buildah", "crun", "iptables", "mmdebstrap", "mosquitto_sub", "unshare")
 BASE, IMAGE, DEMO = "localhost/debian:trixie-slim", "localhost/constellation", "localhost/constellation:demo"
 COMPOSE: Final = "podman-compose==1.6.0"
 EXCLUDED: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
