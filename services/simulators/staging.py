@@ -128,7 +128,7 @@ def bluez(house: DemoHouse, instance: Instance) -> Options:
 
 
 def page(house: DemoHouse, instance: Instance) -> Options:
-    """The port that topics.yaml names, else one of loopback that is free; a person who may change things, and a key for links in messages."""
+    """The port that topics.yaml names or a free one of loopback, a person who may change things, and a key for links in messages."""
     from services.page import people  # noqa: PLC0415 (only a house with a page)
 
     port = instance.raw.get("port") or free_port()
