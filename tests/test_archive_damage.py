@@ -137,6 +137,11 @@ def test_whatever_happens_to_its_file_it_goes_on_saves_and_says(
     else:
         assert found == 200
         assert "readings are missing before" in log
+    if how == "exchanged":
+        (aside,) = database(archive).parent.glob("archive.sqlite.damaged-*[0-9]")
+        tables = "SELECT name FROM sqlite_master"
+        assert ask_database(aside, tables) == [("another",)], "a stranger's file is left as it was"
+        assert ("another",) not in ask_database(database(archive), tables)
     assert archive.stop("archive") == 0
     archive.start("archive")
     assert "damaged" not in archive.log("archive")[len(log) :], "it is no loop"
