@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask = verbs.add_parser("ask", help="ask a service of a house, and print what it answers")
     ask.add_argument("name")
     ask.add_argument("instance")
-    ask.add_argument("verb")
+    ask.add_argument("request", metavar="VERB")
     ask.add_argument("arguments", nargs="?", default="{}", metavar="JSON")
     revoke = verbs.add_parser("revoke", help="let a house in no more, and end its connection")
     revoke.add_argument("name")
@@ -193,7 +193,7 @@ def _ask(arguments: argparse.Namespace) -> int:
         given = json.loads(arguments.arguments)
     except ValueError as error:
         raise StartError(f"what is asked is no JSON: {error}") from None
-    asked = {"house": arguments.name, "instance": arguments.instance, "verb": arguments.verb, "arguments": given}
+    asked = {"house": arguments.name, "instance": arguments.instance, "verb": arguments.request, "arguments": given}
     who = os.environ.get("SUDO_USER") or getpass.getuser()
     with Client(registry) as client:
         print(json.dumps(client.ask(store, "ask", asked | {"by": who}), ensure_ascii=False, indent=1))
