@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,13 @@ class Lab:
         """What `units --install` said."""
         self.heard: list[tuple[float, str, str]] = []
         self._ear: subprocess.Popen[str] | None = None
+        self._install_this_tree()
+
+    def _install_this_tree(self) -> None:
+        """Have programs inside run this tree's code where the environment is another checkout's, as for a mutant."""
+        place = Path(sysconfig.get_path("purelib"), "_editable_impl_constellation.pth")
+        if place.exists() and place.read_text().strip() != str(PROJECT):
+            self.write(str(place), f"{PROJECT}\n")
 
     def close(self) -> None:
         for end in (self._boot.stdin, self._boot.stdout, self._boot.stderr):
