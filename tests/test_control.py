@@ -1,6 +1,7 @@
 """Requests over MQTT: who is asked answers once, what is wrong gets a sentence, and what was retained is not acted on."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,20 @@ def test_a_reload_that_fails_in_whatever_way_is_said_and_ends_nobody(clerk: Hous
     assert clerk.log("clerk").count("the old one goes on") == 1
     clerk.write("subscribers: {clerk: {every: 40ms, heartbeat: 300ms}}\n")
     wait_for(lambda: "topics.yaml is taken over" in clerk.log("clerk"), what="the next reload")
+
+
+def test_a_change_is_taken_over_while_others_change_files_in_the_folder_all_the_time(clerk: House) -> None:
+    ended = threading.Event()
+
+    def scribble() -> None:
+        while not ended.wait(0.02):  # far more often than a reload waits for quiet
+            (clerk.config.parent / "notes.txt").write_text("not of this house\n")
+
+    scribbler = threading.Thread(target=scribble)
+    scribbler.start()
+    try:
+        clerk.write("subscribers: {clerk: {every: 40ms, heartbeat: 300ms}}\n")
+        wait_for(lambda: "topics.yaml is taken over" in clerk.log("clerk"), what="the reload")
+    finally:
+        ended.set()
+        scribbler.join()
