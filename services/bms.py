@@ -202,7 +202,7 @@ class Bms(Source):
         if energy == self._saved:
             return False
         try:
-            stored.save(self.state_folder / "energy.json", energy)
+            stored.save(self.state_folder / "energy.json", energy, often=True)
             self._saved = energy
         except OSError as error:
             log.warning("the energy of the batteries stands still, it cannot be saved: %s", reason(error))

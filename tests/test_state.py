@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -213,3 +214,90 @@ def test_a_dead_letter_has_its_topic_its_payload_and_the_reason(tmp_path: Path) 
     assert first == {"topic": "home/data/a/b/temperature", "payload": '{"value":1}', "reason": "it is poison"}
     assert second["payload"] == "�" + "x" * 4095
     assert dead.count == 2
+
+
+def often(path: Path, *values: object) -> None:
+    for value in values:
+        save(path, value, often=True)
+
+
+def test_what_is_saved_often_is_written_in_place_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "memory.json"
+    save(path, Memory(1))  # as an earlier version did
+    often(path, Memory(2))
+    made = path.stat().st_ino
+    monkeypatch.setattr(os, "fsync", lambda fd: pytest.fail("neither a new file nor its folder"))
+    for number in range(3, 20):
+        often(path, Memory(number, ["word"] * number))
+        assert load(path, Memory, Memory()) == Memory(number, ["word"] * number)
+    assert (path.stat().st_ino, list(tmp_path.iterdir())) == (made, [path])
+
+
+def test_each_write_in_place_is_synchronised_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, true, synchronised = tmp_path / "memory.json", os.fdatasync, []
+    often(path, 1)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synchronised.append(load(path, int, 0)), true(fd)))
+    often(path, 2, 3)
+    assert synchronised == [2, 3]
+
+
+def test_a_power_cut_at_any_byte_of_a_write_in_place_leaves_the_old_or_the_new_value(tmp_path: Path) -> None:
+    path = tmp_path / "memory.json"
+    for first in (1, 2):  # each slot is the older one once
+        path.unlink(missing_ok=True)
+        values = [Memory(number, ["a word"] * (number % 3)) for number in range(first, first + 4)]
+        often(path, *values[:-1])
+        before = path.read_bytes()
+        often(path, values[-1])
+        after = path.read_bytes()
+        changed = [n for n, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        found = []
+        for end in range(changed[0], changed[-1] + 2):
+            path.write_bytes(after[:end] + before[end:])
+            found.append(values.index(load(path, Memory, Memory())))
+        assert found == sorted(found), "never anything else"
+        assert (found[0], found[-1]) == (len(values) - 2, len(values) - 1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_bit_that_flips_is_said_or_was_in_no_value(
+    tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance, path = random.Random(seed), tmp_path / "memory.json"
+    for _ in range(40):
+        path.unlink(missing_ok=True)
+        values = [Memory(number, ["x" * chance.randrange(100)]) for number in range(chance.randrange(1, 5))] or [
+            Memory()
+        ]
+        often(path, *values)
+        content = bytearray(path.read_bytes())
+        content[chance.choice((chance.randrange(len(content)), chance.randrange(200)))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        caplog.clear()
+        found = load(path, Memory, Memory(99))
+        assert found == values[-1] or "was damaged" in caplog.text
+        assert found in [*values[-2:], Memory(99)]
+        often(path, Memory(7))
+        assert load(path, Memory, Memory()) == Memory(7)
+
+
+def test_a_file_of_slots_that_was_cut_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "memory.json"
+    often(path, Memory(1, ["x" * 9000]), Memory(2), Memory(3))
+    os.truncate(path, path.stat().st_size // 2)
+    load(path, Memory, Memory())
+    assert "was damaged" in caplog.text
+
+
+def test_a_second_name_a_link_and_a_value_that_grew_get_a_new_file(tmp_path: Path) -> None:
+    path, other = tmp_path / "memory.json", tmp_path / "other"
+    often(path, 1)
+    other.hardlink_to(path)
+    often(path, 2)
+    assert (load(other, int, 0), load(path, int, 0)) == (1, 2)
+    path.unlink()
+    path.symlink_to(other)
+    often(path, 3)
+    assert (load(other, int, 0), load(path, int, 0), path.is_symlink()) == (1, 3, False)
+    often(path, ["word"] * 10_000, ["word"] * 10_001)
+    assert len(load(path, list[str], [])) == 10_001

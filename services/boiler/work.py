@@ -67,7 +67,7 @@ class PhaseWork:
     def save(self) -> None:
         """Write everything down; Away where the disk cannot take it."""
         try:
-            state.save(self._file, self._memory)
+            state.save(self._file, self._memory, often=True)
         except OSError as error:
             raise Away(f"{self._file} cannot be written: {reason(error)}") from None
 

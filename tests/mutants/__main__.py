@@ -115,7 +115,7 @@ class Tree:
                 _end(process)
             output.seek(0)
             lines = output.read().splitlines()
-        failed = next((line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "")
+        failed = next((line.split()[1] for line in lines if line.startswith(("FAILED tests", "ERROR tests"))), "")
         return code, failed, time.monotonic() - begin
 
 
