@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from harness import Broker, Ear, House
@@ -117,3 +117,17 @@ def house(tmp_path: Path, broker: Broker) -> Iterator[House]:
     house = House(tmp_path / "house", broker.port)
     yield house
     house.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser."""
+    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    program = shutil.which("chromium")
+    assert program, "chromium is missing: run scripts/test, which installs it"
+    with sync.sync_playwright() as player:
+        browser = player.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()

@@ -233,6 +233,58 @@ def test_the_page_is_files_of_its_own(site: FleetSite) -> None:
         assert "default-src 'self'" in headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_person_looks_at_the_fleet_in_a_browser(site: FleetSite, chromium: Any, scheme: str) -> None:
+    context = chromium.new_context(viewport={"width": 360, "height": 800}, color_scheme=scheme, locale="en-GB")
+    tab, wrong = context.new_page(), []
+    tab.set_default_timeout(20_000)
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    axe = (Path(pytest.importorskip("axe_playwright_python").__file__).parent / "axe.min.js").read_text()
+
+    def nothing_wrong() -> None:
+        tab.evaluate(axe)
+        found = tab.evaluate("axe.run(document).then(r => r.violations.map(v => v.id + ' ' + v.nodes[0].target))")
+        assert (found, wrong) == ([], [])
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than a phone"
+
+    tab.goto(f"http://127.0.0.1:{site.port}/")
+    tab.fill("#name", "olga")
+    tab.fill("#password", "not this")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#told:not(:empty)")
+    nothing_wrong()
+    tab.fill("#password", WORD)
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("text=3 houses")
+    nothing_wrong()
+    tab.click("a:text-is('h1')")
+    tab.click(f"button:text-is('{WATER}')")
+    tab.wait_for_selector("figcaption:has-text('boiler/water/temperature, °C')")
+    assert "from 60 to 83.9" in tab.get_attribute("svg", "aria-label")
+    nothing_wrong()
+    tab.click("a:text-is('Months')")
+    tab.wait_for_selector("text=Fuel per degree day")
+    assert tab.input_value("#topic") == METER
+    tab.fill("#topic", FUEL)
+    tab.click("button:text-is('Compare')")
+    tab.wait_for_selector(f"h2:text-is('{FUEL}')")
+    nothing_wrong()
+    tab.click("a:text-is('Fleet')")
+    tab.wait_for_selector("text=3 houses")
+    tab.focus("a:text-is('h2')")
+    with tab.expect_response("**/api/1/houses"):
+        pass  # it asks again every few seconds
+    assert tab.evaluate("document.activeElement.textContent") == "h2", "a reader is left where he is"
+    tab.route("**/api/1/houses", lambda route: route.abort())
+    tab.wait_for_selector("main.gone")
+    assert "does not answer" in tab.text_content("#told")
+    tab.unroute("**/api/1/houses")
+    tab.wait_for_selector("main:not(.gone)")
+    tab.click("text=Log out")
+    tab.wait_for_selector("#password")
+    context.close()
+
+
 def test_data_of_a_house_are_exported_and_deleted_once_it_is_out(site: FleetSite) -> None:
     status, headers, body = site.knock("owen", f"/api/1/houses/h1/export?from={NOW - 3 * HOUR}")
     lines = body.decode().splitlines()

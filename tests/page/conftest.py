@@ -1,6 +1,5 @@
 """A house with a page, and a browser that looks at it: Debian's Chromium, headless, driven by Playwright."""
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,20 +28,6 @@ def page(house: House, broker: Broker, voice: Voice, request: pytest.FixtureRequ
     wait_for(lambda: not page.get("house").get("gone"), what="the broker, on the page")
     wait_for(lambda: not page.get("house")["values"][WATER].get("asked"), what="the broker's answer")
     return page
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A browser."""
-    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    program = shutil.which("chromium")
-    assert program, "chromium is missing: run scripts/test, which installs it"
-    with sync.sync_playwright() as player:
-        browser = player.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

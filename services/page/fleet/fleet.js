@@ -52,7 +52,7 @@ async function house(name) {
   const parts = [
     el("h2", name),
     el("p", `${house.state}; newest reading ${when(house.newest)}; ${stored_today} readings of the last day stored here, ${house.waiting} wait there, ${house.gaps} gaps`),
-    table(["Service", "State", ""], Object.entries(services).map(([service, state]) => ({ cells: [service, state, acts(name, service)] }))),
+    table(["Service", "State", "Ask it to"], Object.entries(services).map(([service, state]) => ({ cells: [service, state, acts(name, service)] }))),
     curve,
     table(["Topic", "Label", "Value", "Unit", "Time"], topics.map((one) => ({
       cells: [el("button", one.name, { type: "button", onclick: () => act(() => show(one.name)) }), one.label, one.value, one.unit, when(one.time)],
@@ -112,12 +112,18 @@ async function act(work) {
   try { await work(); } catch (error) { told.textContent = error.message; }
 }
 
+let since = Date.now();
+
+// What cannot be asked for any more is grey and says since when, and what has not changed is left alone: it may have the focus.
+async function refresh() {
+  try { await show(); since = Date.now(); main.classList.remove("gone"); }
+  catch (error) { main.classList.add("gone"); told.textContent = `The centre does not answer (${error.message}); this is of ${when(since)}`; }
+}
+
 async function show() {
   const turn = ++drawn, [, what = "", name = ""] = location.hash.split("/").map(decodeURIComponent);
-  await act(async () => {
-    const parts = !me.name ? login() : what === "houses" ? await house(name) : what === "months" ? await months(location.hash.split("/")[2] && decodeURIComponent(location.hash.split("/")[2])) : await houses();
-    if (turn === drawn) main.replaceChildren(...parts);
-  });
+  const parts = !me.name ? login() : what === "houses" ? await house(name) : what === "months" ? await months(name || undefined) : await houses();
+  if (turn === drawn && parts.map((part) => part.outerHTML).join("") !== main.innerHTML) main.replaceChildren(...parts);
 }
 
 async function begin() {
@@ -126,6 +132,6 @@ async function begin() {
   await show();
 }
 
-window.addEventListener("hashchange", show);
-setInterval(() => { if (me.name && (location.hash || "#/") === "#/") show(); }, 5000);
+window.addEventListener("hashchange", () => act(show));
+setInterval(() => { if (me.name && (location.hash || "#/") === "#/") refresh(); }, 5000);
 act(begin);
