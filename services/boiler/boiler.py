@@ -11,6 +11,7 @@ from services.boiler.legacy import MINUTE_MS, NUMBERS, Legacy, LegacyPhase, Lega
 from services.boiler.rules import PHASES, Role, Rules
 from services.boiler.state import DetectorState, Event
 from services.boiler.stock import CHORES
+from services.boiler.tellable import missing_for
 from services.boiler.units import UNITS
 
 Value = bool | int | float | str
@@ -116,6 +117,10 @@ class FirstSystem:
         """Let time pass."""
         return self._told(self._legacy.advance(time))
 
+    def close(self) -> list[Event]:
+        """Judge what is still open."""
+        return self._told(self._legacy.close())
+
     def rebase(self, time: int) -> list[Event]:
         """Forget the minutes that a clock far ahead had seen."""
         state, minute = self._legacy.state, time // MINUTE_MS
@@ -166,7 +171,7 @@ class Boiler:
         events: list[Event] = []
         if topic in self.buttons:
             pressed, self.memory.pressed[topic] = self.memory.pressed.get(topic, True), bool(value)
-            if value and not pressed:
+            if value and not pressed and isinstance(self.engine, PhaseDetector):
                 events += self.reset(self.buttons[topic], time)
         if topic in self.roles:
             events += self._note(self.engine.feed(self.roles[topic], value, time))
@@ -224,6 +229,19 @@ class Boiler:
         """Up to when nothing that it told will change, ms since 1970."""
         return max(0, self.time - 1)
 
+    @property
+    def standing(self) -> dict[str, Value]:
+        """What it last told and still knows: nothing of an input that is silent now, or that it has no more."""
+        outputs = self.memory.outputs
+        if not isinstance(self.engine, PhaseDetector):
+            return outputs
+        roles, unheard = frozenset(self.roles.values()), self.engine.unheard
+        return {
+            name: value
+            for name, value in outputs.items()
+            if name not in unheard and missing_for(name, roles, self.rules) is None
+        }
+
     def _note(self, events: list[Event]) -> list[Event]:
         outputs = self.memory.outputs
         if events and "phase" not in outputs and self.entry.profile == "modern":
@@ -232,4 +250,7 @@ class Boiler:
             outputs["fire_out_fault"] = False
         for event in events:
             outputs[event.name] = event.value
+        if isinstance(self.engine, PhaseDetector):
+            for name in self.engine.unreckoned:  # they are told anew once they are known
+                outputs.pop(name, None)
         return events

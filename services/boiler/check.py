@@ -42,6 +42,8 @@ def _inputs(registry: Registry, entries: dict[str, BoilerEntry]) -> Iterator[tup
         if len(set(given.values())) < len(given):
             yield (*path, "inputs"), "a topic stands here twice: each role has a topic of its own"
         for button, chore in entry.buttons.topics.items():
+            if entry.profile == "legacy":
+                yield (*path, "buttons", chore), "the legacy profile reminds of nothing: take the button out"
             if button not in registry.topics:
                 hint = nearest(button, registry.topics)
                 yield (*path, "buttons", chore), f"topics.yaml has no topic '{button}'{hint}"

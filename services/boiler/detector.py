@@ -9,7 +9,7 @@ from services.boiler.books import BoilerBooks
 from services.boiler.faults import FaultJudge
 from services.boiler.phases import PhaseJudge
 from services.boiler.records import day_of
-from services.boiler.rules import FIRE, REST, Phase, Role, Rules
+from services.boiler.rules import FAULTS, FIRE, REST, Phase, Role, Rules
 from services.boiler.signals import Signals
 from services.boiler.state import DetectorState, Event
 from services.boiler.stock import FuelStock
@@ -103,6 +103,16 @@ class PhaseDetector:
         if state.phase != "unknown":
             self._enter("unknown", events)
         return events
+
+    @property
+    def unheard(self) -> set[str]:
+        """Faults that what is heard now does not tell: what was told of them last may be so no more."""
+        return {f"{fault}_fault" for fault in FAULTS if not self._faults.is_heard(fault)}
+
+    @property
+    def unreckoned(self) -> tuple[str, ...]:
+        """Outputs that are not reckoned, as the auger was not seen enough."""
+        return self._stock.unknown(self.state.time)
 
     def refill(self, mass_kg: float, time: int) -> list[Event]:
         """Enter what the silo holds after a refill (kg) at a time (ms since 1970); ValueError below zero."""

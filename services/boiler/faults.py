@@ -6,7 +6,7 @@ from services.boiler.phases import PULSES
 from services.boiler.rules import FAULTS, REST, Fault, Rules
 from services.boiler.signals import Evidence, Signals
 from services.boiler.state import DetectorState, Event
-from services.boiler.tellable import tellable_faults
+from services.boiler.tellable import NEEDED, tellable_faults
 
 SERIOUS: Final = 2 / 3
 """An attempt that lasted for this share of `ignition_max_s` is judged from its beginning, a shorter one from its end."""
@@ -34,10 +34,16 @@ class FaultJudge:
             faults.discard(fault)
         events.append(Event(f"{fault}_fault", active, self._state.time))
 
+    def is_heard(self, fault: Fault) -> bool:
+        """Whether every input speaks now that tells a fault; of what is too hot, each temperature of water and flue."""
+        heard = self._signals.heard(self._state.time)
+        needed = NEEDED.get(fault, self._signals.roles & {"water", "flue"})
+        return all(role in heard and (heard[role] or fault in CLAMPS.values()) for role in needed)
+
     def greet(self, events: list[Event]) -> None:
-        """Tell of each fault that can be told what it is, once."""
+        """Tell of each fault that can be told now what it is, once."""
         for fault in FAULTS:
-            if fault in self._tellable and fault not in self._state.told:
+            if fault in self._tellable and fault not in self._state.told and self.is_heard(fault):
                 self.set(fault, fault in self._state.faults, events)
 
     def burning(self, events: list[Event]) -> None:

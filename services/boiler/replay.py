@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from bootstrap_lib import format_time
-from services.boiler.boiler import Boiler
+from services.boiler.boiler import Boiler, FirstSystem
 from services.boiler.detector import PhaseDetector
-from services.boiler.legacy import Legacy, LegacyRules
-from services.boiler.state import Event
+from services.boiler.legacy import LegacyRules, LegacyState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from services.boiler.boiler import BoilerEntry
     from services.boiler.rules import Role, Rules
+    from services.boiler.state import Event
 
 LATE_MS: Final = 2 * 3_600_000
 """Readings that are late by up to this are put in order first, as the archive would have them."""
@@ -89,16 +89,11 @@ def replay_legacy(
     prefix: str = "home/data/boiler/burner",
 ) -> Iterator[str]:
     """Do the same by the first system's rules: its phase at each minute where it changes, and its alert."""
-    machine = Legacy(msgspec.structs.replace(rules or LegacyRules(), late_minutes=None))
+    system = FirstSystem(msgspec.structs.replace(rules or LegacyRules(), late_minutes=None), LegacyState(), {})
     for time, role, value in readings_of(lines, roles):
-        machine.feed(role, value, time)
-    first = True
-    for minute in machine.close():
-        if minute.change or first:
-            yield line(prefix, Event("phase", minute.phase, minute.time))
-        if minute.alert:
-            yield line(prefix, Event("fire_out_fault", True, minute.time))
-        first = False
+        system.feed(role, value, time)
+    for event in system.close():
+        yield line(prefix, event)
 
 
 def line(prefix: str, event: Event) -> str:

@@ -114,6 +114,12 @@ class Signals:
         enough = flue is not None or (water is not None and (self.flue is None or clamps))
         return Evidence(flue, water, _fresh(self.return_, oldest), igniter, fan, auger, enough, heard)
 
+    def heard(self, now: int) -> dict[Role, bool]:
+        """Roles that speak at a time (ms), and whether what they say is believed."""
+        oldest, temperatures = now - self._stale, self._temperatures
+        heard = {role: True for role in self.roles - {*self.motors} if _fresh(temperatures[role], oldest)}
+        return heard | {role: not motor.doubted for role, motor in self.motors.items() if _fresh(motor, oldest)}
+
     def next_due(self, now: int, until: int) -> int:
         """Return the first moment after `now` at which a level counts no more or an input goes missing, or `until` (ms)."""
         signals: list[Temperature | Motor] = [*self._temperatures.values(), *self._motors.values()]

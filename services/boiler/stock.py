@@ -111,10 +111,10 @@ class FuelStock:
         silo.bags += bags
         events = [Event("bags_count", round(silo.bags, 2), time)]
         left = self.left_kg
-        if left is None or self.share(time) < SEEN:
+        if left is None or silo.refill_kg is None:
             return events + self.silo(time)
-        silo.refill_kg = (silo.refill_kg or 0.0) + bags * self._rules.bag_kg
-        if left == 0.0:  # it was empty, whatever had been reckoned
+        silo.refill_kg += bags * self._rules.bag_kg  # also while nobody knows what is left: it is in the silo
+        if left == 0.0 and self.share(time) >= SEEN:  # it was empty, whatever had been reckoned
             return events + self.refill(bags * self._rules.bag_kg, time)
         return events + self.silo(time)
 
@@ -148,6 +148,10 @@ class FuelStock:
         if days is not None:
             events.append(Event("silo_days", round(days, 1), time))
         return events + self._say(f"{left:.0f} kg, reckoned from {share:.0%} of the time since the refill", time)
+
+    def unknown(self, time: int) -> tuple[str, ...]:
+        """Outputs that stop while the auger was not seen enough."""
+        return ("silo_mass", "silo_days") if self.left_kg is None or self.share(time) < SEEN else ()
 
     def _why(self) -> str:
         auger = self.auger

@@ -147,7 +147,7 @@ class PhaseWork:
 
     def _repeat(self, boiler: Boiler, now: float) -> None:
         if boiler.known:
-            for output, value in boiler.memory.outputs.items():
+            for output, value in boiler.standing.items():
                 topic = self._topics.get(f"{boiler.entry.thing}/{output}")
                 if topic is not None and now >= self._told_at.get(topic.name, -topic.stale) + topic.stale / 3:
                     self._publish(topic.name, value, boiler.known)
