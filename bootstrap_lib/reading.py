@@ -24,6 +24,9 @@ LONGEST: Final = 4096
 LAST_NUMBER: Final = 2**63 - 1
 """The last of a stream's numbers: what SQL keeps as an integer."""
 
+TIMES: Final = range(-62_135_596_800_000, 253_402_300_800_000)
+"""Milliseconds since 1970 that have a name: the years 1 to 9999 in UTC."""
+
 _SEQUENCE: Final = re.compile(r"([0-9a-z]{1,32}):([0-9]{1,19}):([0-9]{1,19})", re.ASCII)
 
 
@@ -97,7 +100,7 @@ def _second(whole: int) -> str:
 
 
 def parse_time(text: str) -> int:
-    """Milliseconds since 1970 of an RFC 3339 time with an offset or Z; ReadingError where it is none."""
+    """Milliseconds since 1970 of an RFC 3339 time with an offset or Z, always one of TIMES; ReadingError where it is none."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -105,9 +108,12 @@ def parse_time(text: str) -> int:
     if moment.tzinfo is None:
         raise ReadingError(f"time {text[:40]!r} has no offset from UTC: end it with Z")
     try:
-        return round(moment.timestamp() * 1000)
+        time = round(moment.timestamp() * 1000)
     except (OverflowError, ValueError):  # a day of year 1 or 9999 that another offset puts beyond
-        raise ReadingError(f"time {text[:40]!r} lies beyond what a computer can name") from None
+        time = TIMES.stop
+    if time not in TIMES:  # also one that is rounded up into the year 10000
+        raise ReadingError(f"time {text[:40]!r} lies beyond what a computer can name")
+    return time
 
 
 def encode_head(value: Value, unit: str) -> str:

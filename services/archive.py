@@ -281,7 +281,7 @@ class Archive(Subscriber):
         whole = time.monotonic() >= self._heard_at and held.ledger.whole
         try:
             held.replays.begin(whole=whole and not (self.away or self.uncommitted), filled_at=held.ledger.filled_at)
-        except RecordError as error:
+        except (*RecordError, ValueError, OverflowError) as error:  # also a time in the file that has no name
             self.error(sentence("a store gets no replay", error))
             self._look_into(error)
 
@@ -292,7 +292,7 @@ class Archive(Subscriber):
         """Go on with a replay."""
         try:
             self._held.replays.on_published(mid)
-        except RecordError as error:
+        except (*RecordError, ValueError, OverflowError) as error:
             self.error(sentence("a replay breaks off", error))
             self._look_into(error)
 

@@ -176,6 +176,27 @@ def test_a_replay_for_a_stranger_or_of_no_time_is_refused(archive: House, ear: E
     assert "is not of the form" in ear.ask("archive", "replay", {"from": "yesterday", "for": "influx"})["error"]
 
 
+def test_no_replay_that_anybody_may_ask_for_ends_the_archive(house: House, voice: Voice, ear: Ear) -> None:
+    house.write(TOPICS.replace("commit: 50ms", "commit: 3s"))  # it begins after a commit, which nobody has asked for
+    house.start("archive")
+    ear.wait("home/service/archive/status")
+    start = now() - 300_000
+    voice.say(WATER, 20.0, start, 1)
+    asked = {"from": format_time(start), "for": "influx"}
+    beyond = ear.ask("archive", "replay", asked | {"to": "9999-12-31T23:59:59.9997Z"})
+    assert "lies beyond what a computer can name" in beyond["error"]
+    for span in (60 * 2**57, 367 * 86_400):
+        assert "<= 31622400" in ear.ask("archive", "replay", asked | {"span": span})["error"]
+    ear.wait(MARK, lambda mark: mark["after"] == 1, timeout=30)
+    with closing(sqlite3.connect(database(house))) as connection, connection:  # a time without a name
+        connection.execute("INSERT INTO readings (time, topic, value) VALUES (253402300800000, 1, 1.0)")
+    assert ear.ask("archive", "replay", asked)["status"] == "ok"
+    ear.wait("home/service/archive/health", lambda health: "a store gets no replay" in json.dumps(health["last_error"]))
+    voice.say(WATER, 21.0, start + 1, 2)
+    ear.wait(MARK, lambda mark: mark["after"] == 2, timeout=30)
+    assert ear.ask("archive", "ping")["status"] == "ok"
+
+
 def test_a_backup_is_made_while_it_runs_and_a_lost_archive_is_restored_from_it(
     archive: House, voice: Voice, ear: Ear
 ) -> None:

@@ -57,6 +57,11 @@ def test_other_offsets_and_digits_are_read(text: str, moment: int) -> None:
     assert parse_time(text) == moment
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"])
+def test_each_time_that_is_read_has_a_name(text: str) -> None:
+    assert format_time(parse_time(text)) == text
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -64,6 +69,9 @@ def test_other_offsets_and_digits_are_read(text: str, moment: int) -> None:
         ("yesterday", "is not of the form"),
         ("", "is not of the form"),
         ("2026-13-20T15:01:53Z", "is not of the form"),
+        ("0001-01-01T00:00:00+00:01", "lies beyond what a computer can name"),
+        ("9999-12-31T23:59:59.9996Z", "lies beyond what a computer can name"),
+        ("9999-12-31T23:00:00-01:00", "lies beyond what a computer can name"),
     ],
 )
 def test_a_time_that_is_none_or_that_may_be_anywhere_is_refused(text: str, sentence: str) -> None:

@@ -103,7 +103,7 @@ def _moment(text: str, zone: ZoneInfo) -> str:
         midnight = datetime.combine(date.fromisoformat(text), time(), zone)
     except ValueError:
         return format_time(parse_time(text))
-    return format_time(round(midnight.timestamp() * 1000))
+    return format_time(parse_time(midnight.isoformat()))
 
 
 def _show(progress: Any) -> None:

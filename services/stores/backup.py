@@ -129,7 +129,7 @@ class Beside:
         (request, future), self._job = self._job, None
         try:
             request.reply({"bytes" if request.verb == "backup" else "readings": future.result()})
-        except (BackupError, sqlite3.Error) as error:
+        except (BackupError, sqlite3.Error, ValueError, TypeError, OverflowError) as error:  # what a row holds too
             request.refuse(reason(error))
         return True
 

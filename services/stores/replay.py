@@ -27,7 +27,7 @@ class Replay(Struct, forbid_unknown_fields=True):
     store: str = field(name="for")
     until: str | None = field(name="to", default=None)
     topics: list[str] | None = None
-    span: Annotated[int, Meta(ge=60, multiple_of=60)] | None = None
+    span: Annotated[int, Meta(ge=60, le=366 * 86_400, multiple_of=60)] | None = None
 
 
 class Stored(NamedTuple):
@@ -200,7 +200,11 @@ class Replays:
     def _go_on(self, store: str) -> None:
         payloads, flying = self._running[store]
         while len(flying) < self.IN_FLIGHT:
-            payload = next(payloads, None)
+            try:
+                payload = next(payloads, None)
+            except BaseException:  # it is the end of this store's replay, and of nobody else's
+                del self._running[store]
+                raise
             if payload is None:
                 del self._running[store]
                 return
