@@ -223,7 +223,7 @@ class Archive(Subscriber):
             limits = options.raw, options.minutes, options.budget * 10**6
             group = round(options.group * 1000)
             trouble = held.turn(now, *limits, certain=self.clock.certain, group=group)
-        except RecordError as error:
+        except (*RecordError, ValueError, TypeError, OverflowError) as error:  # a row that holds what none may
             trouble = sentence("minutes and retention have to wait", error)
             self._look_into(error)
         if trouble and trouble != self._trouble:

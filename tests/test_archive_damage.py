@@ -16,9 +16,11 @@ from harness import PROJECT, Broker, Ear, House, wait_for
 from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time
+from bootstrap_lib.registry import Registry
 from services.protocols import sqlite_page
-from services.stores import schema, soundness
+from services.stores import hours, schema, soundness
 from services.stores.mending import Mending
+from services.stores.open_archive import OpenArchive
 from services.stores.rescue import missing, rescue
 
 pytestmark = pytest.mark.long
@@ -322,9 +324,11 @@ def test_a_poison_that_got_in_is_stepped_around_at_the_next_start(
         for table in ("readings (time, topic, value)", "minutes (time, topic, count)", "pending (time, topic)"):
             values = (moment, 1, 1.0)[: table.count(",") + 1]
             connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+        connection.execute("INSERT INTO calendar VALUES (X'39', '2026-10', 5, 6)")  # a day that is none
         connection.commit()
     archive.start("archive")
     assert "had times that are none" in archive.log("archive")
+    wait_for(lambda: "minutes and retention have to wait" in archive.log("archive"), what="the other sentence")
     voice.say(WATER, 20.0, now() + 1, 2)
     ear.wait(MARK, lambda mark: mark["after"] == 2)
     assert ask_database(database(archive), COUNT) == [(2,)]
@@ -332,6 +336,47 @@ def test_a_poison_that_got_in_is_stepped_around_at_the_next_start(
     assert archive.stop("archive") == 0
     archive.start("archive")
     assert "had times" not in archive.log("archive")[before:]
+
+
+@pytest.mark.parametrize(
+    "value", ["q795821345328", "179%821345328", "1795821345328000", "9" * 5000, b"\xb7953", "-1", "1" + "\0" * 12, ""]
+)
+def test_a_false_byte_in_its_settings_is_stepped_around_and_said(tmp_path: Path, value: str | bytes) -> None:
+    (tmp_path / "topics.yaml").write_text(TOPICS)
+    registry, sent = Registry(tmp_path / "topics.yaml"), list[bytes]()
+
+    def opened() -> OpenArchive:
+        return OpenArchive("sqlite:///{state}/archive.sqlite", tmp_path, registry, lambda _, page: len(sent), now())
+
+    def works(archive: OpenArchive) -> None:
+        archive.database.store(WATER, now() - 3_600_000, 20.0)
+        archive.commit(now())
+        archive.turn(now(), 1e9, 1e9, 10**9, certain=True, group=60_000)
+
+    def spoil_settings(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for name in ("reached", "hours"):
+                row = "INSERT OR REPLACE INTO settings VALUES (?, CAST(? AS TEXT))"
+                connection.execute(row, (name, value))
+            assert hours.until(connection) is None
+
+    archive = opened()
+    works(archive)
+    spoil_settings(archive.database.path)
+    works(archive)  # and while it runs
+    spoil_settings(archive.database.path)
+    archive.close()
+    archive = opened()
+    said = " ".join(archive.news())
+    assert "'reached' was no time" in said
+    assert "'hours' was no time" in said
+    works(archive)
+    kept = ask_database(archive.database.path, "SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'reached'")
+    assert abs(kept[0][0] - now()) < 2 * 3_600_000
+    archive.close()
+    archive = opened()
+    assert not archive.news()
+    archive.close()
 
 
 def test_topics_that_the_database_does_not_take_now_are_taken_later(archive: House, voice: Voice, ear: Ear) -> None:

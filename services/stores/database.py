@@ -236,9 +236,25 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+NOTED: Final = ("reached", "hours")
+"""Settings that are times (ms): up to when the archive grew old, and up to when hours are computed."""
+
+_AS_TIME: Final = "CAST(value AS INTEGER)"  # of whatever bytes stand there
+
+
+def noted(db: sqlite3.Connection, name: str) -> int | None:
+    """Return one of the settings that are times (ms); None where there is none, or what stands there is no time."""
+    row = db.execute(f"SELECT {_AS_TIME} FROM settings WHERE name = ?", (name,)).fetchone()  # noqa: S608 (our own words)
+    return int(row[0]) if row and FLOOR <= row[0] < CEILING else None
+
+
 def take_out_poison(engine: sql.Engine) -> Iterator[str]:
     """Take out rows of times that are none, which would end everything that looks at them; a sentence for each kind."""
     with engine.begin() as connection:
+        false = sql.or_(sql.text(f"{_AS_TIME} < {FLOOR}"), sql.text(f"{_AS_TIME} >= {CEILING}"))
+        for name in NOTED:
+            if connection.execute(sql.delete(SETTINGS).where(SETTINGS.c.name == name, false)).rowcount:
+                yield f"the setting {name!r} was no time: it is taken out, and begins anew"
         for table in (READINGS, CLEARINGS, schema.MINUTES, schema.HOURS, PENDING):
             for outside in (table.c.time < FLOOR, table.c.time >= CEILING):  # each by the order of the table
                 chosen = [outside]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sql
 
+from services.stores.database import noted
 from services.stores.schema import HOURS
 from services.stores.views import QUARTER
 
@@ -57,8 +58,7 @@ def below(connection: sql.Connection) -> sqlite3.Connection:
 
 def until(db: sqlite3.Connection) -> int | None:
     """Up to when (ms) hours are computed; None where none is."""
-    row = db.execute("SELECT value FROM settings WHERE name = 'hours'").fetchone()
-    return int(row[0]) if row else None
+    return noted(db, "hours")
 
 
 def correct(db: sqlite3.Connection) -> None:

@@ -105,7 +105,7 @@ class Merging:
         oldest = self._into.execute(days.OLDEST).fetchone()[0]
         if oldest is None or oldest >= first:
             return
-        with suppress(ValueError, OSError):  # a zone that this machine does not know
+        with suppress(ValueError, OSError, KeyError):  # a zone that this machine does not know
             rows = [tuple(day) for day in days.local_days_between(oldest, first, ZoneInfo(zone[0]))]
             names = ", ".join(f'"{column.name}"' for column in CALENDAR.columns)
             self._add(f"INSERT OR IGNORE INTO calendar ({names}) VALUES (?, ?, ?, ?)", rows)  # noqa: S608

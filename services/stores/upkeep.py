@@ -11,10 +11,10 @@ import sqlalchemy as sql
 from bootstrap_lib import clock
 from services.stores import days as calendar
 from services.stores import hours, renaming, retention, schema
-from services.stores.database import Database
+from services.stores.database import Database, noted
 from services.stores.minutes import compute
 from services.stores.retention import LEAST, Usage
-from services.stores.schema import MINUTE, READINGS, SETTINGS
+from services.stores.schema import MINUTE, READINGS
 
 SHARE: Final = 0.05
 """Seconds of a turn that are used at most, give or take a slice."""
@@ -29,9 +29,6 @@ GRACE: Final = 2000
 PACE: Final = 24
 """How much faster than by itself the archive grows old after a clock that is synchronised jumped ahead: a day an hour, so
 that a wrong one has no time to delete a history. By a clock that is a guess it grows old as time passes, no faster."""
-
-
-_REACHED: Final = sql.select(SETTINGS.c.value).where(SETTINGS.c.name == "reached")
 
 
 class Upkeep:
@@ -106,8 +103,8 @@ class Upkeep:
         before, self._turned_at = self._turned_at, time.monotonic()
         if self._reached is None:
             with self._engine.connect() as connection:
-                known = connection.scalar(_REACHED)
-            self._reached = int(known) if known else min(now, self._newest() or now)
+                known = noted(hours.below(connection), "reached")
+            self._reached = known or min(now, self._newest() or now)
         passed = round((self._turned_at - before) * 1000) * (PACE if certain else 1)
         self._reached = max(clock.BORN, self._reached, min(now, self._reached + passed))
         return self._reached
