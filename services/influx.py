@@ -37,6 +37,10 @@ LOOK = 60.0
 """Seconds between two looks whether the server is still the one that took the readings."""
 
 
+PATIENCE = 1.0
+"""Seconds for which the loop writes again what was taken out, until it does something else."""
+
+
 class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The server."""
 
@@ -165,10 +169,17 @@ class Influx(Subscriber):
         if not self._store.lapse.alive(life.started, self.clock.now()):
             log.warning("%s was started anew: what it took last is written again", self._store.server.url)
             self._filling.forget()
-        if life.complaint and life.complaint != self._complaint:
-            log.warning("%s", life.complaint)
-            self.error(life.complaint)
-        self._complaint = life.complaint
+            self._store.server.begin_again()
+        complaint = life.complaint
+        try:
+            if not self._store.server.resume(PATIENCE):
+                self._look_at = 0.0
+        except Away as error:
+            complaint = f"what was taken out to be corrected is not written again: {error}"
+        if complaint and complaint != self._complaint:
+            log.warning("%s", complaint)
+            self.error(complaint)
+        self._complaint = complaint
 
     def subscribe(self, session: bool) -> None:
         """Hear what the archive replays; a broker that does not know us may have dropped readings for us."""
@@ -215,12 +226,12 @@ class Influx(Subscriber):
             self._entries = [
                 one for one in self._entries if one[1].topic not in names or not since <= one[1].time < until
             ]
+            self._store.lapse.happened(max(0, min(since, since + order.by)))  # first: a kill may come in between
+            self._filling.forget()
             try:
                 self._store.server.take_out(names, since, until)
             except Away as error:
                 raise RequestError(f"{error}; ask again when it is there") from None
-            self._store.lapse.happened(max(0, min(since, since + order.by)))
-            self._filling.forget()
         return {"series": len(names)}
 
     def on_beat(self) -> None:

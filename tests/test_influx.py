@@ -19,10 +19,11 @@ import pytest
 from harness import Ear, House, free_port, wait_for
 from voices import Voice, now
 
-from bootstrap_lib import Reading
+from bootstrap_lib import Reading, format_time
 from bootstrap_lib.registry import Registry
 from services.stores.line_protocol import Writer, escape
 from services.stores.lost_tail import Lapse
+from services.stores.series import StoredSeries
 
 WATER, PUMP, PHASE = "boiler/water/temperature", "boiler/pump/active", "boiler/burner/phase"
 MARK = "home/service/archive/stored/onewire"
@@ -236,6 +237,46 @@ def test_what_a_killed_server_forgot_is_filled_from_the_archive(
     assert forgotten > 0, "the server forgot nothing: this proves nothing"
     ear.wait("home/service/influx/health", lambda health: health["counters"].get("filled", 0) >= forgotten)
     ear.wait("home/service/influx/health", lambda health: health.get("filling") is False)
+
+
+def test_what_a_kill_left_taken_out_is_written_again_at_the_next_start(
+    stores: House, voice: Voice, metrics: Metrics, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.stores.server import InfluxServer
+
+    assert stores.stop("influx") == 0
+    folder, url = stores.state("influx"), f"http://127.0.0.1:{metrics.port}"
+    server = InfluxServer(url, "home", "home", "", 10.0, measurement="home", folder=folder)
+    start, total = now() - 700_000_000, 70_000
+    lines = [f"home,place=boiler,thing=water temperature={n + 0.125} {start + 10_000 * n}" for n in range(total)]
+    server.write(lines)
+    expected = [(start + 10_000 * n, n + 0.125) for n in range(1000, total)]
+    wait_for(lambda: len(water(metrics)) == total, what="all samples")
+
+    def killed(series: StoredSeries, patience: float = 0.0) -> bool:
+        if series.owing:
+            raise KeyboardInterrupt
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredSeries, "resume", killed)
+        with pytest.raises(KeyboardInterrupt):
+            server.take_out([WATER], start, start + 10_000 * 1000)
+    assert water(metrics) == []
+    assert not server.resume(0.0), "it is written in pieces, for years of a topic are more than a service may hold"
+    server.close()
+    stores.start("influx")
+    wait_for(lambda: not (folder / "taken_out.jsonl").exists(), what="all of it written again")
+    metrics.kill()  # without a flush: what it took is on its disk, all the same
+    metrics.start()
+    assert water(metrics) == expected
+
+    ear.wait("home/service/influx/health", lambda health: health.get("filling") is False, timeout=60)
+    metrics.kill()
+    order = {"do": "drop", "from": format_time(start), "to": format_time(start + 5000)}
+    assert ear.ask("influx", "times", order)["status"] == "error"
+    lapse = json.loads((folder / "lapse.json").read_bytes())
+    assert lapse["missing"] <= start, "what the server did although it was killed is filled"
 
 
 def test_an_archive_that_is_away_is_asked_until_it_answers(

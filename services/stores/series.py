@@ -1,9 +1,12 @@
 """Takes a span out of a database's series: InfluxDB deletes it; VictoriaMetrics deletes whole series, so the rest is written again.
 
-What is to be written again lies in a file until it is: a kill in the middle loses nothing.
+What is to be written again lies in a file until it is, and the database has it on disk: a kill in the middle, of us or of it, loses
+nothing.
 """
 
 import json
+import math
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -12,10 +15,13 @@ from typing import Any, Final
 
 from urllib3.exceptions import HTTPError
 
-from bootstrap_lib import Away, format_time, reason, state
+from bootstrap_lib import Away, format_time, notify, reason, state
 
 ROWS: Final = 10_000
 """Samples in a line of VictoriaMetrics' export: as many are in memory at once."""
+
+PIECE: Final = 1 << 20
+"""Bytes of whole lines that are written again at once: years of a topic are more than a service may have in memory."""
 
 
 class StoredSeries:
@@ -24,12 +30,40 @@ class StoredSeries:
     def __init__(self, pool: Any, url: str, measurement: str, aside: Path) -> None:
         """`pool` is an urllib3 pool manager, `aside` the file for what is to be written again."""
         self._pool, self._url, self._measurement, self._aside = pool, url, measurement, aside
+        self._written = 0  # bytes of it
 
-    def resume(self) -> None:
-        """Write again what a run before had taken out."""
-        if self._aside.exists():
-            self._call("POST", "/api/v1/import", body=self._aside.read_bytes())
-            self._aside.unlink()
+    @property
+    def owing(self) -> bool:
+        """Whether something that was taken out is to be written again."""
+        return self._aside.exists()
+
+    def begin_again(self) -> None:
+        """The database was started anew: what it had not yet on disk is gone."""
+        self._written = 0
+
+    def resume(self, patience: float = math.inf) -> bool:
+        """Write again what was taken out, also by a run before, for so many seconds; returns whether all is there."""
+        if not self.owing:
+            return True
+        deadline, begin = time.monotonic() + patience, self._written
+        self._written = 0  # whatever goes wrong, all of it is written once more
+        with self._aside.open("rb") as file:
+            file.seek(begin)
+            while piece := b"".join(file.readlines(PIECE)):
+                self._call("POST", "/api/v1/import", body=piece)
+                notify(WATCHDOG=1)
+                if time.monotonic() >= deadline:
+                    self._written = file.tell()
+                    return False
+        self._make_last()
+        self._aside.unlink()
+        return True
+
+    def _make_last(self) -> None:
+        """Have VictoriaMetrics put on disk what it took: a snapshot does, which is not kept."""
+        with suppress(Away):  # one that makes none has it there in some seconds
+            made = json.loads(self._call("GET", "/snapshot/create").data)
+            self._call("GET", "/snapshot/delete", {"snapshot": str(made["snapshot"])})
 
     def take_out(self, topics: Iterable[str], since: int, until: int) -> None:
         """Take out what lies from a time (ms) to before another, of VictoriaMetrics."""
@@ -46,6 +80,7 @@ class StoredSeries:
                     if kept:
                         series["timestamps"], series["values"] = zip(*kept, strict=True)
                         file.write(json.dumps(series).encode() + b"\n")
+                    notify(WATCHDOG=1)
             self._call("POST", "/api/v1/admin/tsdb/delete_series", matcher)
             self.resume()
 

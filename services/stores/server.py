@@ -63,6 +63,7 @@ class InfluxServer:
     def take_out(self, topics: list[str], since: int, until: int) -> None:
         """Take out what lies from a time (ms) to before another. Away."""
         if self._is_victoria():
+            self._series.begin_again()
             self._series.resume()
             self._series.take_out(topics, since, until)
             return
@@ -74,6 +75,14 @@ class InfluxServer:
             raise self._away(REASONS.get(error.status or 0, f"{error.status} {error.reason}")) from None
         except (HTTPError, OSError) as error:
             raise self._away(reason(error)) from None
+
+    def resume(self, patience: float) -> bool:
+        """Write again what a run before took out, for so many seconds; returns whether nothing is left to do. Away."""
+        return not self._series.owing or not self._is_victoria() or self._series.resume(patience)
+
+    def begin_again(self) -> None:
+        """The server was started anew."""
+        self._series.begin_again()
 
     def _is_victoria(self) -> bool:
         http = self._client.api_client.rest_client.pool_manager
