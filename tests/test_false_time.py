@@ -1,8 +1,10 @@
 """A wrong clock is undone by a person: what is believed is shown and overruled, and readings of a false time are moved or dropped in all stores."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from test_influx import MARK, WATER, Metrics, metrics, water  # noqa: F401 (a fi
 from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time
+from bootstrap_lib.registry import Registry
+from services.stores import retiming, schema
+from services.stores.open_archive import OpenArchive
 
 DAY, MINUTE = 86_400_000, 60_000
 OTHER = "boiler/return/temperature"
@@ -109,6 +114,92 @@ def test_readings_of_a_false_time_are_listed_moved_and_dropped_in_all_stores(
     assert stores.stop("archive") == 0
     stores.start("archive")
     assert "copy" not in stores.log("archive")[before:], "what was dropped is no older file"
+
+
+@pytest.mark.parametrize("by", [60 * MINUTE, -60 * MINUTE, 61 * MINUTE + 7])
+@pytest.mark.parametrize("hours", [0, 5, 10])
+def test_a_move_that_was_killed_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: int, hours: int
+) -> None:
+    path = tmp_path / "archive.sqlite"
+    engine = schema.open_file(path)
+    schema.migrate(engine)
+    engine.dispose()
+    start = now() // DAY * DAY - 2 * DAY
+    taken = [start + 10 * MINUTE * n + 3 for n in range(60)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for topic, name in enumerate((WATER, OTHER), 1):
+            connection.execute("INSERT INTO topics VALUES (?, ?, '°C', 'gauge')", (topic, name))
+            connection.executemany("INSERT INTO readings VALUES (?, ?, 1.0, NULL)", [(time, topic) for time in taken])
+
+    def left(topic: int = 1) -> list[int]:
+        return [time for (time,) in ask_database(path, f"SELECT time FROM readings WHERE topic = {topic}")]
+
+    span, deal, dealt = (start, start + 10 * 60 * MINUTE), retiming._Change.hour, list[int]()
+
+    def killed(change: retiming._Change, begin: int, end: int) -> None:
+        dealt.append(begin)
+        deal(change, begin, end)
+        if len(dealt) > hours:
+            raise KeyboardInterrupt  # before its commit
+
+    def move(names: set[str], by: int | None = by) -> int:
+        return retiming.change(path, names, *span, by)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retiming._Change, "hour", killed)
+        if hours < 10:
+            with pytest.raises(KeyboardInterrupt):
+                move({WATER})
+        else:
+            assert move({WATER}) == 60  # and it was killed before anybody heard of it
+    moved = [time + by for time in taken]
+    assert (left() == taken, left() == moved) == (hours == 0, hours == 10)
+    assert move({WATER}) == 60
+    assert left() == moved, "none lost, none moved twice"
+    assert move({WATER, OTHER}) == 120, "what was moved already stays"
+    assert (left(), left(2)) == (moved, moved)
+    retiming._answered(path)
+    assert move({WATER}) == len([time for time in moved if span[0] <= time < span[1]]), "who asks again means it"
+
+
+def test_a_move_that_was_killed_is_said_and_ended_by_the_next_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "topics.yaml").write_text(
+        f"sources: {{onewire: {{}}}}\nsubscribers: {{archive: {{}}}}\ntopics: {{{WATER}: {{from: onewire}}}}\n"
+    )
+    registry = Registry(tmp_path / "topics.yaml")
+
+    def opened() -> OpenArchive:
+        return OpenArchive("sqlite:///{state}/archive.sqlite", tmp_path, registry, lambda _, page: len(page), now())
+
+    archive, start = opened(), now() // DAY * DAY - 2 * DAY
+    for hour in range(3):
+        archive.database.store(WATER, start + 60 * MINUTE * hour, 1.0)
+    archive.commit(now())
+    path, note = archive.database.path, retiming._note
+
+    def killed(connection: sqlite3.Connection, moving: retiming.Moving) -> None:
+        note(connection, moving)
+        if moving.count == 2:
+            connection.execute("COMMIT")
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retiming, "_note", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retiming.change(path, {WATER}, start, start + DAY, 61 * MINUTE)
+    archive.close()
+    archive = opened()
+    assert "rework --move" in " ".join(archive.news())
+    assert retiming.change(path, {WATER}, start + DAY // 2, start + DAY, None) == 0, "another order, of nothing"
+    moved = [start + 60 * MINUTE * hour + 61 * MINUTE for hour in range(3)]
+    assert ask_database(path, "SELECT time FROM readings") == [(time,) for time in moved]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE settings SET value = 'q' || value WHERE name = 'moving'")
+    assert retiming.change(path, {WATER}, start, start + DAY, None) == 3, "one that cannot be read stops nobody"
+    archive.close()
 
 
 def test_what_each_service_believes_is_shown_and_a_person_may_overrule_it(

@@ -3,8 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import sqlalchemy as sql
 
 from bootstrap_lib import Registry, format_time
 from services.stores import backup
@@ -13,6 +16,7 @@ from services.stores.database import Database, RecordError, is_damage, sentence
 from services.stores.marks import Ledger, Stream
 from services.stores.mending import Mending
 from services.stores.replay import Replays
+from services.stores.schema import MOVING, SETTINGS
 from services.stores.soundness import Soundness
 from services.stores.upkeep import Upkeep
 from services.stores.witness import Witness
@@ -38,7 +42,7 @@ class OpenArchive:
         self.said: list[str] = []
         """What is to be told to people."""
         self.replays, self.upkeep = self._work(registry)
-        self._say_poison()
+        self._say_what_is_there()
         if self.database.aside is not None:
             self.said.append(
                 f"the archive was damaged: it is set aside as {self.database.aside.name}, a new one is begun, and what can be"
@@ -89,8 +93,14 @@ class OpenArchive:
         self._registry = registry
         return Replays(self.database.engine, self._send), Upkeep(self.database, self._folder, registry.timezone, moves)
 
-    def _say_poison(self) -> None:
+    def _say_what_is_there(self) -> None:
         self.said += self.database.poison
+        with suppress(*RecordError), self.database.engine.connect() as connection:
+            if connection.scalar(sql.select(SETTINGS.c.name).where(SETTINGS.c.name == MOVING)):
+                self.said.append(
+                    "the archive ended while it moved readings of a false time: give that order (`constellation rework --move`)"
+                    " again, and it goes on where it was"
+                )
 
     @property
     def renamed(self) -> Mapping[str, str]:

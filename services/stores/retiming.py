@@ -1,24 +1,25 @@
 """Readings of a false time: counted, moved to where they belong, or dropped, in the archive while it is in use.
 
 Raw readings move exactly; minutes of which the raw readings are gone move by whole minutes. Both go hour by hour, in the direction in
-which nothing that was moved is met again.
+which nothing that was moved is met again. How far a move came is noted with each hour, for one that is done twice takes readings to
+where they never were: after a kill the next order ends it first, and the same order is done then.
 """
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bootstrap_lib import Registry, Request, format_time
+from bootstrap_lib import Registry, Request, as_json, format_time
 from services.stores import hours
 from services.stores.backup import open_beside
 from services.stores.database import CEILING, FLOOR
 from services.stores.false_time import FalseTime, chosen
 from services.stores.open_archive import OpenArchive
-from services.stores.schema import MINUTE
+from services.stores.schema import MINUTE, MOVING
 
 HOUR: Final = 3_600_000
 """Milliseconds that are dealt with in one transaction, so that readings are stored meanwhile."""
@@ -43,16 +44,75 @@ def listed(database: Path, names: Collection[str], since: int, until: int) -> li
         return [Holding(*row) for row in connection.execute(query, (since, until)) if row[0] in names]
 
 
+class Moving(msgspec.Struct):
+    """A move that is under way, in the settings until its order is answered; times in ms."""
+
+    since: int
+    until: int
+    by: int
+    names: list[str]
+    topics: list[int]
+    """The rows that its topics have: a name may change before it goes on."""
+    left: tuple[int, int]
+    """What of the span is still to be moved."""
+    count: int = 0
+    """Raw readings that were moved."""
+
+
 def change(database: Path, names: Collection[str], since: int, until: int, by: int | None) -> int:
     """Move what is stored of topics by `by` ms, or drop it (None); returns raw readings that were there. sqlite3.Error."""
     with closing(open_beside(database, "rw")) as connection:
+        before = _begun(connection)
+        if before is not None:
+            _move(connection, before)
+        same = before is not None and (before.since, before.until, before.by) == (since, until, by)
+        moved = before if same else None
+        done = set(moved.names) if moved else set[str]()
         found = connection.execute("SELECT id, name FROM topics").fetchall()
-        work = _Change(connection, [topic for topic, name in found if name in names], by)
-        for begin, end in _hours(connection, work.topics, since, until, backward=(by or 0) > 0):
-            connection.execute("BEGIN IMMEDIATE")
-            work.hour(begin, end)
-            connection.execute("COMMIT")
-        return work.count
+        topics = [topic for topic, name in found if name in names and name not in done]
+        if by is None:
+            work = _Change(connection, topics, None)
+            for begin, end in _hours(connection, topics, since, until, backward=False):
+                connection.execute("BEGIN IMMEDIATE")
+                work.hour(begin, end)
+                connection.execute("COMMIT")
+            return work.count
+        count = moved.count if moved else 0
+        return _move(connection, Moving(since, until, by, sorted(done | set(names)), topics, (since, until), count))
+
+
+def _move(connection: sqlite3.Connection, moving: Moving) -> int:
+    """Move what is left, and note with each hour how far it came; returns raw readings that were moved in all."""
+    work, counted = _Change(connection, moving.topics, moving.by), moving.count
+    backward = moving.by > 0
+    for begin, end in _hours(connection, moving.topics, *moving.left, backward=backward):
+        connection.execute("BEGIN IMMEDIATE")
+        work.hour(begin, end)
+        moving.left = (moving.left[0], begin) if backward else (end, moving.left[1])
+        moving.count = counted + work.count
+        _note(connection, moving)
+        connection.execute("COMMIT")
+    moving.left = (0, 0)
+    _note(connection, moving)
+    return moving.count
+
+
+def _begun(connection: sqlite3.Connection) -> Moving | None:
+    """Return the move whose order was not answered; one that cannot be read is none."""
+    row = connection.execute("SELECT CAST(value AS BLOB) FROM settings WHERE name = ?", (MOVING,)).fetchone()
+    with suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(row[0], type=Moving) if row else None
+    return None
+
+
+def _note(connection: sqlite3.Connection, moving: Moving) -> None:
+    connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (MOVING, as_json(moving).decode()))
+
+
+def _answered(database: Path) -> None:
+    """Forget a move whose order was answered: who gives it again means it."""
+    with suppress(sqlite3.Error), closing(open_beside(database, "rw")) as connection:
+        connection.execute("DELETE FROM settings WHERE name = ?", (MOVING,))
 
 
 def _hours(
@@ -94,7 +154,7 @@ class Retiming:
             found = listed(path, names, since, until)
             return [[one.topic, one.readings, format_time(one.first), format_time(one.last)] for one in found]
         by = order.by if order.do == "move" else None
-        return held.beside.begin(request, lambda: change(path, names, since, until, by))
+        return held.beside.begin(request, lambda: change(path, names, since, until, by), lambda: _answered(path))
 
 
 class _Change:

@@ -25,6 +25,9 @@ FORMAT: Final = 3
 ORDERED: Final = 2
 """The first format with minutes. It has no hours: these are computed from minutes while the archive works."""
 
+MOVING: Final = "moving"
+"""Setting in which a move of readings to another time stands until it is done and answered."""
+
 MINUTE: Final = 60_000
 """Milliseconds."""
 
