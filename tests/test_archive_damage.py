@@ -18,6 +18,7 @@ from voices import Voice, ask_database, now
 from bootstrap_lib.reading import format_time
 from bootstrap_lib.registry import Registry
 from services.protocols import sqlite_page
+from services.stores import database as database_module
 from services.stores import hours, schema, soundness
 from services.stores.mending import Mending
 from services.stores.open_archive import OpenArchive
@@ -283,6 +284,71 @@ def test_what_breaks_while_something_else_is_rescued_is_rescued_too(tmp_path: Pa
     ]
     assert ask_database(files[0], COUNT) == [(3,)]
     assert json.loads((tmp_path / "mending.json").read_bytes()) == {"sources": [], "noticed": 0, "gap": None}
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("killed", ["path.rename(aside)", "schema.open_file", "set_aside", "resume or begin"])
+def test_a_kill_while_it_is_set_aside_leaves_nothing_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str, running: bool
+) -> None:
+    (tmp_path / "topics.yaml").write_text(TOPICS)
+    registry = Registry(tmp_path / "topics.yaml")
+
+    def opened() -> OpenArchive:
+        url = "sqlite:///{state}/archive.sqlite"
+        return OpenArchive(url, tmp_path, registry, lambda _, page: len(page), now())
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    archive, start, total = opened(), now() - 3_000_000, 2500
+    archive.recognise(now(), again=False)
+    for number in range(total):
+        archive.database.store(WATER, start + 1000 * number, 20.0)
+    archive.commit(now())
+    path = archive.database.path
+    if not running:
+        archive.close()
+        fold_log_in(path)
+        break_page(path, 1)
+    with monkeypatch.context() as patch:
+        if killed == "path.rename(aside)":
+            patch.setattr(Path, "rename", kill)
+        elif killed == "set_aside":
+            move = database_module.set_aside
+
+            def moved(*arguments: Any) -> None:
+                move(*arguments)
+                kill()
+
+            patch.setattr(database_module, "set_aside", moved)
+        elif killed == "schema.open_file" and running:
+            patch.setattr(schema, "open_file", kill)
+        elif killed == "schema.open_file":
+            patch.setattr(database_module.Database, "_identify", kill)  # it is made by then
+        else:
+            patch.setattr(Mending, "resume", kill)
+            patch.setattr(Mending, "begin", kill)
+        with pytest.raises(KeyboardInterrupt):
+            archive.begin_anew("its file is damaged", now()) if running else opened()
+    if running:
+        archive.database.engine.dispose()
+    archive = opened()
+    archive.recognise(now(), again=True)
+    said = archive.news()
+    wait_for(lambda: not archive.mending.working or said.extend(archive.news()), what="what it is to read")
+    sentences = " ".join(said)
+    archive.close()
+    assert ask_database(path, COUNT) == [(total,)]
+    assert "another archive" not in sentences
+    assert "its file is gone" not in sentences
+    if running and killed == "path.rename(aside)":
+        assert not said, "it lies where it lay"
+    else:
+        (aside,) = tmp_path.glob("archive.sqlite.damaged-*[0-9]")
+        assert f"set aside as {aside.name}" in sentences
+        assert f"{total} readings came out of {aside.name}" in sentences
+    assert json.loads((tmp_path / "mending.json").read_bytes())["sources"] == []
 
 
 def test_rows_of_a_page_are_what_sqlite_says(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +34,11 @@ _NONE: Final[Mapping[str, str]] = {}
 class Database:
     """The database. Nothing lasts before `commit`; all methods may raise RecordError."""
 
-    def __init__(self, url: str, state_folder: Path) -> None:
-        """Open it and bring it to this version's format; one that cannot be used is set aside, a new one is begun."""
+    def __init__(self, url: str, state_folder: Path, owe: Callable[[Path], None] = lambda _: None) -> None:
+        """Open it and bring it to this version's format; one that cannot be used is set aside, a new one is begun.
+
+        `owe` is told where it will lie, before it does: something may be rescued from it.
+        """
         self.path = schema.path_of(url, state_folder)
         self.aside: Path | None = None
         """Where the file lies that could not be used, None where it could."""
@@ -50,7 +53,7 @@ class Database:
         self.new = not self.path.exists() or not self.path.lstat().st_size
         """Whether there was no file, or nothing in it."""
         if state.hindrance(self.path):
-            self.aside = set_aside(self.path)
+            self.aside = set_aside(self.path, owe)
         self.engine = schema.open_file(self.path)
         try:
             self._prepare()
@@ -58,7 +61,7 @@ class Database:
             if not is_damage(error):
                 raise
             self.engine.dispose()
-            self.aside = set_aside(self.path)
+            self.aside = set_aside(self.path, owe)
             self.engine = schema.open_file(self.path)
             self._prepare()
         self._identity = self._identify()
@@ -179,11 +182,14 @@ class Database:
         """Close the database."""
         self.engine.dispose()
 
-    def leave(self) -> list[Path]:
-        """Close a database whose file is not what it was, and clear its place; returns the files that something can be rescued from."""
+    def leave(self, owe: Callable[[Path], None]) -> list[Path]:
+        """Close a database whose file is not what it was, and clear its place; returns the files that something can be rescued from.
+
+        `owe` as above.
+        """
         held = self._held()
         self.engine.dispose()
-        left = [set_aside(self.path)] if os.path.lexists(self.path) else []
+        left = [set_aside(self.path, owe)] if os.path.lexists(self.path) else []
         for ending in ("-wal", "-shm"):
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         return ([Path(f"/proc/self/fd/{held}")] if held is not None else []) + left
@@ -226,9 +232,10 @@ def is_damage(error: BaseException) -> bool:
     )
 
 
-def set_aside(path: Path) -> Path:
-    """Move a database out of the way together with its log, which holds its newest readings."""
+def set_aside(path: Path, owe: Callable[[Path], None]) -> Path:
+    """Move a database out of the way together with its log, which holds its newest readings; `owe` is told first where to."""
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns() // 1_000_000}")
+    owe(aside)
     path.rename(aside)
     for ending in ("-wal", "-shm"):
         with suppress(FileNotFoundError):

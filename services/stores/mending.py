@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 SHOWN: Final = 5
 """Times of missing readings that a sentence names."""
 
+_OPEN: Final = Path("/proc/self/fd")
+"""Where a file lies that has no name any more."""
+
 
 class Owed(msgspec.Struct):
     """What a killed run leaves to do, in the state folder: files to read, and when the damage was noticed (ms)."""
@@ -48,6 +51,7 @@ class Mending:
         self._database, self._file = database, folder / "mending.json"
         self._backup = folder / "backup.sqlite"
         self._owed = state.load(self._file, Owed, Owed())
+        self._owed.sources = [source for source in self._owed.sources if Path(source).parent != _OPEN]  # closed by now
         self._thread = ThreadPoolExecutor(1, "mending")
         self._lock = Lock()
         """Guards what is owed, which both threads change."""
@@ -60,8 +64,27 @@ class Mending:
         """Whether it is not done yet."""
         return self._job is not None
 
+    @property
+    def owed(self) -> list[str]:
+        """Names of the files that something is to be read out of."""
+        with self._lock:
+            return [Path(source).name for source in self._owed.sources if os.path.lexists(source)]
+
+    def owe(self, source: Path, noticed: int | None = None) -> None:
+        """Note, before a file is set aside, that it is to be read out of: whenever a kill comes, the next start knows of it.
+
+        `noticed` (ms) is when the damage showed; None for what belongs to a damage that is known.
+        """
+        with self._lock:
+            noticed = self._owed.noticed if noticed is None else noticed
+            self._owed = Owed([*self._owed.sources, str(source)], noticed, self._owed.gap)
+            self._save()
+
     def resume(self, renamed: Mapping[str, str]) -> None:
-        """Go on with what a run before could not end."""
+        """Go on with what is owed, also by a run before that could not end it."""
+        if self._owed.sources and not self.owed:  # none of them was set aside before the kill
+            self._owed = Owed()
+            self._save()
         if self._owed.noticed and not self.working:
             self._job = self._thread.submit(self._mend, msgspec.structs.replace(self._owed), dict(renamed))
 
@@ -71,7 +94,7 @@ class Mending:
         """Rescue what files hold; `noticed` (ms) is when the damage showed, `gap` when something may be missing, where that is known."""
         task = Owed([str(source) for source in sources], noticed, gap)
         with self._lock:
-            self._owed = Owed(self._owed.sources + task.sources, noticed, gap)
+            self._owed = Owed([*dict.fromkeys(self._owed.sources + task.sources)], noticed, gap)
             self._save()
         before = self._job
 
@@ -96,7 +119,7 @@ class Mending:
         files = [source for source in sources if not source.is_dir()]  # what stood in its place holds nothing
         said, gaps, readable = [], [], False
         for source in files:
-            if (path := self._copied(source, task.noticed)) is None:
+            if (path := self._copied(source, task)) is None:
                 continue
             found = rescue(self._database, path, renamed)
             gaps += found.gaps
@@ -119,16 +142,18 @@ class Mending:
             self._save()
         return [*said, self._sentence()]
 
-    def _copied(self, source: Path, noticed: int) -> Path | None:
+    def _copied(self, source: Path, task: Owed) -> Path | None:
         """Return the file itself, or a copy of one that has no name any more."""
-        if source.parent != Path("/proc/self/fd"):
+        if source.parent != _OPEN:
             return source if source.exists() else None
-        copy = self._database.with_name(f"{self._database.name}.damaged-{noticed}-deleted")
+        copy = self._database.with_name(f"{self._database.name}.damaged-{task.noticed}-deleted")
         try:
             with source.open("rb") as old, state.replacing(copy) as new:
                 shutil.copyfileobj(old, new, 1 << 20)
         except FileNotFoundError:  # of a run before
             return None
+        self.owe(copy)
+        task.sources.append(str(copy))
         os.close(int(source.name))
         return copy
 

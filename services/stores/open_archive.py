@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sql
 
 from bootstrap_lib import Registry, format_time
-from services.stores import backup
+from services.stores import backup, schema
 from services.stores.backup import Beside
 from services.stores.database import Database, RecordError, is_damage, sentence
 from services.stores.marks import Ledger, Stream
@@ -34,10 +34,12 @@ class OpenArchive:
         """Open the database and take up the marks; `send` takes a store's page; `now` in ms."""
         self._url, self._folder, self._send = url, folder, send
         self._registry = registry
-        self.database = Database(url, folder)
+        self.mending = Mending(schema.path_of(url, folder), folder)
+        self._left_over = self.mending.owed
+        """Files that a run before set aside, and did not read out of to the end."""
+        self.database = Database(url, folder, lambda source: self.mending.owe(source, now))
         self.ledger = Ledger(self._known_marks())
         self.beside = Beside()
-        self.mending = Mending(self.database.path, folder)
         self._soundness = Soundness(self.database.path)
         self.said: list[str] = []
         """What is to be told to people."""
@@ -48,22 +50,26 @@ class OpenArchive:
                 f"the archive was damaged: it is set aside as {self.database.aside.name}, a new one is begun, and what can be"
                 " read is taken over"
             )
-            self.mending.begin([self.database.aside], now, self.renamed)
-        else:
-            self.mending.resume(self.renamed)
+        self.mending.resume(self.renamed)
         self._witness, self._remember_at = Witness(folder), 0.0
 
     def recognise(self, now: int, *, again: bool) -> None:
         """Say if the file is not the one of before, and fill in what can be; `again`: the archive ran before, `now` in ms."""
         before = self._witness.before
-        if self.database.new:
+        other = None if self.database.new else self._other_than_before()
+        if self._left_over and ((self.database.new and again) or other):
+            self.said.append(
+                f"its file was set aside as {', '.join(self._left_over)} when the archive ended; a new one is begun, and what can be"
+                " read is taken over"
+            )
+        elif self.database.new:
             if again:
                 self.said.append(
                     f"its file is gone, or empty; a new archive is begun at {format_time(now)}, and filled from its backup"
                 )
                 self.mending.begin([], now, self.renamed)
-        elif found := self._other_than_before():
-            why, since = found
+        elif other:
+            why, since = other
             self.said.append(f"{why}; what it lacks is filled from its backup")
             self.mending.begin([], now, self.renamed, (since, before.newest))
         self.remember_file()
@@ -137,7 +143,7 @@ class OpenArchive:
     def begin_anew(self, why: str, now: int) -> None:
         """Begin a new database, and have rescued beside the loop what the old one still gives."""
         old = self.database
-        sources = old.leave()
+        sources = old.leave(lambda source: self.mending.owe(source, now))
         self.database = Database(self._url, self._folder)
         self.replays, self.upkeep = self._work(self._registry)
         self.database.inherit(old)
