@@ -136,14 +136,20 @@ class Spool:
         self._confirmed = 0
         for file in self._files:
             try:
-                file.delete("number <= ?", number)
-            except sqlite3.Error as error:
-                if file.ask("SELECT 1 FROM tail WHERE number > ? LIMIT 1", (number,)):
-                    self._confirmed = number  # what stays is sent again, which is normal, and deleted by `settle`
-                    self.trouble = f"what is confirmed cannot be deleted from the spool: {error}"
-                else:
-                    self._begin_anew(file)
+                self._forget(file, number)
+            except (sqlite3.Error, OSError) as error:
+                self._confirmed = number  # what stays is sent again, which is normal, and deleted by `settle`
+                self.trouble = f"what is confirmed cannot be deleted from the spool: {error}"
         self._find_last(number)
+
+    def _forget(self, file: SpoolFile, number: int) -> None:
+        """Delete what is confirmed; a disk so full that nothing can be deleted on it loses a file that holds nothing else."""
+        try:
+            file.delete("number <= ?", number)
+        except sqlite3.Error:
+            if file.ask("SELECT 1 FROM tail WHERE number > ? LIMIT 1", (number,)):
+                raise
+            self._begin_anew(file)
 
     def _begin_stream(self, why: str) -> None:
         """Number anew from now on: somebody else has sent numbers of our stream."""

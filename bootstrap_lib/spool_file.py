@@ -101,11 +101,18 @@ class SpoolFile:
         log.error("%s was damaged (%s): %sa new one is begun with %d readings of it", self.path, why, aside, saved)
 
     def begin_anew(self) -> None:
-        """Replace a file that holds nothing to keep, on a disk so full that nothing can be deleted in it."""
+        """Replace a file that holds nothing to keep, on a disk so full that nothing can be deleted in it.
+
+        sqlite3.Error or OSError: one whose disk takes no change at all stays as it is, open; one that cannot be begun now is empty,
+        and `look` begins it.
+        """
+        self.path.unlink(missing_ok=True)  # first: it shows whether anything can be done
         self._database.close()
+        self._database, self._identity = _nothing(), None
+        self._damage = "it could not be begun anew"
         _unlink(self.path)
         self._database = _prepare(self.path, self._synchronous)
-        self._identity = self._identify()
+        self._identity, self._damage = self._identify(), None
 
     def close(self) -> None:
         """Close it."""
@@ -224,6 +231,13 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> int:
         if new.in_transaction:
             new.execute("COMMIT")
     return int(new.execute("SELECT count(*) FROM tail").fetchone()[0])
+
+
+def _nothing() -> sqlite3.Connection:
+    """Stand for a file that cannot be made now: nothing is in it, and it takes nothing."""
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.executescript(f"{_TABLES} PRAGMA query_only=ON")
+    return database
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -119,6 +119,40 @@ print("done")
     assert done.stdout == "done\n", done.stderr
 
 
+def test_a_disk_that_became_read_only_ends_nobody_and_what_is_confirmed_goes_when_it_takes_that_again(
+    small: MakeDisk, tmp_path: Path
+) -> None:
+    state = small(tmp_path / "state", 500)
+    done = state.run(
+        "import os\n"
+        + SPOOL
+        + """
+assert take(200) is None; spool.settle(age=-1)
+spool._kept.ask("PRAGMA query_only=ON")  # what is open can be written through a mount that comes later
+os.system(f"mount --bind {state} {state} && mount -o remount,ro,bind {state}")
+try: (state / "any").touch()
+except OSError: pass
+else: raise SystemExit("it is not read-only: this proves nothing")
+spool.confirm(spool.stream, taken[-1])
+assert "cannot be deleted" in spool.trouble, spool.trouble
+assert spool.count() == 200
+assert waiting() == taken, "it is sent again, which is normal"
+assert take(1) is None
+spool.settle(age=-1)
+assert spool.count() == 201
+os.system(f"umount {state}")
+spool._kept.ask("PRAGMA query_only=OFF")
+spool.settle(age=-1)
+assert spool.trouble is None, spool.trouble
+assert waiting() == taken[-1:]
+print("done")
+""",
+        tmp_path / "run",
+        tmp_path / "state",
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
 def test_when_both_are_full_what_was_taken_is_kept_and_it_goes_on_with_the_first_room(
     small: MakeDisk, tmp_path: Path
 ) -> None:

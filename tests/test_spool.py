@@ -409,6 +409,38 @@ def test_a_disk_without_room_is_no_damage(folders: tuple[Path, Path], monkeypatc
     assert waiting(Spool(*folders)) == numbers
 
 
+def test_a_file_that_cannot_be_begun_anew_is_empty_and_begun_with_the_first_room(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(*folders)
+    numbers = fill(spool, 50)
+    spool.settle(age=-1)
+
+    def full(*_: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bootstrap_lib.spool_file._prepare", full)
+        spool._kept.ask("PRAGMA query_only=ON")  # nothing can be deleted
+        spool.confirm(spool.stream, numbers[-1])
+        assert spool.count() == 0
+        assert spool.trouble
+        more = fill(spool, 5)
+        spool.settle(age=-1)
+        assert spool.trouble
+        assert waiting(spool) == more
+    stream = spool.stream
+    spool.settle(age=-1)
+    assert spool.trouble is None
+    assert waiting(spool) == more
+    spool.close()
+    shutil.rmtree(folders[0])  # a power cut
+    spool = Spool(*folders)
+    assert waiting(spool) == more, "it is on disk"
+    assert fill(spool, 1)[0] > more[-1]
+    assert spool.stream != stream
+
+
 def test_readings_of_one_step_follow_each_other_as_those_of_single_ones_do(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "run", tmp_path / "state")
     spool.append("a/b/c", "1", 1)
