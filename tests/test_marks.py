@@ -12,8 +12,10 @@ from voices import Voice, ask_database, now
 
 from bootstrap_lib.events import Message
 from bootstrap_lib.publisher import RESEND_AFTER, Publisher
+from bootstrap_lib.reading import Sequence
 from bootstrap_lib.registry import Registry
-from services.stores.marks import SourceMark
+from services.stores import marks
+from services.stores.marks import Ledger, SourceMark
 
 WATER = "boiler/water/temperature"
 MARK = "home/service/archive/stored/onewire"
@@ -41,6 +43,30 @@ def test_in_whatever_order_readings_come_the_mark_ends_at_the_last_and_never_pas
             assert mark.number == ([0, *numbers][complete])
         assert not mark.gap
         assert not any(mark.take(previous, number) for previous, number in links)
+
+
+def test_what_is_remembered_beyond_gaps_is_bounded_for_all_streams_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "MOST_EARLY", 1000)
+    ledger = Ledger({})
+    honest = ("onewire", "ab12")
+    for number in range(3, 23):
+        assert ledger.account("onewire", Sequence("ab12", number - 1, number))
+
+    def remembered() -> int:
+        return sum(mark.early for mark in ledger._marks.values())
+
+    most = 0
+    for number in range(3, 1203):
+        for source in range(6):
+            for stream in range(4):
+                ledger.account(f"bad_{source}", Sequence(f"s{(stream + number // 400) % 7}", number - 1, number))
+                most = max(most, remembered())
+    assert 900 < most <= 1000
+    assert ledger._early == remembered(), "it is counted right"
+    assert ledger._marks[honest].early == 20, "who sends most is forgotten, not others"
+    for number in (1, 2):
+        ledger.account("onewire", Sequence("ab12", number - 1, number))
+    assert ledger.due()[honest] == 22
 
 
 def test_a_reading_after_a_long_rest_is_sent_once_and_again_only_when_no_mark_follows_it(

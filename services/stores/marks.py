@@ -15,7 +15,8 @@ Stream = tuple[str, str]
 """A source's instance and the name of its run of numbers."""
 
 MOST_EARLY: Final = 100_000
-"""Readings remembered beyond a gap; past that they are forgotten here, and their source sends them again."""
+"""Readings remembered beyond gaps, of all sources together: 14 MB. Past that those of the stream that has most are forgotten here, and
+its source sends them again."""
 
 
 class SourceMark:
@@ -31,14 +32,21 @@ class SourceMark:
         if number <= self.number:
             return False
         if previous > self.number:
-            if len(self._early) >= MOST_EARLY:
-                self._early.clear()
             heapq.heappush(self._early, (previous, number))
             return True
         self.number = number
         while self._early and self._early[0][0] <= self.number:
             self.number = max(self.number, heapq.heappop(self._early)[1])
         return True
+
+    @property
+    def early(self) -> int:
+        """How many readings are remembered beyond a gap."""
+        return len(self._early)
+
+    def forget_early(self) -> None:
+        """Remember none beyond the gap: they come again."""
+        self._early.clear()
 
     @property
     def gap(self) -> bool:
@@ -74,6 +82,7 @@ class Ledger:
         """When (monotonic) something that was missing came."""
         self._marks = {stream: SourceMark(number) for stream, number in stored.items()}
         self._asked: dict[Stream, float] = {}
+        self._early = 0
 
     def source_of(self, stream: str) -> str | None:
         """Instance that a stream is of, None where it was never heard."""
@@ -87,8 +96,13 @@ class Ledger:
             mark = self._begin(key)
         if not 0 <= sequence.previous <= sequence.number <= self.LARGEST:
             return True
-        gap = mark.gap
+        gap, early = mark.gap, mark.early
         known = mark.take(sequence.previous, sequence.number)
+        self._early += mark.early - early
+        if self._early > MOST_EARLY:
+            most = max(self._marks.values(), key=lambda one: one.early)
+            self._early -= most.early
+            most.forget_early()
         if gap and known:
             self.filled_at = time.monotonic()
         self.moved.add(key)
@@ -97,7 +111,7 @@ class Ledger:
     def _begin(self, key: Stream) -> SourceMark:
         of_source = [stream for stream in self._marks if stream[0] == key[0]]
         for old in of_source[: max(0, len(of_source) - self.STREAMS + 1)]:
-            del self._marks[old]
+            self._early -= self._marks.pop(old).early
             self.stored.pop(old, None)
             self._asked.pop(old, None)
             self.moved.discard(old)
