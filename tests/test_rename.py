@@ -56,6 +56,22 @@ phases: {{boiler: {{inputs: {{water: {NEW}}}}}}}
         ('  a/b/c: {from: x, was: [g/h/i, "j/k/l"]}\n', "  d/e/f: {was: ['a/b/c', 'g/h/i', 'j/k/l'], from: x, }\n"),
         ("  a/b/c: {was: d/e/f, from: x}\n", "  d/e/f: {was: 'a/b/c', from: x}\n"),
         ("  a/b/c:\n    from: x\n", "  d/e/f:\n    was: 'a/b/c'\n    from: x\n"),
+        ("  a/b/c:\n\n    # hot\n    from: x\n", "  d/e/f:\n    was: 'a/b/c'\n\n    # hot\n    from: x\n"),
+        ("  a/b/c:\n    was: 'g/h/i'\n    from: x\n", "  d/e/f:\n    was: ['a/b/c', 'g/h/i']\n    from: x\n"),
+        (
+            '  a/b/c:  # hot\n    from: x\n    was: [g/h/i, "j/k/l"]  # once\n',
+            "  d/e/f:  # hot\n    from: x\n    was: ['a/b/c', 'g/h/i', 'j/k/l']  # once\n",
+        ),
+        (
+            "  a/b/c:\n    was:\n      - g/h/i\n      - 'j/k/l'  # twice\n    from: x\n",
+            "  d/e/f:\n    was: ['a/b/c', 'g/h/i', 'j/k/l']\n    from: x\n",
+        ),
+        ("  a/b/c:\n    was: d/e/f # hot\n    from: x", "  d/e/f:\n    was: 'a/b/c'  # hot\n    from: x"),
+        (
+            "  a/b/c:\n    from: x\n  k/l/m:\n    was: o/p/q\n    from: x\n",
+            "  d/e/f:\n    was: 'a/b/c'\n    from: x\n  k/l/m:\n    was: o/p/q\n    from: x\n",
+        ),
+        ("  a/b/c: {was: ['g/{h,i}/j', k], from: x}\n", "  d/e/f: {was: ['a/b/c', 'g/{h,i}/j', 'k'], from: x}\n"),
         ("  'a/b/c':   {from: x}\n", "  d/e/f:   {was: 'a/b/c', from: x}\n"),
     ],
 )
@@ -63,8 +79,21 @@ def test_a_line_of_any_form_remembers_all_its_names(line: str, result: str) -> N
     assert renamed(f"topics:\n{line}", "a/b/c", "d/e/f") == f"topics:\n{result}"
 
 
+def test_a_line_in_block_form_is_renamed_again_and_again() -> None:
+    text = "topics:\n  a/b/c:\n    from: x\n"
+    for old, new in (("a/b/c", "d/e/f"), ("d/e/f", "g/h/i"), ("g/h/i", "a/b/c"), ("a/b/c", "j/k/l")):
+        text = renamed(text, old, new)
+    assert text == "topics:\n  j/k/l:\n    was: ['a/b/c', 'g/h/i', 'd/e/f']\n    from: x\n"
+
+
 def test_a_line_that_is_not_there_or_cannot_be_changed_is_said() -> None:
-    for text in ("topics: {a/b/c: {from: x}}", "topics:\n  a/b/c: &line\n    from: x\n"):
+    for text in (
+        "topics: {a/b/c: {from: x}}",
+        "topics:\n  a/b/c: &line\n    from: x\n",
+        "topics:\n  a/b/c:\n    was: [d/e/f,\n      g/h/i]\n    from: x\n",
+        "topics:\n  a/b/c:\n    was: &names [d/e/f]\n    from: x\n",
+        "topics:\n  a/b/c:\n  d/e/g: {from: x}\n",
+    ):
         with pytest.raises(StartError, match="by hand"):
             renamed(text, "a/b/c", "d/e/f")
 

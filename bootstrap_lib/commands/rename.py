@@ -9,6 +9,7 @@ name's series as they are.
 import argparse
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Final
 
 from bootstrap_lib import state
@@ -18,7 +19,12 @@ from bootstrap_lib.entries import expand
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
 
-_WAS: Final = re.compile(r"""was:\s*(?:\[(?P<list>[^\]]*)\]|(?P<one>'[^']*'|"[^"]*"|[^,}\s]+))\s*,?\s*""")
+_WAS: Final = re.compile(r"""was:\s*(?:\[(?P<list>[^\]]*)\]|(?P<one>'[^']*'|"[^"]*"|[^\[&*!,}\s][^,}\s]*))\s*,?\s*""")
+
+_NAME: Final = re.compile(r"""'([^']*)'|"([^"]*)"|([^,\s'"]+)""")
+_WAS_LINE: Final = re.compile(rf"\s+{_WAS.pattern}(?P<comment>#.*)?\s*")
+_WAS_ABOVE: Final = re.compile(r"\s+was:\s*(?P<comment>#.*)?\s*")
+_ITEM: Final = re.compile(r"""\s+-\s+(?P<name>'[^']*'|"[^"]*"|[^\s#'"]+)\s*(#.*)?\s*""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,32 +45,63 @@ def renamed(text: str, old: str, new: str) -> str:
         raise StartError(f"no line of the form `{old}: {{…}}` is there: rename it by hand and add was: '{old}'")
     pairs = [pair for pair in zip(expand(old), expand(new), strict=False) if old != new]
     lines = [line if number == there[0] else _in_rules(line, pairs) for number, line in enumerate(lines)]
-    lines[there[0]] = _changed(lines[there[0]], key, old, new, lines[there[0] + 1 : there[0] + 2])
+    end = next((n for n, line in enumerate(lines) if n > there[0] and _ends(line, lines[there[0]])), len(lines))
+    lines[there[0] : end] = _changed(lines[there[0]], key, old, new, lines[there[0] + 1 : end])
     return "".join(lines)
 
 
-def _changed(line: str, key: str, old: str, new: str, following: list[str]) -> str:
+def _ends(line: str, opening: str) -> bool:
+    """Whether a line is none of the block below another."""
+    said = line.strip()
+    return bool(said) and not said.startswith("#") and _indent(line) <= _indent(opening)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _changed(line: str, key: str, old: str, new: str, block: list[str]) -> list[str]:
+    """Return the lines of a topic, the key's and those below it, by its new name."""
     flow = re.match(key + r"(?P<space>\s*)\{", line)
     if flow:
         rest = line[flow.end() :]
         earlier = _WAS.search(rest)
-        names = [old, *(name for name in _names(earlier) if name != new)]
+        was = _was(old, new, _names(earlier) if earlier else [])
         if earlier:
             rest = rest[: earlier.start()] + rest[earlier.end() :]
-        was = f"'{names[0]}'" if len(names) == 1 else "[" + ", ".join(f"'{name}'" for name in names) + "]"
-        return f"{flow['indent']}{new}:{flow['space']}{{was: {was}, {rest}"
-    block = re.match(key + r"\s*(#.*)?$", line)
-    deeper = re.match(r"\s+", following[0]) if following else None
-    if not block or deeper is None or any(word.lstrip().startswith("was:") for word in following):
-        raise StartError(f"no line of the form `{old}: {{…}}` is there: rename it by hand and add was: '{old}'")
-    return re.sub(key, rf"\g<indent>{new}:", line) + f"{deeper[0]}was: '{old}'\n"
+        return [f"{flow['indent']}{new}:{flow['space']}{{{was}, {rest}", *block]
+    first = next((word for word in block if word.strip() and not word.lstrip().startswith("#")), None)
+    by_hand = StartError(f"no line of the form `{old}: {{…}}` is there: rename it by hand and add was: '{old}'")
+    if first is None or not re.match(key + r"\s*(#.*)?$", line):
+        raise by_hand
+    indent = first[: _indent(first)]
+    at = next((n for n, word in enumerate(block) if word.startswith(f"{indent}was:")), None)
+    names, count, comment = ([], 0, "") if at is None else _earlier(block[at:])
+    if at is not None and not names:
+        raise by_hand
+    noted = f"{indent}{_was(old, new, names)}{comment}\n"
+    return [re.sub(key, rf"\g<indent>{new}:", line), *block[: at or 0], noted, *block[(at or 0) + count :]]
 
 
-def _names(earlier: re.Match[str] | None) -> list[str]:
-    if earlier is None:
-        return []
-    found = earlier["list"] if earlier["list"] is not None else earlier["one"]
-    return [name.strip().strip("'\"") for name in found.split(",") if name.strip()]
+def _earlier(lines: list[str]) -> tuple[list[str], int, str]:
+    """Names in the `was:` that lines begin with, how many lines it has, and its comment; no name where it has another form."""
+    said = _WAS_LINE.fullmatch(lines[0])
+    if said:
+        names, count = _names(said), 1
+    else:
+        said = _WAS_ABOVE.fullmatch(lines[0])
+        items = list(takewhile(bool, map(_ITEM.fullmatch, lines[1:])))
+        names, count = [item["name"].strip("'\"") for item in items if item], 1 + len(items)
+    return (names, count, f"  {said['comment']}" if said["comment"] else "") if said else ([], 0, "")
+
+
+def _was(old: str, new: str, earlier: Iterable[str]) -> str:
+    names = [f"'{name}'" for name in (old, *earlier) if name != new]
+    return f"was: {names[0]}" if len(names) == 1 else f"was: [{', '.join(names)}]"
+
+
+def _names(earlier: re.Match[str]) -> list[str]:
+    return ["".join(name) for name in _NAME.findall(earlier["list"] or earlier["one"] or "")]
 
 
 def _in_rules(line: str, pairs: Iterable[tuple[str, str]]) -> str:
