@@ -23,6 +23,12 @@ ROWS: Final = 10_000
 PIECE: Final = 1 << 20
 """Bytes of whole lines that are written again at once: years of a topic are more than a service may have in memory."""
 
+LONG: Final = 600.0
+"""Seconds that the server may take for what a person asked for."""
+
+SOON: Final = 60.0
+"""Seconds for what the loop does by itself: less than the watchdog waits."""
+
 
 class StoredSeries:
     """The series of topics at one server; all methods may raise Away."""
@@ -50,7 +56,7 @@ class StoredSeries:
         with self._aside.open("rb") as file:
             file.seek(begin)
             while piece := b"".join(file.readlines(PIECE)):
-                self._call("POST", "/api/v1/import", body=piece)
+                self._call("POST", "/api/v1/import", timeout=SOON, body=piece)
                 notify(WATCHDOG=1)
                 if time.monotonic() >= deadline:
                     self._written = file.tell()
@@ -62,7 +68,7 @@ class StoredSeries:
     def _make_last(self) -> None:
         """Have VictoriaMetrics put on disk what it took: a snapshot does, which is not kept."""
         with suppress(Away):  # one that makes none has it there in some seconds
-            made = json.loads(self._call("GET", "/snapshot/create").data)
+            made = json.loads(self._call("GET", "/snapshot/create", timeout=SOON).data)
             self._call("GET", "/snapshot/delete", {"snapshot": str(made["snapshot"])})
 
     def take_out(self, topics: Iterable[str], since: int, until: int) -> None:
@@ -104,10 +110,12 @@ class StoredSeries:
         if left:
             yield left
 
-    def _call(self, method: str, path: str, query: dict[str, str] | None = None, **more: Any) -> Any:
+    def _call(
+        self, method: str, path: str, query: dict[str, str] | None = None, timeout: float = LONG, **more: Any
+    ) -> Any:
         url = f"{self._url}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         try:
-            answer = self._pool.request(method, url, retries=False, timeout=600, **more)
+            answer = self._pool.request(method, url, retries=False, timeout=timeout, **more)
         except (HTTPError, OSError) as error:
             raise Away(f"{self._url} does not answer: {reason(error)}") from None
         if answer.status >= 300:  # noqa: PLR2004 (HTTP)
