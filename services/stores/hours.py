@@ -18,9 +18,6 @@ from services.stores.views import QUARTER
 HOUR: Final = 3_600_000
 """Milliseconds."""
 
-FAR: Final = 2 * HOUR
-"""Hours computed further ahead than this (ms) are those of a clock that was wrong: they are begun again."""
-
 _COLUMNS: Final = [column.name for column in HOURS.columns]
 _LAST: Final = """(SELECT l.{0} FROM minutes l WHERE l.topic = s.topic AND l.time >= s."begin" AND l.time < s."end"
         AND l.{0} IS NOT NULL ORDER BY l.time DESC LIMIT 1)"""
@@ -82,15 +79,14 @@ def forget(db: sqlite3.Connection, topics: Iterable[int], begin: int, end: int) 
 def advance(db: sqlite3.Connection, now: int) -> int | None:
     """Compute the next hour of which all minutes up to `now` (ms) are there; None, or when the hour that is open will be over."""
     reached = until(db)
-    if reached is None or reached > now + FAR:
-        first = db.execute('SELECT min("begin") FROM calendar').fetchone()[0]
-        if first is None:
-            return now + HOUR
-        reached = first if reached is None else max(first, now - now % HOUR)
+    if reached is None:
+        reached = db.execute('SELECT min("begin") FROM calendar').fetchone()[0]
+    if reached is None:
+        return now + HOUR
     moment = db.execute(_NEXT, (reached,)).fetchone()[0]
     begin, end = hour_of(db, now if moment is None else min(moment, now)) or (reached, now + HOUR)
     if end > now:
-        if begin != until(db):
+        if begin != until(db):  # also where a clock that was wrong had come further
             db.execute(_REACH, (str(begin),))
         return end
     db.execute(_ELSEWHERE, {"begin": begin, "end": end})

@@ -81,7 +81,7 @@ class Upkeep:
 
     def _learn_hours(self, until: int, deadline: float) -> None:
         """Compute hours that are over; many where an archive is new to them, a little in each turn."""
-        if self._next_hour - 2 * hours.FAR <= until < self._next_hour:
+        if self._next_hour - 4 * hours.HOUR <= until < self._next_hour:
             return
         with self._engine.begin() as connection:  # one for many: each costs the card a page of every topic
             while (found := hours.advance(hours.below(connection), until)) is None and time.monotonic() < deadline:
