@@ -311,8 +311,7 @@ class Web(Subscriber):
                         page.ledger.mark(source, str(mark.get("stream")), int(mark.get("after", 0)), now)
                 case "alert", []:
                     page.live.alarm(name, message.payload)
-                    if (document := page.live.alerts.get(name)) is not None:
-                        page.diary.note(name, document, now)
+                    page.diary.note(name, page.live.alerts.get(name, {}), now)  # nothing: its rule is no more
                 case "notify", []:
                     self._note_notice(name, message.payload)
                 case "notify", ["answer"]:
@@ -371,7 +370,10 @@ class Web(Subscriber):
             with contextlib.suppress(PastAway):
                 known = self.page.last_times(unheard)
         with self.page.lock:
-            self.page.live.answered(known)
+            live = self.page.live
+            live.answered(known)
+            if all(one.status == "online" for one in live.services.values() if one.service == "alerts"):
+                self.page.diary.settle(live.alerts.keys(), self.clock.now())  # else nobody has said what fires
         self._send("house", self.page.encoded())
 
     def _look_at_broker(self, now: float) -> None:
@@ -418,6 +420,12 @@ class Web(Subscriber):
         """Tell health who looks."""
         listeners = self.server.listeners
         self.health.extra["viewers"] = {"now": len(listeners), "dropped": listeners.dropped}
+        self.page.diary.heal(self.clock.now())
+        told = self.health.extra.pop("diary", None)
+        if (trouble := self.page.diary.trouble) is not None:
+            self.health.extra["diary"] = trouble
+            if told is None:
+                self.error(trouble)
 
 
 def _without_keys(arguments: dict[str, Any]) -> dict[str, Any]:

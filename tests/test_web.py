@@ -1,6 +1,8 @@
 """The page's doors and its bookkeeping, without a browser: what comes in wrong gets an answer, what goes out is true."""
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -196,10 +198,69 @@ def test_the_diary_keeps_an_alert_from_its_begin_to_its_end_and_nothing_twice(tm
     assert Diary(tmp_path / "diary.sqlite", T0).between(T0 + 60_001, T0 + 100_000) == []
 
 
-def test_a_damaged_diary_is_set_aside(tmp_path: Path) -> None:
-    (tmp_path / "diary.sqlite").write_bytes(b"no database at all" * 300)
-    assert Diary(tmp_path / "diary.sqlite", T0).between(0, T0) == []
-    assert (tmp_path / "diary.sqlite.damaged").exists()
+def test_a_damaged_diary_is_set_aside_and_none_before_it_is_lost_for_it(tmp_path: Path) -> None:
+    for moment in (T0, T0 + 1):
+        (tmp_path / "diary.sqlite").write_bytes(b"no database at all" * 300)
+        with contextlib.closing(Diary(tmp_path / "diary.sqlite", moment)) as diary:
+            assert diary.between(0, T0) == []
+        assert (tmp_path / f"diary.sqlite.damaged-{moment}").read_bytes().startswith(b"no database")
+
+
+FIRING = {"state": "firing", "since": "2026-09-21T14:13:20.000Z", "text": "Boiler at 90", "rule": "hot"}
+
+
+def test_a_diary_that_cannot_be_opened_is_left_as_it_is_and_takes_later_what_happened_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "diary.sqlite"
+    kept = Diary(path, T0)
+    kept.note("cold", FIRING, T0)
+    kept.close()
+    before = path.read_bytes()
+    (hindrance := tmp_path / "diary.sqlite-wal").mkdir()
+    diary = Diary(path, T0 + 1000)
+    assert "takes nothing: unable to open" in str(diary.trouble)
+    diary.note("hot", FIRING, T0 + 2000)
+    diary.heal(T0 + 3000)
+    assert diary.trouble
+    assert [one.name for one in diary.between(0, T0 + 9000)] == ["hot"], "it lives, in memory"
+    assert (path.read_bytes(), diary.begun) == (before, T0 + 1000)
+    hindrance.rmdir()
+    diary.heal(T0 + 4000)
+    assert diary.trouble is None
+    assert {one.name for one in diary.between(0, T0 + 9000)} == {"cold", "hot"}
+    diary.close()
+    again = Diary(path, T0 + 5000)
+    assert ({one.name for one in again.between(0, T0 + 9000)}, again.begun) == ({"cold", "hot"}, T0)
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_what_the_diary_s_file_does_not_take_stops_nobody_and_is_written_down_later(tmp_path: Path) -> None:
+    diary = Diary(tmp_path / "diary.sqlite", T0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "diary.sqlite")) as other:
+        other.execute("ALTER TABLE steps RENAME TO hidden")
+        diary.note("hot", FIRING | {"rule": [], "priority": 10**30}, T0 + 1000)
+        diary.step(["hot"], T0 + 2000, "told", "pushover")
+        assert diary.trouble
+        other.execute("ALTER TABLE hidden RENAME TO steps")
+    diary.heal(T0 + 3000)
+    assert diary.trouble is None
+    (one,) = diary.between(0, T0 + 9000)
+    assert [(step.kind, step.time) for step in one.steps] == [("fires", T0 + 1000), ("told", T0 + 2000)]
+
+
+def test_what_no_topic_says_any_more_is_over_in_the_diary_and_what_is_said_again_never_was(tmp_path: Path) -> None:
+    diary = Diary(tmp_path / "diary.sqlite", T0)
+    for name in ("gone", "forgotten", "hot"):
+        diary.note(name, FIRING, T0)
+    diary.note("gone", {}, T0 + 5000)
+    diary.settle({"hot"}, T0 + 9000)
+    assert {one.name: one.until for one in diary.between(0, T0 + 9999)} == {
+        "gone": T0 + 5000,
+        "forgotten": T0 + 9000,
+        "hot": None,
+    }
+    diary.note("forgotten", FIRING, T0 + 9500)  # the broker had lost its memory
+    (one,) = [one for one in diary.between(0, T0 + 9999) if one.name == "forgotten"]
+    assert (one.until, [step.kind for step in one.steps]) == (None, ["fires"])
 
 
 # -- links in messages ----------------------------------------------------------------------------------------------

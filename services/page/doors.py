@@ -106,7 +106,7 @@ class Doors:
         """Alerts that fired within a span, with what happened to each."""
         query = query_of(request, forms.Span)
         since, until = span_of(query.since, query.until, self.house.zone, self.house.now())
-        return as_answer(request, self.house.fired(since, until + 1000))
+        return as_answer(request, await self.ask(self.house.fired, since, until + 1000))
 
     async def see_why(self, request: HttpRequest) -> Response:
         """What the alerts service itself says of an alert: rule, readings, what holds it back, who was told."""

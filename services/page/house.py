@@ -1,6 +1,5 @@
 """The house as the doors see it: what is alive, what is past, who may change it. Shared by the loop and the server."""
 
-import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from bootstrap_lib import Registry, as_json
 from services.page import forms, proof, trial
-from services.page.diary import Diary
+from services.page.diary import Diary, Fired
 from services.page.entrance import Entrance
 from services.page.gate import Gate
 from services.page.live import Live, LogLine, Stand
@@ -152,7 +151,7 @@ class PageHouse(Entrance):
         answer = self._document()
         answer.at, answer.gone = at, None
         answer.values = {name: Stand(value, time, cleared=cleared) for name, (value, time, cleared) in stood.items()}
-        for one in self.diary.between(at, at + 1):
+        for one in self._fired(at, at + 1):
             if one.since <= at and (one.until is None or one.until > at):
                 known = one.acknowledged is not None and one.acknowledged <= at
                 answer.alerts[one.name] = {
@@ -215,8 +214,14 @@ class PageHouse(Entrance):
         return self.past.last_times(self._asked(names))
 
     def fired(self, since: int, until: int) -> forms.AlertsAnswer:
-        """Alerts that fired."""
-        return forms.AlertsAnswer(self.diary.begun, self.diary.between(since, until))
+        """Alerts that fired. PastAway."""
+        return forms.AlertsAnswer(self.diary.begun, self._fired(since, until))
+
+    def _fired(self, since: int, until: int) -> list[Fired]:
+        try:
+            return self.diary.between(since, until)
+        except sqlite3.Error as error:
+            raise PastAway(f"what fired cannot be read: {error}") from None
 
     def log(self) -> list[LogLine]:
         """Warnings of services."""
@@ -314,10 +319,10 @@ class PageHouse(Entrance):
         if verb in ("acknowledge", "snooze", "why"):
             found = [one for one, facts in self.live.services.items() if facts.service == "alerts"]
             instance = found[0] if found else instance
-        if verb in ("acknowledge", "snooze"):
-            with contextlib.suppress(sqlite3.Error):  # a full disk: what is written down for later stops nobody now
-                self.diary.step([arguments["rule"]], self.now(), verb, name)
-        return await self._ask(instance, verb, arguments | {"by": name})
+        answer = await self._ask(instance, verb, arguments | {"by": name})
+        if verb in ("acknowledge", "snooze"):  # which has happened now, and not before
+            self.diary.step([arguments["rule"]], self.now(), verb, name)
+        return answer
 
 
 def _begins(today: date, by: str) -> list[date]:

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from harness import PROJECT, Broker, Ear, House, busy, free_port, wait_for
@@ -20,6 +21,7 @@ from hypothesis import strategies as some
 from served import METER, PASSWORD, PHASE, TOPICS, WATER, Page, fill_archive
 from voices import now
 
+from bootstrap_lib import format_time
 from services.page.doors import DOORS
 from services.page.serving import FILES
 from services.stores import last_backup
@@ -262,6 +264,28 @@ def test_an_alert_is_acknowledged_by_two_tabs_at_once_and_the_diary_says_who(pag
     page.say(WATER, 60.0)
     wait_for(lambda: page.get(f"alerts?from={now() - DAY}")["fired"][0]["until"], what="its end")
     assert page.knock("/api/1/alerts/none/acknowledge", {})[0] == 404
+
+
+def test_what_nobody_says_any_more_is_over_and_what_was_not_done_stands_in_no_history(page: Page, ear: Ear) -> None:
+    firing = json.dumps({"state": "firing", "since": format_time(now() - 5000), "text": "Boiler at 90", "rule": "hot"})
+
+    def fired(name: str) -> dict[str, Any]:
+        found = [one for one in page.get(f"alerts?from={now() - DAY}")["fired"] if one["name"] == name]
+        return found[0] if found else {}
+
+    for name in ("hot", "cold"):
+        ear.say(f"home/alert/{name}", firing, retain=True)
+        wait_for(lambda name=name: fired(name), what=name)
+    page.log_in()
+    assert page.knock("/api/1/alerts/hot/acknowledge", {})[0] == 503
+    assert [step["kind"] for step in fired("hot")["steps"]] == ["fires"], "nobody acknowledged it"
+    ear.say("home/alert/hot", "", retain=True)
+    wait_for(lambda: fired("hot")["until"], what="the end of an alert whose rule is gone")
+    ear.say("home/service/alerts/status", "online", retain=True)  # it could say what fires
+    page.house.kill("web")
+    ear.say("home/alert/cold", "", retain=True)
+    page.house.start("web")
+    wait_for(lambda: fired("cold")["until"], what="the end of one that was cleared while nobody looked")
 
 
 def test_a_service_that_does_not_run_is_said(page: Page) -> None:
