@@ -1,9 +1,15 @@
 """The page's doors and its bookkeeping, without a browser: what comes in wrong gets an answer, what goes out is true."""
 
+import asyncio
 import contextlib
 import json
 import sqlite3
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,13 +18,16 @@ from bootstrap_lib.registry import Registry
 from services.notices import permit
 from services.notices.notice import Notice
 from services.notices.permit import Permit
-from services.page import forms, people, permits
+from services.page import forms, listeners, people, permits
 from services.page.answers import Refusal
 from services.page.diary import Diary
+from services.page.entrance import Entrance
 from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, is_origin_of, same_origin
+from services.page.listeners import Listeners
 from services.page.live import Live
 from services.page.permits import Permits
 from services.page.proof import Ledger, of
+from services.page.server import StreamDoor
 from services.pushover import Pushover
 from services.web import Web
 
@@ -152,6 +161,79 @@ def test_who_guesses_waits_longer_and_longer(gate: Gate) -> None:
     with pytest.raises(Wait):
         gate.log_in("ada", "a long enough word", "5.6.7.8", T0)
     assert gate.log_in("ada", "a long enough word", "5.6.7.8", T0 + 1001)
+
+
+def test_a_burst_of_guesses_is_no_more_than_so_many_tries(gate: Gate) -> None:
+    begin = Barrier(40)
+
+    def guess(number: int) -> str:
+        begin.wait()
+        try:
+            return "tried" if gate.log_in("ada", f"guess {number}", "1.2.3.4", T0) is None else "in"
+        except Wait:
+            return "waits"
+
+    with ThreadPoolExecutor(40) as guessers:
+        assert Counter(guessers.map(guess, range(40))) == {"tried": FREE, "waits": 40 - FREE}
+
+
+def test_another_password_ends_the_sessions_of_the_one_before(gate: Gate, tmp_path: Path) -> None:
+    cookie = gate.log_in("ada", "a long enough word", "1.2.3.4", T0)
+    known = {"ada": people.hashed("quite another word")}
+    changed = Gate(tmp_path, known, anyone=False, trust=[])
+    assert changed.caller("1.2.3.4", {}, cookie, T0 + 1000, tls=False).name is None
+    cookie = changed.log_in("ada", "quite another word", "1.2.3.4", T0)
+    again = Gate(tmp_path, known, anyone=False, trust=[])
+    assert again.caller("1.2.3.4", {}, cookie, T0 + 1000, tls=False).name == "ada"
+    assert known["ada"].rpartition("$")[2] not in (tmp_path / "sessions.json").read_text()
+
+
+class Door(Entrance):
+    """What a stream stands behind."""
+
+    def encoded(self) -> bytes:
+        return b"{}"
+
+
+@pytest.mark.parametrize("end", ["logged out", "idle"])
+def test_a_stream_ends_with_the_session_that_opened_it(gate: Gate, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setattr(listeners, "ASKED", 0.0)
+    cookie = gate.log_in("ada", "a long enough word", "1.2.3.4", T0)
+    clock = [T0]
+    server: Any = SimpleNamespace(listeners=Listeners(), house=Door(gate, lambda: clock[0]))
+    headers = [(b"host", b"house"), (b"cookie", f"constellation={cookie}".encode())]
+    scope = {"type": "http", "method": "GET", "path": "/api/1/stream", "scheme": "http", "query_string": b""}
+    scope |= {"headers": headers, "client": ("1.2.3.4", 1), "server": ("house", 80)}
+    sent: list[Any] = []
+
+    async def listen() -> None:
+        server.listeners.begin()
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            arrived.put_nowait(message)
+
+        stream = asyncio.ensure_future(StreamDoor(server)(scope, asyncio.Event().wait, send))
+
+        async def heard(word: bytes) -> None:
+            while word not in (await arrived.get()).get("body", b""):
+                pass
+
+        await asyncio.wait_for(heard(b"event: house"), 10)
+        clock[0] += IDLE - 1000
+        server.listeners.send_from(b"one")
+        await asyncio.wait_for(heard(b"one"), 10)
+        if end == "idle":
+            clock[0] += 2000
+        else:
+            gate.log_out(cookie)
+        server.listeners.send_from(b"two")
+        await asyncio.wait_for(stream, 10)
+
+    asyncio.run(listen())
+    assert sent[-1] == {"type": "http.response.body", "body": b""}
+    assert not any(b"two" in message.get("body", b"") for message in sent)
 
 
 def test_looking_is_free_on_the_machine_itself_but_not_through_a_proxy(gate: Gate) -> None:

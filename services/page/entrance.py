@@ -26,12 +26,16 @@ class Entrance:
         """Where the page is reached from outside, where that is another than its own."""
         return None
 
-    def caller(self, request: HttpRequest) -> Caller:
-        """Who asks."""
+    def caller(self, request: HttpRequest, *, used: bool = True) -> Caller:
+        """Who asks; `used`: it keeps a session from idling."""
         peer = request.client.host if request.client else ""
         headers = {name.lower(): value for name, value in request.headers.items()}
         tls = request.url.scheme == "https"
-        return self.gate.caller(peer, headers, request.cookies.get(COOKIE), self.now(), tls=tls)
+        return self.gate.caller(peer, headers, request.cookies.get(COOKIE), self.now(), tls=tls, used=used)
+
+    def may_still_look(self, request: HttpRequest) -> bool:
+        """Whether who once came in would still be let in to look: no session lasts longer for it."""
+        return self.gate.may_look(self.caller(request, used=False))
 
     def admit(self, request: HttpRequest, door: "Door") -> None:
         """Let a request through a door; Refusal 401, 403."""

@@ -40,6 +40,8 @@ class Login(Struct):
     name: str
     began: int
     seen: int
+    password: str = ""
+    """Digest of the hash by which it was let in: another password ends it."""
 
 
 class Failures(Struct):
@@ -80,8 +82,10 @@ class Gate:
         self._lock = threading.Lock()
         self._trying = threading.Lock()
 
-    def caller(self, peer: str, headers: Mapping[str, str], cookie: str | None, now: int, *, tls: bool) -> Caller:
-        """Who sent a request from an address with these headers (names in small letters)."""
+    def caller(
+        self, peer: str, headers: Mapping[str, str], cookie: str | None, now: int, *, tls: bool, used: bool = True
+    ) -> Caller:
+        """Who sent a request from an address with these headers (names in small letters); `used`: it keeps a session from idling."""
         trusted = self._is_trusted(peer)
         forwarded = "x-forwarded-for" in headers or "forwarded" in headers or "x-real-ip" in headers
         address, name, secure = peer, None, tls
@@ -90,7 +94,7 @@ class Gate:
             name = headers.get("remote-user") or None
             secure = headers.get("x-forwarded-proto", "") == "https" or tls
         if name is None and cookie:
-            name = self._session(cookie, now)
+            name = self._session(cookie, now, used=used)
         return Caller(address[:60], name, _is_loopback(peer) and not forwarded, secure)
 
     def may_look(self, caller: Caller) -> bool:
@@ -106,16 +110,17 @@ class Gate:
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
-    def _session(self, cookie: str, now: int) -> str | None:
+    def _session(self, cookie: str, now: int, *, used: bool) -> str | None:
         key = _key(cookie)
         with self._lock:
             session = self._sessions.get(key)
             if session is None:
                 return None
-            over = now - session.began > LONGEST or now - session.seen > IDLE or session.name not in self.people
+            changed = session.password != self._digest(session.name)  # or there is no such person any more
+            over = now - session.began > LONGEST or now - session.seen > IDLE or changed
             if over:
                 del self._sessions[key]
-            elif now - session.seen > SEEN_EVERY:
+            elif used and now - session.seen > SEEN_EVERY:
                 session.seen = now
             else:
                 return session.name
@@ -125,24 +130,33 @@ class Gate:
     def log_in(self, name: str, password: str, address: str, now: int) -> str | None:
         """Cookie of a new session; None for a wrong password; Wait where too many were wrong."""
         keys = (f"address {address}", f"name {name[:40]}")
-        with self._lock:
-            until = max((self._failures[key].until for key in keys if key in self._failures), default=0)
-            if until > now:
-                raise Wait(max(1, (until - now) // 1000))
-        with self._trying:  # one at a time: each takes 16 MB
+        self._refuse_early(keys, now)
+        with self._trying:  # one at a time: each takes 16 MB, and what one found holds for those that waited behind it
+            self._refuse_early(keys, now)
             right = people.matches(password, self.people.get(name, people.NOBODY)) and name in self.people
+            with self._lock:
+                if not right:
+                    self._fail(keys, now)
+                    return None
+                for key in keys:
+                    self._failures.pop(key, None)
+        cookie = secrets.token_urlsafe(32)
         with self._lock:
-            if not right:
-                self._fail(keys, now)
-                return None
-            for key in keys:
-                self._failures.pop(key, None)
-            cookie = secrets.token_urlsafe(32)
-            self._sessions[_key(cookie)] = Login(name, now, now)
+            self._sessions[_key(cookie)] = Login(name, now, now, _key(self.people[name]))
             for old in sorted(self._sessions, key=lambda one: self._sessions[one].seen)[:-MOST]:
                 del self._sessions[old]
             state.save(self._file, self._sessions)
         return cookie
+
+    def _digest(self, name: str) -> str | None:
+        kept = self.people.get(name)
+        return None if kept is None else _key(kept)
+
+    def _refuse_early(self, keys: Sequence[str], now: int) -> None:
+        with self._lock:
+            until = max((self._failures[key].until for key in keys if key in self._failures), default=0)
+        if until > now:
+            raise Wait(max(1, (until - now) // 1000))
 
     def _fail(self, keys: Sequence[str], now: int) -> None:
         for key in keys:
@@ -181,8 +195,8 @@ def is_origin_of(origin: str | None, address: str | None) -> bool:
     return hmac.compare_digest(origin.encode(), f"{scheme}://{rest.partition('/')[0]}".lower().encode())
 
 
-def _key(cookie: str) -> str:
-    return hashlib.sha256(cookie.encode()).hexdigest()
+def _key(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _is_loopback(address: str) -> bool:

@@ -20,6 +20,9 @@ CHANCE: Final = 1.0
 MOST: Final = 300
 """Browsers at a time."""
 
+ASKED: Final = 60.0
+"""Seconds after which it is asked again whether who listens may: a session ends while a stream goes on."""
+
 
 def event(name: str, content: bytes) -> bytes:
     """A server-sent event (html.spec.whatwg.org, 9.2); the content is JSON and has no line breaks."""
@@ -69,16 +72,23 @@ class Listeners:
         finally:
             self._queues.pop(queue, None)
 
-    async def serve(self, first: Callable[[], bytes], receive: Receive, send: Send, headers: list[Any]) -> None:
-        """Answer a request with the stream: `first`, then what comes, until the browser goes or does not keep up."""
+    async def serve(self, first: Callable[[], bytes], may: Callable[[], bool], receive: Receive, send: Send) -> None:
+        """Answer a request with the stream: `first`, then what comes, until the browser goes, does not keep up, or may look no more."""
         async with self.listen() as queue:
             start = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
             gone = asyncio.ensure_future(_until_gone(receive))
             gone.add_done_callback(lambda _: queue.put_nowait(b""))
             body = b"retry: 1000\n\n" + first()
+            clock = asyncio.get_running_loop().time
+            ask_at = clock() + ASKED
             try:
-                await send({"type": "http.response.start", "status": 200, "headers": [*start, *headers]})
+                await send({"type": "http.response.start", "status": 200, "headers": start})
                 while not gone.done():
+                    if clock() >= ask_at:
+                        ask_at = clock() + ASKED
+                        if not may():
+                            await send({"type": "http.response.body", "body": b""})
+                            return
                     async with asyncio.timeout(PATIENCE):
                         await send({"type": "http.response.body", "body": body, "more_body": True})
                     body = await queue.get()

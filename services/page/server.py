@@ -30,7 +30,7 @@ class PageServer(WebServer):
         self.house, self.listeners = house, Listeners()
         self._readers = ThreadPoolExecutor(READERS, "reader", be_patient)
         doors = Doors(house, self._readers)
-        super().__init__([*routes(doors, house, DOORS), Route(f"{BASE}/stream", _Stream(self))], names, FILES)
+        super().__init__([*routes(doors, house, DOORS), Route(f"{BASE}/stream", StreamDoor(self))], names, FILES)
 
     def begin(self) -> None:
         """Take listeners from now on."""
@@ -42,7 +42,7 @@ class PageServer(WebServer):
         self._readers.shutdown(wait=False, cancel_futures=True)
 
 
-class _Stream:
+class StreamDoor:
     """The stream's door: an ASGI app of its own, because it has no end."""
 
     def __init__(self, server: PageServer) -> None:
@@ -50,15 +50,19 @@ class _Stream:
         self._door = Door("GET", "/stream", "", Doors.see_house, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let who may look listen, for as long as it may."""
         listeners, house = self._server.listeners, self._server.house
+        request = HttpRequest(scope)
         try:
-            house.admit(HttpRequest(scope), self._door)
+            house.admit(request, self._door)
             if len(listeners) >= MOST:
                 raise Refusal(503, f"{MOST} browsers look already", Retry_After="10")
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
             return
-        await listeners.serve(lambda: event("house", house.encoded()), receive, send, [])
+        await listeners.serve(
+            lambda: event("house", house.encoded()), lambda: house.may_still_look(request), receive, send
+        )
 
 
 def be_patient() -> None:
