@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
@@ -135,6 +136,14 @@ class Web(Subscriber):
                 for topic in topics
                 if topic not in registry.topics
             ]
+        for topic, tariffs in options.tariffs.items():
+            for tariff in tariffs:
+                try:
+                    date.fromisoformat(tariff.since)
+                except ValueError:
+                    problems.append(
+                        registry.document.problem((*place, "tariffs", topic), f"there is no day {tariff.since}")
+                    )
         for address in options.trust:
             try:
                 ip_network(address, strict=False)

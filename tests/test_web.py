@@ -5,6 +5,7 @@ import contextlib
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -20,15 +21,18 @@ from services.notices.notice import Notice
 from services.notices.permit import Permit
 from services.page import forms, listeners, people, permits
 from services.page.answers import Refusal
+from services.page.costs import costs
 from services.page.diary import Diary
 from services.page.entrance import Entrance
 from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, is_origin_of, same_origin
 from services.page.listeners import Listeners
 from services.page.live import Live
+from services.page.past import Asked, Past
 from services.page.permits import Permits
 from services.page.proof import Ledger, of
 from services.page.server import StreamDoor
 from services.pushover import Pushover
+from services.stores import schema
 from services.web import Web
 
 T0 = 1_790_000_000_000
@@ -114,6 +118,122 @@ def test_a_lost_reading_is_never_green_and_a_mark_of_another_stream_counts_for_n
     found = of(live, ledger, {}, T0, None)
     states = {claim.key: claim.state for claim in found.claims}
     assert (states["nothing_lost"], states["on_disk"], found.shown) == ("no", "open", False)
+
+
+# -- the past -------------------------------------------------------------------------------------------------------
+
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+MIDNIGHT = T0 // DAY * DAY
+
+
+class Kept(Past):
+    """An archive that a test fills; it counts what its database works (in steps of a hundred instructions)."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "archive.sqlite"
+        engine = schema.open_database(f"sqlite:///{path}", folder)
+        schema.migrate(engine)
+        engine.dispose()
+        super().__init__(path)
+        self.worked = 0
+
+    def fill(self, table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        marks = ", ".join("?" * (columns.count(",") + 1))
+        with contextlib.closing(sqlite3.connect(self.path or "")) as db, db:
+            db.executemany(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", rows)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[sqlite3.Connection]:
+        def work() -> None:
+            self.worked += 1
+
+        with super().open() as db:
+            db.set_progress_handler(work, 100)
+            yield db
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    kept = Kept(tmp_path)
+    kept.fill("topics", "id, name, unit, kind", [(1, WATER, "°C", "gauge"), (2, METER, "kWh", "counter")])
+    return kept
+
+
+METER = "house/electricity/import_energy"
+GAUGE, COUNTER = Asked(WATER, "°C", "gauge", 30_000), Asked(METER, "kWh", "counter", 300_000, every=16_000)
+
+
+def test_where_hours_meet_minutes_each_counts_for_as_long_as_it_lasts(kept: Kept) -> None:
+    hours = ((1, MIDNIGHT + n * HOUR, 60, 360, 10.0, 9.0, 11.0) for n in range(20))
+    kept.fill("hours", "topic, time, minutes, count, mean, low, high", hours)
+    kept.fill("settings", "name, value", [("hours", str(MIDNIGHT + 20 * HOUR))])
+    minutes = ((1, MIDNIGHT + 20 * HOUR + n * MINUTE, 6, 70.0, 69.0, 71.0) for n in range(10))
+    kept.fill("minutes", "topic, time, count, mean, low, high", minutes)
+    series = kept.series(GAUGE, MIDNIGHT - 364 * DAY, MIDNIGHT + 20 * HOUR + 10 * MINUTE, 365)
+    assert series.step == DAY
+    assert (series.t[-1], series.mean[-1]) == (MIDNIGHT, round((20 * 60 * 10.0 + 10 * 70.0) / 1210, 3))
+    assert (series.low[-1], series.high[-1]) == (9.0, 71.0)
+
+
+@pytest.mark.parametrize("every", [1, 15])
+def test_a_steady_counter_is_steady_up_to_both_edges(kept: Kept, every: int) -> None:
+    begin, end = MIDNIGHT, MIDNIGHT + 7 * DAY + 25 * MINUTE
+    times = range(begin, end, every * MINUTE)
+    kept.fill("minutes", "topic, time, count, last, difference", ((2, t, 1, 5.0, every / 60) for t in times))
+    topic = COUNTER._replace(every=every * MINUTE, stale=3 * every * MINUTE)
+    series = kept.series(topic, begin + 45 * MINUTE, end, 340)
+    assert series.step == 30 * MINUTE
+    means = [mean for mean in series.mean if mean is not None]
+    assert all(0.9 < mean < 1.1 for mean in (means[0], means[-1]))
+    assert every > 1 or {round(mean, 6) for mean in means} == {1.0}
+
+
+def test_a_slow_topic_is_known_at_a_moment_for_as_long_as_it_is_not_stale(kept: Kept) -> None:
+    kept.fill("readings", "time, topic, value", ((MIDNIGHT + n * HOUR, 2, 1.0 * n) for n in range(24)))
+    kept.fill("readings", "time, topic, value", [(MIDNIGHT + 9 * HOUR, 1, 21.5)])
+    kept.fill("minutes", "topic, time, count, mean, low, high", [(1, MIDNIGHT + 9 * HOUR, 1, 21.5, 21.5, 21.5)])
+    slow = GAUGE._replace(stale=6 * HOUR)
+    assert kept.moment([slow], MIDNIGHT + 12 * HOUR) == {WATER: (21.5, MIDNIGHT + 9 * HOUR, 0)}
+    assert kept.moment([slow], MIDNIGHT + 16 * HOUR) == {}
+
+
+def test_the_census_reads_no_row_but_the_first_and_the_last(kept: Kept) -> None:
+    kept.fill("readings", "time, topic, value", ((MIDNIGHT + n * 1000, 1, 1.0) for n in range(5000)))
+    census = kept.census()
+    assert (census["first"], census["last"]) == (MIDNIGHT, MIDNIGHT + 4_999_000)
+    assert kept.worked < 10
+
+
+YEAR = 366
+
+
+def test_money_is_counted_at_the_price_of_its_own_time() -> None:
+    def count(spans: Iterable[tuple[int, int]]) -> list[float | None]:
+        known = [(max(begin, 100 * DAY), end) for begin, end in spans]
+        return [(end - begin) / DAY if end > begin else None for begin, end in known]
+
+    def cost(*prices: tuple[int, float], span: tuple[int, int] = (0, YEAR)) -> float | None:
+        whole = span[0] * DAY, span[1] * DAY
+        amount = float(span[1] - max(100, span[0]))
+        return costs([(day * DAY, price) for day, price in prices], [whole], [amount], count)[0]
+
+    assert cost((200, 1.0), (100, 0.1)) == 0.1 * 100 + 166
+    assert cost((100, 0.5), (300, 1.0), span=(0, 200)) == 50.0, "what counted nothing needs no price"
+    assert cost((150, 0.5)) is None, "what counted had none"
+    assert cost((400, 0.5)) is None
+    assert cost() is None
+    assert costs([(0, 0.5)], [(0, DAY), (0, DAY)], [None, 0.0], count) == [None, 0.0]
+
+
+def test_a_day_of_a_tariff_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "topics.yaml"
+    tariffs = f'{{{METER}: [{{from: "2026-02-30", price: 1}}]}}'
+    path.write_text(
+        f"sources: {{wmbus: {{device: /dev/null}}}}\nsubscribers: {{web: {{tariffs: {tariffs}}}}}\n"
+        f"topics: {{{METER}: {{from: wmbus, meter: 12345678}}}}\n"
+    )
+    assert "there is no day 2026-02-30" in str(Web.check(Registry(path), "web")[0])
 
 
 # -- who may --------------------------------------------------------------------------------------------------------

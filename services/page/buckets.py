@@ -56,35 +56,48 @@ def is_fine(db: sqlite3.Connection, number: int, since: int, until: int, step: i
 
 
 _COLUMNS: Final = {
-    ("gauge", "minutes"): "avg(mean), min(low), max(high)",
-    ("gauge", "hours"): "sum(mean * minutes) / sum(minutes), min(low), max(high)",
-    ("switch", "minutes"): "avg(seconds_on) / 60, min(last), max(high)",
-    ("switch", "hours"): "sum(seconds_on) / sum(minutes) / 60, min(seconds_on >= 60 * minutes), max(high)",
-    ("counter", "minutes"): "sum(difference), null, null",
-    ("counter", "hours"): "sum(difference), null, null",
+    ("gauge", "minutes"): "count(mean), avg(mean), min(low), max(high)",
+    ("gauge", "hours"): "sum(minutes), sum(mean * minutes) / sum(minutes), min(low), max(high)",
+    ("switch", "minutes"): "count(seconds_on), avg(seconds_on) / 60, min(last), max(high)",
+    ("switch", "hours"): (
+        "sum(minutes), sum(seconds_on) / sum(minutes) / 60, min(seconds_on >= 60 * minutes), max(high)"
+    ),
+    ("counter", "minutes"): "count(*), sum(difference), null, null",
+    ("counter", "hours"): "sum(minutes), sum(difference), null, null",
 }
+"""Minutes of which something is known, their mean, the lowest, the highest; of a counter what it counted."""
 
 
 def rows_of(  # noqa: PLR0917
-    db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int, offset: int
+    db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int, offset: int, every: int = MINUTE
 ) -> Iterator[Bucket]:
-    """Buckets in the order of time: from hours where these are enough, else minutes; the newest from single readings."""
+    """Buckets in the order of time: from hours where these are enough, else minutes; the newest from single readings.
+
+    `every` (ms) is how often it is measured: what a counter says at once was counted in that time.
+    """
     begin = since
     tables = [("minutes", until)]
     if step >= HOUR and (ready := _hours_until(db)):
         begin -= (begin + offset) % step  # else the hour that the span begins in would be missing
         tables = [("hours", min(ready, until)), ("minutes", until)]
-    found: dict[int, Bucket] = {}
+    first = -(-begin // MINUTE) * MINUTE
+    found: dict[int, tuple[int, Bucket]] = {}
     for table, end in tables:
         columns = _COLUMNS.get((kind, table), _COLUMNS["gauge", table])
-        for row in _gathered(db, f"{columns} FROM {table} WHERE topic = ?", number, (begin, end), step, offset):
-            found[row[0]] = _joined(found.get(row[0]), Bucket(*row), kind)
+        for time, weight, *values in _gathered(
+            db, f"{columns} FROM {table} WHERE topic = ?", number, (begin, end), step, offset
+        ):
+            found[time] = _joined(found.get(time), (weight, Bucket(time, *values)), kind)
         begin = max(begin, end)
-    if kind == "counter":
-        found = {t: row._replace(mean=None if row.mean is None else row.mean * HOUR / step) for t, row in found.items()}
-    yield from (found[time] for time in sorted(found))
-    last = db.execute("SELECT max(time) FROM minutes WHERE topic = ?", (number,)).fetchone()[0]
-    tail = max(since, 0 if last is None else last + MINUTE)
+    last = db.execute("SELECT max(time) FROM minutes WHERE topic = ? AND time < ?", (number, until)).fetchone()[0]
+    known = 0 if last is None else last + MINUTE
+    for time in sorted(found):
+        weight, row = found[time]
+        if kind == "counter" and row.mean is not None:
+            width = max(weight * every, min(time + step, known) - max(time, first))
+            row = row._replace(mean=row.mean * HOUR / min(width, step))
+        yield row
+    tail = max(since, known)
     if kind != "counter" and until - tail <= RAW_SPAN:
         for row in single(db, number, kind, tail, until, max(step, 1000) if step <= HOUR else MINUTE):
             if row.time > (max(found) if found else 0):
@@ -112,14 +125,19 @@ def _gathered(  # noqa: PLR0917
         bucket += step
 
 
-def _joined(one: Bucket | None, two: Bucket, kind: str) -> Bucket:
-    if one is None or one.mean is None or two.mean is None:
-        return two if one is None or one.mean is None else one
+def _joined(before: tuple[int, Bucket] | None, more: tuple[int, Bucket], kind: str) -> tuple[int, Bucket]:
+    """Two parts of a bucket, each with the minutes of which something is known."""
+    if before is None:
+        return more
+    (weight, one), (other, two) = before, more
+    if one.mean is None or two.mean is None:
+        return more if one.mean is None else before
     if kind == "counter":
-        return two._replace(mean=one.mean + two.mean)
+        return weight + other, two._replace(mean=one.mean + two.mean)
     lows = [value for value in (one.low, two.low) if value is not None]
     highs = [value for value in (one.high, two.high) if value is not None]
-    return Bucket(one.time, (one.mean + two.mean) / 2, min(lows, default=None), max(highs, default=None))
+    mean = (one.mean * weight + two.mean * other) / (weight + other)
+    return weight + other, Bucket(one.time, mean, min(lows, default=None), max(highs, default=None))
 
 
 def single(  # noqa: PLR0917

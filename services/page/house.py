@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from bootstrap_lib import Registry, as_json
 from services.page import forms, proof, trial
+from services.page.costs import costs
 from services.page.diary import Diary, Fired
 from services.page.entrance import Entrance
 from services.page.gate import Gate
@@ -266,7 +267,7 @@ class PageHouse(Entrance):
             today=None if so_far is None else round(so_far, 6),
             yesterday_by_now=by_now,
             yesterday=all_of_it,
-            cost=self._cost(one.name, so_far, begin),
+            cost=self._costs(one, [(begin, at)], [so_far])[0],
         )
 
     def _periods(self, one: Asked, by: str, at: int) -> forms.Meter:
@@ -278,18 +279,16 @@ class PageHouse(Entrance):
         before = list(zip(earlier, [*earlier[1:], earlier[-1] + (at - marks[-1])], strict=True))
         counted = self.past.counted(one, spans + before)
         now, then = counted[: len(spans)], counted[len(spans) :]
-        periods = [
-            (begin, end, value, self._cost(one.name, value, begin), old)
-            for (begin, end), value, old in zip(spans, now, then, strict=True)
-        ]
+        paid = self._costs(one, spans, now)
+        periods = [(*span, value, cost, old) for span, value, cost, old in zip(spans, now, paid, then, strict=True)]
         return forms.Meter(topic=one.name, unit=one.unit, decimals=one.decimals, periods=periods)
 
-    def _cost(self, name: str, amount: float | None, begin: int) -> float | None:
-        day = datetime.fromtimestamp(begin / 1000, self.zone).date().isoformat()
-        prices = [one for one in self.settings.tariffs.get(name, []) if one.since <= day]
-        if amount is None or not prices:
-            return None
-        return round(amount * max(prices, key=lambda one: one.since).price, 2)
+    def _costs(
+        self, one: Asked, spans: Sequence[tuple[int, int]], counted: Sequence[float | None]
+    ) -> list[float | None]:
+        tariffs = self.settings.tariffs.get(one.name, [])
+        prices = [(self._midnight(date.fromisoformat(tariff.since)), tariff.price) for tariff in tariffs]
+        return costs(prices, spans, counted, lambda parts: self.past.counted(one, parts))
 
     # -- proof --------------------------------------------------------------------------------------------------
 

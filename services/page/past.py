@@ -105,7 +105,7 @@ class Past:
             if raw:
                 rows = list(single(db, number, topic.kind, since, until, step))
             else:
-                rows = list(rows_of(db, number, topic.kind, since, until, series.step, offset))
+                rows = list(rows_of(db, number, topic.kind, since, until, series.step, offset, topic.every))
         _fill(series, rows, since, until, topic)
         return series
 
@@ -162,11 +162,8 @@ class Past:
             longest = min(HOUR, max((one.stale for one in topics), default=MINUTE))
             query = "SELECT topic, value, word, max(time) FROM readings WHERE time > ? AND time <= ? GROUP BY topic"
             rows = {row[0]: row for row in db.execute(query, (at - longest, at))}
-            first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
             for number, topic in numbers.items():
-                row = rows.get(number)
-                if row is None and (first is None or at < first + topic.stale):
-                    row = _minute_at(db, number, topic, at)
+                row = rows.get(number) or _minute_at(db, number, topic, at)  # older, or no longer kept one by one
                 if row is not None:
                     found[topic.name] = self._stood(db, number, topic, row, at)
         return found
@@ -219,7 +216,8 @@ class Past:
     def census(self) -> Mapping[str, Any]:
         """How much is stored: the file's size and the times of the first and last reading (ms)."""
         with self.open() as db:
-            first, last = db.execute("SELECT min(time), max(time) FROM readings").fetchone()
+            query = "SELECT (SELECT min(time) FROM readings), (SELECT max(time) FROM readings)"  # each by the order of the table
+            first, last = db.execute(query).fetchone()
         size = self.path.stat().st_size if self.path else 0
         return {"bytes": size, "first": first, "last": last}
 
