@@ -165,7 +165,7 @@ class Web(Subscriber):
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; nothing is opened yet."""
         super().__init__(registry, name)
-        self._heard_at = self._settled_at = 0.0
+        self._heard_at = self._settled_at = self._answered_at = 0.0
         self._gone_since: int | None = None
         self._told: dict[str, tuple[str, ...]] = {}
 
@@ -254,8 +254,13 @@ class Web(Subscriber):
     def on_reloaded(self, changed: bool) -> None:
         """Take over topics and what the page shows of them; where it listens takes a restart."""
         with self.page.lock:
-            self.page.live.take(self.registry)
+            new = self.page.live.take(self.registry)
             self.page.settings = self.options
+        if (
+            new and self.bus.online
+        ):  # what was published of them before stands at the broker, and was nothing to us then
+            self.bus.subscribe(f"{self.registry.root}/data/#", qos=1)
+            self._answered_at = time.monotonic() + SETTLE
         if changed:
             log.warning("the options of %s changed: restart it if it shall listen elsewhere or to others", self.name)
         self._send("house", self.page.encoded())
@@ -273,7 +278,7 @@ class Web(Subscriber):
         with self.page.lock:
             self.page.live.ask()
         self._heard_at = time.monotonic()
-        self._settled_at = time.monotonic() + SETTLE
+        self._settled_at = self._answered_at = time.monotonic() + SETTLE
         for pattern in (
             *(f"{root}/service/+/{what}" for what in ("status", "health", "log", "response/+", "stored/+")),
             f"{root}/alert/+",
@@ -358,7 +363,7 @@ class Web(Subscriber):
         now = time.monotonic()
         if self.bus.online and now - self._heard_at > QUIET:
             self.bus.publish(f"{self.prefix}/echo", b"")
-        if self._settled_at and now >= self._settled_at:
+        if self._answered_at and now >= self._answered_at:
             self._settle()
         self._look_at_broker(now)
         with self.page.lock:
@@ -369,7 +374,7 @@ class Web(Subscriber):
             raise RuntimeError("the web server ended, which it never should")
 
     def _settle(self) -> None:
-        self._settled_at = 0.0
+        self._settled_at = self._answered_at = 0.0
         known: dict[str, int] = {}
         with self.page.lock:
             unheard = [name for name, stand in self.page.live.values.items() if stand.asked and not stand.time]

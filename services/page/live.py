@@ -127,9 +127,10 @@ class Live:
         self._alerts: set[str] = set()
         self.readings = 0
 
-    def take(self, registry: Registry) -> None:
-        """Take over topics.yaml; what it no longer has is forgotten."""
+    def take(self, registry: Registry) -> bool:
+        """Take over topics.yaml; what it no longer has is forgotten. Whether there are topics of which the broker has to be asked."""
         self.registry = registry
+        new = bool(registry.topics.keys() - self.values.keys())
         self.topics = {name: facts_of(topic) for name, topic in registry.topics.items()}
         self.values = {name: self.values.get(name, Stand(asked=True)) for name in self.topics}
         instances = registry.instances.values()
@@ -143,6 +144,7 @@ class Live:
                 self.services[one.name].listed = {
                     str(number): meter.get("name", "") for number, meter in listed.items()
                 }
+        return new
 
     # -- what is heard ------------------------------------------------------------------------------------------
 

@@ -65,6 +65,19 @@ def test_a_retained_value_of_before_is_there_after_a_kill(page: Page) -> None:
     wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="the value, again")
 
 
+def test_topics_that_a_reload_brings_are_asked_of_the_broker_and_answered(page: Page) -> None:
+    attic, cellar = "house/attic/temperature", "house/cellar/temperature"
+    page.say(attic, 14.5)
+    page.say(WATER, 61.4)
+    wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="what was said after it")
+    lines = "".join(f"  {name}: {{from: onewire, id: 28-00000000009{n}}}\n" for n, name in enumerate((attic, cellar)))
+    text = page.house.config.read_text().partition("\n")[2]
+    page.house.write(text.replace("phases:\n", f"{lines}phases:\n"))
+    wait_for(lambda: page.get("house")["values"].get(attic, {}).get("value") == 14.5, what="what stood at the broker")
+    wait_for(lambda: page.get("house")["values"][cellar] == {}, what="that nothing is known of the other")
+    assert not page.get("house").get("gone")
+
+
 def test_bad_input_gets_an_answer_with_its_place(page: Page) -> None:
     for path, status, where in (
         ("topics/no/such/topic", 404, "name"),
