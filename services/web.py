@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -45,6 +46,9 @@ QUIET: Final = 1.4
 """Seconds without a message after which the broker is asked whether it is still there."""
 SILENT: Final = 3.5
 """Seconds without a message after which it is not: with the second between two looks the page is grey within five."""
+
+SQLITE: Final = b"SQLite format 3\0"
+"""How a database begins (sqlite.org/fileformat2.html, 1.3)."""
 
 
 class Tariff(Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,8 +239,10 @@ class Web(Subscriber):
         taken, size = last.taken, last.bytes
         with contextlib.suppress(OSError):
             if path is not None:
-                stat = path.with_name("backup.sqlite").stat()  # the archive's own copy of itself
-                taken, size = max((taken, size), (round(stat.st_mtime * 1000), stat.st_size))
+                with path.with_name("backup.sqlite").open("rb") as copy:  # the archive's own copy of itself
+                    stat = os.fstat(copy.fileno())
+                    if copy.read(len(SQLITE)) == SQLITE:
+                        taken, size = max((taken, size), (round(stat.st_mtime * 1000), stat.st_size))
         return {"backup": taken, "backup_bytes": size, "backup_tried": last.tried} if taken else {}
 
     def _listen(self, page: "PageHouse") -> "PageServer":
@@ -277,6 +283,7 @@ class Web(Subscriber):
         root = self.registry.root
         with self.page.lock:
             self.page.live.ask()
+            self.page.ledger.ask()
         self._heard_at = time.monotonic()
         self._settled_at = self._answered_at = time.monotonic() + SETTLE
         for pattern in (
@@ -316,6 +323,10 @@ class Web(Subscriber):
             match kind, what:
                 case "service", ["status" | "health" as part]:
                     page.live.hear(name, part, message.payload, now)
+                    if part == "health" and (facts := page.live.services.get(name)) and facts.health:
+                        page.ledger.hear(name, facts.health, now)
+                case "service", ["response", "resend"]:
+                    page.ledger.resent(name)
                 case "service", ["log"]:
                     page.live.tell(name, message.payload, now)
                     self._send("log", as_json(page.live.log[0]) if page.live.log else b"null")

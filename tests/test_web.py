@@ -39,6 +39,7 @@ T0 = 1_790_000_000_000
 KEY = "k" * 40
 TOPICS = """
 sources: {onewire: {every: 1s, stale: 3s}}
+subscribers: {archive: {}}
 topics:
   boiler/water/temperature: {from: onewire, id: 28-000000000001}
   boiler/flue/temperature: {from: onewire, id: 28-000000000002}
@@ -92,7 +93,7 @@ def test_only_what_changed_is_told(live: Live) -> None:
 
 
 def test_a_reading_that_is_not_marked_waits_and_a_marked_one_has_a_lag(live: Live) -> None:
-    ledger = Ledger()
+    ledger = Ledger(T0)
     live.hear("onewire", "status", b"online", T0)
     live.hear("onewire", "health", json.dumps({"state": "running", "counters": {"published": 2}}).encode(), T0)
     ledger.read("onewire", Sequence("ab", 0, 1), T0, T0)
@@ -109,7 +110,7 @@ def test_a_reading_that_is_not_marked_waits_and_a_marked_one_has_a_lag(live: Liv
 
 
 def test_a_lost_reading_is_never_green_and_a_mark_of_another_stream_counts_for_nothing(live: Live) -> None:
-    ledger = Ledger()
+    ledger = Ledger(T0)
     health = {"state": "running", "counters": {}, "spool": {"dropped": 118}}
     live.hear("onewire", "status", b"online", T0)
     live.hear("onewire", "health", json.dumps(health).encode(), T0)
@@ -118,6 +119,78 @@ def test_a_lost_reading_is_never_green_and_a_mark_of_another_stream_counts_for_n
     found = of(live, ledger, {}, T0, None)
     states = {claim.key: claim.state for claim in found.claims}
     assert (states["nothing_lost"], states["on_disk"], found.shown) == ("no", "open", False)
+
+
+def says(live: Live, ledger: Ledger, name: str, now: int, **health: Any) -> None:
+    live.hear(name, "status", b"online", now)
+    live.hear(name, "health", json.dumps({"state": "running", "start": 1} | health).encode(), now)
+    ledger.hear(name, live.services[name].health or {}, now)
+
+
+def test_the_proof_says_since_when_something_is_lost_where_it_heard_it_begin(live: Live) -> None:
+    for first, since in ((0, T0 + 1000), (5, None)):
+        ledger = Ledger(T0)
+        says(live, ledger, "onewire", T0, spool={"dropped": first})
+        for number in (1, 2):
+            says(live, ledger, "onewire", T0 + number * 1000, spool={"dropped": first + number})
+        found = of(live, ledger, {}, T0 + 9000, None)
+        assert (found.sources[0].lost, found.sources[0].lost_since, found.heard) == (first + 2, since, T0)
+        assert {claim.key: claim for claim in found.claims}["nothing_lost"].facts["since"] == {"onewire": since}
+
+
+def test_what_the_archive_misses_for_good_is_lost(live: Live) -> None:
+    ledger = Ledger(T0)
+    says(live, ledger, "onewire", T0)
+    says(live, ledger, "archive", T0, lost=[["2026-09-21T14:13:20.000Z", "2026-09-21T14:13:21.000Z"], "nonsense"])
+    claim = {claim.key: claim for claim in of(live, ledger, {}, T0, None).claims}["nothing_lost"]
+    assert (claim.state, claim.facts["missing"]) == ("no", [(T0, T0 + 1000)])
+
+
+def test_an_end_is_unclean_where_a_service_began_anew_and_had_not_said_that_it_stops(live: Live) -> None:
+    ledger = Ledger(T0)
+
+    def unclean() -> int | None:
+        return of(live, ledger, {}, T0, None).sources[0].unclean
+
+    says(live, ledger, "onewire", T0)
+    says(live, ledger, "onewire", T0 + 1000, state="stopping")
+    says(live, ledger, "onewire", T0 + 2000, start=2)
+    assert unclean() is None
+    ledger.ask()
+    says(live, ledger, "onewire", T0 + 3000, start=3)
+    assert unclean() is None, "how it ended while the page was not connected, nobody heard"
+    says(live, ledger, "onewire", T0 + 4000, start=4)
+    assert unclean() == T0 + 3000
+
+
+def test_a_gap_is_filled_when_the_mark_has_passed_what_had_come_when_it_was_found(live: Live) -> None:
+    ledger = Ledger(T0)
+
+    def gaps() -> tuple[int, int]:
+        one = of(live, ledger, {}, T0, None).sources[0]
+        return one.gaps, one.filled
+
+    says(live, ledger, "onewire", T0)
+    for number in range(1, 5):
+        ledger.read("onewire", Sequence("ab", number - 1, number), T0, T0)
+    ledger.resent("onewire")
+    ledger.resent("onewire")  # asked again: it is the same gap
+    ledger.mark("onewire", "ab", 3, T0)
+    assert gaps() == (1, 0)
+    ledger.mark("onewire", "ab", 4, T0)
+    assert gaps() == (1, 1)
+    ledger.resent("onewire")
+    assert gaps() == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "tried", "state"), [(5, T0, "yes"), (0, T0, "open"), (5, 0, "open"), (None, None, "open")]
+)
+def test_a_backup_is_shown_when_it_holds_something_and_was_put_back_on_trial(
+    live: Live, size: int | None, tried: int | None, state: str
+) -> None:
+    found = of(live, Ledger(T0), {"backup": T0, "backup_bytes": size, "backup_tried": tried}, T0 + 1000, None)
+    assert {claim.key: claim.state for claim in found.claims}["backup"] == state
 
 
 # -- the past -------------------------------------------------------------------------------------------------------

@@ -219,7 +219,10 @@ class Claim(Struct, kw_only=True):
 
 
 class SourceProof(Struct, kw_only=True):
-    """A source's readings on their way: numbers of its stream, ms, and counts since its start."""
+    """A source's readings on their way: numbers of its stream, ms, and counts since its start.
+
+    Gaps, since when something is lost and the last unclean end are what this page's service heard itself: None is not kept.
+    """
 
     source: str
     state: str
@@ -230,13 +233,18 @@ class SourceProof(Struct, kw_only=True):
     lag: int | None
     refused: int
     lost: int
+    lost_since: int | None
+    gaps: int
+    filled: int
+    unclean: int | None
     last: int | None
 
 
 class ProofAnswer(Struct, kw_only=True):
-    """What can be shown, and what each source's readings came to."""
+    """What can be shown, and what each source's readings came to; `heard` (ms) is since when this page's service listens."""
 
     at: int
+    heard: int
     shown: bool
     claims: list[Claim]
     sources: list[SourceProof]

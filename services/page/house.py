@@ -84,7 +84,7 @@ class PageHouse(Entrance):
         self.settings, self._ask = settings, ask
         self.lock = threading.Lock()
         self.gone: int | None = None
-        self.ledger = proof.Ledger()
+        self.ledger = proof.Ledger(now())
         self.backup: Callable[[], Mapping[str, Any]] = dict
 
     @property

@@ -1,12 +1,13 @@
 """What can be shown of the promise that nothing is lost: each claim with its figures, never greener than they are."""
 
+import contextlib
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct, field
 
-from bootstrap_lib import Sequence
+from bootstrap_lib import ReadingError, Sequence, parse_time
 from services.page.forms import Claim, ProofAnswer, SourceProof
 from services.page.live import Live
 
@@ -29,14 +30,61 @@ class Sent(Struct):
     lag: int | None = None
     last: int | None = None
     above: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    gaps: int = 0
+    """Times that the archive asked for what it misses, without those that were asked again before it had it."""
+    filled: int = 0
+    gap_to: int | None = None
+    """Number up to which the archive must have everything for the last gap to be filled."""
+
+
+class Lived(Struct):
+    """How a service lived, as far as it was heard without a break. Times in ms."""
+
+    heard: int
+    start: int
+    stopping: bool
+    lost: int
+    lost_since: int | None = None
+    """When readings were first heard to be lost; None where that was before it was heard."""
 
 
 class Ledger:
-    """What each source sent and what the archive said it has."""
+    """What each source sent, what the archive said it has, and how services ended: kept while this service runs, and nowhere else."""
 
-    def __init__(self) -> None:
-        """Begin with nothing seen."""
+    def __init__(self, begun: int) -> None:
+        """Begin with nothing seen at a time (ms)."""
+        self.begun = begun
         self.sources: dict[str, Sent] = {}
+        self._lives: dict[str, Lived] = {}
+        self.unclean: dict[str, int] = {}
+        """When each service was last heard before it began anew without having said that it stops."""
+
+    def ask(self) -> None:
+        """Know nothing of how services live until they are heard again: what they said meanwhile was not."""
+        self._lives.clear()
+
+    def hear(self, name: str, health: Mapping[str, Any], now: int) -> None:
+        """Take a service's health."""
+        before = self._lives.get(name)
+        start, lost = _number(health, "start"), _lost(health)
+        life = self._lives[name] = Lived(now, start, health.get("state") == "stopping", lost)
+        if before is None:
+            return
+        if start != before.start and not before.stopping:
+            self.unclean[name] = before.heard
+        if lost:
+            life.lost_since = before.lost_since if start == before.start and before.lost else now
+
+    def lost_since(self, name: str) -> int | None:
+        """When a source was first heard to lose readings (ms); None where it lost none, or lost them before."""
+        life = self._lives.get(name)
+        return life.lost_since if life else None
+
+    def resent(self, source: str) -> None:
+        """Note that a source was asked for what the archive misses."""
+        sent = self.sources.get(source)
+        if sent is not None and sent.gap_to is None:
+            sent.gaps, sent.gap_to = sent.gaps + 1, sent.newest
 
     def read(self, source: str, sequence: Sequence | None, time: int, now: int) -> None:
         """Note a reading that went by."""
@@ -47,6 +95,7 @@ class Ledger:
         if sequence.stream != sent.stream:
             sent.stream, sent.newest, sent.stored, sent.lag = sequence.stream, 0, None, None
             sent.above.clear()
+            sent.gap_to = None
         if sequence.number > sent.newest:
             sent.newest = sequence.number
             if sent.stored is None or sequence.number > sent.stored:
@@ -58,6 +107,8 @@ class Ledger:
         if stream != sent.stream:
             return
         sent.stored = after
+        if sent.gap_to is not None and after >= sent.gap_to:
+            sent.filled, sent.gap_to = sent.filled + 1, None
         while sent.above and sent.above[0][0] <= after:
             sent.lag = now - sent.above.popleft()[1]
 
@@ -73,7 +124,8 @@ def of(live: Live, ledger: Ledger, archive: Mapping[str, Any], now: int, gone: i
         _backup(archive, now),
         _nothing_refused(live, gone),
     ]
-    return ProofAnswer(at=now, shown=all(claim.state == "yes" for claim in claims), claims=claims, sources=sources)
+    shown = all(claim.state == "yes" for claim in claims)
+    return ProofAnswer(at=now, heard=ledger.begun, shown=shown, claims=claims, sources=sources)
 
 
 def _sources(live: Live) -> list[str]:
@@ -92,6 +144,10 @@ def _number(content: object, *path: str) -> int:
     return content if isinstance(content, int) else 0
 
 
+def _lost(health: Mapping[str, Any]) -> int:
+    return _number(health, "spool", "dropped") + _number(health, "counters", "lost")
+
+
 def _source(name: str, live: Live, ledger: Ledger, now: int) -> SourceProof:
     health, sent = _health(live, name), ledger.sources.get(name, Sent())
     late = sum(1 for _, arrived in sent.above if now - arrived > WAITING)
@@ -104,7 +160,11 @@ def _source(name: str, live: Live, ledger: Ledger, now: int) -> SourceProof:
         waiting=max(_number(health, "spool", "waiting") if late else 0, late),
         lag=sent.lag,
         refused=_number(health, "counters", "refused") + _number(health, "spool", "dead"),
-        lost=_number(health, "spool", "dropped") + _number(health, "counters", "lost"),
+        lost=_lost(health),
+        lost_since=ledger.lost_since(name),
+        gaps=sent.gaps,
+        filled=sent.filled,
+        unclean=ledger.unclean.get(name),
         last=sent.last,
     )
 
@@ -125,9 +185,22 @@ def _on_disk(sources: list[SourceProof], live: Live, now: int, gone: int | None)
 
 def _nothing_lost(sources: list[SourceProof], live: Live, gone: int | None) -> Claim:
     lost = {one.source: one.lost for one in sources if one.lost}
+    since = {one.source: one.lost_since for one in sources if one.lost}
     dead = [one.source for one in sources if not _health(live, one.source)]
-    facts = {"lost": lost, "silent": dead}
-    return Claim(key="nothing_lost", state="no" if lost else "open" if dead or gone else "yes", facts=facts)
+    stores = [name for name, one in live.services.items() if one.service == "archive"]
+    missing = [span for name in stores for span in _spans(_health(live, name).get("lost"))]
+    facts = {"lost": lost, "since": since, "missing": missing, "silent": dead}
+    return Claim(key="nothing_lost", state="no" if lost or missing else "open" if dead or gone else "yes", facts=facts)
+
+
+def _spans(found: object) -> list[tuple[int, int]]:
+    """Times (ms) between which an archive says that readings are missing for good; of what is none, nothing."""
+    spans = []
+    for span in found if isinstance(found, list) else ():
+        with contextlib.suppress(ReadingError, TypeError, ValueError):
+            since, until = span
+            spans.append((parse_time(since), parse_time(until)))
+    return spans
 
 
 def _whole(live: Live, archive: Mapping[str, Any], gone: int | None) -> Claim:
@@ -149,9 +222,10 @@ def _filled(live: Live, gone: int | None) -> Claim:
 
 
 def _backup(archive: Mapping[str, Any], now: int) -> Claim:
-    taken = archive.get("backup")
-    facts = {"taken": taken, "bytes": archive.get("backup_bytes"), "tried": archive.get("backup_tried") or None}
-    return Claim(key="backup", state="yes" if taken and now - taken < FRESH else "open", facts=facts)
+    taken, size, tried = archive.get("backup"), archive.get("backup_bytes"), archive.get("backup_tried") or None
+    facts = {"taken": taken, "bytes": size, "tried": tried}
+    shown = taken and now - taken < FRESH and size and tried  # what was never put back is no backup yet
+    return Claim(key="backup", state="yes" if shown else "open", facts=facts)
 
 
 def _nothing_refused(live: Live, gone: int | None) -> Claim:

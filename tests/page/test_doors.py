@@ -19,7 +19,7 @@ from harness import PROJECT, Broker, Ear, House, busy, free_port, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from served import METER, PASSWORD, PHASE, TOPICS, WATER, Page, fill_archive
-from voices import now
+from voices import Voice, now
 
 from bootstrap_lib import format_time
 from services.page.doors import DOORS
@@ -502,13 +502,42 @@ def test_the_proof_ends_with_one_while_a_line_is_not_shown(page: Page) -> None:
     done = _verb(page, "proof")
     assert done.returncode == 1, done.stderr
     assert "There is a fresh backup" in done.stdout
+    assert "before that not kept" in done.stdout
     assert json.loads(_verb(page, "proof", "--json").stdout)["shown"] is False
-    last_backup.note(page.house.state("web").parent, taken=now() - 1000, bytes=5, tried=now())
-    claims = {claim["key"]: claim for claim in json.loads(_verb(page, "proof", "--json").stdout)["claims"]}
-    assert claims["backup"]["state"] == "yes"
-    assert claims["backup"]["facts"]["bytes"] == 5
-    assert claims["backup"]["facts"]["tried"] >= claims["backup"]["facts"]["taken"]
-    page.house.stop("web")
-    done = _verb(page, "proof")
-    assert done.returncode not in (0, 1)
-    assert "does not answer" in done.stderr
+
+    def backup() -> dict[str, Any]:
+        return next(claim for claim in page.get("proof")["claims"] if claim["key"] == "backup")
+
+    last_backup.note(page.house.state("web").parent, taken=now() - 5000, bytes=5, tried=now())
+    assert backup()["state"] == "yes"
+    assert backup()["facts"]["bytes"] == 5
+    assert backup()["facts"]["tried"] >= backup()["facts"]["taken"]
+    copy = page.house.state("archive") / "backup.sqlite"
+    copy.parent.mkdir(exist_ok=True)
+    copy.touch()
+    assert backup()["facts"]["bytes"] == 5, "an empty file is no backup"
+    with contextlib.closing(sqlite3.connect(copy)) as db:
+        db.execute("CREATE TABLE t (x)")
+    assert backup()["facts"]["bytes"] == copy.stat().st_size
+
+
+def test_the_proof_is_asked_where_the_page_listens(house: House, broker: Broker, voice: Voice) -> None:
+    address = _own_address().replace("127.0.0.1", "127.0.0.2")
+    page = Page(house, free_port(), voice)
+    house.write(TOPICS.format(port=page.port, web=f", listen: {address}"))
+    house.start("web")
+    assert "claims" in json.loads(_verb(page, "proof", "--json").stdout)
+
+
+def test_gaps_that_the_archive_found_and_ends_that_nobody_said_are_in_the_proof(page: Page, ear: Ear) -> None:
+    def heard() -> tuple[int, bool]:
+        one = next(one for one in page.get("proof")["sources"] if one["source"] == "onewire")
+        return one["gaps"], bool(one["unclean"])
+
+    page.say(WATER, 61.4)
+    wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="the value")
+    assert heard() == (0, False)
+    ear.say("home/service/onewire/response/resend", json.dumps({"status": "ok", "data": {"waiting": 1}}))
+    for start in (7, 8):
+        ear.say("home/service/onewire/health", json.dumps({"state": "running", "start": start}), retain=True)
+    wait_for(lambda: heard() == (1, True), what="both")
