@@ -445,9 +445,9 @@ class Web(Subscriber):
         """Tell health who looks."""
         listeners = self.server.listeners
         self.health.extra["viewers"] = {"now": len(listeners), "dropped": listeners.dropped}
-        self.page.diary.heal(self.clock.now())
-        told = self.health.extra.pop("diary", None)
-        if (trouble := self.page.diary.trouble) is not None:
+        diary, told = self.page.diary.file, self.health.extra.pop("diary", None)
+        diary.heal()
+        if (trouble := diary.trouble) is not None:
             self.health.extra["diary"] = trouble
             if told is None:
                 self.error(trouble)

@@ -474,11 +474,11 @@ def test_the_diary_keeps_an_alert_from_its_begin_to_its_end_and_nothing_twice(tm
 
 
 def test_a_damaged_diary_is_set_aside_and_none_before_it_is_lost_for_it(tmp_path: Path) -> None:
-    for moment in (T0, T0 + 1):
+    for number in (1, 2):
         (tmp_path / "diary.sqlite").write_bytes(b"no database at all" * 300)
-        with contextlib.closing(Diary(tmp_path / "diary.sqlite", moment)) as diary:
+        with contextlib.closing(Diary(tmp_path / "diary.sqlite", T0)) as diary:
             assert diary.between(0, T0) == []
-        assert (tmp_path / f"diary.sqlite.damaged-{moment}").read_bytes().startswith(b"no database")
+        assert (tmp_path / f"diary.sqlite.damaged-{number}").read_bytes().startswith(b"no database")
 
 
 FIRING = {"state": "firing", "since": "2026-09-21T14:13:20.000Z", "text": "Boiler at 90", "rule": "hot"}
@@ -492,15 +492,15 @@ def test_a_diary_that_cannot_be_opened_is_left_as_it_is_and_takes_later_what_hap
     before = path.read_bytes()
     (hindrance := tmp_path / "diary.sqlite-wal").mkdir()
     diary = Diary(path, T0 + 1000)
-    assert "takes nothing: unable to open" in str(diary.trouble)
+    assert "takes nothing: unable to open" in str(diary.file.trouble)
     diary.note("hot", FIRING, T0 + 2000)
-    diary.heal(T0 + 3000)
-    assert diary.trouble
+    diary.file.heal()
+    assert diary.file.trouble
     assert [one.name for one in diary.between(0, T0 + 9000)] == ["hot"], "it lives, in memory"
     assert (path.read_bytes(), diary.begun) == (before, T0 + 1000)
     hindrance.rmdir()
-    diary.heal(T0 + 4000)
-    assert diary.trouble is None
+    diary.file.heal()
+    assert diary.file.trouble is None
     assert {one.name for one in diary.between(0, T0 + 9000)} == {"cold", "hot"}
     diary.close()
     again = Diary(path, T0 + 5000)
@@ -514,10 +514,10 @@ def test_what_the_diary_s_file_does_not_take_stops_nobody_and_is_written_down_la
         other.execute("ALTER TABLE steps RENAME TO hidden")
         diary.note("hot", FIRING | {"rule": [], "priority": 10**30}, T0 + 1000)
         diary.step(["hot"], T0 + 2000, "told", "pushover")
-        assert diary.trouble
+        assert diary.file.trouble
         other.execute("ALTER TABLE hidden RENAME TO steps")
-    diary.heal(T0 + 3000)
-    assert diary.trouble is None
+    diary.file.heal()
+    assert diary.file.trouble is None
     (one,) = diary.between(0, T0 + 9000)
     assert [(step.kind, step.time) for step in one.steps] == [("fires", T0 + 1000), ("told", T0 + 2000)]
 

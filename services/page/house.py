@@ -216,7 +216,8 @@ class PageHouse(Entrance):
 
     def fired(self, since: int, until: int) -> forms.AlertsAnswer:
         """Alerts that fired. PastAway."""
-        return forms.AlertsAnswer(self.diary.begun, self._fired(since, until))
+        fired = self._fired(since, until)
+        return forms.AlertsAnswer(self.diary.begun, fired)
 
     def _fired(self, since: int, until: int) -> list[Fired]:
         try:
