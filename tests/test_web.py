@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import sqlite3
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,7 @@ from services.page.past import Asked, Past
 from services.page.permits import Permits
 from services.page.proof import Ledger, of
 from services.page.server import StreamDoor
+from services.page.serving import FILES
 from services.pushover import Pushover
 from services.stores import schema
 from services.web import Web
@@ -536,6 +539,19 @@ def test_what_no_topic_says_any_more_is_over_in_the_diary_and_what_is_said_again
     diary.note("forgotten", FIRING, T0 + 9500)  # the broker had lost its memory
     (one,) = [one for one in diary.between(0, T0 + 9999) if one.name == "forgotten"]
     assert (one.until, [step.kind for step in one.steps]) == (None, ["fires"])
+
+
+# -- a past moment --------------------------------------------------------------------------------------------------
+
+
+def test_what_stood_at_one_moment_is_never_shown_under_the_time_of_another() -> None:
+    node = shutil.which("node")
+    if node is None:  # Playwright brings one
+        driver = pytest.importorskip("playwright._impl._driver", reason="pip install playwright")
+        node = driver.compute_driver_executable()[0]
+    script = Path(__file__).parent / "page" / "moments.mjs"
+    done = subprocess.run([node, script, FILES], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # -- links in messages ----------------------------------------------------------------------------------------------

@@ -310,6 +310,19 @@ def test_the_address_holds_the_view_and_wheel_keys_and_buttons_change_it(page: P
     assert tab.inner_text("#cur") != before
     tab.click("details:has(#rows) summary")
     assert tab.evaluate("document.querySelectorAll('#rows tbody tr').length") > 20
+    held: list[Any] = []
+    question = re.compile(r"/api/1/history\?")
+    tab.route(question, lambda route: held.append(route))  # noqa: PLW0108 (Playwright takes no built-in)
+    show(tab, f"view=history&topics={METER}&span=24h")
+    wait_for(lambda: tab.wait_for_timeout(20) or held, what="the question for the other topic")
+    figures = "[...document.querySelector('.read tbody tr').cells].slice(1).map(n => n.textContent).join('')"
+    assert tab.evaluate(figures) == "", "what the water had is not the meter's"
+    assert tab.evaluate("document.querySelectorAll('#plot canvas, #rows tr').length") == 0
+    tab.evaluate("document.querySelector('#csv').href = '?of-before'")
+    for route in held:
+        route.continue_()
+    wait_on(tab, f"({figures}) !== '' && !!document.querySelector('#plot canvas')")
+    assert f"history?topics={METER}&from=" in tab.evaluate("document.querySelector('#csv').href"), "of what is drawn"
 
 
 # -- for everyone -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ const kept = { fired: [], begun: null, asked: -Infinity, key: null, curves: new 
 const width = () => { const c = $("#main").clientWidth; return Math.max(200, Math.round((c > 1100 ? c / 2 : c) - 5 * rem())); };
 
 async function remember(s) {
-  const key = s.then ? s.now : "now", age = performance.now() - kept.asked; if (s.ask && !s.then || kept.key === key && age < 5e3 || age < 300) return;
+  const key = s.then ? s.now : "now", age = performance.now() - kept.asked; if (s.ask && !s.then || kept.key === key && (s.then && !kept.trouble || age < 5e3) || age < 300) return;
   Object.assign(kept, { asked: performance.now(), key });
   try { const found = await ask(`alerts?from=${Math.round(Math.max(s.now - 365 * DAY, s.now - 365 * DAY))}&to=${Math.round(s.then ? s.now : s.real)}`); Object.assign(kept, found, { trouble: null }); } catch (error) { kept.trouble = error.message; }
   for (const a of firing(s).slice(0, 6)) { evidence(a, s); explain(a, s); }
@@ -28,7 +28,7 @@ const whyOf = (a, s) => { const why = s.then || s.gone ? null : kept.why.get(a.n
 
 // ---- a year: each rule a row, each day a column
 function yearOf(s) {
-  const rules = new Map(); for (const a of kept.fired) rules.set(a.rule, [...(rules.get(a.rule) ?? []), a]);
+  const rules = new Map(); for (const a of kept.fired.filter(a => a.since <= s.now)) rules.set(a.rule, [...(rules.get(a.rule) ?? []), a]);
   for (const [name, a] of Object.entries(house.alerts)) if (!rules.has(a.rule ?? name)) rules.set(a.rule ?? name, []);
   const today = midnight(s.now);
   return html`<table class="grid year"><thead class="vh"><tr><th scope="col">${t("Rule")}</th><th scope="col">${t("Days")}</th><th scope="col">${t("Times")}</th></tr></thead><tbody>${[...rules].map(([rule, list]) => html`<tr><th scope="row"><code>${rule}</code></th><td><svg viewBox="0 0 730 16" width="100%" height="16" preserveAspectRatio="none" aria-hidden="true"><rect width="730" height="16"/>${kept.begun > today - 365 * DAY && html`<rect class="before" width="${Math.max(0, 728 - Math.round((today - midnight(kept.begun)) / DAY) * 2)}" height="16"/>`}${[...new Set(list.map(a => Math.round((midnight(a.since) - today) / DAY)))].map(d => html`<rect class="on" x="${(364 + d) * 2 - 1}" width="4" height="16"/>`)}</svg></td><td class="n">${list.length || html`<span class="soft">${t("never")}</span>`}</td></tr>`)}</tbody></table>${kept.begun && html`<p class="soft">${t("Written down since {time}.", { time: when(kept.begun, s.now) })}</p>`}`;

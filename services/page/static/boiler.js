@@ -12,7 +12,7 @@ const REFRESH = 60e3;
 export async function remember(s) {
   const boiler = house.boilers[0]; if (!boiler || !house.ready) return;
   const topic = `${boiler.thing}/phase`, day = midnight(s.now), key = `${topic} ${day} ${s.then}`, age = performance.now() - kept.asked;
-  if (kept.topic === key && age < (kept.trouble ? 10e3 : s.then ? 1e3 : REFRESH) || age < 400) return;
+  if (kept.topic === key && age < (kept.trouble ? 10e3 : REFRESH) || age < 400) return;
   const first = kept.topic !== key; Object.assign(kept, { topic: key, asked: performance.now(), day }); if (first) Object.assign(kept, { runs: [], fired: [] });
   const to = Math.max(day + 1000, Math.min(s.then ? nextMidnight(s.now) : s.real, s.real));
   try {

@@ -9,7 +9,7 @@ const SPANS = { "4h": 4 * HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "1y"
 const LEAST = 60e3, MOST = 14.9 * 365 * DAY;
 const shown = { key: null, answer: null, phases: [], fired: [], trouble: null, asked: 0, drawn: null };
 
-const chosen = () => { const asked = (q().get("topics") ?? "").split(",").filter(k => house.topics[k]); if (asked.length) return asked.slice(0, 12); const boiler = house.boilers[0], own = boiler ? ["water", "flue", "return"].map(role => boiler.inputs[role]).filter(k => house.topics[k]) : []; return own.length ? own : Object.values(house.topics).filter(d => d.stored && d.kind === "gauge").slice(0, 2).map(d => d.name); };
+const chosen = () => { const asked = [...new Set((q().get("topics") ?? "").split(","))].filter(k => house.topics[k]); if (asked.length) return asked.slice(0, 12); const boiler = house.boilers[0], own = boiler ? ["water", "flue", "return"].map(role => boiler.inputs[role]).filter(k => house.topics[k]) : []; return own.length ? own : Object.values(house.topics).filter(d => d.stored && d.kind === "gauge").slice(0, 2).map(d => d.name); };
 /** What is looked at: topics, from, to, and whether its right edge is now. */
 function view(s) {
   const edge = s.gone ?? s.now, name = q().get("span") ?? "24h", given = q().get("to"), end = given ? local(given) : NaN, to = Number.isNaN(end) ? edge : Math.min(end, edge);
@@ -30,10 +30,13 @@ async function fetchIt(v, s) {
   paint(state());
 }
 
+const fits = v => shown.answer !== null && String(shown.answer.series.map(one => one.topic)) === String(v.topics);
+const csv = (topics, from, to) => `api/1/history?topics=${topics.join(",")}&from=${Math.round(from)}&to=${Math.round(to)}&buckets=3000&format=csv`;
 function paint(s) {
   const node = $("#plot"), v = view(s); if (!node) return;
   const trouble = $("#trouble"); if (trouble) put(trouble, shown.trouble ? html`<p class="void"><span>${t("The archive cannot be read: {why}", { why: shown.trouble })}</span></p>` : "");
-  if (!shown.answer) { destroy(); node.replaceChildren(); return; }
+  if (!fits(v)) { destroy(); for (const n of [node, $("#rows"), $("#sum")]) n?.replaceChildren(); return; }   // it is of other topics
+  $("#csv").href = csv(v.topics, shown.answer.from, shown.answer.to);
   const boiler = house.boilers[0], phases = boiler && v.topics.some(k => k.startsWith(boiler.thing.split("/")[0])) ? shown.phases : [];
   draw(node, shown.answer, { phases, flags: shown.fired, tell: at => tell(at, s), zoom: (a, z) => moveTo(state(), a, z) });
   node.dataset.drawn = String((+node.dataset.drawn || 0) + 1); performance.mark("drawn"); tell(null, s);
@@ -58,7 +61,7 @@ function sum(s) {
 export function history(s, m) {
   const v = view(s), spanText = `${v.length > 300 * DAY ? dated(v.from) : wday(v.from)} ${hm(v.from)} – ${midnight(v.from) === midnight(v.to) ? "" : v.length > 300 * DAY ? dated(v.to) : wday(v.to)} ${hm(v.to)}`, groups = new Map();
   for (const d of Object.values(house.topics)) if (!v.topics.includes(d.name) && d.stored) groups.set(placeOf(d.name), [...(groups.get(placeOf(d.name)) ?? []), d.name]);
-  put(m, html`<h2 class="vh">${t("History")}</h2><div class="tools"><fieldset class="seg"><legend class="vh">${t("Span")}</legend>${Object.keys(SPANS).map(k => html`<button data-span="${k}" aria-pressed="${String(k === v.name)}">${k}</button>`)}</fieldset><fieldset><legend class="vh">${t("Move")}</legend><button data-move="-1" aria-label="${t("Earlier")}">← ${t("earlier")}</button><button data-move="1" aria-label="${t("Later")}" ${off(v.live)}>${t("later")} →</button></fieldset><a class="button" id="csv" download="house.csv" href="api/1/history?topics=${v.topics.join(",")}&from=${Math.round(v.from)}&to=${Math.round(v.to)}&buckets=3000&format=csv">CSV</a><output id="span">${spanText}</output></div><div id="trouble"></div>
+  put(m, html`<h2 class="vh">${t("History")}</h2><div class="tools"><fieldset class="seg"><legend class="vh">${t("Span")}</legend>${Object.keys(SPANS).map(k => html`<button data-span="${k}" aria-pressed="${String(k === v.name)}">${k}</button>`)}</fieldset><fieldset><legend class="vh">${t("Move")}</legend><button data-move="-1" aria-label="${t("Earlier")}">← ${t("earlier")}</button><button data-move="1" aria-label="${t("Later")}" ${off(v.live)}>${t("later")} →</button></fieldset><a class="button" id="csv" download="house.csv" href="${csv(v.topics, v.from, v.to)}">CSV</a><output id="span">${spanText}</output></div><div id="trouble"></div>
     <div class="hist"><div><div class="plot" id="plot" data-own tabindex="0" role="img" aria-label="${t("Chart of {names}. Arrow keys move the cursor; a table follows.", { names: v.topics.map(k => label(k, true)).join(", ") })}"></div></div>
     <div><table class="grid read" aria-label="${t("Read-out")}"><thead><tr><th scope="col" id="cur">${hm(v.to)}</th><th scope="col" class="n">${t("mean")}</th><th scope="col" class="n">${t("low")}</th><th scope="col" class="n">${t("high")}</th></tr></thead><tbody>${v.topics.map((k, i) => html`<tr data-i="${i}" data-key="${k}"><th scope="row"><svg width="26" height="10" aria-hidden="true"><line class="dash" x1="0" x2="26" y1="5" y2="5" stroke="var(--s${i % 4 + 1})" stroke-dasharray="${DASH[i % 4].join(" ")}"/></svg>${label(k)} <small>${shown.answer?.series[i]?.topic === k && house.topics[k].kind === "counter" ? rate(house.topics[k].unit) : house.topics[k].unit}</small></th><td class="n"></td><td class="n"></td><td class="n"></td></tr>`)}</tbody></table>
     <p class="note soft" id="what"></p><form class="tools" id="add"><label for="topic" class="vh">${t("Add a topic")}</label><select id="topic"><option value="">${t("Add a topic…")}</option>${[...groups].map(([name, keys]) => html`<optgroup label="${name}">${keys.map(k => html`<option value="${k}">${label(k)}</option>`)}</optgroup>`)}</select>${v.topics.length > 1 && html`<button type="button" data-drop="${v.topics.at(-1)}">${t("Remove {name}", { name: label(v.topics.at(-1)) })}</button>`}</form>
@@ -67,7 +70,7 @@ export function history(s, m) {
   $$("[data-move]").forEach(n => n.onclick = () => moveTo(state(), v.from + n.dataset.move * v.length / 2, v.to + n.dataset.move * v.length / 2));
   $("#topic").onchange = e => { if (e.target.value) { go({ topics: [...v.topics, e.target.value].join(",") }); $("#topic").value = ""; } };
   const drop = $("[data-drop]"); if (drop) drop.onclick = () => go({ topics: v.topics.slice(0, -1).join(",") });
-  fetchIt(v, s); if (shown.answer) { paint(s); }
+  fetchIt(v, s); paint(s);
 }
 const rate = unit => unit === "kWh" ? "kW" : `${unit}/h`;
 /** Ask again for what moves; called each second. */

@@ -1,7 +1,7 @@
 // The house as the browser knows it: one stream of events, and what each of them means for what is shown.
 // What is not proven alive is not: every age is reckoned by the service's clock, and a stream that stands still ends all of it.
-import { DAY, HOUR, MIN, hm, long, t, useZone, when, num, plain } from "./words.js";
-import { past } from "./address.js";
+import { DAY, HOUR, MIN, hm, iso, local, long, t, useZone, when, num, plain } from "./words.js";
+import { go, past } from "./address.js";
 
 /** Milliseconds without an event after which this page has no line to the house: the service speaks every second. */
 const SILENT = 3500;
@@ -20,10 +20,10 @@ const meet = time => { const seen = time - performance.now(); offset = offset ==
 /** What the whole page stands on: {now, then, gone, stream, ask}. `gone`: since when nothing of it is live. */
 export function state() {
   const at = past();
-  if (at !== null) return { now: at, then: true, gone: null, ask: !house.ready || stood.at === null || !stood.house, real: now() };
+  if (at !== null) return { now: at, then: true, gone: null, ask: !house.ready || stood.at !== at, real: now() };
   return { now: now(), then: false, gone: lost ?? gone, stream: lost !== null, ask: !house.ready, real: now() };
 }
-export const shownHouse = s => s.then && stood.house ? { ...house, ...stood.house } : house;
+export const shownHouse = s => !s.then ? house : s.ask ? { ...house, values: {}, alerts: {} } : { ...house, ...stood.house };
 
 // ---- the stream
 const APPLY = {
@@ -56,11 +56,26 @@ export async function ask(path, body) {
   if (!answer.ok) throw Object.assign(new Error(content.error ?? answer.statusText), { status: answer.status, where: content.where });
   return content;
 }
-/** The house as it stood at a time. */
-export async function travel(at) {
-  if (stood.at === at || !house.ready) return;
-  try { const found = await ask(`house?at=${Math.round(at)}`); if (past() === at) { Object.assign(stood, { at, house: found, trouble: null }); say("house"); } }
-  catch (error) { if (past() === at) { Object.assign(stood, { at, house: { values: {}, alerts: {} }, trouble: error.message }); say("house"); } }
+let going = null;
+/** Fetch the house as it stood at a time; true where it is here and somebody is `still` waiting for it. */
+export async function travel(at, still = () => past() === at) {
+  if (!house.ready || going === at) return false;
+  if (stood.at === at) return true;
+  going = at; let found = { values: {}, alerts: {} }, trouble = null;
+  try { found = await ask(`house?at=${Math.round(at)}`); } catch (error) { trouble = error.message; }
+  if (going === at) going = null;
+  if (!still()) return false;
+  Object.assign(stood, { at, house: found, trouble }); if (past() === at) say("house");
+  return true;
+}
+/** Plays on from a past moment: `speed` times as fast, 0 where it stands still; `stepped` is when the last step began. */
+export const player = { speed: 0, busy: false, stepped: 0 };
+/** A step: to where the past is by now, once that is here; what an answer takes longer than a second is skipped. */
+export async function play() {
+  const from = past(), s = state(), begun = performance.now(); if (!player.speed || player.busy || from === null || s.ask) return;
+  const at = iso(Math.min(from + player.speed * Math.min(1e4, Math.max(1e3, begun - player.stepped)), s.real));
+  player.busy = true;
+  try { if (await travel(local(at), () => player.speed && past() === from)) { player.stepped = begun; go({ at }, true); } } finally { player.busy = false; }
 }
 
 // ---- the grammar: what a topic looks like. Each state has a mark, a weight, a word and a ground.

@@ -2,7 +2,7 @@
 import { t, iso } from "./words.js";
 import { $, $$, become } from "./dom.js";
 import { go, onGo, past, q } from "./address.js";
-import { ask, house, isShut, listen, on, open, state, travel, watch } from "./house.js";
+import { ask, house, isShut, listen, on, open, play, state, travel, watch } from "./house.js";
 import { freshen, narrow, touchRows } from "./grammar.js";
 import { remember, draw } from "./boiler.js";
 import { count, fires, now } from "./now.js";
@@ -12,7 +12,7 @@ import { followProof, proof } from "./proof.js";
 import { heard, login, services } from "./services.js";
 import { big, kiosk, meters } from "./kiosk.js";
 import { key } from "./key.js";
-import { NAMES, frame, player, touchFrame } from "./frame.js";
+import { NAMES, frame, touchFrame } from "./frame.js";
 
 const VIEWS = { now, history: historyView, alerts, meters, proof, services, key, login, kiosk };
 const viewName = () => isShut() ? "login" : q().has("kiosk") ? "kiosk" : VIEWS[q().get("view")] ? q().get("view") : "now";
@@ -36,10 +36,10 @@ function follow(s) {
 }
 function tick() {
   watch();
-  if (player.speed && past() !== null) { const to = Math.min(past() + player.speed * 1e3, state().real); go({ at: iso(to) }, true); return; }
+  play();
   const s = state();
   if (signOf(s) !== sign) { show(); return; }
-  touchFrame(s); if (s.then || s.ask) return;
+  touchFrame(s); if (s.then && s.ask) travel(s.now); if (s.ask) return;
   touch(s); if (!s.gone) follow(s);
 }
 /** Touch what readings change. */
