@@ -1,7 +1,6 @@
 """Which secrets an instance needs, which of them are there, and how one is put in place."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +11,11 @@ from bootstrap_lib.document import DocumentError
 from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation
 from bootstrap_lib.registry import Registry
+from bootstrap_lib.secrets import REFERENCE, texts_of
 from bootstrap_lib.service import option_type
 
 NOBODYS: Final = ("mqtt.", "ca.")
-"""What credentials of every instance, and of the authority, begin with: a service of that name gets none by its name."""
+"""What credentials of the broker's users and of the authority begin with: no service gets one by its name, or by its lines."""
 
 
 def secrets_of(registry: Registry, instance: Instance) -> list[str]:
@@ -28,7 +28,7 @@ def secrets_of(registry: Registry, instance: Instance) -> list[str]:
     except (catalog.NoService, DocumentError):
         pass  # `constellation check` says what is wrong with it; what its lines name is found all the same
     topics = [topic.options for topic in registry.topics.values() if topic.source == instance.name]
-    found += (text.removeprefix("secret:") for text in _texts([options, topics]) if text.startswith("secret:"))
+    found += (text.removeprefix(REFERENCE) for text in texts_of([options, topics]) if text.startswith(REFERENCE))
     return list(dict.fromkeys(found))
 
 
@@ -36,30 +36,25 @@ def given_to(installation: Installation, registry: Registry, instance: Instance)
     """Names of the files among the credentials that an instance's unit hands to it.
 
     They are what its lines refer to, and those that bear its name or its service's (`wmbus.12345678`). What is missing is
-    left out: the unit could not start, and the service itself says better what it lacks.
+    left out: the unit could not start, and the service itself says better what it lacks. So is what is `denied`.
     """
     names = {path.name for path in installation.files(f"{CREDENTIALS}/*")}
     own = {name for name in names if name.startswith((f"{instance.name}.", f"{instance.service}."))}
-    own = {name for name in own if not name.startswith(NOBODYS)}
-    return sorted(own | (names & set(secrets_of(registry, instance)[1:])))
+    named = names & set(secrets_of(registry, instance)[1:])
+    return sorted(name for name in own | named if not name.startswith(NOBODYS))
+
+
+def denied(registry: Registry, instance: Instance) -> list[str]:
+    """Names that an instance's lines refer to and that it never gets: a broker's user is one instance, the authority none."""
+    return [name for name in secrets_of(registry, instance)[1:] if name.startswith(NOBODYS)]
 
 
 def missing_secrets(installation: Installation, registry: Registry, instance: Instance) -> list[str]:
     """Names of the secrets that an instance's lines refer to and that neither the credentials nor its own folder hold."""
     folders = (CREDENTIALS, Path("/var/lib/constellation", instance.name, "secrets"))
-    wanted = secrets_of(registry, instance)
+    never = denied(registry, instance)
+    wanted = [name for name in secrets_of(registry, instance) if name not in never]
     return [name for name in wanted if not any(installation.path(folder / name).exists() for folder in folders)]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _texts(inner)
 
 
 def put_line(name: str) -> str:

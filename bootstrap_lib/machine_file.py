@@ -12,6 +12,7 @@ import yaml
 from bootstrap_lib import state
 from bootstrap_lib.document import Document, Problem
 from bootstrap_lib.needs import needs_of
+from bootstrap_lib.secrets import REFERENCE, texts_of
 
 NAME: Final = "topics.machine.yaml"
 """Beside topics.yaml."""
@@ -73,6 +74,6 @@ def _is_not_its_own(sources: Mapping[str, Any], section: str, name: str, entry: 
         return f"'{owner}' is no source that writes here"
     if section == "sources" and (strange := ", ".join(entry.keys() - set(owned))):
         return f"{owner} may keep {', '.join(owned)} here, and not {strange}"
-    if section == "topics" and any(str(value).startswith("secret:") for value in entry.values()):
+    if any(text.startswith(REFERENCE) for text in texts_of(entry)):
         return "no secret is named here"
     return None

@@ -6,11 +6,13 @@ or a topic.
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 FOLDER: Final = Path("/etc/constellation/credentials")
+REFERENCE: Final = "secret:"
+"""What a text begins with that names a secret."""
 
 
 class SecretError(ValueError):
@@ -29,6 +31,19 @@ class Secret(str):
     def __repr__(self) -> str:
         """Hide it."""
         return "Secret(…)"
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts of an entry of topics.yaml, however deep, its keys too: any may name a secret."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from texts_of(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from texts_of(inner)
 
 
 def folders() -> list[Path]:

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from bootstrap_lib import secrets
+from bootstrap_lib.commands.check import problems_of
+from bootstrap_lib.credentials import given_to, missing_secrets
+from bootstrap_lib.installation import Installation
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import MissingSecretError, Secret, SecretError, keep, resolve
 
 Put = Callable[..., Path]
@@ -106,6 +110,30 @@ def test_secrets_that_are_kept_are_whole_and_their_owners_alone(tmp_path: Path) 
         "meter.2": ("b2\n", 0o600),
     }
     assert resolve("secret:meter.1", folder) == "c3"
+
+
+def test_no_service_is_handed_another_users_password_or_the_authoritys_key_whatever_its_lines_name(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "topics.yaml").write_text(
+        "sources: {radio: {service: wmbus, device: /dev/radio}}\ntopics:\n"
+        "  a/b/energy: {from: radio, meter: 1, secret: 'secret:mqtt.operator'}\n"
+        "  a/c/energy: {from: radio, meter: 2, secret: 'secret:ca.key'}\n"
+        "  a/d/energy: {from: radio, meter: 3, secret: 'secret:house.water'}\n"
+    )
+    folder = tmp_path / "etc/constellation/credentials"
+    folder.mkdir(parents=True)
+    for name in ("mqtt.operator", "mqtt.radio", "ca.key", "house.water", "radio.x", "wmbus.2", "pushover.token"):
+        (folder / name).touch(0o600)
+    registry = Registry(tmp_path / "topics.yaml")
+    radio, system = registry.instances["radio"], Installation(tmp_path)
+    assert given_to(system, registry, radio) == ["house.water", "radio.x", "wmbus.2"]
+    assert missing_secrets(system, registry, radio) == []
+    said = [str(problem) for problem in problems_of(registry)]
+    assert len(said) == 2
+    assert "secret:mqtt.operator is handed to no service, it is another's key to the house" in said[0]
+    (folder / "house.water").unlink()
+    assert missing_secrets(system, registry, radio) == ["house.water"]
 
 
 def test_a_link_that_somebody_laid_beside_is_not_followed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bootstrap_lib import bridges, broker, catalog
 from bootstrap_lib.catalog import NoService
+from bootstrap_lib.credentials import denied
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
@@ -31,6 +32,11 @@ def problems_of(registry: Registry) -> list[Problem]:
         except NoService as error:
             if instance.here or instance.service not in catalog.names():
                 found.append(registry.document.problem((instance.section, instance.name), str(error)))
+        for name in denied(registry, instance):
+            text = (
+                f"secret:{name} is handed to no service, it is another's key to the house: give the secret another name"
+            )
+            found.append(registry.document.problem((instance.section, instance.name), text))
     return list(dict.fromkeys(found))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bootstrap_lib import broker, broker_unit, certificates, machine_file, state
-from bootstrap_lib.credentials import add_line, missing_secrets, put_line
+from bootstrap_lib.credentials import add_line, denied, missing_secrets, put_line
 from bootstrap_lib.installation import (
     CREDENTIALS,
     Installation,
@@ -153,6 +153,11 @@ def _install(installation: Installation, registry: Registry) -> None:
             put = put_line(secret) if broker.is_here(registry) else f"on {registry.broker.host}: {add_line()}"
             print(
                 f"missing: {name} needs {CREDENTIALS / secret}: {put}; then sudo constellation units --install, which enables it"
+            )
+    for one in here(registry):
+        for secret in denied(registry, one):
+            print(
+                f"not handed over: {one.name} names {secret}, another's key to the house: give its secret another name"
             )
     if not installation.changed:
         print("everything is installed as topics.yaml asks; nothing changed")
