@@ -14,18 +14,10 @@ import yaml
 
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.examples import example
+from bootstrap_lib.plain_file import content_of
 
 KeyPath = tuple[str | int, ...]
 T = TypeVar("T")
-
-
-def _text(path: Path) -> str:
-    """Text of a file of bounded size and depth: what the parser would build of others is beyond bounds."""
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise DocumentError([Problem(str(path), 1, "", f"longer than {MOST_BYTES:,} bytes: write a smaller file")])
-    return content.decode("utf-8")
 
 
 class Problem(NamedTuple):
@@ -37,11 +29,10 @@ class Problem(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        """Return one line, as compilers print it, so that editors can jump there."""
+        """Return one line, as compilers print it, so that editors can jump there; whatever keys are called, a terminal can show it."""
+        said = plain(self.message, 2000)
         return (
-            f"{self.file}:{self.line}: {self.path}: {self.message}"
-            if self.path
-            else f"{self.file}:{self.line}: {self.message}"
+            f"{self.file}:{self.line}: {plain(self.path)}: {said}" if self.path else f"{self.file}:{self.line}: {said}"
         )
 
 
@@ -107,15 +98,19 @@ class Document:
         self._first = ("?", 1)
         self._nodes = 0
 
-    def read(self, path: Path) -> None:
-        """Merge a file over what is there already: a later file overrides key by key. DocumentError if unreadable."""
+    def read(self, path: Path, *, follow: bool = True) -> bytes:
+        """Merge a file over what is there already: a later file overrides key by key; returns its content. DocumentError if unreadable.
+
+        `follow`: it may be a link; not where others than its owner write in the folder.
+        """
         if self._first[0] == "?":
             self._first = (str(path), 1)
         if not LIBYAML:
             said = "PyYAML was built without libyaml: pip install --force-reinstall --only-binary :all: PyYAML"
             raise DocumentError([Problem(str(path), 1, "", f"cannot be read, {said}")])
         try:
-            node = yaml.compose(_text(path), Loader=_Loader)
+            content = content_of(path, MOST_BYTES, follow=follow)
+            node = yaml.compose(content.decode("utf-8"), Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
@@ -133,10 +128,11 @@ class Document:
             said = (isinstance(error, OSError) and error.strerror) or reason(error)
             raise DocumentError([Problem(str(path), 1, "", f"cannot be read: {said}")]) from None
         if node is None:
-            return
+            return content
         if not isinstance(node, yaml.MappingNode):
             raise DocumentError([Problem(str(path), 1, "", "expected sections (root:, sources:, topics:, …)")])
         self._merge(self.content, self._construct(node, (), str(path)))
+        return content
 
     def _construct(self, node: yaml.Node, path: KeyPath, file: str) -> Any:
         self._nodes += 1

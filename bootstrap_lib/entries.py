@@ -4,7 +4,6 @@ Checks, the JSON schema for editors and the reference page (docs/topics.md) all 
 """
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, TypeVar
@@ -16,11 +15,6 @@ from bootstrap_lib import machine
 from bootstrap_lib.duration import Duration
 from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity
 from bootstrap_lib.reading import ReadingError, Value
-
-MOST_NAMES: Final = 1000
-"""Topics that one line may make."""
-
-_BRACES: Final = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 OptionsT_co = TypeVar("OptionsT_co", covariant=True)
 
@@ -206,21 +200,3 @@ class Instance(Struct, frozen=True):
     def here(self) -> bool:
         """Whether topics.yaml gives it to this machine."""
         return self.host is None or machine.is_this(self.host)
-
-
-def expand(key: str) -> list[str]:
-    """Names that a key with braces stands for: `cell_{1..8}_voltage`, `{north,south}/…`."""
-    match = _BRACES.search(key)
-    if match is None:
-        return [key]
-    first, last, words = match.groups()
-    parts = words.split(",") if words else [str(n) for n in range(int(first), int(last) + 1)]
-    return [name for part in parts for name in expand(key[: match.start()] + part.strip() + key[match.end() :])]
-
-
-def how_many(key: str) -> int:
-    """How many names a key with braces stands for, without making them."""
-    braces = (match.groups() for match in _BRACES.finditer(key))
-    return math.prod(
-        words.count(",") + 1 if words else max(0, int(last) - int(first) + 1) for first, last, words in braces
-    )

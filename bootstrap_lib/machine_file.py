@@ -33,8 +33,8 @@ def change(registry: Path, edit: Callable[[dict[str, Any]], None]) -> bool:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         document = Document()
-        if path.exists():
-            document.read(path)
+        if os.path.lexists(path):
+            document.read(path, follow=False)
         before = copy.deepcopy(document.content)
         edit(document.content)
         if document.content == before:

@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
-from bootstrap_lib import machine_file
+from bootstrap_lib import keys, machine_file
 from bootstrap_lib.document import Document, DocumentError, KeyPath, Problem, from_text, nearest, plain
 from bootstrap_lib.entries import (
     COMMON_KEYS,
     JUDGED,
-    MOST_NAMES,
     Broker,
     Instance,
     InstanceOptions,
     Topic,
     TopicLine,
-    expand,
-    how_many,
 )
 from bootstrap_lib.location import ZONES, find_registry, is_zone
 from bootstrap_lib.machine import LOOPBACK
@@ -51,11 +48,9 @@ class Registry:
         digest = hashlib.sha256()
         more = (Path(given) for given in (os.environ.get("CONSTELLATION_SETTINGS"),) if given)
         for file in (path, *more):
-            self.document.read(file)
-            digest.update(file.read_bytes())
-        if (machine := path.with_name(machine_file.NAME)).exists():
-            self._add_machine_file(machine)
-            digest.update(machine.read_bytes())
+            digest.update(self.document.read(file))
+        if os.path.lexists(machine := path.with_name(machine_file.NAME)):
+            digest.update(self._add_machine_file(machine))
         self.digest = digest.hexdigest()[:12]
         self._missing, self._strange = set[str](), False
         """Sources that are not there, each noted once, and whether a section has a wrong name: they may stand in it."""
@@ -83,13 +78,14 @@ class Registry:
         """Let `edit` change what the machine's own file beside it says; True if it says something else now. OSError, DocumentError."""
         return machine_file.change(self.path, edit)
 
-    def _add_machine_file(self, file: Path) -> None:
-        """Add what its writers own: their lists, and the topics of these. What topics.yaml itself says wins."""
+    def _add_machine_file(self, file: Path) -> bytes:
+        """Add what its writers own: their lists, and the topics of these. What topics.yaml itself says wins. Returns its content."""
         own = Document()
-        own.read(file)
+        content = own.read(file, follow=False)
         if problems := machine_file.problems_of(own, self.document.section("sources")):
             raise DocumentError(problems)
         self.document.add(own)
+        return content
 
     def _look_for_strangers(self) -> None:
         for section in [section for section in self.document.content if section not in self.SECTIONS]:
@@ -144,7 +140,7 @@ class Registry:
                         yield name, Instance(name, checked.service or name, checked.host or elsewhere, section, options)
 
     def _read_topics(self) -> Iterator["Topic[Mapping[str, Any]]"]:
-        section, made = self.document.section("topics"), self._keys
+        section, made, room = self.document.section("topics"), self._keys, keys.MOST_TOPICS
         for key, raw in section.items():
             path: KeyPath = ("topics", key)
             if not isinstance(raw, dict):
@@ -155,28 +151,29 @@ class Registry:
                 continue
             options = {k: v for k, v in raw.items() if k not in COMMON_KEYS}
             earlier = [line.was] if isinstance(line.was, str) else line.was or []
-            if not 0 < (size := how_many(key)) <= MOST_NAMES or max(map(how_many, earlier), default=0) > MOST_NAMES:
-                self._note(path, f"its braces stand for {size} names: a line makes 1 to {MOST_NAMES}")
-                continue
-            names, before = expand(key), [expand(one) for one in earlier]
-            if other := next((one for one in before if len(one) != len(names)), None):
-                self._note((*path, "was"), f"it stands for {len(other)} names, the line for {len(names)}")
-                continue
-            for name, *was in zip(names, *before, strict=True):
-                if name in made:
-                    self._note(path, f"{name} is made by '{made[name]}' already")
-                elif topic := self._topic(name, was, line, options, path):
-                    made[name] = key
-                    yield topic
+            try:
+                room -= keys.check(key, earlier)
+                if room < 0:
+                    self._note(
+                        path, f"more than {keys.MOST_TOPICS} topics with their names of before: a house has fewer"
+                    )
+                    return
+                for name, *was in keys.names_of(key, earlier):
+                    if name in made:
+                        self._note(path, f"{name} is made by '{made[name]}' already")
+                    elif topic := self._topic(name, was, line, options, path):
+                        made[name] = key
+                        yield topic
+            except keys.KeyFault as fault:
+                self._note((*path, "was") if fault.of_was else path, str(fault))
 
     def _topic(
         self, name: str, was: list[str], line: TopicLine, options: Mapping[str, Any], path: KeyPath
     ) -> "Topic[Mapping[str, Any]] | None":
-        levels = name.split("/")
-        if len(levels) != 3 or not all(map(WORD.fullmatch, levels)):  # noqa: PLR2004 (place/thing/name)
+        if not keys.is_topic(name):
             self._note(path, "a topic is place/thing/name, in small letters, digits and _")
             return None
-        word = line.quantity or levels[2].rpartition("_")[2]
+        word = line.quantity or name.rpartition("/")[2].rpartition("_")[2]
         row = QUANTITIES.get(word)
         if row is None:
             hint = nearest(word, QUANTITIES) or f": write quantity: with one of {', '.join(QUANTITIES)}"

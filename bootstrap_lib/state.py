@@ -15,6 +15,8 @@ import msgspec
 from bootstrap_lib import slots
 from bootstrap_lib.document import StartError, reason
 from bootstrap_lib.owners import as_owner_of as as_owner_of  # noqa: PLC0414 (one of its names)
+from bootstrap_lib.plain_file import content_of
+from bootstrap_lib.plain_file import unfollowed as unfollowed  # noqa: PLC0414 (one of its names)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -56,11 +58,6 @@ def replacing(path: Path, mode: int | None = None, owner: tuple[int, int] | None
         os.close(folder)
 
 
-def unfollowed(name: str, flags: int) -> int:
-    """Open a file, but not through a link, and without waiting for a pipe: an opener for `open`."""
-    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-
-
 def write(path: Path, content: bytes, mode: int | None = None, owner: tuple[int, int] | None = None) -> None:
     """Write a file as `replacing` does."""
     with replacing(path, mode, owner) as file:
@@ -69,13 +66,7 @@ def write(path: Path, content: bytes, mode: int | None = None, owner: tuple[int,
 
 def read(path: Path) -> bytes:
     """Content of a plain file; OSError for a link, a folder, a pipe, or one too large to be ours."""
-    with open(path, "rb", opener=unfollowed) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is no plain file")
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise OSError(f"{path} is larger than any state file")
-    return content
+    return content_of(path, LARGEST)
 
 
 def hindrance(path: Path) -> str | None:

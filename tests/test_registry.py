@@ -1,6 +1,7 @@
 """topics.yaml: what it means, and one sentence with file and line for everything that can be wrong with it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from harness import PROJECT
 
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
-from bootstrap_lib.entries import expand
+from bootstrap_lib.keys import expand
 from bootstrap_lib.machine_file import NAME as MACHINE_FILE
 from bootstrap_lib.reading import ReadingError
 from bootstrap_lib.registry import Registry
@@ -163,6 +164,34 @@ def test_the_machines_own_file_may_hold_nothing_else(tmp_path: Path, machine: st
         read(tmp_path, METERS, machine)
 
 
+@pytest.mark.parametrize("name", ["topics.yaml", MACHINE_FILE])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "topics.yaml").write_text(METERS)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DocumentError, match=f"{name}:1: cannot be read: .* is no plain file"):
+        Registry(tmp_path / "topics.yaml")
+
+
+def test_a_link_in_the_place_of_the_machines_own_file_is_not_followed_and_the_owners_may_be_one(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(METERS)
+    (tmp_path / "topics.yaml").symlink_to(kept)
+    assert len(Registry(tmp_path / "topics.yaml").topics) == 1
+    (tmp_path / MACHINE_FILE).symlink_to(kept)
+    with pytest.raises(DocumentError, match=f"{MACHINE_FILE}:1: cannot be read: "):
+        Registry(tmp_path / "topics.yaml")
+
+
+def test_a_house_has_a_bounded_number_of_topics_and_of_names_before(tmp_path: Path) -> None:
+    lines = "".join(f"  a/b/x{n}_{{1..1000}}_temperature: {{from: onewire}}\n" for n in range(52))
+    (found,) = problems(tmp_path, HOUSE + lines)
+    assert "topics.yaml:54: topics.a/b/x50_{1..1000}_temperature: more than 50000 topics with their names" in found
+    before = ", ".join(f"'a/b/y{n}_{{1..1000}}_temperature'" for n in range(52))
+    (found,) = problems(tmp_path, f"{HOUSE}  a/b/x_{{1..1000}}_temperature: {{from: onewire, was: [{before}]}}\n")
+    assert "more than 50000 topics with their names of before" in found
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -184,6 +213,15 @@ def test_the_machines_own_file_may_hold_nothing_else(tmp_path: Path, machine: st
         ("a/b/cell_{1..1001}_voltage: {from: onewire}", "its braces stand for 1001 names: a line makes 1 to 1000"),
         ("a/{1..999}/{1..999}_voltage: {from: onewire}", "its braces stand for 998001 names"),
         ("a/b/cell_{8..1}_voltage: {from: onewire}", "its braces stand for 0 names"),
+        ("a/b/cell_{1..999999999}_voltage: {from: onewire}", "its braces stand for 999999999 names"),
+        ("a/b/c_temperature: {from: onewire, id: 28-0316a4f1c9ff, was: 'a/b/{1..2}_temperature'}", "was: it stands for 2 names, the line for 1"),
+        ("a/b/c_temperature: {from: onewire, was: 'a/b/c_{1.." + "1" * 5000 + "}'}", "a key has 1000 characters at most"),
+        ("a/b/c_temperature: {from: onewire, was: 'a/b/c_{1.." + "1" * 500 + "}'}", "topics.a/b/c_temperature.was: 'a/b/c_{1..11"),
+        ("a/b/c_temperature: {from: onewire, was: ../../../etc/shadow}", "'../../../etc/shadow' is no topic: it was place/thing/name"),
+        ("'" + "{a," * 40 + "{1..2}" + "}" * 40 + "': {from: onewire}", "a topic is place/thing/name"),
+        ("? '" + "{," * 4000 + "'\n  : {from: onewire}", "a key has 1000 characters at most"),
+        ("'a/b/{" + "," * 900 + "{_temperature': {from: onewire}", "a topic is place/thing/name"),
+        ('"a\\e]0;pwn\\a/b/temperature": {from: onewire}', "topics.a\\x1b]0;pwn\\x07/b/temperature: a topic is"),
         ("a/{b,c}/temperature: {from: onewire, id: 28-0316a4f1c9ff}\n  a/b/temperature: {from: onewire}", "a/b/temperature is made by 'a/{b,c}/temperature' already"),
     ],
 )  # fmt: skip

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import Final
 
-from bootstrap_lib import state
+from bootstrap_lib import keys, state
 from bootstrap_lib.commands.check import problems_of
-from bootstrap_lib.document import DocumentError, StartError, nearest
-from bootstrap_lib.entries import expand
+from bootstrap_lib.document import DocumentError, StartError, nearest, plain
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
 
@@ -43,7 +42,7 @@ def renamed(text: str, old: str, new: str) -> str:
     there = [number for number, line in enumerate(lines) if re.match(key + r"(\s|$)", line)]
     if len(there) != 1:
         raise StartError(f"no line of the form `{old}: {{…}}` is there: rename it by hand and add was: '{old}'")
-    pairs = [pair for pair in zip(expand(old), expand(new), strict=False) if old != new]
+    pairs = [pair for pair in zip(keys.expand(old), keys.expand(new), strict=False) if old != new]
     lines = [line if number == there[0] else _in_rules(line, pairs) for number, line in enumerate(lines)]
     end = next((n for n, line in enumerate(lines) if n > there[0] and _ends(line, lines[there[0]])), len(lines))
     lines[there[0] : end] = _changed(lines[there[0]], key, old, new, lines[there[0] + 1 : end])
@@ -118,10 +117,14 @@ def main(arguments: argparse.Namespace) -> int:
     """Rewrite the file; one that would be wrong is left as it is."""
     path = find_registry(arguments.config).resolve()
     registry = Registry(path)
-    keys = registry.document.section("topics")
-    if arguments.old not in keys:
-        raise StartError(f"topics.yaml has no line '{arguments.old}'{nearest(arguments.old, keys)}")
-    if arguments.new in keys or arguments.new in registry.topics:
+    there = registry.document.section("topics")
+    if arguments.old not in there:
+        raise StartError(f"topics.yaml has no line '{arguments.old}'{nearest(arguments.old, there)}")
+    try:
+        keys.check(arguments.new)
+    except keys.KeyFault as fault:
+        raise StartError(f"'{plain(arguments.new)}': {fault}") from None
+    if arguments.new in there or arguments.new in registry.topics:
         raise StartError(f"'{arguments.new}' is there already: a topic has one history")
     before = path.stat()
     with state.as_owner_of(path.parent):
