@@ -55,7 +55,7 @@ def missing(error: ImportError, service: str | None = None) -> str:
 
 def make(config: str | None, instance: str) -> Service:
     """Build the service of an instance; DocumentError or NoService where it cannot be."""
-    path = find_registry(config).resolve()
+    path = find_registry(config, say=False).resolve()
     registry = Registry(path)
     if instance not in registry.instances:
         raise DocumentError([Problem(str(path), 1, "", registry.no_instance(instance))])

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     from bootstrap_lib.catalog import NoService  # noqa: PLC0415 (as late as it can be)
-    from bootstrap_lib.document import DocumentError, StartError, reason  # noqa: PLC0415
+    from bootstrap_lib.document import DocumentError, StartError, escaped, reason  # noqa: PLC0415
     from bootstrap_lib.secrets import SecretError  # noqa: PLC0415
 
     if parsed.logs:
@@ -70,17 +70,17 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         return int(parsed.run(parsed) or 0)
     except DocumentError as error:
-        print(error, file=sys.stderr)
+        print(escaped(str(error)), file=sys.stderr)
         return os.EX_CONFIG
     except (StartError, NoService, SecretError) as error:
-        print(f"constellation {parsed.verb}: {error}", file=sys.stderr)
+        print(f"constellation {parsed.verb}: {escaped(str(error))}", file=sys.stderr)
         return os.EX_UNAVAILABLE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         advice = ": run this with sudo" if isinstance(error, PermissionError) and os.geteuid() else ""
-        print(f"constellation {parsed.verb}: {reason(error)}{advice}", file=sys.stderr)
+        print(f"constellation {parsed.verb}: {escaped(reason(error))}{advice}", file=sys.stderr)
         return os.EX_IOERR
     except KeyboardInterrupt:
         return 130

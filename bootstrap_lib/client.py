@@ -3,7 +3,7 @@
 It is the user `operator` at the broker; its password lies beside the others as `mqtt.operator`.
 """
 
-import contextlib
+import json
 import logging
 import os
 import queue
@@ -17,7 +17,8 @@ import msgspec
 
 from bootstrap_lib import broker, secrets
 from bootstrap_lib.bus import Bus
-from bootstrap_lib.document import StartError
+from bootstrap_lib.control import Request
+from bootstrap_lib.document import StartError, escaped, plain
 from bootstrap_lib.events import Connected, Event, Message, Published
 from bootstrap_lib.reading import as_json
 from bootstrap_lib.registry import Registry
@@ -152,16 +153,15 @@ class Client:
         request = as_json((arguments or {}) | {"id": identity})
         self._bus.publish(f"{self.registry.root}/service/{instance}/request/{verb}", request, qos=1)
         for message in self.messages(timeout):
-            with contextlib.suppress(msgspec.DecodeError):
-                answer = msgspec.json.decode(message.payload)
-                if isinstance(answer, dict) and answer.get("id") == identity:
-                    if answer.get("status") == "ok":
-                        return answer.get("data")
-                    if answer.get("status") == "progress":
-                        if progress:
-                            progress(answer.get("data"))
-                        continue
-                    raise StartError(f"{instance}: {answer.get('error')}")
+            answer = self.json(message.payload)
+            if not isinstance(answer, dict) or answer.get("id") != identity:
+                continue
+            if answer.get("status") == "ok":
+                return answer.get("data")
+            if answer.get("status") != "progress":
+                raise StartError(f"{instance}: {plain(answer.get('error'), Request.LONGEST_SENTENCE)}")
+            if progress:
+                progress(answer.get("data"))
         raise StartError(f"{instance} does not answer within {timeout:g} s: see `constellation status`")
 
     @staticmethod
@@ -169,5 +169,10 @@ class Client:
         """JSON of a payload, or None where it is none."""
         try:
             return msgspec.json.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+
+    @staticmethod
+    def shown(data: Any) -> str:
+        """What a service answered as JSON on lines of its own that a terminal can show."""
+        return escaped(json.dumps(data, ensure_ascii=False, indent=1))

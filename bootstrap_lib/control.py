@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, get_type_hints
 import msgspec
 
 from bootstrap_lib.bus import Bus
-from bootstrap_lib.document import from_text, nearest, plain
+from bootstrap_lib.document import escaped, from_text, nearest, plain
 from bootstrap_lib.events import Message
 from bootstrap_lib.reading import ReadingError, as_json, parse_time
 
@@ -86,9 +86,11 @@ class Request:
 
     def refuse(self, sentence: str) -> None:
         """Answer that it is not, and why, in no more words than anybody reads."""
+        sentence = "; ".join(sentence.splitlines())
         if len(sentence) > Request.LONGEST_SENTENCE:
             sentence = f"{sentence[: Request.LONGEST_SENTENCE]} … ({len(sentence)} letters in all)"
-        log.warning("request %s refused: %s", self.verb, sentence)
+        sentence = escaped(sentence)
+        log.warning("request %s refused: %s", plain(self.verb, 60), sentence)
         self._send({"status": "error", "error": sentence})
 
     def _send(self, answer: dict[str, Any]) -> None:
@@ -155,7 +157,7 @@ class Control:
             asked = msgspec.json.decode(message.payload[: Request.LONGEST], type=RemoteRequest)
             late = self._now() - parse_time(asked.at)
         except (msgspec.DecodeError, UnicodeDecodeError, ReadingError) as error:
-            log.warning("a request from afar is not acted on, it does not say who asks and when: %s", error)
+            log.warning("a request from afar is not acted on, it does not say who asks and when: %s", plain(error))
             return
         by, shown = plain(asked.by, 60), plain(verb, 60)
         request = Request(self._bus, f"{self._prefix}/answer/{verb[:60]}", message, verb, asked.id)

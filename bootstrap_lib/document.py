@@ -280,8 +280,14 @@ def reason(error: BaseException) -> str:
 def plain(text: object, length: int = 200) -> str:
     """Return what people or devices said so that a terminal and a log can show it: control characters escaped, on one line."""
     said = str(text)
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said[:length])
-    return shown + ("…" if len(said) > length else "")
+    return escaped(said[:length], but="") + ("…" if len(said) > length else "")
+
+
+def escaped(text: str, but: str = "\n\t") -> str:
+    """Return a text with its control characters, and those that turn its direction, escaped; line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -84,14 +84,8 @@ class Installation:
 
     def refuse_foreign(self, path: Path) -> None:
         """InstallError where a path of the running system, or a folder above it, is a link or belongs to somebody who is not root."""
-        for place in (path, *path.parents) if self.live and os.geteuid() == 0 else ():
-            if place.is_symlink():
-                raise InstallError(f"{place} is a link, and root follows none: put a folder in its place")
-            if place.exists() and (owner := place.stat().st_uid):
-                raise InstallError(
-                    f"{place} belongs to another user (number {owner}), and what root keeps there would be theirs:"
-                    f" look at it, then sudo chown root {place}"
-                )
+        if self.live and os.geteuid() == 0 and (why := state.foreign(path)):
+            raise InstallError(why)
 
     def _is(self, target: Path, text: str, mode: int, group: str | None) -> bool:
         """Whether a file says that already, and to whom it shall; in a folder that only stands for / nobody has groups."""

@@ -1,7 +1,9 @@
 """Where topics.yaml of the house is, and the time zones that the machine knows."""
 
+import functools
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +19,11 @@ INSTALLED: Final = Path("/etc/constellation/topics.yaml")
 """The file of an installed house: what every verb judges, from every folder."""
 
 
-def find_registry(given: str | None = None) -> Path:
-    """Path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one. StartError for root where others could write it."""
+def find_registry(given: str | None = None, *, say: bool = True) -> Path:
+    """Path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one. StartError for root where others could write it.
+
+    Where it is not the installed one, that is said once, unless the verb says so itself.
+    """
     path = Path(given or os.environ.get("CONSTELLATION_CONFIG") or INSTALLED)
     if os.geteuid() == 0 and path.exists():
         owner = path.stat().st_uid
@@ -26,7 +31,14 @@ def find_registry(given: str | None = None) -> Path:
             raise StartError(
                 f"{path} belongs to another user (number {owner}), and root does as it says: sudo chown root {path}"
             )
+    if say and path.absolute() != INSTALLED:
+        _say(path.absolute())
     return path
+
+
+@functools.lru_cache(maxsize=8)
+def _say(path: Path) -> None:
+    print(f"constellation: {path} is used, not {INSTALLED}", file=sys.stderr)  # noqa: T201 (to whoever gave the verb)
 
 
 def is_zone(name: str) -> bool:

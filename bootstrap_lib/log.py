@@ -16,6 +16,7 @@ import msgspec
 
 from bootstrap_lib.bus import Bus
 from bootstrap_lib.control import Request
+from bootstrap_lib.document import escaped
 from bootstrap_lib.duration import Duration, describe
 from bootstrap_lib.reading import as_json
 
@@ -37,6 +38,7 @@ class JournalHandler(logging.Handler):
         """Open the journal's socket; OSError where there is none."""
         super().__init__()
         self.instance = instance
+        self.setFormatter(_Escaping())
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.connect(_JOURNAL)
 
@@ -65,7 +67,14 @@ def _field(name: str, value: str) -> bytes:
     return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
 
 
-class _Terminal(logging.Formatter):
+class _Escaping(logging.Formatter):
+    """Whatever devices and people said that came into a message: no terminal is told by it what to do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
+
+
+class _Terminal(_Escaping):
     def format(self, record: logging.LogRecord) -> str:
         text = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower():7} {super().format(record)}"
         if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
@@ -94,7 +103,7 @@ def set_up(instance: str, *, daemon: bool = False, level: int = logging.INFO) ->
         from logging.handlers import SysLogHandler  # noqa: PLC0415 (0.4 MB that only a daemon needs)
 
         handler = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
-        handler.setFormatter(logging.Formatter(f"{instance}[%(process)d]: %(message)s"))
+        handler.setFormatter(_Escaping(f"{instance}[%(process)d]: %(message)s"))
         keep.append(handler.socket.fileno())  # type: ignore[attr-defined]
     elif _under_journal() and os.path.exists(_JOURNAL):  # noqa: PTH110 (a socket)
         handler = JournalHandler(instance)
@@ -115,7 +124,7 @@ class LogTopic(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Publish a record while there is a connection."""
         if self._bus.online:
-            entry = {"level": record.levelname.lower(), "text": record.getMessage()}
+            entry = {"level": record.levelname.lower(), "text": escaped(record.getMessage())}
             if topic := getattr(record, "topic", None):
                 entry["topic"] = topic
             self._bus.publish(self._topic, as_json(entry))

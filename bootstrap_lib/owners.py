@@ -28,6 +28,21 @@ def as_owner_of(folder: Path) -> Iterator[None]:
         os.setgroups(groups)
 
 
+def foreign(path: Path, root: Path = Path("/")) -> str | None:
+    """Why root keeps nothing of its own at a path, or None: it, or a folder above it and below `root`, is a link or somebody else's."""
+    for place in (path, *(above for above in path.parents if above.is_relative_to(root))):
+        if place == root != Path("/"):
+            break
+        if place.is_symlink():
+            return f"{place} is a link, and root follows none: put a folder in its place"
+        if place.exists() and (owner := place.stat().st_uid):
+            return (
+                f"{place} belongs to another user (number {owner}), and what root keeps there would be theirs:"
+                f" look at it, then sudo chown root {place}"
+            )
+    return None
+
+
 def _foreign(folder: Path) -> os.stat_result | None:
     """Whoever is not root and owns the folder, or else what is nearest above it."""
     for place in (folder, *folder.parents):

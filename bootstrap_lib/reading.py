@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from bootstrap_lib.document import plain
+
 Value = bool | int | float | str
 """A number, a word of the topic's states, true or false, or text; never null, never NaN, never a sentinel."""
 
@@ -149,7 +151,7 @@ def decode(topic: str, payload: bytes, sequence: Sequence | None = None) -> Read
 def excerpt(payload: bytes, length: int = 60) -> str:
     """First characters of a payload, printable, for a message to people."""
     text = payload[: length * 4].decode("utf-8", "replace")
-    return json.dumps(text[:length], ensure_ascii=False) + ("…" if len(text) > length else "")
+    return f'"{plain(text[:length])}"' + ("…" if len(text) > length else "")
 
 
 def as_json(value: Any) -> bytes:

@@ -15,6 +15,7 @@ import msgspec
 from bootstrap_lib import slots
 from bootstrap_lib.document import StartError, reason
 from bootstrap_lib.owners import as_owner_of as as_owner_of  # noqa: PLC0414 (one of its names)
+from bootstrap_lib.owners import foreign as foreign  # noqa: PLC0414
 from bootstrap_lib.plain_file import content_of
 from bootstrap_lib.plain_file import unfollowed as unfollowed  # noqa: PLC0414 (one of its names)
 

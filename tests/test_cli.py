@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import PROJECT, Broker, Ear, House, busy, wait_for
 
+from bootstrap_lib import state
 from bootstrap_lib.cli import _verbs
 
 
@@ -64,9 +67,11 @@ def test_a_broker_that_cannot_be_reached_is_a_sentence(tmp_path: Path, broker: s
     path.write_text(f"broker: {broker}\nsources: {{onewire: {{}}}}\n")
     result = command("--config", path, "status")
     assert result.returncode == 69
-    assert result.stderr.startswith("constellation status: ")
-    assert sentence in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    used, said = result.stderr.splitlines()
+    assert used == f"constellation: {path} is used, not /etc/constellation/topics.yaml"
+    assert said.startswith("constellation status: ")
+    assert sentence in said
+    assert command("--config", path, "status", "--quiet").stderr.splitlines() == [said]
 
 
 def test_status_says_who_is_alive_by_exit_code(house: House, ear: Ear, broker: Broker, tmp_path: Path) -> None:
@@ -227,7 +232,7 @@ def test_wrong_input_ends_in_one_sentence(tmp_path: Path, words: str, sentence: 
     result = command("--config", tmp_path / "topics.yaml", *words.split(), STATE_DIRECTORY=str(tmp_path))
     assert result.returncode != 0
     assert sentence in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert len([line for line in result.stderr.splitlines() if " is used, not " not in line]) == 1
 
 
 def test_a_replay_of_nothing_says_that_nothing_was_read(tmp_path: Path) -> None:
@@ -235,11 +240,13 @@ def test_a_replay_of_nothing_says_that_nothing_was_read(tmp_path: Path) -> None:
     readings.write_text("")
     result = command("--config", PROJECT / "topics.yaml", "replay", "phase", readings)
     assert (result.returncode, result.stdout) == (69, "")
-    assert result.stderr.startswith(f"constellation replay: nothing was read: {readings} is empty")
+    assert result.stderr.splitlines()[-1].startswith(f"constellation replay: nothing was read: {readings} is empty")
     readings.write_text('{"topic":"a/b/temperature","value":1,"time":"2026-11-20T15:01:53Z"}\n')
     result = command("--config", PROJECT / "topics.yaml", "replay", "phase", readings)
     assert (result.returncode, result.stdout) == (69, "")
-    assert result.stderr == f"constellation replay: no line of {readings} is a reading of an input of phases:\n"
+    assert result.stderr.endswith(
+        f"\nconstellation replay: no line of {readings} is a reading of an input of phases:\n"
+    )
 
 
 def test_a_scan_tells_two_chips_apart_and_knows_an_address_in_either_base(tmp_path: Path) -> None:
@@ -273,6 +280,7 @@ def test_watch_hears_on_after_the_broker_began_anew(house: House, ear: Ear, brok
         ear.say("home/data/a/b/temperature", '{"value":1}', retain=True)
         assert " 1 " in watch.stdout.readline()
         broker.kill()
+        assert watch.stderr.readline().endswith(" is used, not /etc/constellation/topics.yaml\n")
         assert watch.stderr.readline().endswith("is gone: the connection was lost; trying on\n")
         broker.start()
         deadline = time.monotonic() + 10
@@ -283,12 +291,91 @@ def test_watch_hears_on_after_the_broker_began_anew(house: House, ear: Ear, brok
         watch.terminate()
 
 
+PWN = "\x1b]0;pwn\x07\x9b2J\u202e"
+HARMLESS = "\\x1b]0;pwn\\x07\\x9b2J\\u202e"
+
+
+def test_what_others_published_is_shown_escaped_and_ends_no_verb(house: House, ear: Ear, tmp_path: Path) -> None:
+    house.write(
+        "sources: {onewire: {}}\nsubscribers: {archive: {}}\n"
+        "topics: {a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}}\n"
+    )
+    health = {"state": PWN, "since": PWN, "spool": {"waiting": PWN}, "stale": [PWN], "last_error": {"text": PWN}}
+    for name, payload in (("onewire", json.dumps(health)), ("archive", "[" * 200_000)):
+        ear.say(f"home/service/{name}/status", "online", retain=True)
+        ear.say(f"home/service/{name}/health", payload, retain=True)
+    ear.say("home/data/a/b/temperature", "[" * 200_000, retain=True)
+    ear.say("home/data/a/b\u202e/temperature", json.dumps({"value": PWN, "unit": PWN}), retain=True)
+    status = command("--config", house.config, "status")
+    watch = command("--config", house.config, "watch", "--for", "2")
+    pruned = command("--config", house.config, "prune", "--dry-run")
+    said = status.stdout + watch.stdout + pruned.stdout
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(said), said
+    assert "archive          online, but its heartbeat is missing" in status.stdout
+    assert f"{HARMLESS} waiting" in status.stdout
+    assert re.search(r"(?m)^a/b/temperature +- +cleared", watch.stdout)
+    assert "would clear home/data/a/b\\u202e/temperature" in pruned.stdout
+    assert "Traceback" not in status.stderr + watch.stderr + pruned.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "code", "shown"),
+    [
+        ("once onewire", {"status": "error", "error": PWN}, 69, f"constellation once: onewire: {HARMLESS}"),
+        ("once onewire", {"status": "ok", "data": [PWN]}, 69, f"answers nothing that can be read: ['{HARMLESS}']"),
+        (
+            "once onewire",
+            {"status": "ok", "data": {PWN: {"value": PWN, "unit": PWN}}},
+            0,
+            f"{HARMLESS} {HARMLESS}",
+        ),
+        ("dead archive --drop", {"status": "ok", "data": {PWN: PWN}}, 0, f"{HARMLESS} {HARMLESS}"),
+    ],
+)
+def test_what_a_service_answers_is_shown_escaped(  # noqa: PLR0917
+    house: House, ear: Ear, tmp_path: Path, words: str, answer: dict[str, Any], code: int, shown: str
+) -> None:
+    house.write("sources: {onewire: {}}\nsubscribers: {archive: {}}\n")
+    verb, instance, *_ = words.split()
+    ear.say(f"home/service/{instance}/status", "online", retain=True)
+    topic = f"home/service/{instance}/request/{'read' if verb == 'once' else 'dead'}"
+    line = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), *words.split()]
+    environment = os.environ | {"STATE_DIRECTORY": str(tmp_path)}
+    with (
+        state.hold(tmp_path, instance),
+        subprocess.Popen(
+            line, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as asking,
+    ):
+        asked = ear.wait(topic)
+        for payload in ("[" * 200_000, json.dumps(answer | {"id": asked["id"]})):
+            ear.say(topic.replace("/request/", "/response/"), payload)
+        out, errors = asking.communicate(timeout=60)
+    assert asking.returncode == code, errors
+    assert shown in out + errors
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out + errors)
+    assert "Traceback" not in errors
+
+
+def test_dead_letters_of_any_depth_can_be_listed(house: House, tmp_path: Path) -> None:
+    house.write(
+        "sources: {onewire: {}}\nsubscribers: {archive: {}}\n"
+        "topics: {a/b/temperature: {from: onewire, id: 28-0316a4f1c9ff}}\n"
+    )
+    state.DeadLetters(tmp_path / "dead_letters.jsonl").add("home/data/a/b/temperature", b'{"x":' + b"[" * 4000, PWN)
+    done = command("--config", house.config, "dead", "archive", STATE_DIRECTORY=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert HARMLESS in done.stdout
+
+
 def test_a_request_to_a_service_that_does_not_run_is_not_waited_for(house: House, ear: Ear) -> None:
     house.write("subscribers: {phase: {stale: 15m}}\n")
     begun = time.monotonic()
     result = command("--config", house.config, "rework", "--from", "2026-11-20")
     assert result.returncode == 69
-    assert result.stderr.startswith("constellation rework: phase does not run, or has no connection to the broker")
+    assert result.stderr.splitlines()[-1].startswith(
+        "constellation rework: phase does not run, or has no connection to the broker"
+    )
     assert time.monotonic() - begun < busy(8)
 
 

@@ -116,6 +116,11 @@ def test_progress_is_told_before_the_answer(clerk: House, ear: Ear) -> None:
         ("add", "{}", "payload: Object missing required field `numbers`"),
         ("add", '{"numbers":["one"]}', "payload: Expected `int`, got `str` - at `numbers[0]`"),
         ("add", '{"numbers":[1],"more":1}', "payload: Object contains unknown field `more`"),
+        (
+            "add",
+            '{"numbers":[1],"\\u001b]0;pwn\\u0007":1}',
+            "payload: Object contains unknown field `\\x1b]0;pwn\\x07`",
+        ),
         ("add", '{"numbers":[-1]}', "below zero there is nothing"),
         ("divide", '{"numbers":[1,0]}', "it failed: ZeroDivisionError: division by zero"),
         ("ad", "{}", "'ad' is not known, did you mean 'add'?"),
@@ -130,6 +135,7 @@ def test_what_is_wrong_is_answered_with_a_sentence_and_ends_nobody(
     answer = ear.wait(ANSWER + verb)
     assert answer["status"] == "error"
     assert sentence in answer["error"]
+    assert "\x1b" not in clerk.log("clerk")
     assert ear.ask("clerk", "add", {"numbers": [1, 1]})["data"] == 2
 
 

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from harness import Ear, House, wait_for
@@ -76,6 +77,23 @@ def test_a_text_of_several_lines_stays_one_message_and_no_field_can_be_smuggled_
     assert data.startswith(b"MESSAGE\n" + len(text).to_bytes(8, "little") + text.encode() + b"\n")
     assert data.count(b"TOPIC") == 1
     handler._socket.close()
+
+
+def test_whatever_devices_said_tells_no_terminal_what_to_do(
+    journal: socket.socket, root: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = JournalHandler("onewire")
+    handler.emit(record("\x1b]0;pwn\x07 \u202e°C\n\tline"))
+    assert "\\x1b]0;pwn\\x07 \\u202e°C\n\tline".encode() in journal.recv(65536)
+    handler._socket.close()
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    set_up("onewire")
+    logging.getLogger("x").warning("%s", "\x9b2J")
+    assert capsys.readouterr().err.endswith("onewire: \\x9b2J\n")
+    bus = SimpleNamespace(online=True, sent=[])
+    bus.publish = lambda topic, payload: bus.sent.append((topic, payload))
+    module.LogTopic("log", bus).emit(record("\x9b2J"))
+    assert bus.sent == [("log", rb'{"level":"warning","text":"\\x9b2J"}')]
 
 
 def test_what_the_journal_cannot_take_is_said_on_stderr(

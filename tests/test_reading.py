@@ -117,6 +117,7 @@ def test_the_place_in_a_sequence_travels_as_text() -> None:
 
 
 def test_an_excerpt_can_be_printed_whatever_it_is_of() -> None:
-    assert excerpt(b"\x1b[31mred\n") == '"\\u001b[31mred\\n"'
+    assert excerpt(b"\x1b[31mred\n") == '"\\x1b[31mred\\n"'
+    assert excerpt("\x9b2J\x7f\u202e °C".encode()) == '"\\x9b2J\\x7f\\u202e °C"'
     assert excerpt(b"\xff" * 100).endswith("…")
     assert len(excerpt(b"x" * 10_000)) < 70

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness import PROJECT
 
-from bootstrap_lib import state
+from bootstrap_lib import broker_database, state
 from bootstrap_lib.installation import Installation, InstallError
 from services.stores import backup
 
@@ -105,6 +105,23 @@ def test_a_renamed_line_is_written_past_a_link(theirs: Path, precious: Path) -> 
     assert "a/c/temperature" in topics.read_text()
 
 
+@pytest.mark.parametrize("owner", ["the broker's", "root's"])
+def test_a_brokers_database_is_tried_with_its_owners_rights_and_never_with_roots(
+    tmp_path: Path, theirs: Path, precious: Path, owner: str
+) -> None:
+    program = tmp_path / "mosquitto"
+    program.write_text(
+        '#!/bin/sh\necho "1: Error: database, read by $(id -u) $(id -G): $(wc -c <${2%conf}db)" >&2\nexit 1\n'
+    )
+    program.chmod(0o755)
+    place = theirs / "mosquitto.db"
+    place.write_bytes(broker_database.MAGIC)
+    for path in (place, theirs):
+        os.chown(path, *((NOBODY.pw_uid, NOBODY.pw_gid) if owner == "the broker's" else (0, 0)))
+    said = f"the broker does not read it: database, read by {NOBODY.pw_uid} {NOBODY.pw_gid}: 15"
+    assert broker_database.trouble(place, str(program)) == said
+
+
 @pytest.mark.parametrize("wrong", ["folder", "link", "file"])
 def test_nothing_is_installed_into_what_belongs_to_somebody_else(
     tmp_path: Path, precious: Path, wrong: str, monkeypatch: pytest.MonkeyPatch
@@ -142,3 +159,45 @@ def test_a_topics_yaml_of_somebody_elses_is_not_installed(theirs: Path) -> None:
     done = constellation("--config", topics, "units", "--install", "--root", theirs.parent / "root")
     assert "belongs to another user" in done.stderr
     assert not (theirs.parent / "root").exists()
+
+
+@pytest.mark.parametrize("way", ["theirs", "a link"])
+def test_no_centre_of_a_fleet_is_made_in_a_folder_that_somebody_made_before(
+    tmp_path: Path, theirs: Path, precious: Path, way: str
+) -> None:
+    root = tmp_path / "root"
+    folder = root / "etc/constellation/fleet"
+    folder.parent.mkdir(parents=True)
+    if way == "theirs":
+        theirs.rename(folder)
+        (folder / "index.txt").symlink_to(precious)
+    else:
+        folder.symlink_to(theirs)
+    for words in (("centre", "centre.example"), ("house", "h1")):
+        done = constellation("fleet", "--root", root, *words)
+        assert (done.returncode, done.stdout) == (os.EX_UNAVAILABLE, "")
+        assert f"constellation fleet: {folder} " in done.stderr
+    assert [path.name for path in folder.iterdir() if not path.is_symlink()] == []
+    folder.rename(tmp_path / "looked_at")
+    assert constellation("fleet", "--root", root, "centre", "centre.example").returncode == 0
+    assert (folder / "ca.key").stat().st_uid == 0
+
+
+def test_no_verb_does_as_a_topics_yaml_of_somebody_elses_says(theirs: Path) -> None:
+    topics = theirs / "topics.yaml"
+    topics.write_text("broker: {port: 1}\nsources: {onewire: {}}\n")
+    os.chown(topics, NOBODY.pw_uid, NOBODY.pw_gid)
+    root = theirs.parent / "root"
+    assert constellation("fleet", "--root", root, "centre", "centre.example").returncode == 0
+    verbs = (
+        ("doctor",),
+        ("status",),
+        ("fleet", "--root", root, "house", "h1"),
+        ("fleet", "--root", root, "join", "x", "y"),
+    )
+    for words in verbs:
+        done = constellation("--config", topics, *words)
+        assert (done.returncode, done.stdout) == (os.EX_UNAVAILABLE, ""), words
+        assert f"{topics} belongs to another user" in done.stderr
+    os.chown(topics, 0, 0)
+    assert f"ok    topics.yaml: {topics} is readable" in constellation("--config", topics, "doctor").stdout

@@ -72,13 +72,13 @@ def cost(registry: Registry) -> list[str]:
 
 def main(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
-    path = find_registry(arguments.file or arguments.config)
+    path = find_registry(arguments.file or arguments.config, say=False)
     registry = Registry(path)
     if problems := problems_of(registry) + list(bridges_of(registry)):
         raise DocumentError(problems)
     if not arguments.quiet:
         here = [instance.name for instance in registry.instances.values() if instance.here]
-        print(f"{path}: good. On this machine: {', '.join(here) or 'nothing'}.")
+        print(f"{path.absolute()}: good. On this machine: {', '.join(here) or 'nothing'}.")
         for line in cost(registry):
             print(f"  {line}")
         for line in not_judged(registry):

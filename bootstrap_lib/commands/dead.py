@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bootstrap_lib import state
 from bootstrap_lib.client import Client
-from bootstrap_lib.document import StartError, reason
+from bootstrap_lib.document import StartError, plain, reason
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.reading import ReadingError, decode, excerpt, format_time
 from bootstrap_lib.registry import Registry
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise StartError("say whose letters: constellation dead INSTANCE --send")
         with Client(registry) as client:
             done = client.ask(arguments.instance, "dead", {"do": arguments.do}, PATIENCE)
-        print(", ".join(f"{count} {word}" for word, count in done.items()))
+        print(", ".join(f"{plain(count, 20)} {plain(word, 40)}" for word, count in done.items()))
         return 0
     names = [arguments.instance] if arguments.instance else [n for n, one in registry.instances.items() if one.here]
     found = [line for name in names for line in _lines(registry, name)]
@@ -83,7 +83,7 @@ def _is_mended(registry: Registry, letter: Letter) -> bool:
         return False
     try:
         reading = decode(name, letter.payload.encode())
-    except ReadingError:
+    except (ReadingError, RecursionError):
         return False
     fits = topic.kind not in ("gauge", "counter") or reading.unit == topic.unit
     return fits and topic.improper(reading.value) is None

@@ -19,7 +19,7 @@ from bootstrap_lib import bridges, broker, broker_database, catalog, clock
 from bootstrap_lib.client import Client, operator
 from bootstrap_lib.commands.units import CONFIG
 from bootstrap_lib.credentials import add_line, given_to, missing_secrets, put_line
-from bootstrap_lib.document import DocumentError, StartError, reason
+from bootstrap_lib.document import DocumentError, StartError, plain, reason
 from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation
 from bootstrap_lib.location import find_registry
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
     wrong = 0
     for finding in examine(arguments.config, Installation(arguments.root)):
         wrong += finding.mend is not None
-        print(f"{'ok   ' if finding.mend is None else 'WRONG'} {finding.subject}: {finding.text}")
+        print(f"{'ok   ' if finding.mend is None else 'WRONG'} {finding.subject}: {plain(finding.text, 1000)}")
         if finding.mend is not None:
             print(f"      mend it: {finding.mend}")
     print(f"{wrong} wrong" if wrong else "all is well")
@@ -71,7 +71,7 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
     """Yield what is found, subject by subject."""
     installed = system.path(CONFIG)
     given = config or os.environ.get("CONSTELLATION_CONFIG")
-    path = Path(given) if given else installed if installed.exists() else find_registry()
+    path = find_registry(given or (str(installed) if installed.exists() else None), say=False)
     try:
         registry = Registry(path)
     except DocumentError as error:

@@ -9,10 +9,13 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 
 from bootstrap_lib import catalog, log, state
 from bootstrap_lib.client import Client
-from bootstrap_lib.document import DocumentError, StartError, reason
+from bootstrap_lib.document import DocumentError, StartError, plain, reason
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import SecretError
@@ -34,10 +37,15 @@ def main(arguments: argparse.Namespace) -> int:
     if _runs(service):
         registry = Registry(find_registry(arguments.config))
         with Client(registry) as client:
-            found = client.ask(arguments.instance, "read", timeout=arguments.timeout) or {}
-        for name, body in found.items():
-            print(f"{name:44} {body.get('value', body.get('error'))} {body.get('unit', '')}".rstrip())
-        return 0 if found and all("value" in body for body in found.values()) else 1
+            found = client.ask(arguments.instance, "read", timeout=arguments.timeout)
+        try:
+            read = msgspec.convert(found or {}, dict[str, dict[str, Any]])
+        except msgspec.ValidationError:
+            raise StartError(f"{arguments.instance} answers nothing that can be read: {plain(found)}") from None
+        for name, body in read.items():
+            shown, unit = plain(body.get("value", body.get("error"))), plain(body.get("unit", ""), 20)
+            print(f"{plain(name, 80):44} {shown} {unit}".rstrip())
+        return 0 if read and all("value" in body for body in read.values()) else 1
     log.set_up(arguments.instance, level=logging.ERROR)
     if not any(topic.source == arguments.instance for topic in service.registry.topics.values()):
         raise StartError(f"topics.yaml has no line with `from: {arguments.instance}`: there is nothing to measure")
@@ -48,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
             if isinstance(value, Failure):
                 shown = value.reason
             good = good and not isinstance(value, Failure)
-            print(f"{topic.name:44} {shown}")
+            print(f"{topic.name:44} {plain(shown)}")
     return 0 if good else 1
 
 

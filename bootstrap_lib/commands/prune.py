@@ -4,6 +4,7 @@ import argparse
 
 from bootstrap_lib import catalog
 from bootstrap_lib.client import Client
+from bootstrap_lib.document import plain
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
@@ -29,7 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
                 owns = catalog.find(service).owns
                 orphans += [topic for topic in client.retained(pattern) if not owns(registry, topic)]
         for topic in sorted(orphans):
-            print(f"{'would clear' if arguments.dry_run else 'cleared'} {registry.root}/{topic}")
+            print(f"{'would clear' if arguments.dry_run else 'cleared'} {registry.root}/{plain(topic)}")
             if not arguments.dry_run:
                 client.publish(topic, b"", retain=True)
     print(f"{len(orphans)} topics without an owner" if orphans else "every topic has an owner")

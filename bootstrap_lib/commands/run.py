@@ -10,6 +10,7 @@ from pathlib import Path
 from bootstrap_lib import catalog, log
 from bootstrap_lib.catalog import NoService
 from bootstrap_lib.document import DocumentError, StartError
+from bootstrap_lib.location import INSTALLED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,8 @@ def main(arguments: argparse.Namespace) -> int:
     service = catalog.make(arguments.config, arguments.instance)
     if not arguments.daemon:
         log.set_up(arguments.instance, level=level)
+        if service.registry.path != INSTALLED:
+            logging.getLogger(__name__).info("%s is used, not %s", service.registry.path, INSTALLED)
         return service.run()
     from bootstrap_lib.daemon import Daemon, refuse_under_systemd  # noqa: PLC0415 (only where asked for)
 

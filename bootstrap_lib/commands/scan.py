@@ -12,7 +12,7 @@ import msgspec
 
 from bootstrap_lib import catalog
 from bootstrap_lib.commands.once import failures_as_sentences
-from bootstrap_lib.document import DocumentError, StartError
+from bootstrap_lib.document import DocumentError, StartError, plain
 from bootstrap_lib.entries import Instance, InstanceOptions
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
             marks = identity(line)
             owner = next((topic for topic, words in named.items() if marks <= words), None)
             known = "" if " -> " in line else f"   -> {owner}" if owner else "   (not yet named)"
-            print(f"{line}{known}", flush=True)
+            print(f"{plain(line, 500)}{known}", flush=True)
     if not found:
         print(f"nothing was found; `constellation doctor` tells what may be missing for {name}")
     return 0 if found else 1

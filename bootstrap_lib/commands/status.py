@@ -47,7 +47,7 @@ def judge(status: bytes | None, health: Any) -> tuple[int, str]:
 
 def main(arguments: argparse.Namespace) -> int:
     """Ask the broker what stands there, and print it."""
-    registry = Registry(find_registry(arguments.config))
+    registry = Registry(find_registry(arguments.config, say=not arguments.quiet))
     if unknown := [name for name in arguments.instance if name not in registry.instances]:
         raise StartError(registry.no_instance(unknown[0]))
     with Client(registry, _itself(registry, arguments.instance)) as client:
@@ -76,7 +76,7 @@ def _details(health: Any) -> str:
     except msgspec.ValidationError:
         return ""
     parts = [f"since {_minute(beat.since)}", f"start {beat.start}"]
-    parts += [f"{beat.spool['waiting']} waiting"] if "waiting" in beat.spool else []
+    parts += [f"{plain(beat.spool['waiting'], 20)} waiting"] if "waiting" in beat.spool else []
     parts += [f"stale: {', '.join(plain(name, 80) for name in beat.stale[:20])}"] if beat.stale else []
     if beat.last_error:
         parts.append(f"last error {_minute(beat.last_error.get('time', ''))}: {plain(beat.last_error.get('text', ''))}")

@@ -66,4 +66,4 @@ def _line(registry: Registry, name: str, body: Any) -> str:
     except ReadingError:
         age = "?"
     value, unit = plain(body.get("value"), 24), plain(body.get("unit", ""), 8)
-    return f"{name:44} {value:>12} {unit:5} {age:>8} ago  {label}"
+    return f"{plain(name, 80):44} {value:>12} {unit:5} {age:>8} ago  {label}"

@@ -76,7 +76,17 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _below(arguments: argparse.Namespace, path: Path) -> Path:
-    return Path(arguments.root, *path.parts[1:])
+    """Where a file or folder of root's really lies; StartError where somebody else has a hand in it."""
+    place = Path(arguments.root, *path.parts[1:])
+    if os.geteuid() == 0 and (why := state.foreign(place, arguments.root)):
+        raise StartError(why)
+    return place
+
+
+def _config(arguments: argparse.Namespace) -> Path:
+    """The topics.yaml that is meant; StartError for root where others could write it."""
+    installed = Path(arguments.root, "etc/constellation/topics.yaml")
+    return Registry.locate(arguments.config or os.environ.get("CONSTELLATION_CONFIG") or str(installed))
 
 
 def _authority(arguments: argparse.Namespace) -> Authority:
@@ -96,10 +106,11 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 def _centre(arguments: argparse.Namespace) -> int:
     folder = _below(arguments, CENTRE)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "address").write_text(arguments.address + "\n")
+    folder = _below(arguments, CENTRE)  # once more: somebody may have made it meanwhile
+    _write(folder / "address", arguments.address + "\n")
     authority = Authority(folder, arguments.address)
     authority.make()
-    (folder / "port").write_text(f"{arguments.port}\n")
+    _write(folder / "port", f"{arguments.port}\n")
     _publish(arguments, authority)
     _write(_below(arguments, bridges.DROP_IN), bridges.listener(arguments.port, _below(arguments, joining.FOLDER)))
     local = _below(arguments, broker.LOCAL_RIGHTS)
@@ -128,12 +139,8 @@ def _publish(arguments: argparse.Namespace, authority: Authority) -> None:
 
 def _house(arguments: argparse.Namespace) -> int:
     authority, file = _authority(arguments), _below(arguments, ROSTER)
-    config = (
-        arguments.config
-        or os.environ.get("CONSTELLATION_CONFIG")
-        or str(_below(arguments, Path("/etc/constellation/topics.yaml")))
-    )
-    taken = frozenset((*broker.PEOPLE, *(Registry(Path(config)).instances if Path(config).exists() else ())))
+    config = _config(arguments)
+    taken = frozenset((*broker.PEOPLE, *(Registry(config).instances if config.exists() else ())))
     roster.refuse_name(arguments.name, taken)
     houses = dict(roster.read(file).houses)
     shard = arguments.shard or houses.get(arguments.name, roster.RosterHouse()).shard
@@ -196,7 +203,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     asked = {"house": arguments.name, "instance": arguments.instance, "verb": arguments.request, "arguments": given}
     who = os.environ.get("SUDO_USER") or getpass.getuser()
     with Client(registry) as client:
-        print(json.dumps(client.ask(store, "ask", asked | {"by": who}), ensure_ascii=False, indent=1))
+        print(client.shown(client.ask(store, "ask", asked | {"by": who})))
     return 0
 
 
@@ -232,12 +239,8 @@ def end_session(registry: Registry, name: str) -> None:
 
 def _join(arguments: argparse.Namespace) -> int:
     folder = _below(arguments, joining.FOLDER)
-    config = (
-        arguments.config
-        or os.environ.get("CONSTELLATION_CONFIG")
-        or str(_below(arguments, Path("/etc/constellation/topics.yaml")))
-    )
-    registry = Registry(Path(config))
+    config = _config(arguments)
+    registry = Registry(config)
     given = joining.enrol(arguments.url, arguments.token, folder)
     if os.geteuid() == 0:
         try:
