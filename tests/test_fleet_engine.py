@@ -1,5 +1,6 @@
 """The engine of a fleet on real servers: what is committed is there once, whatever dies, and one row costs no other."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ import sqlalchemy as sql
 from fleet_engines import ACCESS, SERVERS, open_engine
 from harness import free_port, wait_for
 
-from bootstrap_lib import Sequence
-from services.fleet import partitions, summing, tables
+from bootstrap_lib import Message, Poison, Sequence, as_json, format_time, parse_time
+from services.fleet import filling, partitions, summing, tables
+from services.fleet.centre import Centre, Limits
 from services.fleet.dialect import Remedy
 from services.fleet.engine import Engine, EngineAway, PartitionMissing, place
 from services.fleet.mariadb import MariaDB
 from services.fleet.postgresql import PostgreSQL
+from services.fleet.remote_house import RemoteHouse
 from services.fleet.store import CentralStore, ShardLost
 from services.fleet.view import FleetView
 
@@ -122,6 +125,87 @@ def test_one_row_that_the_engine_refuses_costs_no_other(engine: Engine) -> None:
     refused = store.commit([house], NOW)
     assert [(one.time, one.value) for one in refused] == [(NOW + 31, bad)]
     assert rows(engine, "SELECT count(*) FROM readings") == [(49,)]
+
+
+def test_what_is_older_than_all_that_is_kept_is_counted_and_stops_no_commit(engine: Engine) -> None:
+    cleared: list[str] = []
+    fills = filling.FleetFilling(lambda topic, payload: None, "central", 4, lambda sentence: None)
+    centre = Centre(engine, held(engine), fills, Limits(8 * DAY, 90 * DAY, DAY), cleared.append)
+    house = centre.house("h1", "h1/home", NOW)
+    good = centre.house("h2", "h2/home", NOW)
+
+    def message(moment: int, number: int, *, retained: bool = False) -> Message:
+        payload = f'{{"value":1.0,"unit":"°C","time":"{format_time(moment)}"}}'.encode() if moment else b""
+        return Message("", payload, retained, 1, 1, f"ab12:{number - 1}:{number}")
+
+    centre.take(house, WATER, message(NOW - 200 * DAY, 1, retained=True), NOW)
+    house.topics[WATER].stale = 30.0
+    centre.take(house, "boiler/flue/temperature", message(NOW, 2), NOW)  # after a summer: the other is a ghost
+    centre.take(good, WATER, message(NOW, 1), NOW)
+    centre._clear_ghosts(NOW)
+    assert cleared == ["h1/home/data/boiler/water/temperature"]
+    centre.commit(NOW)
+    assert rows(engine, "SELECT count(*) FROM readings") == [(2,)]
+    assert rows(engine, "SELECT count(*) FROM clearings") == [(0,)]
+    assert centre.counters["too_old"] == 2, "the reading of long ago, and when its topic was cleared"
+    with pytest.raises(Poison, match="before 2026"):
+        centre.take(house, WATER, Message("", b'{"value":1,"time":"0001-01-01T12:00:00Z"}', False, 1, 1), NOW)
+
+    water = good.topics[WATER]  # taken while there was a partition for it, which went before the commit
+    centre.store.store(water, NOW - 300 * DAY, 1.0)
+    centre.store.clear(water, NOW - 300 * DAY)
+    centre.take(good, WATER, message(NOW + 1, 2), NOW)
+    centre.commit(NOW)
+    assert (NOW + 1,) in rows(engine, "SELECT time FROM readings")
+    if engine.dialect.PORT == PostgreSQL.PORT:  # MariaDB's first partition has no beginning
+        assert centre.counters["too_old"] == 4
+
+
+def test_a_house_that_sends_more_than_is_remembered_is_asked_for_less_and_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(filling, "MOST_SEEN", 100)
+    asked: list[tuple[str, dict[str, Any]]] = []
+    told: list[str] = []
+    centre = filling.FleetFilling(
+        lambda topic, text: asked.append((topic, json.loads(text))), "central", 4, told.append
+    )
+    house = RemoteHouse("h1", "h1/home")
+    house.linked = True
+    start = NOW // HOUR * HOUR - HOUR
+    house.lack(start, start + HOUR)
+
+    def due() -> dict[str, Any]:
+        """What the house is asked for now."""
+        centre.wake("h1")
+        for _ in range(2):
+            for errand in centre._errands.values():
+                errand.due = 0.0
+            centre.on_tick([house])
+        return asked[-1][1]
+
+    def page(moments: Iterator[int] | range) -> Message:
+        return Message(
+            "", as_json([{"topic": WATER, "value": 1.0, "time": format_time(at)} for at in moments]), False, 1, 1
+        )
+
+    request = due()
+    for n in range(1000):  # and no end of it
+        assert len(list(centre.take(house, page(range(start + n * 100, start + n * 100 + 100))))) == 100
+        assert sum(len(errand.seen) for errand in centre._errands.values()) <= 101
+    assert told == ["h1 is not filled: it sends more than 100 readings of 30 minutes"]
+    assert centre.running == 0
+    for _ in range(30):  # an honest house with a reading every ten seconds is filled all the same
+        request = due()
+        since, until = parse_time(request["from"]), parse_time(request["to"])
+        mine = range(-(-since // 10_000) * 10_000, until, 10_000)
+        list(centre.take(house, page(mine)))
+        end = {"end": True, "id": request["id"], "count": len(mine), "next": None}
+        list(centre.take(house, Message("", as_json(end), False, 1, 1)))
+        if not house.lacking:
+            break
+    assert not house.lacking
+    assert until - since < filling.SLICE
 
 
 def test_only_who_holds_the_shard_writes_and_another_takes_it_over_when_he_is_silent(engine: Engine) -> None:

@@ -137,7 +137,7 @@ class Centre:
 
     def keep(self, topic: RemoteTopic, moment: int, value: Value, now: int) -> None:
         """Keep a reading for the next commit; one that is older than all that is kept is counted. Poison for no value."""
-        if moment < partitions.oldest(now, self._limits.raw):
+        if moment < self._oldest(now)[0]:
             self._count("too_old")
             return
         if isinstance(value, str) and len(value) > LONGEST:
@@ -154,7 +154,18 @@ class Centre:
             self.follow(house, topic, sequence, None, now)
         if topic is not None and topic.standing:
             topic.standing = 0
-            self.store.clear(topic, min(now, at + round(topic.stale * 1000)) if at and topic.stale > 0 else now)
+            self._clear_here(topic, min(now, at + round(topic.stale * 1000)) if at and topic.stale > 0 else now, now)
+
+    def _clear_here(self, topic: RemoteTopic, moment: int, now: int) -> None:
+        """Keep when a topic was cleared; what is older than all that is kept of clearings is counted."""
+        if moment < self._oldest(now)[1]:
+            self._count("too_old")
+        else:
+            self.store.clear(topic, moment)
+
+    def _oldest(self, now: int) -> tuple[int, int]:
+        """Times (ms) before which no reading and no clearing is kept: their tables have no partition for them."""
+        return partitions.oldest(now, self._limits.raw), partitions.oldest(now, self._limits.minutes, "month")
 
     def take_registry(self, house: RemoteHouse, message: Message) -> None:
         """Take what a house says of its topics; Poison where it is no registry."""
@@ -200,6 +211,8 @@ class Centre:
         except PartitionMissing:
             partitions.create(self.engine, now, self.ages())
             self.look_after_partitions(now)
+            rows, clearings = self._oldest(now)  # what waited here while its partition was dropped
+            self._count("too_old", self.store.drop(rows=rows, clearings=clearings))
         except HousesLost as error:
             log.warning("%s", error)
             self._count("lost", len(error.names))
@@ -230,7 +243,7 @@ class Centre:
         self.filling.on_tick(self.houses.values())
         if tick >= self._look_at:
             self._look_at = tick + LOOK
-            self._clear_ghosts()
+            self._clear_ghosts(now)
         if tick >= self._change_at:
             self._change_at = tick + CHANGES
             self.look_after_partitions(now, most=1)
@@ -242,12 +255,12 @@ class Centre:
         since = max(house.compared - summing.HOUR if since is None else since, oldest)
         self.filling.count(house, since, now - min(SETTLED, self._limits.compare))
 
-    def _clear_ghosts(self) -> None:
+    def _clear_ghosts(self, now: int) -> None:
         for house in self.houses.values():
             for topic, moment in list(house.ghosts()) if house.linked else ():
                 self._clear(f"{house.prefix}/data/{topic.name}")
                 topic.standing = 0
-                self.store.clear(topic, moment)
+                self._clear_here(topic, moment, now)
                 self._count("ghosts")
 
     def _sum(self, now: int, until: float) -> None:

@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 SLICE: Final = 1_800_000
 """Milliseconds of readings asked for at a time: some 14,000, which are remembered until the slice is counted."""
 
+LEAST_SLICE: Final = 60_000
+"""Milliseconds of the smallest slice that a house is asked for which sent more than is remembered."""
+
+MOST_SEEN: Final = 50_000
+"""Readings of a slice that are remembered, in some 4 MB; all houses of a shard share one store's memory."""
+
 SETTLE: Final = 2.0
 """Seconds until an archive has committed what revealed the gap."""
 
@@ -79,7 +85,8 @@ class Errand:
         self.identity: str | None = None
         self.tries = 0
         self.counting = False
-        self.seen: set[tuple[str, str, int]] = set()
+        self.seen: set[int] = set()
+        """Hashes of the readings that came: a tenth of what they weigh themselves."""
 
 
 class FleetFilling:
@@ -97,6 +104,8 @@ class FleetFilling:
         self._errands: dict[str, Errand] = {}
         self._rests: dict[str, tuple[float, int]] = {}
         self._counting: dict[str, tuple[int, int]] = {}
+        self._slices: dict[str, int] = {}
+        """Milliseconds that are asked for at a time of houses which have too many readings in a usual slice."""
         self._numbers = itertools.count(time.time_ns() // 1_000_000)
         self._said: dict[str, str] = {}
         self.short = 0
@@ -119,7 +128,7 @@ class FleetFilling:
 
     def forget(self, name: str) -> None:
         """Ask a house for nothing any more."""
-        for kept in (self._errands, self._rests, self._counting, self._said):
+        for kept in (self._errands, self._rests, self._counting, self._slices, self._said):
             kept.pop(name, None)
 
     def wake(self, name: str) -> None:
@@ -156,7 +165,7 @@ class FleetFilling:
         errand.seen.clear()
         errand.counting = not house.lacking
         if house.lacking:
-            errand.since, errand.until = house.lacking.first(SLICE)
+            errand.since, errand.until = house.lacking.first(self._slices.get(house.name, SLICE))
         elif house.name in self._counting:
             since, until = self._counting[house.name]
             errand.since, errand.until = since, min(until, since // HOUR * HOUR + COUNTED)
@@ -199,7 +208,7 @@ class FleetFilling:
         """Readings of a page. A slice that is whole is taken from what the house lacks; ValueError for a page that is none."""
         try:
             page = _page.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"not a page of a replay: {error}") from None
         errand = self._errands.get(house.name)
         if isinstance(page, End):
@@ -210,10 +219,20 @@ class FleetFilling:
             if not entry.span:
                 moment = parse_time(entry.time)
                 if errand is not None and errand.since <= moment < errand.until:
-                    errand.seen.add((entry.topic, entry.unit, moment))
+                    errand.seen.add(hash((entry.topic, entry.unit, moment)))
+                    if len(errand.seen) > MOST_SEEN:
+                        self._take_less(errand)
+                        errand = None
                 yield Filled(entry.topic, entry.unit, moment, entry.value)
         if errand is not None:
             errand.due = time.monotonic() + PATIENCE
+
+    def _take_less(self, errand: Errand) -> None:
+        """End an errand that brings more than is remembered: a house that has so much is asked for less at a time, later."""
+        errand.seen.clear()
+        before = self._slices.get(errand.house.name, SLICE)
+        self._slices[errand.house.name] = max(LEAST_SLICE, before // 2)
+        self._rest(errand, f"it sends more than {MOST_SEEN} readings of {before // 60_000} minutes")
 
     def _count_slice(self, errand: Errand, end: End) -> None:
         """Whether all came that the archive has; brokers drop from full queues without a word."""

@@ -126,13 +126,14 @@ class CentralStore:
         """Leave a house to whoever claims it next."""
         self.drop({name})
         left = sql.text("DELETE FROM owners WHERE house = :house AND shard = :shard")
-        asked = {"house": name, "shard": self._shard}
-        self._engine.run(lambda connection: connection.execute(left, asked).rowcount)
+        self._engine.run(lambda connection: connection.execute(left, {"house": name, "shard": self._shard}).rowcount)
 
-    def drop(self, names: Collection[str]) -> None:
-        """Forget what waits of some houses."""
-        self._rows = {key: row for key, row in self._rows.items() if key[0].house.name not in names}
-        self._clearings = {key for key in self._clearings if key[0].house.name not in names}
+    def drop(self, names: Collection[str] = (), rows: int = 0, clearings: int = 0) -> int:
+        """Forget what waits of some houses, readings before `rows` and clearings before `clearings` (ms); returns how many."""
+        before = len(self._rows) + len(self._clearings)
+        self._rows = {key: row for key, row in self._rows.items() if key[0].house.name not in names and key[1] >= rows}
+        self._clearings = {(t, at) for t, at in self._clearings if t.house.name not in names and at >= clearings}
+        return before - len(self._rows) - len(self._clearings)
 
     def _own(self, connection: sql.Connection, houses: Iterable[RemoteHouse]) -> None:
         """HousesLost where another shard took a house."""
@@ -140,8 +141,7 @@ class CentralStore:
         for begin in range(0, len(names), ROWS):
             asked = sql.text("SELECT house FROM owners WHERE house IN :names AND shard <> :shard")
             asked = asked.bindparams(sql.bindparam("names", expanding=True))
-            part = {"names": names[begin : begin + ROWS], "shard": self._shard}
-            if lost := list(connection.scalars(asked, part)):
+            if lost := list(connection.scalars(asked, {"names": names[begin : begin + ROWS], "shard": self._shard})):
                 raise HousesLost(lost)
 
     # -- the commit ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from bootstrap_lib import Poison, ReadingError, Sequence, Value, parse_time
+from bootstrap_lib import Poison, ReadingError, Sequence, Value, clock, parse_time
 
 AHEAD: Final = 60_000
 """Milliseconds that a reading may be ahead of our clock."""
@@ -25,9 +25,11 @@ def read(payload: bytes, now: int) -> tuple[WireReading, int]:
     """A reading and its time (ms); ReadingError or Poison says why it is none."""
     try:
         wire = _reading.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReadingError(f"not a reading: {error}") from None
     moment = parse_time(wire.time)
+    if moment < clock.BORN:
+        raise Poison("its time lies before 2026: the clock of its source was not set")
     if moment > now + AHEAD:
         raise Poison("its time is more than a minute ahead: set the clock of its source")
     return wire, moment
