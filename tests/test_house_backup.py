@@ -232,6 +232,7 @@ def test_what_waits_in_memory_is_copied_before_the_disk_to_which_it_moves(
 def test_a_centre_or_a_house_of_a_fleet_takes_its_authority_and_its_key_along(first: Machine, tmp_path: Path) -> None:
     etc = first.config.parent.parent
     _made(etc / "constellation/fleet/ca.key").write_text("the authority's key")
+    (etc / "constellation/credentials/ca.key").write_text("the house's authority's key")
     _made(etc / "mosquitto/fleet/h1.key").write_text("the house's key")
     (etc / "constellation/fleet.json").write_text('{"houses":{}}')
     assert first.do("backup", tmp_path / "house.tar").returncode == 0
@@ -243,6 +244,15 @@ def test_a_centre_or_a_house_of_a_fleet_takes_its_authority_and_its_key_along(fi
     assert done.returncode == 0, done.stderr
     for name in ("constellation/fleet/ca.key", "mosquitto/fleet/h1.key", "constellation/fleet.json"):
         assert (second.config.parent.parent / name).read_bytes() == (etc / name).read_bytes()
+
+    keys = {f"etc/constellation/{folder}/ca.key": f"another key of {folder}" for folder in ("credentials", "fleet")}
+    for name, text in keys.items():
+        (second.folder / name).write_text(text)
+    done = second.do("restore", tmp_path / "house.tar", "--passphrase-file", phrase, "--replace")
+    assert done.returncode == 0, done.stderr
+    aside = next(second.folder.glob("var/lib/constellation/before-*"))
+    assert {str(path.relative_to(aside)): path.read_text() for path in aside.rglob("ca.key")} == keys, "of one name"
+    assert {path.stat().st_mode & 0o777 for path in aside.rglob("*") if path.is_dir()} == {0o700}
 
 
 def test_nothing_of_ours_is_written_on_the_way_into_a_folder_of_somebody_else(tmp_path: Path) -> None:
@@ -277,7 +287,7 @@ def test_a_house_that_lives_is_not_overwritten_but_set_aside_when_asked(
     assert {name: content for name, content in _files(first.folder).items() if "/before-" not in name} == before
     aside = next(first.folder.glob("var/lib/constellation/before-*"))
     assert (aside / "sequence/published.json").read_text() == '["newer"]'
-    assert (aside / "topics.yaml").read_text() == "topics: {}\n"
+    assert (aside / "etc/constellation/topics.yaml").read_text() == "topics: {}\n"
 
 
 def test_a_service_that_runs_keeps_its_state(first: Machine, image: Path, tmp_path: Path) -> None:

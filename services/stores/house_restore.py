@@ -203,8 +203,16 @@ def _make_way(house: OpenHouse, places: Places, secrets: Secrets, *, replace: bo
             folder.rename(aside / folder.name)
     for path in there:
         if path.is_file():
-            state.write(aside / path.name, state.read(path), 0o600)
+            state.write(_beside(aside, path, places.root), state.read(path), 0o600)
     return [f"what was here is in {aside}"]
+
+
+def _beside(aside: Path, path: Path, root: Path) -> Path:
+    """Where a file is set aside: by its whole path, as several may have one name."""
+    target = aside / path.relative_to(root if path.is_relative_to(root) else path.anchor)
+    for folder in reversed([above for above in target.parents if above.is_relative_to(aside)]):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return target
 
 
 def _lives(path: Path, house: OpenHouse, held: Held) -> bool:
