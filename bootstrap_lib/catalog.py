@@ -53,9 +53,9 @@ def missing(error: ImportError, service: str | None = None) -> str:
     return f"the library {library} is not installed: {' or '.join(install)}"
 
 
-def make(config: str | None, instance: str) -> Service:
-    """Build the service of an instance; DocumentError or NoService where it cannot be."""
-    path = find_registry(config, say=False).resolve()
+def make(config: str | None, instance: str, *, say: bool = True) -> Service:
+    """Build the service of an instance; DocumentError or NoService where it cannot be. `say` as `find_registry`."""
+    path = find_registry(config, say=say).resolve()
     registry = Registry(path)
     if instance not in registry.instances:
         raise DocumentError([Problem(str(path), 1, "", registry.no_instance(instance))])

@@ -353,6 +353,7 @@ def test_what_a_service_answers_is_shown_escaped(  # noqa: PLR0917
         out, errors = asking.communicate(timeout=60)
     assert asking.returncode == code, errors
     assert shown in out + errors
+    assert errors.startswith(f"constellation: {house.config} is used, not ")
     assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out + errors)
     assert "Traceback" not in errors
 

@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, or have it measured."""
-    service = catalog.make(arguments.config, arguments.instance)
+    path = find_registry(arguments.config)
+    service = catalog.make(str(path), arguments.instance)
     if not isinstance(service, Source):
         raise StartError(f"'{arguments.instance}' is no source: it measures nothing")
     if _runs(service):
-        registry = Registry(find_registry(arguments.config))
-        with Client(registry) as client:
+        with Client(Registry(path)) as client:
             found = client.ask(arguments.instance, "read", timeout=arguments.timeout)
         try:
             read = msgspec.convert(found or {}, dict[str, dict[str, Any]])

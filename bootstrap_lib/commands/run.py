@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run until stopped."""
     level = logging.DEBUG if arguments.verbose else logging.INFO
-    service = catalog.make(arguments.config, arguments.instance)
+    service = catalog.make(arguments.config, arguments.instance, say=False)
     if not arguments.daemon:
         log.set_up(arguments.instance, level=level)
         if service.registry.path != INSTALLED:
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     pidfile = (arguments.pidfile or service.runtime_folder / "pid").absolute()
     with Daemon(pidfile, service.state_folder, keep):
         try:
-            return catalog.make(str(service.registry.path), arguments.instance).run()
+            return catalog.make(str(service.registry.path), arguments.instance, say=False).run()
         except (DocumentError, NoService, StartError) as error:  # nobody reads what it would print
             logging.getLogger(__name__).critical("%s", error)
             raise
