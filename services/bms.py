@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
@@ -28,8 +28,8 @@ from bootstrap_lib import (
 from bootstrap_lib import state as stored
 from services.bluetooth import Battery, Deadlines, LinkError, battery_links, discover
 from services.bluetooth.estimates import Energy, Estimates
-from services.bluetooth.makes import protocol_of, unlock_of
-from services.protocols.battery import Unlocks, Value
+from services.bluetooth.makes import AIOBMSBLE, families_that_know, protocol_of, reader_of, unlock_of
+from services.protocols.battery import Value
 
 if TYPE_CHECKING:
     from services.bluetooth.battery_links import BatteryLinks
@@ -55,6 +55,7 @@ class BatteryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     address: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$", examples=["A4:C1:38:12:34:56"])]
     protocol: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")] = "jbd"
+    family: Annotated[str, Meta(pattern="^[a-z0-9_]*$")] = ""
     adapter: Annotated[str, Meta(pattern=r"^(hci\d+|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$")] = "hci0"
     keep: bool = True
     positive: Literal["charging", "discharging"] = "charging"
@@ -69,7 +70,9 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     )
     batteries: Annotated[
         dict[str, BatteryOptions],
-        Meta(description="By name; each has an `address`, `protocol`, `adapter`, `keep`, `positive`, `password`."),
+        Meta(
+            description="By name; each has an `address`, `protocol`, `family`, `adapter`, `keep`, `positive`, `password`."
+        ),
     ] = msgspec.field(default_factory=dict)
     may_power_cycle: Annotated[bool, Meta(description="Switch an adapter off and on when nothing else helps.")] = False
     deadlines: Annotated[Deadlines | None, Meta(description="Seconds for each state of a link.")] = None
@@ -127,26 +130,23 @@ class Bms(Source):
         batteries, said = self.options.batteries, set[tuple[str, str]]()
         only = next(iter(batteries), "")
         self._recall()
-        unlocks: dict[str, Callable[[], Unlocks] | None] = {}
+        ready: list[Battery] = []
         for name, one in batteries.items():
+            unlock = None
             try:
-                unlocks[name] = unlock_of(one.address, one.password)
-            except secrets.SecretError as error:  # the others are read
+                unlock = unlock_of(one.address, one.password)
+            except secrets.SecretError as error:
                 tell(name, str(error))
+            try:
+                speaks = reader_of(one.protocol, one.family, one.password)
+            except (DeviceError, secrets.SecretError) as error:  # the others are read
+                tell(name, str(error))
+                self.error(f"battery {name}: {error}")
+            else:
+                ready.append(Battery(name, one.address, speaks, one.adapter, self.options.every, one.keep, unlock))
         try:
             links = battery_links(
-                [
-                    Battery(
-                        name,
-                        one.address,
-                        protocol_of(one.protocol),
-                        one.adapter,
-                        self.options.every,
-                        one.keep,
-                        unlocks.get(name),
-                    )
-                    for name, one in batteries.items()
-                ],
+                ready,
                 tell,
                 tell,
                 self.options.deadlines or Deadlines(),
@@ -225,12 +225,13 @@ class Bms(Source):
 
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:
-        """Show the devices in reach that offer a battery's services, with name and signal, and the configured ones."""
+        """Show the devices in reach that seem to be batteries, with name and signal, and the configured ones."""
         named = {one.address.upper(): name for name, one in options.batteries.items()}
         channels = {name: {channel.service for channel in protocol_of(name).CHANNELS} for name in PROTOCOLS}
         try:
             for heard in discover(SCAN):
                 speaks = [name for name, services in channels.items() if services & heard.services]
+                speaks += families_that_know(heard)
                 if speaks or heard.address in named:
                     owner = f" -> battery {named[heard.address]}" if heard.address in named else ""
                     yield f"{heard.address} {heard.name} {heard.signal} dBm {heard.adapter} {'|'.join(speaks)}{owner}"
@@ -249,10 +250,15 @@ class Bms(Source):
         owners: dict[str, str] = {}
         for battery, options in batteries.items():
             try:
-                protocol_of(options.protocol)
+                if options.protocol != AIOBMSBLE or registry.instances[name].here:
+                    reader_of(options.protocol, options.family, None)
             except DeviceError as error:
                 problems.append(note((*here, "batteries", battery, "protocol"), str(error)))
-            if options.password and options.protocol != "jbd":
+            if options.family and options.protocol != AIOBMSBLE:
+                problems.append(
+                    note((*here, "batteries", battery, "family"), f"only protocol: {AIOBMSBLE} has families")
+                )
+            if options.password and options.protocol not in ("jbd", AIOBMSBLE):
                 problems.append(
                     note((*here, "batteries", battery, "password"), "only a JBD module knows one: leave it out")
                 )

@@ -41,7 +41,7 @@ import services.bms
 from bootstrap_lib import state
 from bootstrap_lib.quantities import QUANTITIES
 from bootstrap_lib.registry import Registry
-from services.bluetooth import Deadlines
+from services.bluetooth import Deadlines, makes
 from services.bluetooth import adapter as bluetooth_adapter
 from services.bluetooth.estimates import Energy, Estimates
 from services.bluetooth.loop import GLibLoop
@@ -157,9 +157,9 @@ class Told:
 
 
 @contextlib.contextmanager
-def simulator(*options: str) -> Iterator[str]:
+def simulator(*options: str, module: str = "services.simulators.bluez") -> Iterator[str]:
     """A simulated bluetoothd on a bus of its own; gives the bus's address."""
-    command = [sys.executable, "-m", "services.simulators.bluez", "--with-bus", *options]
+    command = [sys.executable, "-m", module, "--with-bus", *options]
     with subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -946,6 +946,7 @@ def registry(folder: Path, batteries: str = "", topics: str = "") -> Path:
     [
         ("      boat: {address: 'A4:C1:38:00:00:02', protocol: jdb}", "", "there is no protocol 'jdb'"),
         ("      boat: {address: 'A4:C1:38:00:00:02', protocol: rms}", "", "'rms' is no battery's protocol"),
+        ("      boat: {address: 'A4:C1:38:00:00:02', family: jbd}", "", "only protocol: aiobmsble has families"),
         ("      boat: {address: 'a4:c1:38:00:00:01'}", "", "it is the address of shed already"),
         ("      boat: {address: 'A4:C1:38:00:00'}", "", "address"),
         ("      boat: {address: 'A4:C1:38:00:00:02', adapter: usb0}", "", "adapter"),
@@ -959,6 +960,25 @@ def registry(folder: Path, batteries: str = "", topics: str = "") -> Path:
 def test_a_check_says_what_is_wrong(tmp_path: Path, batteries: str, topics: str, problem: str) -> None:
     (found,) = services.bms.Bms.check(Registry(registry(tmp_path, batteries, topics)), "bms")
     assert problem in str(found)
+
+
+@pytest.mark.parametrize(("version", "problem"), [(None, "aiobmsble is not there"), ("0.30.1", "known of 0.31.0 only")])
+def test_a_check_says_where_the_library_of_many_families_is_not_there_or_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, problem: str
+) -> None:
+    def version_of(name: str) -> str:
+        if version is None:
+            raise makes.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(makes.metadata, "version", version_of)
+    boat = "      boat: {address: 'A4:C1:38:00:00:02', protocol: aiobmsble}"
+    (found,) = services.bms.Bms.check(Registry(registry(tmp_path, boat)), "bms")
+    assert problem in str(found)
+    assert "pip install 'constellation[aiobmsble]'" in str(found)
+    path = registry(tmp_path, boat)
+    path.write_text(path.read_text().replace("  bms:\n", "  bms:\n    host: elsewhere\n"))
+    assert services.bms.Bms.check(Registry(path), "bms") == []  # that machine's check says it
 
 
 def test_the_lines_of_the_page_are_good_and_a_battery_says_all_that_they_ask_for(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ This module is the face: it needs no Bluetooth library until a link is opened.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 from msgspec import Meta, Struct
@@ -35,6 +35,17 @@ class LinkError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Family:
+    """A battery that aiobmsble reads: as one of its families, or as the one that knows what the device advertises.
+
+    `secret` is what the family's own app asks for, where it does.
+    """
+
+    name: str = ""
+    secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Battery:
     """One battery: its name for the service, Bluetooth address, protocol module, adapter, seconds between samples.
 
@@ -45,7 +56,7 @@ class Battery:
 
     name: str
     address: str
-    protocol: BatteryProtocol
+    protocol: BatteryProtocol | Family
     adapter: str = "hci0"
     interval: float = 8.0
     keep: bool = True
@@ -92,13 +103,18 @@ class Statistics:
 
 
 class HeardDevice(NamedTuple):
-    """A device that an adapter has heard: its strength in dBm, and the UUIDs of the services that it told."""
+    """A device that an adapter has heard: its strength in dBm, and what it told: the UUIDs of its services and its data.
+
+    The data are by the number of a company, and by the UUID of a service.
+    """
 
     adapter: str
     address: str
     name: str
     signal: int
     services: frozenset[str]
+    company_data: Mapping[int, bytes]
+    service_data: Mapping[str, bytes]
 
 
 def battery_links(
@@ -125,6 +141,12 @@ def discover(seconds: float) -> Iterator[HeardDevice]:
     """
     heard: Iterator[HeardDevice] = _load("discovery").discover(seconds)
     return heard
+
+
+def families_of(heard: HeardDevice) -> list[str]:
+    """Families of aiobmsble that know what a device advertises; the library must be there."""
+    families: list[str] = _load("families").families_of(heard)
+    return families
 
 
 class Listens(Protocol):

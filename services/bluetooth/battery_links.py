@@ -6,19 +6,30 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from services.bluetooth import Family
 from services.bluetooth.adapter import Adapter
+from services.bluetooth.asking import AskingLink
 from services.bluetooth.bluez import ADAPTER, DEVICE, Bluez
-from services.bluetooth.link import Link
+from services.bluetooth.families import FamilyLink
 from services.bluetooth.loop import GLibLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from services.bluetooth import Battery, Deadlines, Statistics
+    from services.bluetooth.contracts import Links
+    from services.bluetooth.link import Link
     from services.protocols.battery import Value
 
 FAREWELL = 0.5
 """Seconds in which BlueZ answers that a battery is disconnected; it does so without a listener too."""
+
+
+def link_of(links: Links, adapter: Adapter, battery: Battery) -> Link:
+    """Return the link of a battery: over it speaks a protocol of ours, or a family of aiobmsble."""
+    if isinstance(battery.protocol, Family):
+        return FamilyLink(links, adapter, battery, battery.protocol)
+    return AskingLink(links, adapter, battery, battery.protocol)
 
 
 class BatteryLinks:
@@ -41,7 +52,7 @@ class BatteryLinks:
         for battery in batteries:
             name = battery.adapter.upper() if ":" in battery.adapter else battery.adapter
             adapter = self._adapters.setdefault(name, Adapter(self, name))
-            link = Link(self, adapter, battery)
+            link = link_of(self, adapter, battery)
             adapter.links_here.append(link)
             self._links.append(link)
 

@@ -50,11 +50,8 @@ class LinkOfSession(Protocol):
     def call_failed(self, error: Any) -> None: ...  # noqa: D102
     def services_resolved(self) -> None: ...  # noqa: D102
     def objects_told(self, objects: Any) -> None: ...  # noqa: D102
-    def notify_failed(self, error: Any) -> None: ...  # noqa: D102
-    def notifying(self) -> None: ...  # noqa: D102
     def lost(self) -> None: ...  # noqa: D102
-    def receive(self, fragment: bytes) -> None: ...  # noqa: D102
-    def write_failed(self, command: bool, error: Any) -> None: ...  # noqa: D102
+    def receive(self, characteristic: Any, value: bytes) -> None: ...  # noqa: D102
 
 
 class AdapterOfLink(Protocol):

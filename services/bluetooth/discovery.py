@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dbus
 
@@ -28,6 +28,17 @@ def discover(seconds: float) -> Iterator[HeardDevice]:
         raise LinkError(f"BlueZ cannot scan ({sentence(error)}).") from None
     for device in devices:
         if "RSSI" in device:
-            adapter = str(device["Adapter"]).rpartition("/")[2]
-            services = frozenset(map(str, device.get("UUIDs", ())))
-            yield HeardDevice(adapter, str(device["Address"]), str(device["Alias"]), int(device["RSSI"]), services)
+            yield heard_device(device)
+
+
+def heard_device(device: Any) -> HeardDevice:
+    """Read what BlueZ knows of a device, now or from the last time that it was heard."""
+    return HeardDevice(
+        str(device["Adapter"]).rpartition("/")[2],
+        str(device["Address"]),
+        str(device["Alias"]),
+        int(device.get("RSSI", 0)),
+        frozenset(map(str, device.get("UUIDs", ()))),
+        {int(company): bytes(data) for company, data in device.get("ManufacturerData", {}).items()},
+        {str(service): bytes(data) for service, data in device.get("ServiceData", {}).items()},
+    )

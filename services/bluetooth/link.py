@@ -16,14 +16,11 @@ from __future__ import annotations
 
 import functools
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
-
-import gatt
 
 from services.bluetooth import Statistics
 from services.bluetooth.bluez import nothing, sentence
-from services.bluetooth.dialogue import Dialogue
-from services.bluetooth.session import channel_of
 from services.bluetooth.states import during
 from services.protocols.battery import BatteryError
 
@@ -32,13 +29,12 @@ if TYPE_CHECKING:
 
     from services.bluetooth import Battery
     from services.bluetooth.contracts import AdapterOfLink, Links
+    from services.bluetooth.session import Offered
+    from services.protocols.battery import Value
 
-NOTIFY_AGAIN = 0.5
-"""Seconds after which BlueZ has renewed an earlier subscription."""
 
-
-class Link:
-    """The state machine of one battery."""
+class Link(ABC):
+    """The state machine of one battery; what is said over the link is a matter of who speaks."""
 
     def __init__(self, links: Links, adapter: AdapterOfLink, battery: Battery) -> None:
         self.links, self.adapter, self.battery = links, adapter, battery
@@ -47,11 +43,8 @@ class Link:
         self.session: Any = None
         self.known = False
         """Whether BlueZ has the device."""
-        self._dialogue = Dialogue(battery.protocol, self.deadlines.tries, self.statistics, battery.unlock)
-        self._channels: list[tuple[Any, Any]] = []
-        """Channels of this session's device that were not tried."""
         self._timer = 0
-        self._last_sample = self._due = 0.0
+        self._last_sample = self.due = 0.0
 
     @property
     def state(self) -> str:
@@ -82,7 +75,7 @@ class Link:
         try:
             action(*values)
         except BatteryError as error:
-            self._toggle_write_type()
+            self.toggle_write_type()
             self.fail(str(error))
         except Exception as error:  # noqa: BLE001 - otherwise the link would be silent for ever
             self.fail(f"{type(error).__name__} in state {self.state}: {error}")
@@ -194,39 +187,8 @@ class Link:
 
     @during("services")
     def objects_told(self, objects: Any) -> None:
-        """Find the protocol's channels and ask for notifications on the first."""
-        offered = self.session.take_services(objects)
-        found = (channel_of(offered, channel) for channel in self.battery.protocol.CHANNELS)
-        self._channels = [one for one in found if one]
-        if not self._channels:
-            self.fail(
-                f"The device offers {len(offered)} characteristics, and none of this protocol: is its address right?"
-            )
-            return
-        self._open_channel()
-
-    def _open_channel(self) -> None:
-        session = self.session
-        session.notify, session.write = self._channels.pop(0)
-        self.enter("notify", self.deadlines.notify)
-        session.notify.enable_notifications()
-
-    @during("notify")
-    def notify_failed(self, error: Any) -> None:
-        """Ask again when BlueZ is still renewing an earlier subscription; else try another channel of the device."""
-        if not isinstance(error, gatt.errors.InProgress):
-            if self._channels:
-                self._open_channel()
-            else:
-                self.fail(f"BlueZ refused the notifications ({error}).")
-            return
-        session = self.session
-
-        def again() -> None:
-            if self.session is session and self.state == "notify":
-                self.guard(session.notify.enable_notifications)
-
-        self.links.loop.later(NOTIFY_AGAIN, again)
+        """Begin to speak with the device, whose characteristics are known now."""
+        self.open(self.session.take_services(objects), objects)
 
     def lost(self) -> None:
         """Fail because BlueZ says that the link is down."""
@@ -234,62 +196,36 @@ class Link:
 
     # -- over the link ------------------------------------------------------------------------------------------
 
-    @during("notify")
-    def notifying(self) -> None:
-        """Begin to ask: the link is complete."""
-        self.adapter.release(self)
-        self._dialogue.begin_link()
-        self._begin_sample()
+    @abstractmethod
+    def open(self, offered: list[Offered], objects: Any) -> None:
+        """Begin to speak over the link with what the device offers, of all objects that BlueZ has."""
 
-    def _begin_sample(self) -> None:
-        self._due = time.monotonic() + self.battery.interval
-        self._dialogue.begin_sample()
-        self._ask()
+    @abstractmethod
+    def begin_sample(self) -> None:
+        """Begin to ask for a sample."""
 
-    def _ask(self) -> None:
-        """Send what is to be asked; a link on which nothing is answered is dead."""
-        frame = self._dialogue.next_frame()
-        if frame is None:
-            self._complete()
-        else:
-            self.enter("query", self.deadlines.answer, self._ask)
-            self.session.send(frame, command=self._writes_commands)
+    @abstractmethod
+    def receive(self, characteristic: Any, value: bytes) -> None:
+        """Take a notification."""
 
-    @during("query")
-    def receive(self, fragment: bytes) -> None:
-        """Take a notification; go on when it is the end of an answer."""
-        if self._dialogue.take(fragment):
-            self._ask()
-
-    @during("query")
-    def write_failed(self, command: bool, error: Any) -> None:
-        """Try the other kind of write at once: modules exist that accept only one and advertise both.
-
-        A write before this one that is still in progress, or no reply of bluetoothd, is no refusal: the deadline runs.
-        Nor does a refusal count that was meant for the kind of write before.
-        """
-        if error.get_dbus_name().endswith((".InProgress", ".NoReply")) or command != self._writes_commands:
-            return
-        if command:
-            raise BatteryError(f"The battery's module refused to be written to ({sentence(error)}).")
-        self._toggle_write_type()
-        self._ask()
-
-    @property
-    def _writes_commands(self) -> bool:
-        return self.statistics.write_type == "command"
-
-    def _toggle_write_type(self) -> None:
-        self.statistics.write_type = "default" if self._writes_commands else "command"
-
-    def _complete(self) -> None:
+    def is_complete(self, sample: dict[str, Value]) -> None:
+        """Deliver a sample, and rest or hang up until the next one is due."""
         self.statistics.samples += 1
         self.statistics.failures_in_a_row = 0
         self._last_sample = time.monotonic()
-        rest = max(0.0, self._due - self._last_sample)
+        rest = max(0.0, self.due - self._last_sample)
         if self.battery.keep:
-            self.enter("rest", rest, self._begin_sample)
+            self.enter("rest", rest, self.begin_sample)
         else:
             self.enter("wait", rest, self.seek)
             self.end_session()
-        self.links.deliver(self.battery.name, self._dialogue.sample)
+        self.links.deliver(self.battery.name, sample)
+
+    @property
+    def writes_commands(self) -> bool:
+        """Whether this battery's module wants to be written to by commands."""
+        return self.statistics.write_type == "command"
+
+    def toggle_write_type(self) -> None:
+        """Write the other way from now on."""
+        self.statistics.write_type = "default" if self.writes_commands else "command"

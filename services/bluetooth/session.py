@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gatt
@@ -42,6 +41,12 @@ class Offered(NamedTuple):
     flags: frozenset[str]
     characteristic: Any
 
+    @property
+    def handles(self) -> tuple[int, int]:
+        """Numbers of its service and of itself on the device, as BlueZ names them."""
+        service, itself = (str(one._path)[-4:] for one in (self.characteristic.service, self.characteristic))  # noqa: SLF001
+        return int(service, 16), int(itself, 16)
+
 
 def _flags(objects: Any, characteristic: Any) -> set[str]:
     path = characteristic._path  # noqa: SLF001
@@ -69,8 +74,6 @@ class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
     def __init__(self, link: LinkOfSession, manager: Manager, bluez: Bluez) -> None:
         self.link, self.bluez = link, bluez
         self.came_up = False
-        self.notify: Any = None
-        self.write: Any = None
         super().__init__(link.battery.address.lower(), manager, managed=False)
 
     def _tells(self, event: Callable[..., None]) -> Callable[..., None]:
@@ -81,6 +84,10 @@ class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
                 self.link.guard(event, *values)
 
         return tell
+
+    def do(self, action: Callable[..., None], *values: Any) -> None:
+        """Do something for the link, unless this is its session no more."""
+        self._tells(action)(*values)
 
     def _connect(self) -> None:
         link, deadlines = self.link, self.link.deadlines
@@ -108,12 +115,20 @@ class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
             for characteristic in service.characteristics
         ]
 
-    def send(self, frame: bytes, *, command: bool) -> None:
-        """Write a request, as a command or as BlueZ chooses; gatt has no choice of the kind."""
-        options = {"type": "command"} if command else {}
-        failed = self._tells(functools.partial(self.link.write_failed, command))
-        path = self.write._path  # noqa: SLF001
-        self.bluez.call(path, CHARACTERISTIC, "WriteValue", "aya{sv}", frame, options, failed=failed)
+    def call(
+        self,
+        characteristic: Any,
+        method: str,
+        signature: str = "",
+        *arguments: Any,
+        told: Callable[..., None] = nothing,
+        failed: Callable[..., None] = nothing,
+    ) -> None:
+        """Call a method of a characteristic without waiting; gatt has no choice of the kind of a write, and waits."""
+        path, tells, deadlines = characteristic._path, self._tells, self.link.deadlines  # noqa: SLF001
+        told, failed = tells(told), tells(failed)
+        seconds = deadlines.notify + deadlines.call  # the link's own deadline is over before
+        self.bluez.call(path, CHARACTERISTIC, method, signature, *arguments, told=told, failed=failed, seconds=seconds)
 
     def hang_up(self, then: Callable[..., None] = nothing) -> None:
         """Disconnect or cancel the attempt to connect; gatt's own way waits and raises."""
@@ -133,15 +148,6 @@ class GattSession(gatt.Device):  # type: ignore[misc] # gatt has no types
         """Learn from BlueZ that all services are found."""
         self._tells(self.link.services_resolved)()
 
-    def characteristic_enable_notifications_succeeded(self, characteristic: Any) -> None:  # noqa: ARG002
-        """Learn that the battery's answers will be heard."""
-        self._tells(self.link.notifying)()
-
-    def characteristic_enable_notifications_failed(self, characteristic: Any, error: Any) -> None:  # noqa: ARG002
-        """Learn that they will not."""
-        self._tells(self.link.notify_failed)(error)
-
     def characteristic_value_updated(self, characteristic: Any, value: bytes) -> None:
         """Take a notification."""
-        if characteristic is self.notify:
-            self._tells(self.link.receive)(value)
+        self._tells(self.link.receive)(characteristic, value)
