@@ -5,12 +5,14 @@ Our decoder and the library's read the same battery side by side; what the libra
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
-from importlib import import_module, resources
+from importlib import import_module
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
@@ -85,6 +87,9 @@ def told_of(pack: Pack) -> dict[str, Any]:
     rest = {"power": power, "soc": round(pack.soc), "voltage": round(pack.voltage, 2)}
     said = {name: getattr(pack, name) for name in ("current", "remaining_charge", "nominal_charge", "cycles")}
     return {key: published(key, value) for key, value in (said | rest | cell_measurements(pack.cell_voltages)).items()}
+
+
+DEVICE = import_module("bleak.backends.device").BLEDevice(address(1), "shed", {"path": "/"})
 
 
 class Families:
@@ -262,42 +267,35 @@ def test_a_scan_names_the_family(played: Families) -> None:
     assert re.search(rf"{stranger} redodo -\d+ dBm hci12 jk -> battery stranger\n", played.scanned)
 
 
-def advertisements() -> list[tuple[str, HeardDevice]]:
-    """What the library's own collection of real devices advertises."""
-    found = []
-    for file in resources.files("aiobmsble.test_data").iterdir():
-        for case in json.loads(file.read_text()) if file.name.endswith("_bms.json") else ():
-            told = case["advertisement"]
-            companies = {int(number): bytes.fromhex(data) for number, data in told.get("manufacturer_data", {}).items()}
-            services_data = {uuid: bytes.fromhex(data) for uuid, data in told.get("service_data", {}).items()}
-            heard = (
-                told.get("local_name", ""),
-                told.get("rssi", 0),
-                frozenset(told.get("service_uuids", ())),
-                companies,
-                services_data,
-            )
-            found.append(
-                (
-                    case["type"].removesuffix("_bms"),
-                    HeardDevice("hci0", case.get("address", "cc:cc:cc:cc:cc:cc"), *heard),
-                )
-            )
-    return found
-
-
 def test_every_advertised_battery_that_the_library_collected_has_one_family() -> None:
-    collected = advertisements()
+    collected = import_module("aiobmsble.test_data").bms_advertisements()
     assert len(collected) > 100
-    assert [(family, heard.name) for family, heard in collected if families.families_of(heard) != [family]] == []
+    for told, mac, family, _ in collected:
+        said = frozenset(told.service_uuids), told.manufacturer_data, told.service_data
+        heard = HeardDevice("hci0", mac or "CC:CC:CC:CC:CC:CC", told.local_name or "", told.rssi, *said)
+        assert families.families_of(heard) == [family.removesuffix("_bms")]
+
+
+def test_what_came_before_a_sample_was_asked_for_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("aiobmsble.bms.allpowers_bms")  # its batteries speak without being asked
+    monkeypatch.setattr(module.BMS, "TIMEOUT", 0.2)
+
+    async def ask() -> None:
+        client = families.SessionClient(SimpleNamespace(), SimpleNamespace(), [], SimpleNamespace())
+        client._decoder = decoder = module.BMS(DEVICE, import_module("aiobmsble").BMSConfig())
+        decoder._client = client
+        decoder._msg_event.set()
+        await client.sample()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(ask())
 
 
 def test_what_is_used_of_the_librarys_inside_is_there_in_each_family() -> None:
-    device = import_module("bleak.backends.device").BLEDevice("A4:C1:38:00:00:01", "shed", {"path": "/"})
     modules = import_module("aiobmsble.utils").load_bms_plugins()
     assert len(modules) >= 50
     for module in modules:
-        decoder = module.BMS(device, import_module("aiobmsble").BMSConfig(secret=""))
+        decoder = module.BMS(DEVICE, import_module("aiobmsble").BMSConfig(secret=""))
         assert callable(decoder._init_connection)
         assert callable(decoder._start_alive_task)
         assert decoder._alive_task is None

@@ -35,7 +35,7 @@ class LinkError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class BatteryFamily:
     """A battery that aiobmsble reads: as one of its families, or as the one that knows what the device advertises.
 
     `secret` is what the family's own app asks for, where it does.
@@ -56,7 +56,7 @@ class Battery:
 
     name: str
     address: str
-    protocol: BatteryProtocol | Family
+    protocol: BatteryProtocol | BatteryFamily
     adapter: str = "hci0"
     interval: float = 8.0
     keep: bool = True

@@ -6,7 +6,7 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from services.bluetooth import Family
+from services.bluetooth import BatteryFamily
 from services.bluetooth.adapter import Adapter
 from services.bluetooth.asking import AskingLink
 from services.bluetooth.bluez import ADAPTER, DEVICE, Bluez
@@ -27,7 +27,7 @@ FAREWELL = 0.5
 
 def link_of(links: Links, adapter: Adapter, battery: Battery) -> Link:
     """Return the link of a battery: over it speaks a protocol of ours, or a family of aiobmsble."""
-    if isinstance(battery.protocol, Family):
+    if isinstance(battery.protocol, BatteryFamily):
         return FamilyLink(links, adapter, battery, battery.protocol)
     return AskingLink(links, adapter, battery, battery.protocol)
 

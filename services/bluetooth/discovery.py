@@ -36,7 +36,7 @@ def heard_device(device: Any) -> HeardDevice:
     return HeardDevice(
         str(device["Adapter"]).rpartition("/")[2],
         str(device["Address"]),
-        str(device["Alias"]),
+        str(device.get("Name", device["Alias"])),
         int(device.get("RSSI", 0)),
         frozenset(map(str, device.get("UUIDs", ()))),
         {int(company): bytes(data) for company, data in device.get("ManufacturerData", {}).items()},

@@ -1,8 +1,9 @@
 """Batteries that aiobmsble reads, over links of ours and by our names: all that is known of its inside stands here.
 
-Its decoders make themselves a BleakClient; `Client` takes its place, so that nothing but a link speaks with BlueZ. They run in
-an asyncio loop in a thread of its own, and each session has a new one, which knows nothing of the session before. Used of its
-inside: `_client`, `_init_connection`, `_start_alive_task`, `_alive_task`, `_msg_event` (of the version `makes.KNOWN`).
+Its decoders make themselves a BleakClient; `SessionClient` takes its place, so that nothing but a link speaks with BlueZ.
+They run in an asyncio loop in a thread of its own, and each session has a new one, which knows nothing of the session
+before. Used of its inside, of the version `makes.KNOWN`: `_client`, `_init_connection`, `_start_alive_task`, `_alive_task`,
+`_msg_event`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from services.protocols.battery import BatteryError, cell_measurements, probe_me
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from services.bluetooth import Battery, Family, HeardDevice
+    from services.bluetooth import Battery, BatteryFamily, HeardDevice
     from services.bluetooth.contracts import AdapterOfLink, Links
     from services.bluetooth.session import GattSession, Offered
     from services.protocols.battery import Value
@@ -108,15 +109,15 @@ def decoders_loop() -> asyncio.AbstractEventLoop:
 class FamilyLink(Link):
     """The link to a battery that aiobmsble reads."""
 
-    def __init__(self, links: Links, adapter: AdapterOfLink, battery: Battery, family: Family) -> None:
+    def __init__(self, links: Links, adapter: AdapterOfLink, battery: Battery, family: BatteryFamily) -> None:
         super().__init__(links, adapter, battery)
         self.family = family
-        self._client: Client | None = None
+        self._client: SessionClient | None = None
 
     def open(self, offered: list[Offered], objects: Any) -> None:
         """Let a new decoder begin."""
         self.adapter.release(self)
-        self._client = Client(self, self.session, offered, heard_device(objects[self.path][DEVICE]))
+        self._client = SessionClient(self, self.session, offered, heard_device(objects[self.path][DEVICE]))
         self.begin_sample()
 
     def begin_sample(self) -> None:
@@ -147,7 +148,7 @@ class FamilyLink(Link):
             decoders_loop().call_soon_threadsafe(client.close)
 
 
-class Client:
+class SessionClient:
     """What a decoder asks of a BleakClient, answered by one session of a link; it lives in the decoders' thread."""
 
     is_connected: Final = True

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Final, cast
 
 from bootstrap_lib import DeviceError, nearest, secrets
-from services.bluetooth import Family, HeardDevice, families_of
+from services.bluetooth import BatteryFamily, HeardDevice, families_of
 from services.protocols.battery import BatteryProtocol, Unlocks
 
 AIOBMSBLE: Final = "aiobmsble"
@@ -39,12 +39,12 @@ def unlock_of(address: str, password: str | None) -> Callable[[], Unlocks] | Non
     return functools.partial(Unlocking, address, secrets.resolve(password))
 
 
-def reader_of(protocol: str, family: str, password: str | None) -> BatteryProtocol | Family:
+def reader_of(protocol: str, family: str, password: str | None) -> BatteryProtocol | BatteryFamily:
     """Who reads a battery; DeviceError where there is nobody, SecretError where he wants a secret that is not there."""
     return family_of(family, password) if protocol == AIOBMSBLE else protocol_of(protocol)
 
 
-def family_of(name: str = "", password: str | None = None) -> Family:
+def family_of(name: str = "", password: str | None = None) -> BatteryFamily:
     """Family of aiobmsble by its name, or the one that will know the device; DeviceError where the library is not there."""
     wanted = "pip install 'constellation[aiobmsble]'"
     try:
@@ -61,7 +61,7 @@ def family_of(name: str = "", password: str | None = None) -> Family:
     if name and name not in families:
         hint = nearest(name, families) or f": there are {', '.join(families)}"
         raise DeviceError(f"aiobmsble has no family '{name}'{hint}")
-    return Family(name, secrets.resolve(password) if password else "")
+    return BatteryFamily(name, secrets.resolve(password) if password else "")
 
 
 def families_that_know(heard: HeardDevice) -> list[str]:
