@@ -256,6 +256,12 @@ def test_nobody_but_our_links_connects_and_each_link_is_ended(played: Families) 
     assert played.link("freed")["sessions"] >= 3
 
 
+def test_a_bluez_that_is_still_busy_is_asked_again_over_the_same_link(played: Families) -> None:
+    device = f"dev_{address([*BATTERIES].index('busy') + 1).replace(':', '_')}"
+    assert sum("StartNotify" in event and device in event for event in played.remote.events()) >= 2
+    assert "InProgress" not in played.house.log("families")
+
+
 def test_what_the_library_stumbles_over_is_no_traceback(played: Families) -> None:
     assert "Traceback" not in played.house.log("families")
     assert "never retrieved" not in played.house.log("families")
@@ -277,7 +283,7 @@ def test_every_advertised_battery_that_the_library_collected_has_one_family() ->
 
 
 def test_what_came_before_a_sample_was_asked_for_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module("aiobmsble.bms.allpowers_bms")  # its batteries speak without being asked
+    module = import_module("aiobmsble.bms.topband_bms")  # its batteries speak without being asked
     monkeypatch.setattr(module.BMS, "TIMEOUT", 0.2)
 
     async def ask() -> None:
