@@ -25,6 +25,7 @@ from bootstrap_lib.registry import Registry
 from services.bluetooth import HeardDevice, families, makes
 from services.protocols.battery import Pack, cell_measurements
 from services.simulators.bluetooth.bus import ADDRESS_VARIABLE
+from services.simulators.bluetooth.lock import APP_PASSWORD
 from services.simulators.bluez import Remote
 
 if TYPE_CHECKING:
@@ -47,16 +48,18 @@ BATTERIES: dict[str, dict[str, Any]] = {
     "only": LIBRARY | {"family": "redodo"},
     "only_corrupt": LIBRARY | {"family": "redodo"},
     "stranger": LIBRARY,
+    "locked": LIBRARY | {"password": "secret:app.locked"},
 }
 REDODO = ("only", "only_corrupt", "stranger")
 FAULTS = {
     "late": "late_answer",
     "refused": "write_request_refused",
     "busy": "notify_in_progress",
+    "locked": "app_password",
     **dict.fromkeys(REDODO, "mtu_247"),
 }
 """From the start."""
-READ = [name for name in BATTERIES if name != "stranger"]
+READ = [name for name in BATTERIES if name not in ("stranger", "locked")]
 KEYS = (
     "voltage",
     "current",
@@ -159,6 +162,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Families]:
     folder = tmp_path_factory.mktemp("families")
     broker = Broker(folder / "broker").start()
     house = House(folder / "house", broker.port)
+    secrets = folder / "secrets"
+    secrets.mkdir(0o700)
+    (secrets / "app.locked").touch(0o600)
+    (secrets / "app.locked").write_text(APP_PASSWORD)
+    house.environment["CONSTELLATION_CREDENTIALS"] = str(secrets)
     addresses = {name: address(number) for number, name in enumerate(BATTERIES, 1)}
     batteries = {
         name: options | {"address": addresses[name], "adapter": f"hci{number}"}
@@ -265,6 +273,16 @@ def test_a_bluez_that_is_still_busy_is_asked_again_over_the_same_link(played: Fa
 def test_what_the_library_stumbles_over_is_no_traceback(played: Families) -> None:
     assert "Traceback" not in played.house.log("families")
     assert "never retrieved" not in played.house.log("families")
+
+
+def test_a_family_is_given_the_secret_that_its_app_asks_for_and_nobody_else(played: Families) -> None:
+    locked = address([*BATTERIES].index("locked") + 1)
+    written = [event.split()[2] for event in played.remote.events() if event.startswith(f"write {locked}")]
+    assert written[0].startswith(f"ffaa15{len(APP_PASSWORD):02x}{APP_PASSWORD.encode().hex()}")
+    told = [payload for topic, payload, _ in played.ear.heard if "/service/" in topic]
+    assert APP_PASSWORD not in played.house.log("families")
+    assert told
+    assert not any(APP_PASSWORD.encode() in payload for payload in told)
 
 
 def test_a_scan_names_the_family(played: Families) -> None:
