@@ -102,7 +102,7 @@ class Pushover(Notifier):
         self._account: Account | None = None
         self._scarce = False
         self._gone = time.monotonic()
-        self._alerts_online = True
+        self._alerts_online = False
 
     def begin(self) -> None:
         """Take up what waits, and the account; SecretError where its secrets are missing."""
@@ -119,6 +119,8 @@ class Pushover(Notifier):
         """Let go of a connection that hangs."""
         if self._account:
             self._account.renew()
+        if self._switch:
+            self._switch.renew()
 
     def _keep_own(self) -> None:
         self.keep(self._own_file, self.own)
@@ -161,6 +163,7 @@ class Pushover(Notifier):
     def subscribe(self, session: bool) -> None:
         """Hear of messages, and of alerts that are over or acknowledged elsewhere."""
         super().subscribe(session)
+        self._alerts_online = not self._alerts  # until its topic says so: a broker may have lost its memory
         self.bus.subscribe(f"{self.registry.root}/alert/+", qos=1)
         if self._alerts:
             self.bus.subscribe(f"{self.registry.root}/service/{self._alerts}/status")

@@ -296,9 +296,15 @@ def test_it_speaks_by_itself_when_the_broker_is_gone_and_the_switch_is_asked_onl
     (secrets / "ping").write_text(f"{phone.url}/ping/secret-path")
     (secrets / "ping").chmod(0o600)
     more = "broker_gone: 2s, ping: secret:ping, ping_every: 500ms"
-    house.write(subscribers(pushover=options(phone, more)) + "sources: {}\n")
+    house.write(subscribers(pushover=options(phone, more), alerts="") + "sources: {}\n")
     house.start("pushover")
-    wait_for(lambda: phone.requests >= 2, what="pings")
+    ear.wait("home/service/pushover/health")
+    notify(ear, "first")
+    answer(ear, "first")
+    assert phone.requests == 1, "it was idle before, and asked nobody: of the alerts service nothing is known"
+    phone.taken.clear()
+    ear.say("home/service/alerts/status", "online", retain=True)
+    wait_for(lambda: phone.requests >= 3, what="pings")
     assert not phone.taken
     broker.stop()
     until(phone, 1)
@@ -393,6 +399,39 @@ def test_a_dead_mans_switch_whose_page_never_ends_holds_no_message_up() -> None:
         wait_for(lambda: runner.free, what="the thread's end")
         ended.set()
         server.shutdown()
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Long: "])
+@pytest.mark.parametrize("what", ["a message", "the switch"])
+def test_an_answer_that_comes_a_byte_at_a_time_holds_no_connection(
+    monkeypatch: pytest.MonkeyPatch, what: str, head: bytes
+) -> None:
+    class Drip(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(head)
+            with suppress(OSError):
+                while not ended.wait(0.02):
+                    self.wfile.write(b" ")
+
+    monkeypatch.setattr(courier, "DEADLINE", 0.3)
+    ended = threading.Event()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drip) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        way, switch = account(address), Switch(address, 300, 5)
+        call, renew = (lambda: send(way), way.renew) if what == "a message" else (switch.ask, switch.renew)
+        runner: Courier[Any] = Courier(renew)
+        answers: list[Any] = []
+        for _ in range(3):
+            runner.run(call, answers.append)
+            begun = len(answers)
+            wait_for(lambda begun=begun: runner.poll() or len(answers) > begun, what="that it is given up, or answered")
+            wait_for(lambda: runner.free, 5, "the end of its thread")
+        ended.set()
+        server.shutdown()
+    assert answers == ([None] * 3 if what == "a message" or b"Length" not in head else [""] * 3)
 
 
 class Silent(Notifier):
@@ -618,6 +657,18 @@ class TestEmergencies:
         assert not found.is_over(found.ringing["r"])
         found.follow("hot", b'{"state":"firing","acknowledged":true}')
         assert found.is_over(found.ringing["r"])
+
+    def test_one_that_is_snoozed_rings_no_more_and_is_not_taken_for_acknowledged(self) -> None:
+        found = self.emergencies()
+        found.follow("hot", b'{"state":"firing","snoozed_until":"2026-11-20T15:01:53.120Z"}')
+        assert found.due(100.0, online=True) == ("cancel", "r")
+        assert found.learn("r", {"acknowledged": 1}, 0)
+        assert found.due(110.0, online=True) == ("pass_on", "r")
+        assert not found.is_over(found.ringing["r"])
+        found = self.emergencies()
+        found.follow("hot", b'{"state":"firing","snoozed_until":"2026-11-20T15:01:53.120Z"}')
+        found.follow("hot", b'{"state":"firing"}')
+        assert found.due(100.0, online=True) == ("look", "r")
 
     def test_what_expires_has_rung_in_vain(self) -> None:
         found = self.emergencies()

@@ -16,6 +16,7 @@ from bootstrap_lib import format_time, reason, secrets
 from services.notices.notice import EMERGENCY, shortened
 from services.notices.permit import WORDS
 from services.notices.queued import Delivered, Outcome, Queued, Refused, Unanswered
+from services.notices.wire import Wire
 
 ADDRESS: Final = "https://api.pushover.net/1/"
 """What pushover-complete calls, whatever it is told."""
@@ -60,6 +61,9 @@ class PushoverSession(requests.Session):
 
     def __init__(self, address: str, timeout: float) -> None:
         super().__init__()
+        self._wire = Wire()
+        self.mount("https://", self._wire)
+        self.mount("http://", self._wire)
         self._address, self._timeout = address.rstrip("/") + "/", (min(CONNECT, timeout), timeout)
         self.answer: requests.Response | None = None
 
@@ -75,6 +79,10 @@ class PushoverSession(requests.Session):
         answer._content = body  # noqa: SLF001 (requests would read, and unpack, without end)
         self.answer = answer
         return answer
+
+    def cut(self) -> None:
+        """End a call that hangs, from another thread."""
+        self._wire.cut()
 
     @property
     def status(self) -> int | None:
@@ -105,14 +113,15 @@ class Account:
         self._token, self._user, self._device = token, user, device
         self._address, self._timeout = address, timeout
         self._api = PushoverAPI(token)
-        self.renew()
+        self._session = PushoverSession(address, timeout)
         self._used_up = False
         self._asked_at = 0.0
         self.limits: Quota | None = None
         """The quota as it was told last."""
 
     def renew(self) -> None:
-        """Leave the connection to a call that hangs in it."""
+        """End a call that hangs: it was given up, and would hold one of the two connections that Pushover allows."""
+        self._session.cut()
         self._session = PushoverSession(self._address, self._timeout)
 
     def _fresh(self) -> PushoverSession:

@@ -17,7 +17,7 @@ class Courier(Generic[T]):
     """Runs one call at a time in a thread and gives up on it after a deadline."""
 
     def __init__(self, renew: Callable[[], None]) -> None:
-        """`renew` is called where a call was given up: it may still hold what it used."""
+        """`renew` is called where a call was given up: it ends it where it can, and lets go of what it used."""
         self._renew = renew
         self._threads: list[threading.Thread] = []
         self._result: list[T] = []
@@ -43,6 +43,7 @@ class Courier(Generic[T]):
         done, result = self._done, self._result
         if done is not None and (result or time.monotonic() - self._since > DEADLINE):
             self._done = None
-            if not result:
-                self._renew()
-            done(result[0] if result else None)
+            given_up = not result
+            if given_up:
+                self._renew()  # which may well end the call
+            done(None if given_up else result[0])

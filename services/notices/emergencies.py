@@ -35,9 +35,10 @@ class Emergencies:
         self.ringing = ringing
         self._tried: dict[str, float] = {}
         self._over: set[str] = set()
+        self._snoozed: set[str] = set()
 
     def follow(self, alert: str, payload: bytes) -> None:
-        """Take what stands on an alert's topic: one that is over or acknowledged need not ring."""
+        """Take what stands on an alert's topic: one that is over, acknowledged or snoozed need not ring."""
         try:
             shown = msgspec.json.decode(payload, type=dict[str, Any]) if payload else {}
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -46,6 +47,10 @@ class Emergencies:
             self._over.add(alert)
         else:
             self._over.discard(alert)
+        if shown.get("snoozed_until"):
+            self._snoozed.add(alert)
+        else:
+            self._snoozed.discard(alert)
 
     def due(self, now: float, *, online: bool) -> tuple[Task, str] | None:
         """What is to be done now, and with which receipt; each is tried until it is confirmed."""
@@ -62,7 +67,7 @@ class Emergencies:
     def _task(self, emergency: Emergency) -> Task:
         if emergency.acknowledged:
             return "pass_on"
-        if self.is_over(emergency):
+        if emergency.rules and (self._over | self._snoozed).issuperset(emergency.rules):
             return "cancel"
         return "rang_in_vain" if emergency.in_vain else "look"
 

@@ -81,7 +81,7 @@ class Notifier(Subscriber):
         raise NotImplementedError
 
     def renew(self) -> None:
-        """Let go of connections that a delivery, which was given up, may still use."""
+        """End a delivery that was given up, where that is possible, and let go of its connections."""
 
     def idle(self) -> None:
         """Use the courier for something else; called while it is free and nothing waits to be delivered."""
