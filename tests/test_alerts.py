@@ -15,11 +15,16 @@ from typing import Any
 import pytest
 from harness import PROJECT, Broker, Ear, House, stand_in, wait_for
 
+from bootstrap_lib import format_time, parse_time
 from bootstrap_lib.registry import Registry
+from services.alerting import explanation_of
 from services.alerts import Alerts
 from services.simulators.onewire import Tree
 from services.simulators.pushover import PushoverServer
+from services.stores.database import Database
+from services.stores.minutes import compute
 
+HOUR = 3_600_000
 WATER, FLUE = "28-0316a2795f4b", "28-0316a2795f4c"
 SILENT = "Silent boiler flue temperature"
 HOUSE = """
@@ -47,6 +52,15 @@ alerts:
   dropping: {when: service onewire counters.dropped != 7}
   listing: {when: service onewire counters != 7}
   degraded: {when: service onewire is degraded}
+"""
+
+TRIED = """
+sources: {onewire: {}, button: {pin: 17}}
+subscribers: {archive: {}, alerts: {}}
+topics:
+  boiler/water/temperature: {from: onewire, id: 28-0316a2795f4b}
+  boiler/flue/temperature: {from: onewire, id: 28-0316a2795f4c}
+  boiler/fan/running_active: {from: button}
 """
 
 
@@ -325,6 +339,63 @@ def test_an_alert_that_changes_while_its_rule_is_taken_away_ends_nobody(alerts: 
     alerts.on_tick()
 
 
+@pytest.fixture
+def shown(alerts: Alerts, tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """What is retained on the alerts' topics, by a rule on all services and one on a value."""
+    retained: dict[str, dict[str, Any]] = {}
+
+    def publish(topic: str, payload: bytes, **_: Any) -> int:
+        if topic.startswith("home/alert/"):
+            retained[topic.rpartition("/")[2]] = json.loads(payload) if payload else {}
+        return 0
+
+    alerts.bus.publish = publish
+    rules = "  dead: {when: service + is dead}\n  hot: {when: boiler/water/temperature > 85}\n"
+    (tmp_path / "topics.yaml").write_text(SERVICES + rules)
+    alerts.on_reloaded(alerts.load(Registry(tmp_path / "topics.yaml")))
+    alerts.desk.judge.resume(0)
+    return retained
+
+
+def test_what_never_fired_has_a_topic_while_it_is_snoozed_and_no_longer(
+    alerts: Alerts, shown: dict[str, dict[str, Any]]
+) -> None:
+    now = alerts.clock.wall
+    assert "dead_onewire" not in shown
+    alerts.desk.teller.snooze(alerts.desk.teller.named("dead"), now + 60_000)
+    alerts.desk.turn(1000, now)
+    assert shown["dead_onewire"]["snoozed_until"]
+    shown.clear()
+    alerts.desk.show_all(1500, now)  # a broker that lost its memory
+    assert shown["dead_onewire"]["snoozed_until"]
+    said: list[bytes] = []
+    alerts.bus.publish = lambda topic, payload, **_: said.append(payload) if topic.endswith("dead_onewire") else 0
+    alerts.desk.turn(2000, now + 60_000)
+    assert said == [b""]
+    assert alerts.desk.kept.published.isdisjoint({"dead_onewire", "dead_alerts"})
+
+
+def test_a_value_that_stands_has_its_newest_time(alerts: Alerts, shown: dict[str, dict[str, Any]]) -> None:
+    begun = alerts.clock.wall
+    for n in range(60):
+        alerts.desk.judge.feed("boiler/water/temperature", 91.0, begun + n * 5000, n * 5000, 0, fresh=True)
+        alerts.desk.turn(n * 5000, begun + n * 5000)
+    assert shown["hot"]["value"] == 91.0
+    assert begun + 59 * 5000 - parse_time(shown["hot"]["time"]) <= 10_000
+
+
+def test_why_says_which_reading_made_it_fire(alerts: Alerts, shown: dict[str, dict[str, Any]]) -> None:
+    begun = alerts.clock.wall
+    found = []
+    for n, value in enumerate((60.0, 91.0, 97.5, 88.0, 70.0, 60.0)):
+        alerts.desk.judge.feed("boiler/water/temperature", value, begun + n * 5000, n * 5000, 0, fresh=True)
+        alerts.desk.turn(n * 5000, begun + n * 5000)
+        found.append(explanation_of(alerts.desk.teller, "hot", n * 5000, begun + n * 5000)["found"])
+    worst = f"worst 97.5 °C at {format_time(begun + 10_000)}"
+    assert worst in found[3]
+    assert f"the last time began {format_time(begun + 5000)}, {worst}" in found[5]
+
+
 def test_a_clock_that_is_right_for_the_first_time_moves_nothing_and_one_that_is_set_moves_all(alerts: Alerts) -> None:
     service, clock = alerts, alerts.clock
     hour = 3_600_000
@@ -337,6 +408,23 @@ def test_a_clock_that_is_right_for_the_first_time_moves_nothing_and_one_that_is_
     clock.wall -= hour
     service.moment()
     assert standing.snoozed == pytest.approx(until - hour, abs=10_000)
+
+
+def test_where_nobody_can_be_told_a_test_says_so_at_once_and_snoozes_are_listed(house: House, ear: Ear) -> None:
+    house.write(SERVICES.replace("300ms", "2s"))
+    house.start("alerts")
+    ear.wait("home/alert/dropping")
+    assert ear.ask("alerts", "test")["data"] == {"messages": []}
+    command = [sys.executable, "-m", "bootstrap_lib.cli", "--config", str(house.config), "alerts"]
+
+    def run(*words: str) -> str:
+        more = {"timeout": 30, "cwd": PROJECT, "env": house.environment}
+        return subprocess.run([*command, *words], capture_output=True, text=True, check=False, **more).stdout
+
+    assert run("test") == "there is nobody to tell\n"
+    ear.ask("alerts", "snooze", {"rule": "dropping", "for": "1h"})
+    ear.wait("home/service/alerts/health", lambda said: said["alerts"]["snoozed"] == ["dropping"])
+    assert "snoozed: dropping" in run("list").splitlines()
 
 
 def test_a_disk_that_takes_nothing_is_said_once_and_people_are_told_all_the_same(
@@ -442,6 +530,52 @@ def test_recorded_readings_are_replayed_by_the_command(house: House, tmp_path: P
     assert "line 1" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == os.EX_UNAVAILABLE
+
+
+@pytest.mark.parametrize("age", [1, 20])
+def test_a_rule_is_tried_on_what_the_archive_holds_of_all_topics(house: House, age: int) -> None:
+    """The sensor dies hot while the other speaks; after eight days the archive has minutes of it."""
+    house.write(TRIED)
+    folder = house.state("archive")
+    folder.mkdir(parents=True, exist_ok=True)
+    database = Database("sqlite:///{state}/archive.sqlite", folder)
+    database.take_topics(Registry(house.config).topics.values())
+    begin = (time.time_ns() // 1_000_000 // HOUR - 24 * age) * HOUR
+    for n in range(3 * 360):
+        moment = begin + n * 10_000
+        database.store("boiler/flue/temperature", moment, 60.0 + n % 7 / 10)
+        database.store("boiler/fan/running_active", moment, n % 360 in (97, 98))
+        if n <= 360:
+            database.store("boiler/water/temperature", moment, 95.0 if n > 350 else 60.0)
+    database.commit({})
+    if age > 8:
+        with database.engine.begin() as connection:
+            while compute(connection, begin + 3 * HOUR, 0, database.holds):
+                pass
+            connection.exec_driver_sql("DELETE FROM readings")
+    database.close()
+    command = [
+        sys.executable,
+        "-m",
+        "bootstrap_lib.cli",
+        "--config",
+        str(house.config),
+        "alerts",
+        "try",
+        "--since",
+        "30d",
+    ]
+
+    def fired(*words: str) -> str:
+        more = {"timeout": 60, "cwd": PROJECT, "env": house.environment | {"STATE_DIRECTORY": str(folder)}}
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1].partition(",")[0]
+
+    assert fired("boiler/water/temperature is stale", "--for", "5m") == "would have fired 1 time"
+    assert fired("boiler/water/temperature > 85", "--for", "10m") == "would have fired 1 time"
+    assert fired("boiler/flue/temperature is stale") == "would have fired 0 times"
+    assert fired("boiler/fan/running_active == true") == "would have fired 3 times"
 
 
 def test_a_wrong_rule_is_found_by_check_with_its_line(house: House, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ from services.alerting import (
     document_of,
     replay,
 )
+from services.alerting.replay import ANYTHING
+from services.alerting.trial import try_rule
 from services.notices.notice import Notice, Report
 
 START = 1_795_000_000_000
@@ -738,11 +740,103 @@ class TestOnlyWhatFiresExplains:
         scene.wait(2)
         assert sorted(scene.titles) == ["Cause", "Hot", "Over: Cause"]
 
+    CAUSE: ClassVar = {
+        "cause": {"when": f"{FLUE} > 80", "priority": -1, "hold_off": "1h"},
+        "hot": {"when": f"{WATER} > 85", "priority": 1, "inhibited_by": "cause"},
+    }
+
+    def test_what_people_sleep_through_explains_nothing(self) -> None:
+        scene = Scene(self.CAUSE, quiet="11:00-12:00")  # it is 11:23
+        scene.measure(FLUE, [90])
+        scene.measure(WATER, [90] * 3)
+        assert scene.titles == ["Hot"]
+        scene.wait(37 * 60)
+        assert scene.titles == ["Hot", "Cause"]
+
+    def test_what_they_heard_before_they_slept_explains_all_night(self) -> None:
+        scene = Scene(self.CAUSE, quiet="11:25-12:00")
+        scene.measure(FLUE, [90])
+        scene.wait(300)
+        scene.measure(WATER, [90] * 3)
+        assert scene.titles == ["Cause"]
+
+    def test_what_is_explained_by_what_they_heard_explains_too(self) -> None:
+        middle = {"middle": {"when": f"{WATER} > 80", "priority": -1, "inhibited_by": "cause"}}
+        rules = self.CAUSE | middle | {"hot": {"when": f"{PHASE} == off", "priority": 1, "inhibited_by": "middle"}}
+        scene = Scene(rules, quiet="11:25-12:00")
+        scene.measure(FLUE, [90])
+        scene.wait(300)
+        scene.measure(WATER, [90])
+        scene.measure(PHASE, ["off"] * 3)
+        assert (scene.firing("middle"), scene.firing("hot")) == (True, True)
+        assert scene.titles == ["Cause"]
+
+    def test_what_is_in_its_hold_off_explains_nothing(self) -> None:
+        scene = Scene(self.CAUSE)
+        scene.measure(FLUE, [90, 70, 90])
+        scene.measure(WATER, [90] * 3)
+        assert scene.titles == ["Cause", "Over: Cause", "Hot"]
+
+    @pytest.mark.parametrize("refused", [True, False])
+    def test_what_nobody_delivers_explains_nothing(self, refused: bool) -> None:
+        house = Scope(HOUSE.topics, HOUSE.services, ("ann", "bob"))
+        rules = {"cause": self.CAUSE["cause"] | {"notify": "ann"}, "hot": self.CAUSE["hot"] | {"notify": "bob"}}
+        scene = Scene({}, notifiers=("ann", "bob"), fallback="30s")
+        scene.judge.load(compile_rules({name: rule(**entry) for name, entry in rules.items()}, house)[0])
+        scene.down.add("ann")
+        scene.measure(FLUE, [90])
+        scene.measure(WATER, [90])
+        assert not scene.told
+        if refused:
+            scene.teller.hear(scene.asked[0][0], Report("ann", "failed", "no"), scene.wall)
+        scene.wait(5 if refused else 30)
+        assert [(n.title, n.notify) for n in scene.told] == [("Hot", "bob")]
+
     def test_a_rule_that_is_always_explained_or_never_true_is_refused(self) -> None:
         assert "can never fire: readings of" in problems(bad={"when": f"{WATER} > 1300"})[0]
         assert "a counter does not fall" in problems(bad={"when": f"growth of {METER} over 1h < 0"})[0]
         found = problems(warm={"when": f"{WATER} > 60"}, hot={"when": f"{WATER} > 80", "inhibited_by": "warm"})
         assert "hot.inhibited_by: it can never speak: 'warm' fires whenever it does" in found[0]
+
+    @pytest.mark.parametrize(
+        ("entry", "said"),
+        [
+            ({"when": f"{WATER} < 56", "armed_at": 1300}, "armed_at: it can never fire, as nothing ever arms it"),
+            ({"when": f"{WATER} > 56", "armed_at": -60}, "armed_at: it can never fire, as nothing ever arms it"),
+            ({"when": f"growth of {WATER} over 1h > 1255"}, "when: it can never fire: readings of"),
+            ({"when": f"growth of {WATER} over 1h < -1300"}, "when: it can never fire: readings of"),
+            ({"when": f"{WATER} < 56", "armed_at": 60}, ""),
+            ({"when": f"growth of {WATER} over 1h > 1254"}, ""),
+        ],
+    )
+    def test_what_arms_a_rule_and_what_grows_must_be_possible_too(self, entry: dict[str, Any], said: str) -> None:
+        found = problems(bad=entry)
+        assert [said in one for one in found] == [True] * bool(said)
+
+    @pytest.mark.parametrize(
+        ("mine", "its", "refused"),
+        [
+            ({"when": f"{WATER} > 85"}, {"when": f"{WATER} > 85"}, True),
+            ({"when": f"{WATER} >= 85"}, {"when": f"{WATER} > 85"}, False),
+            ({"when": f"{WATER} > 85", "clear": 80}, {"when": f"{WATER} > 85"}, False),
+            ({"when": f"{WATER} > 85"}, {"when": f"{WATER} > 85", "for": "1m"}, False),
+            ({"when": f"{WATER} > 85"}, {"when": f"{WATER} > 80", "armed_at": 20}, False),
+            ({"when": "boiler/auger/fault == true"}, {"when": "boiler/auger/fault == true"}, True),
+            ({"when": "boiler/auger/fault == true"}, {"when": "boiler/auger/fault == false"}, False),
+            ({"when": f"{PHASE} == off", "for": "1m"}, {"when": f"{PHASE} == off"}, True),
+            ({"when": f"{PHASE} == off"}, {"when": f"{PHASE} != ignition"}, True),
+            ({"stale": WATER}, {"stale": "#"}, True),
+            ({"stale": WATER}, {"stale": "#", "for": "5m"}, False),
+            ({"when": "service + is dead"}, {"when": "service onewire is dead"}, True),
+            ({"when": f"rate of {WATER} > 9 per 1h"}, {"when": f"rate of {WATER} > 5 per 1h"}, True),
+            ({"when": f"rate of {WATER} > 9 per 1h"}, {"when": f"rate of {WATER} > 5 per 2h"}, False),
+        ],
+    )
+    def test_what_is_true_whenever_a_rule_is_may_not_explain_it(
+        self, mine: dict[str, Any], its: dict[str, Any], refused: bool
+    ) -> None:
+        found = problems(mine=mine | {"inhibited_by": "its"}, its=its)
+        assert ["can never speak" in one for one in found] == [True] * refused
 
 
 class TestToldMeansDelivered:
@@ -860,6 +954,12 @@ class TestEmergencies:
         scene.measure(WATER, [90] * 2)
         assert sorted(n.rules for n in scene.told) == [("fire",), ("hot",), ("smoke",)]
 
+    @pytest.mark.parametrize(("hold_off", "told"), [(None, 3), ("10m", 2)])
+    def test_one_that_is_over_for_a_moment_is_told_again_at_once(self, hold_off: str | None, told: int) -> None:
+        scene = Scene({"fire": {"when": f"{WATER} > 85", "priority": 2, "hold_off": hold_off}})
+        scene.measure(WATER, [90, 70, 90])
+        assert scene.titles == ["Fire", "Over: Fire", "Fire"][:told]
+
     def test_one_that_rang_in_vain_asks_the_next_and_rings_again_unless_acknowledged(self) -> None:
         scene = Scene({"fire": self.RULES["fire"]}, notifiers=("pushover", "mail"))
         scene.measure(WATER, [90] * 3)
@@ -912,6 +1012,47 @@ class TestPeople:
         assert [n.notify for n in scene.told] == ["a", "b"]
         scene.measure(WATER, [70])
         assert sorted(n.notify for n in scene.told[2:]) == ["a", "b"]
+
+    @pytest.mark.parametrize("kept", ["snoozed", "maintenance", "quiet", "explained"])
+    def test_escalation_counts_from_when_people_could_know(self, kept: str) -> None:
+        hot = {
+            "when": f"{WATER} > 85",
+            "notify": "a",
+            "escalate": "b",
+            "escalate_after": "10m",
+            "inhibited_by": "cause",
+        }
+        rules = {"cause": {"when": f"{FLUE} > 85", "notify": "a"}, "hot": hot}
+        house = Scope(HOUSE.topics, HOUSE.services, ("a", "b"))
+        scene = Scene({}, notifiers=("a", "b"), **({"quiet": "11:00-11:53"} if kept == "quiet" else {}))  # it is 11:23
+        scene.judge.load(compile_rules({name: rule(**entry) for name, entry in rules.items()}, house)[0])
+        if kept == "explained":
+            scene.feed(FLUE, 90)
+            scene.wait(1)
+        if kept == "maintenance":
+            scene.teller.memory.maintenance = scene.wall + 30 * MINUTE
+        scene.measure(WATER, [90] * 2)
+        if kept == "snoozed":
+            scene.teller.snooze(["hot"], scene.wall + 30 * MINUTE)
+        scene.measure(WATER, [90] * 178)
+        scene.feed(FLUE, 70)
+        scene.measure(WATER, [90] * 50)
+        assert not [n for n in scene.told if n.notify == "b"], "it was told less than ten minutes ago"
+        scene.measure(WATER, [90] * 20)
+        assert [n.notify for n in scene.told if "Hot" in n.title][-2:] == ["a", "b"]
+
+    @pytest.mark.parametrize("refused", [True, False])
+    def test_it_escalates_too_where_the_first_cannot_be_told(self, refused: bool) -> None:
+        rules = {"hot": {"when": f"{WATER} > 85", "notify": "a", "escalate": "b", "escalate_after": "10m"}}
+        house = Scope(HOUSE.topics, HOUSE.services, ("a", "b"))
+        scene = Scene({}, notifiers=("a", "b"))
+        scene.judge.load(compile_rules({name: rule(**entry) for name, entry in rules.items()}, house)[0])
+        scene.down.add("a")
+        scene.measure(WATER, [90])
+        if refused:
+            scene.teller.hear(scene.asked[0][0], Report("a", "failed", "no"), scene.wall)
+        scene.measure(WATER, [90] * 65)
+        assert [n.notify for n in scene.told] == ["b"]
 
     def test_quiet_hours_hold_back_what_can_wait(self) -> None:
         rules = {"hot": {"when": f"{WATER} > 85"}, "fire": {"when": f"{FLUE} > 85", "priority": 1}}
@@ -1002,6 +1143,32 @@ class TestReplay:
         )
         printed = list(replay(both, {"silent": rule(stale=WATER)}, HOUSE))
         assert [json.loads(line.partition(" ")[2])["state"] for line in printed] == ["firing", "ok"]
+
+    @pytest.mark.parametrize("before", [0, 1, 31, 59])
+    @pytest.mark.parametrize(
+        ("when", "lasts", "since"), [(f"{WATER} is stale", "1m", 631), (f"{WATER} > 85", "10m", 550)]
+    )
+    def test_a_sensor_that_dies_is_found_by_signs_that_others_were_heard(
+        self, when: str, lasts: str, since: int, before: int
+    ) -> None:
+        watches, _ = compile_rules({"tried": rule(when=when, **{"for": lasts})}, HOUSE)
+        alive = [(WATER, 90.0 if n > 54 else 60.0, START + n * 10_000) for n in range(61)]
+        signs = [(ANYTHING, None, START + (n * 60 - before) * SECOND) for n in range(300)]
+        given = sorted([*alive, *signs], key=lambda one: one[2])
+        (firing,) = try_rule(watches, given, HOUSE).firings
+        assert firing.since - START == pytest.approx(since * SECOND, abs=61 * SECOND)
+        assert firing.until is None
+        assert try_rule(watches, alive, HOUSE).firings == []
+
+    def test_a_topic_that_was_cleared_is_silent_at_once_and_a_night_without_any_sign_is_nobodys_time(self) -> None:
+        watches, _ = compile_rules({"tried": rule(stale=METER, **{"for": "5m"})}, HOUSE)
+        alive = [(METER, n / 10, START + n * MINUTE) for n in range(61)]
+        signs = [(ANYTHING, None, START + n * MINUTE) for n in range(71)]
+        back = [(METER, 9.0, START + 9 * HOUR), (ANYTHING, None, START + 9 * HOUR)]
+        assert try_rule(watches, sorted([*alive, *signs, *back], key=lambda one: one[2]), HOUSE).firings == []
+        cleared = (METER, None, START + 61 * MINUTE)
+        (firing,) = try_rule(watches, sorted([*alive, *signs, cleared], key=lambda one: one[2]), HOUSE).firings
+        assert (firing.since - START) // MINUTE in (61, 62)
 
     def test_a_source_an_hour_late_gives_the_same_alerts(self) -> None:
         rules = {"hot": rule(when=f"{WATER} > 85", **{"for": "5m"})}

@@ -4,10 +4,11 @@ Nothing here does I/O, but for the roster of a fleet.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from bootstrap_lib import DocumentError, Problem, Registry, StartError, nearest
 from services.alerting.condition import Scope, Watch, watches_of
-from services.alerting.limits import FALLING, RISING
+from services.alerting.limits import COMPARE, FALLING, RISING, Condition
 from services.alerting.people import People
 from services.alerting.rule import Rule, RuleError, hint, is_name, listed
 from services.alerting.settings import AlertOptions
@@ -87,18 +88,33 @@ def _may_fire(watch: Watch, scope: Scope) -> bool:
 def _can_fire(watch: Watch, scope: Scope) -> None:
     """RuleError for a limit that no value of the topic ever passes."""
     sign, limit, topic = watch.condition.operator, watch.condition.operand, scope.topics.get(watch.key)
-    if watch.condition.derived == "growth" and watch.counts and not isinstance(limit, str) and sign in FALLING:
+    derived, growth = watch.condition.derived, watch.condition.derived == "growth"
+    if growth and watch.counts and not isinstance(limit, str) and sign in FALLING:
         if limit < 0 or (sign == "<" and limit == 0):
             raise RuleError("when", "it can never fire: a counter does not fall")
         return
-    if topic is None or watch.condition.derived or isinstance(limit, (bool, str)):
+    if topic is None or isinstance(limit, (bool, str)) or (derived and (watch.counts or not growth)):
         return
     low, high = topic.low, topic.high
+    said = f"readings of {watch.key} are from {_bound(low)} to {_bound(high)}"
+    if growth:
+        if low is None or high is None:
+            return
+        low, high = low - high, high - low
     above = high is not None and sign in (">", ">=", "==") and (limit > high or (sign == ">" and limit == high))
     below = low is not None and sign in ("<", "<=", "==") and (limit < low or (sign == "<" and limit == low))
     if above or below:
-        least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
-        raise RuleError("when", f"it can never fire: readings of {watch.key} are from {least} to {most}")
+        raise RuleError("when", f"it can never fire: {said}")
+    wanted = watch.rule.armed_at
+    if wanted is not None and (
+        (sign in FALLING and high is not None and wanted > high)
+        or (sign in RISING and low is not None and wanted < low)
+    ):
+        raise RuleError("armed_at", f"it can never fire, as nothing ever arms it: {said}")
+
+
+def _bound(value: float | None) -> str:
+    return "any" if value is None else f"{value:g}"
 
 
 def _always_explained(watch: Watch, watches: Collection[Watch]) -> str:
@@ -108,14 +124,29 @@ def _always_explained(watch: Watch, watches: Collection[Watch]) -> str:
     for other in watches:
         if other.owner not in listed(watch.rule.inhibited_by) or other.key != watch.key or other.lasts > watch.lasts:
             continue
-        mine, its = watch.condition, other.condition
-        if mine.derived or its.derived or isinstance(mine.operand, str) or isinstance(its.operand, str):
+        if other.rule.armed_at not in (None, watch.rule.armed_at):
             continue
-        rising = mine.operator in RISING and its.operator in RISING and its.operand <= mine.operand
-        falling = mine.operator in FALLING and its.operator in FALLING and its.operand >= mine.operand
-        if (rising or falling) and (mine.operand, mine.operator) != (its.operand, its.operator):
+        its, mine = other.condition, watch.condition
+        if _follows(its, mine) and _follows(replace(its, operand=other.clear), replace(mine, operand=watch.clear)):
             return f"it can never speak: '{other.owner}' fires whenever it does, and explains it; turn it round"
     return ""
+
+
+def _follows(its: Condition, mine: Condition) -> bool:
+    """Whether one condition is true whenever another of the same topic is."""
+    if its == mine:
+        return True
+    if (its.derived, its.span) != (mine.derived, mine.span):
+        return False
+    if mine.operator == "==":
+        return COMPARE[its.operator](mine.operand, its.operand)
+    if isinstance(mine.operand, str) or isinstance(its.operand, str):
+        return False
+    for way in (RISING, FALLING):
+        if mine.operator in way and its.operator in way:
+            beyond = COMPARE[way[0]](mine.operand, its.operand)
+            return beyond or (mine.operand == its.operand and (its.operator == way[1] or mine.operator == way[0]))
+    return False
 
 
 def scope_of(registry: Registry) -> Scope:

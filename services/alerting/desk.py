@@ -182,18 +182,19 @@ class Desk:
 
     def show(self, names: Iterable[str], at: int, wall: int) -> None:
         """Publish how alerts stand; clear the topics of those that are no more."""
-        names = [name for name in names if name in self.judge.alerts]
+        known = set(names_shown(self.teller))
+        names = [name for name in names if name in known]
         for name in names:
             self._shown[name] = at
             document = as_json(document_of(self.teller, name, wall))
             self._publish(f"{self._root}/alert/{name}", document, qos=1, retain=True)
         published = self.kept.published
-        gone = published - set(names_shown(self.teller))
+        gone = published - known
         for name in gone:
             self._publish(f"{self._root}/alert/{name}", b"", qos=1, retain=True)
             self._shown.pop(name, None)
         if gone or not published.issuperset(names):
-            self.kept.published = set(names_shown(self.teller))
+            self.kept.published = known
             self.save(wall)
 
     def show_all(self, at: int, wall: int) -> None:

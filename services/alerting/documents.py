@@ -4,9 +4,10 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from bootstrap_lib import Duration, format_time
+from services.alerting.condition import Watch
 from services.alerting.telling import Teller
 from services.alerting.told import Told
-from services.alerting.verdict import Alert
+from services.alerting.verdict import Alert, Verdict
 from services.alerting.wording import clean, shown
 
 NAMED: Final = 20
@@ -46,9 +47,12 @@ def _rounded(value: object, decimals: int) -> object:
 
 
 def names_shown(teller: Teller) -> list[str]:
-    """Alerts that have a topic: all of rules on one thing, and of patterns those that ever fired."""
+    """Alerts that have a topic: all of rules on one thing, and of patterns those that ever fired or are snoozed."""
+    snoozed = {name for name, told in teller.memory.told.items() if told.snoozed}
     return [
-        name for name, a in teller.judge.alerts.items() if name == a.watch.owner or a.verdict.firing or a.verdict.until
+        name
+        for name, a in teller.judge.alerts.items()
+        if name == a.watch.owner or a.verdict.firing or a.verdict.until or name in snoozed
     ]
 
 
@@ -118,7 +122,22 @@ def _findings(alert: Alert, at: int, wall: int) -> list[str]:
     if verdict.fired:
         times = "once" if verdict.fired == 1 else f"{verdict.fired} times"
         found.append(f"it has fired {times}, for {Duration(verdict.fired_for / 1000)} before now")
-    return [clean(sentence) for sentence in found]
+        found.append(_last_firing(verdict, watch))
+    return [clean(sentence) for sentence in found if sentence]
+
+
+def _last_firing(verdict: Verdict, watch: Watch) -> str:
+    """The readings that made it fire."""
+    worst = ""
+    if verdict.worst is not None:
+        worst = (
+            f"worst {shown(verdict.worst, watch.decimals)} {watch.unit}".rstrip()
+            + f" at {format_time(verdict.worst_time)}"
+        )
+    if verdict.firing:
+        return worst
+    began = f"the last time began {format_time(verdict.began)}" if verdict.began else ""
+    return ", ".join(part for part in (began, worst) if part)
 
 
 def reasons(teller: Teller, name: str, at: int, wall: int) -> list[str]:
@@ -138,8 +157,8 @@ def reasons(teller: Teller, name: str, at: int, wall: int) -> list[str]:
     ]
     if alert.signal.behind > at:
         found.append("a backlog of readings is being read")
-    left = rule.hold_off * 1000 - (wall - told.ended)
-    if told.ended and 0 < left <= rule.hold_off * 1000:
+    left = rule.rests * 1000 - (wall - told.ended)
+    if told.ended and 0 < left <= rule.rests * 1000:
         found.append(f"hold-off for another {Duration(left / 1000)}: it was over a moment ago")
     if teller.settings.is_quiet(rule.priority, wall):
         found.append("quiet hours")

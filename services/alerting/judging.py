@@ -32,7 +32,7 @@ class Judge:
         self.changed: set[str] = set()
         """Alerts that began or ceased to fire, until the caller empties this."""
         self.moved: set[str] = set()
-        """Alerts that fire by another value."""
+        """Alerts that fire by another reading."""
         self.unsaved = False
         """Whether something began or ended that a restart must know; the caller puts it back."""
         self.signals: dict[str, Signal] = {}
@@ -147,7 +147,7 @@ class Judge:
             return
         if not met and not verdict.met:
             return
-        if value != verdict.value and verdict.firing:
+        if (value, time) != (verdict.value, verdict.time) and verdict.firing:
             self.moved.add(alert.watch.name)
         verdict.value, verdict.time = value, time
         if not met:

@@ -19,6 +19,11 @@ from services.notices.notice import Notice
 
 UNSEEN: Final = 300_000
 """A topic that skips more than this (ms), and more than its `stale`, was not looked at by anybody meanwhile."""
+ANYTHING: Final = ""
+"""Stands for a topic that no rule looks at: a sign that somebody listened then."""
+
+Heard = tuple[str, Value | None, int]
+"""A topic, its value and when (ms); without a value it was cleared, or was ANYTHING."""
 
 
 class _Line(msgspec.Struct):
@@ -43,25 +48,28 @@ class Rehearsal:
         self.teller.tick(at, at)
         return self.teller.publish(at, at)
 
-    def run(
-        self, given: Iterable[tuple[str, Value, int]], scope: Scope
-    ) -> Iterator[tuple[int, list[tuple[str, Notice]]]]:
-        """Feed readings (topic, value, ms) at their own pace; yields each time at which something happened, and what was sent.
+    def run(self, given: Iterable[Heard], scope: Scope) -> Iterator[tuple[int, list[tuple[str, Notice]]]]:
+        """Feed readings at their own pace; yields each time at which something happened, and what was sent.
 
         `judge.changed` holds what changed since the last one.
         """
         at = ticked = 0
         paces: dict[str, tuple[int, int, int]] = {}
-        for topic, value, time in given:
+        quickest = min((topic.stale for topic in scope.topics.values()), default=0.0)
+        for name, value, time in given:
+            topic = ANYTHING if value is None else name
             at = at or time
-            before, own, seen = paces.get(topic, (time, at, at))
-            step, longest = time - before, max(UNSEEN, scope.topics[topic].stale * 1000)
+            sign, signed, _ = paces.get(ANYTHING, (time, at, at))
+            now = max(at, signed + time - sign) if topic else at
+            before, own, seen = paces.get(topic, (time, now, now))
+            step = time - before
+            longest = max(UNSEEN, (scope.topics[topic].stale if topic else quickest) * 1000)
             if step > longest:
-                if (unseen := step - (at - seen)) > longest:  # the other topics stood still too
+                if (unseen := step - (now - seen)) > longest:  # the other topics stood still too
                     self.judge.suspend(at)
-                    at += unseen
-                    self.judge.resume(at)
-                own = at
+                    now += unseen
+                    self.judge.resume(now)
+                own = now
             else:
                 own += max(0, step)
             at = max(at, own)
@@ -69,7 +77,10 @@ class Rehearsal:
             if at > ticked:
                 yield from self._told(at - 1)
                 ticked = at
-            self.judge.feed(topic, value, time, at)
+            if value is not None:
+                self.judge.feed(topic, value, time, at)
+            elif name:
+                self.judge.clear(name, at)
             if self.judge.changed:
                 yield at, []
         yield from self._told(at)

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct, field
 
 from bootstrap_lib import Duration, nearest
+from services.notices.notice import EMERGENCY
 
 Value = bool | int | float | str
 
@@ -15,6 +16,8 @@ Moment = Annotated[int, Meta(ge=0, le=4_102_444_800_000)]
 """Milliseconds since 1970, or 0 for never; what lies beyond 2100 is no time, and a file that says so is damaged."""
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 
+HOLD_OFF: Final = 600.0
+"""Seconds, where a rule says nothing."""
 FIELDS: Final = ("value", "unit", "topic", "label", "age", "rule")
 """What `say` may hold in braces."""
 
@@ -38,9 +41,13 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     armed_at: (
         Annotated[float, Meta(description="It counts only once the value has been there: a boiler once warm.")] | None
     ) = None
-    hold_off: Annotated[Duration, Meta(description="After it is over, how long it may not speak again.")] = Duration(
-        600
-    )
+    hold_off: (
+        Annotated[
+            Duration,
+            Meta(description="After it is over, how long it may not speak again; 10m, an emergency not at all."),
+        ]
+        | None
+    ) = None
     repeat: (
         Annotated[Duration, Meta(description="How often it says that it still is so, until acknowledged.")] | None
     ) = None
@@ -61,6 +68,13 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     escalate_after: Annotated[Duration, Meta(description="After how long they are.")] = Duration(1800)
     url: Annotated[str, Meta(description="A page that the message links to.")] | None = None
     picture: Annotated[str, Meta(description="The topic whose last hours are attached as a graph.")] | None = None
+
+    @property
+    def rests(self) -> float:
+        """Seconds that it may not speak after it was over; an emergency is never silent, where nobody wants it so."""
+        if self.hold_off is None:
+            return 0.0 if self.priority == EMERGENCY else HOLD_OFF
+        return float(self.hold_off)
 
 
 class RuleError(ValueError):

@@ -97,7 +97,7 @@ class Teller:
     def _wake(self, wall: int) -> None:
         for name, told in self.memory.told.items():
             if 0 < told.snoozed <= wall:
-                told.snoozed = 0
+                told.snoozed = told.noticed = 0
                 self.judge.changed.add(name)
                 for track in told.tracks.values():
                     track.woken = bool(track.told)
@@ -109,13 +109,14 @@ class Teller:
             if alert is None or not alert.verdict.fired:
                 return
             told = self.memory.told[name] = Told()
-        firing = alert is not None and alert.verdict.firing
         if alert is not None:
             told.title, told.priority = title_of(name), alert.watch.rule.priority
-        if not firing:
+        if alert is None or not alert.verdict.firing:
             told.acknowledged = told.noticed = told.unanswered = 0
             told.escalated = False
-        elif not told.noticed:
+        elif self._is_silenced(alert, told, wall):
+            told.noticed = 0
+        elif not told.noticed and self._is_asked(name, told):
             told.noticed = wall
         routes = self._routes(alert, told, wall)
         for route in _ways(told):
@@ -185,7 +186,7 @@ class Teller:
         waits = waits or self.settings.is_quiet(rule.priority, wall)
         if track.told and not verdict.firing:
             return None if waits else "resolved"
-        silenced = max(told.snoozed, self.memory.maintenance) > wall or self.judge.is_paused(alert)
+        silenced = self._is_silenced(alert, told, wall)
         if verdict.firing:
             explained = any(self.explains(other, wall) for other in alert.inhibitors)
             track.meanwhile = False
@@ -209,15 +210,33 @@ class Teller:
             return None
         return None if silenced or waits or self._held_off(alert, told, wall) else "went"
 
+    def _is_silenced(self, alert: Alert, told: Told, wall: int) -> bool:
+        silenced = max(told.snoozed, self.memory.maintenance) > wall
+        return silenced or self.judge.is_paused(alert)
+
+    def _is_asked(self, name: str, told: Told) -> bool:
+        """Whether people know of it, or a notifier was asked to tell them."""
+        known = any(track.told or track.rounds for track in told.tracks.values())
+        return known or any(name in message.members for message in self.outbox.waiting)
+
     @staticmethod
     def _held_off(alert: Alert, told: Told, wall: int) -> bool:
-        return 0 <= wall - told.ended < alert.watch.rule.hold_off * 1000
+        return 0 <= wall - told.ended < alert.watch.rule.rests * 1000
 
     def explains(self, alert: Alert, wall: int) -> bool:
-        """Only what fires explains, and only where people may hear of it, or of what explains it in turn."""
-        told = self.memory.told.get(alert.watch.name)
-        snoozed = told is not None and told.snoozed > wall
-        return alert.verdict.firing and not snoozed and not self.judge.is_paused(alert)
+        """Only what fires explains, and only where people heard of it or do so at once, or of what explains it in turn."""
+        told = self.memory.told.get(alert.watch.name) or Told()
+        if not alert.verdict.firing or told.snoozed > wall or self.judge.is_paused(alert):
+            return False
+        heard = any(track.told for track in told.tracks.values())
+        return heard or not self._waits(alert, told, wall) or any(self.explains(one, wall) for one in alert.inhibitors)
+
+    def _waits(self, alert: Alert, told: Told, wall: int) -> bool:
+        """Whether something keeps people from hearing of it: the hour, its hold-off, or that nobody delivers it."""
+        if self.settings.is_quiet(alert.watch.rule.priority, wall) or self._held_off(alert, told, wall):
+            return True
+        late = any(alert.watch.name in message.members for message in self.outbox.late())
+        return late or any(track.rounds for track in told.tracks.values())
 
     def _bundle(  # noqa: PLR0917 (what `_look` knows)
         self,

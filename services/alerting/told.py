@@ -48,7 +48,7 @@ class Told(msgspec.Struct, omit_defaults=True):
     tracks: dict[str, Track] = {}
     """By route, as its notifiers are written with commas."""
     noticed: Moment = 0
-    """Since when it fires, as far as it was noticed here."""
+    """Since when it fires and people were asked to notice; anew after a snooze."""
     ended: Moment = 0
     """When people were told that it is over: the hold-off counts from here."""
     acknowledged: Moment = 0

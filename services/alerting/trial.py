@@ -8,7 +8,7 @@ import msgspec
 
 from bootstrap_lib import Duration
 from services.alerting.condition import Scope, Watch
-from services.alerting.replay import Rehearsal
+from services.alerting.replay import Heard, Rehearsal
 from services.alerting.rule import Value
 from services.alerting.wording import clean, shown
 
@@ -29,6 +29,8 @@ class Trial(msgspec.Struct):
     readings: int = 0
     first: int = 0
     last: int = 0
+    end: int = 0
+    """Until when somebody listened."""
     messages: int = 0
 
     def lines(self, timezone: tzinfo) -> Iterator[str]:
@@ -37,7 +39,7 @@ class Trial(msgspec.Struct):
             yield "the archive holds nothing of it in that time"
             return
         for firing in self.firings:
-            end = self.last if firing.until is None else firing.until
+            end = self.end if firing.until is None else firing.until
             worst = (
                 f"  worst {shown(firing.worst, firing.watch.decimals)} {firing.watch.unit}"
                 if firing.worst is not None
@@ -58,15 +60,20 @@ def clean_line(text: str) -> str:
     return "  ".join(clean(part) for part in text.split("  "))
 
 
-def try_rule(watches: list[Watch], readings: Iterable[tuple[str, Value, int]], scope: Scope) -> Trial:
-    """Run readings (topic, value, ms), in the order of time, through what a rule looks at."""
+def try_rule(watches: list[Watch], readings: Iterable[Heard], scope: Scope) -> Trial:
+    """Run readings, in the order of time, through what a rule looks at.
+
+    Where ANYTHING is among them, silence while others spoke is told from a time in which nobody listened.
+    """
     desk, trial = Rehearsal(watches, gather=5.0), Trial()
     firing: dict[str, int] = {}
 
-    def counted() -> Iterator[tuple[str, Value, int]]:
+    def counted() -> Iterator[Heard]:
         for topic, value, time in readings:
-            trial.readings += 1
-            trial.first, trial.last = trial.first or time, time
+            trial.end = time
+            if value is not None:
+                trial.readings += 1
+                trial.first, trial.last = trial.first or time, time
             yield topic, value, time
 
     for _, said in desk.run(counted(), scope):

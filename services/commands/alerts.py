@@ -20,6 +20,7 @@ from bootstrap_lib import Client, Duration, Registry, StartError, parse_time
 
 if TYPE_CHECKING:
     from services.alerting import Watch
+    from services.alerting.replay import Heard
 
 MINUTE: Final = 60_000
 """Milliseconds: the minute that raw readings begin in is left to them."""
@@ -105,6 +106,7 @@ def _show(client: Client, service: str, *, only_firing: bool) -> int:
     for key, sentence in (
         ("maintenance_until", "maintenance: nothing new is told until {}"),
         ("untold", "nobody could be told so far: {}"),
+        ("snoozed", "snoozed: {}"),
         ("never_seen", "never seen: {}"),
     ):
         if isinstance(told, dict) and (value := told.get(key)):
@@ -208,11 +210,13 @@ def _try(registry: Registry, arguments: argparse.Namespace) -> int:
 
 def _readings(
     registry: Registry, archive: str | None, watches: Sequence["Watch"], since: int, until: int
-) -> Iterator[tuple[str, Any, int]]:
+) -> Iterator["Heard"]:
     """What the archive holds of topics, in the order of time: raw readings where it has them, minutes before.
 
-    Of a minute of a gauge the value counts that the rule is afraid of: the highest, or the lowest.
+    Of a minute of a gauge or a switch the value counts that the rule is afraid of. Beside them stands each minute in
+    which anything at all was stored: a topic that is silent while others speak is told from a time in which nobody listened.
     """
+    from services.alerting.replay import ANYTHING  # noqa: PLC0415 (only needed here)
     from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
     from services.stores.archive_file import open_archive  # noqa: PLC0415
 
@@ -221,28 +225,37 @@ def _readings(
     if not names:
         return
     raw = (
-        (name, value, time)
+        (name, _value(registry, name, value), parse_time(time))
         for _, rows in export.rows(engine, "raw", names, since, until, zone)
         for name, time, value, _ in rows
     )
     first = next(raw, None)
-    begin = parse_time(first[2]) - MINUTE if first else until
-    low = {watch.key for watch in watches if watch.condition.operator in ("<", "<=")}
+    begin = first[2] - MINUTE if first else until
+    low = {watch.key for watch in watches if _fears_low(watch)}
     by_topic = [
         _minutes(registry, export.rows(engine, "minutes", [name], since, begin, zone), name in low) for name in names
     ]
-    yield from heapq.merge(*by_topic, key=lambda reading: reading[2])
-    for name, text, moment in (first, *raw) if first else ():
-        yield name, _value(registry, name, text), parse_time(moment)
+    cleared = ((name, None, time) for name, time in export.clearings(engine, names, since, until))
+    signs = ((ANYTHING, None, time) for time in export.heard(engine, since, until))
+    late = (first, *raw) if first else ()
+    yield from heapq.merge(signs, *by_topic, late, cleared, key=lambda reading: reading[2])
+
+
+def _fears_low(watch: "Watch") -> bool:
+    """Whether the least value of a minute, or that a switch was off, is what the rule is about."""
+    sign, operand = watch.condition.operator, watch.condition.operand
+    return sign in ("<", "<=") or (isinstance(operand, bool) and operand is (sign == "!="))
 
 
 def _minutes(registry: Registry, slices: Iterable[Any], low: bool) -> Iterator[tuple[str, Any, int]]:
     for _, rows in slices:
         for row in rows:
-            name, moment, _, _, mean, lowest, highest, _, _, _, word, last = row
+            name, moment, _, _, mean, lowest, highest, _, on, starts, word, last = row
             kind = registry.topics[name].kind
             extreme = lowest if low else highest
             value = {"gauge": mean if extreme is None else extreme, "state": word}.get(kind, last)
+            if kind == "switch" and last is not None:
+                value = bool(last and not starts) if low else bool(last or on)  # on all the time, or at any
             if value is not None:
                 yield name, _value(registry, name, value), parse_time(moment)
 
