@@ -4,8 +4,9 @@ import random
 import re
 from typing import TYPE_CHECKING
 
+from services.notices.emergencies import POLL
 from services.notices.notice import Notice
-from tests.oracle.world import FALLBACK, GATHER, HOLD_OFF, PAUSE, SECOND, SETTLE, World
+from tests.oracle.world import ESCALATE, FALLBACK, GATHER, HOLD_OFF, PAUSE, SECOND, SETTLE, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,7 @@ QUICK = SETTLE + GATHER + HOLD_OFF + MARGIN
 """Seconds after which something must have been told where nothing was in the way for long."""
 PATIENCE = SETTLE + GATHER + HOLD_OFF + 4 * FALLBACK + 2 * PAUSE + MARGIN
 """Seconds after which something that could be told must have been."""
-FOR = {"cause": 3, "burn": 0}
+FOR = {"cause": 3, "burn": 0, "slow": 2}
 
 
 class Broken(AssertionError):
@@ -45,20 +46,29 @@ class History:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.world = World(self.chance)
-        self.standing: dict[str, set[str]] = {"pushover": set(), "mail": set()}
-        self.seen = {"pushover": 0, "mail": 0}
+        self.standing: dict[str, set[str]] = {"pushover": set(), "mail": set(), "bob": set()}
+        self.seen = {"pushover": 0, "mail": 0, "bob": 0}
         self.published = 0
         self.ids: set[str] = set()
         self.since: dict[str, int | None] = {}
         """Since when each rule's topic is bad without a break, with a reading each second."""
+        self.slept = 0
+        """When people went to bed."""
         self.free = self.world.at
         """Since when nothing keeps people from being told but a kill of the service."""
         self.trouble = False
         """Whether a notifier or the broker died: then a phone may have what nobody knows of."""
         self.down = 0
+        self.away = self.night = self.world.at
+        """When the service or the broker was away last, and when people slept last."""
         self.snoozed: dict[str, int] = {}
+        self.snoozed_at: dict[str, int] = {}
         self.acknowledged: set[str] = set()
         self.mentioned: dict[str, int] = {}
+        self.heard: dict[str, int] = {}
+        """Since when each alert stands on a phone."""
+        self.first_asked = 0
+        """When somebody was first asked to tell of what escalates."""
         self.owed: dict[str, int] = {}
         self.explained = 0
         """When the explaining rule may have fired last."""
@@ -88,17 +98,18 @@ class History:
         world.start()
         world.bad = dict.fromkeys(world.bad, False)
         world.silent = dict.fromkeys(world.silent, False)
-        world.clock = "good"
+        world.clock, world.quiet = "good", False
+        world.take_rules()
         for phone in world.phones:
             phone.up, phone.network = True, "good"
-        world.desk.teller.snooze([world.hot, "cause", "burn"], world.wall)
+        world.desk.teller.snooze([world.hot, "cause", "burn", "slow"], world.wall)
         self.snoozed.clear()
 
     def _act(self) -> None:
         acts: list[tuple[int, Callable[[], None]]] = [
             (12, self._bad), (10, self._good), (3, self._flap), (2, self._silent), (6, self._kill), (3, self._reload),
             (2, self._rename), (2, self._move), (3, self._clock), (3, self._network), (1, self._notifier), (1, self._broker),
-            (2, self._snooze), (2, self._acknowledge), (3, self._brief), (1, self._quiet_but_flapping), (1, self._quiet_but_killed),
+            (3, self._snooze), (2, self._hours), (2, self._acknowledge), (3, self._brief), (1, self._quiet_but_flapping), (1, self._quiet_but_killed),
         ]  # fmt: skip
         self.chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
 
@@ -198,16 +209,23 @@ class History:
         phone = self.chance.choice(self.world.phones)
         phone.up, self.trouble = not phone.up, True
 
+    def _hours(self) -> None:
+        """People go to bed, or get up."""
+        if self.world.alive:
+            self.world.quiet, self.slept = not self.world.quiet, self.world.at
+            self.world.take_rules()
+
     def _broker(self) -> None:
-        self.trouble, self.free = True, self.world.at
+        self.trouble, self.free, self.away = True, self.world.at, self.world.at
         self.since.clear()
         self.world.lose_broker()
 
     def _snooze(self) -> None:
-        world, name = self.world, self.chance.choice((self.world.hot, "cause", "burn"))
+        world, name = self.world, self.chance.choice((self.world.hot, "cause", "burn", "slow"))
+        span = self.chance.choice((15, 40)) * SECOND
         if world.alive:
-            self.snoozed[name] = world.at + 15 * SECOND
-            world.desk.teller.snooze([name], world.wall + 15 * SECOND)
+            self.snoozed[name], self.snoozed_at[name] = world.at + span, world.at
+            world.desk.teller.snooze([name], world.wall + span)
             world.desk.save(world.wall)
             self.owed.pop(name, None)
 
@@ -223,21 +241,29 @@ class History:
         world = self.world
         world.step()
         if not world.alive:
-            self.down += 1
+            self.down, self.away = self.down + 1, world.at
+        if world.quiet:
+            self.night = world.at
         self._know()
         self._judge_what_was_asked()
-        for phone in world.phones:
+        for phone in (*world.phones, world.bob):
             for at, _, notice in phone.screen[self.seen[phone.name] :]:
                 self._judge_what_was_shown(phone.name, at, notice)
             self.seen[phone.name] = len(phone.screen)
         self._judge_what_is_missing()
+        self._judge_what_rings()
 
     def _know(self) -> None:
         """Follow the truth: since when each rule's topic is bad."""
         world = self.world
         if any(not phone.up or phone.network != "good" for phone in world.phones):
             self.free = world.at
-        for name, topic in ((world.hot, world.topic), ("cause", "a/b/flue"), ("burn", "a/b/box")):
+        for name, topic in (
+            (world.hot, world.topic),
+            ("cause", "a/b/flue"),
+            ("burn", "a/b/box"),
+            ("slow", "a/b/box"),
+        ):
             if world.silent[topic]:
                 self.since[name] = None
             elif not world.bad[topic]:
@@ -259,6 +285,10 @@ class History:
                 continue
             self.ids.add(identity)
             kind = kind_of(notice)
+            if "cause" in names_of(notice) and world.quiet and self.slept < at:
+                raise Broken("9: people sleep, and cause can wait")
+            if "slow" in names_of(notice) and notice.notify == "pushover" and kind == "fires":
+                self.first_asked = self.first_asked or at
             for name in names_of(notice) if kind != "over" else ():
                 if at < self.snoozed.get(name, 0):
                     raise Broken(f"6: {name} is snoozed, and speaks")
@@ -269,6 +299,8 @@ class History:
                     and kind == "fires"
                     and self._lasted("cause") > FOR["cause"] + 2 + self.down
                     and at >= self.snoozed.get("cause", 0)
+                    and at - self.heard.get("cause", at) > 2 * SECOND
+                    and not self.trouble
                 ):
                     raise Broken("1: what fires explains it, and it speaks")
             if notice.priority == 2 and len(names_of(notice)) != 1:
@@ -276,6 +308,13 @@ class History:
             if "burn" in names_of(notice) and kind == "fires" and notice.priority != 2:
                 raise Broken("5: an emergency does not ring")
         self.published = len(world.asked)
+
+    def _judge_what_rings(self) -> None:
+        world = self.world
+        since = max(self.snoozed_at.get("burn", world.at), self.free, self.away)
+        long = world.at < self.snoozed.get("burn", 0) and world.at - since > (POLL + 3) * SECOND
+        if long and any(phone.emergencies.ringing for phone in world.phones):
+            raise Broken("5: burn is snoozed, and rings")
 
     def _judge_what_was_shown(self, phone: str, at: int, notice: Notice) -> None:
         kind, other = kind_of(notice), "mail" if phone == "pushover" else "pushover"
@@ -285,8 +324,11 @@ class History:
             if kind == "fires":
                 if here:
                     raise Broken(f"2: {phone} shows twice that {name} fires")
-                if there and not self.trouble:
+                if there and not self.trouble and phone != "bob":
                     raise Broken(f"2: both phones show that {name} fires")
+                known = max(self.first_asked, self.snoozed.get(name, 0))
+                if phone == "bob" and (not self.first_asked or at - known < (ESCALATE - GATHER - 1) * SECOND):
+                    raise Broken(f"9: bob is told of {name} {(at - known) // SECOND} s after others could know")
                 self.standing[phone].add(name)
             elif kind == "still":
                 if not here and name != "burn":
@@ -296,8 +338,13 @@ class History:
                 if not here:
                     raise Broken(f"2: {phone} shows the end of {name} without its begin")
                 self.standing[phone].discard(name)
+                self.first_asked = 0 if name == "slow" and phone == "pushover" else self.first_asked
             elif here:
                 raise Broken(f"2: {phone} shows that {name} came and went, and that it fires")
+            stands = any(name in names for names in self.standing.values())
+            self.heard = {other: since for other, since in self.heard.items() if other != name or stands}
+            if stands:
+                self.heard.setdefault(name, at)
         if kind in ("fires", "still"):
             self._judge_values(at, notice)
 
@@ -316,9 +363,10 @@ class History:
 
     def _judge_what_is_missing(self) -> None:
         world = self.world
-        for name in (world.hot, "cause", "burn"):
+        for name in (world.hot, "cause", "burn", "slow"):
             lasted, wanted = self._lasted(name), FOR.get(name, 6)
             quiet = world.at < self.snoozed.get(name, 0) + PATIENCE * SECOND
+            quiet = quiet or (name == "cause" and world.at < self.night + PATIENCE * SECOND)
             explained = name == world.hot and self._explained_lately()
             if lasted > wanted + 2 and world.alive and not quiet and not explained and not self.down:
                 self.owed.setdefault(name, self.since.get(name) or 0)
@@ -338,7 +386,9 @@ class History:
                 raise Broken(f"{1 if name == world.hot else 2}/6: {name} is so for {lasted} s, and nobody was told")
 
     def _explained_lately(self) -> bool:
-        """Whether the explaining rule may have fired within the time that people may be left without word."""
-        if self.world.silent["a/b/flue"] or self._lasted("cause") >= FOR["cause"] - 1:
+        """Whether people may have heard of the explaining rule within the time that they may be left without word."""
+        lasted, heard = self._lasted("cause"), "cause" in self.heard
+        soon = FOR["cause"] - 1 <= lasted <= FOR["cause"] + GATHER + MARGIN
+        if self.world.silent["a/b/flue"] or soon or (heard and lasted > 0):
             self.explained = self.world.at
         return self.world.at - self.explained <= (GATHER + MARGIN) * SECOND

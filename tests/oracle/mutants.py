@@ -7,11 +7,40 @@ from typing import Any
 from services.alerting.hearing import Signal
 from services.alerting.judging import Judge
 from services.alerting.outbox import Outbox, Settled
+from services.alerting.rule import Rule
+from services.alerting.settings import TellerSettings
 from services.alerting.telling import Teller
+from services.notices.emergencies import Emergencies
 
 
 def _pending_explains(self: Teller, alert: Any, _wall: int) -> bool:
     return bool(alert.verdict.met)
+
+
+def _unheard_explains(self: Teller, alert: Any, wall: int) -> bool:
+    told = self.memory.told.get(alert.watch.name)
+    return bool(alert.verdict.firing) and not (told is not None and told.snoozed > wall)
+
+
+def _rings_on(original: Callable[..., Any]) -> Callable[..., Any]:
+    def follow(self: Emergencies, *given: Any) -> None:
+        original(self, *given)
+        self._snoozed.clear()
+
+    return follow
+
+
+def _escalation_since_it_fires(original: Callable[..., Any]) -> Callable[..., Any]:
+    def routes(self: Teller, alert: Any, told: Any, wall: int) -> Any:
+        if alert is not None and alert.verdict.firing:
+            told.noticed = told.noticed or alert.verdict.since
+        return original(self, alert, told, wall)
+
+    return routes
+
+
+def _nobody_sleeps(_self: TellerSettings, _priority: int, _wall: int) -> bool:
+    return False
 
 
 def _decided_is_told(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,8 +157,10 @@ def _rule_gone_end_gone(original: Callable[..., Any]) -> Callable[..., Any]:
     return look
 
 
-MUTANTS: dict[str, tuple[type, str, Callable[..., Any], bool]] = {
+MUTANTS: dict[str, tuple[type, str, Any, bool]] = {
     "1 what only begins explains": (Teller, "explains", _pending_explains, False),
+    "1 what nobody hears explains": (Teller, "explains", _unheard_explains, False),
+    "1 an emergency has a hold-off": (Rule, "rests", lambda _: property(lambda rule: rule.hold_off or 600.0), True),
     "2 decided is told": (Teller, "_message", _decided_is_told, True),
     "2 the end goes to everybody": (Teller, "_learn", _end_to_all, True),
     "2 what nobody delivered is lost": (Teller, "_learn", _failed_is_lost, True),
@@ -140,9 +171,12 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any], bool]] = {
     "5 emergencies come together": (Teller, "_bundle", _emergencies_together, True),
     "5 an acknowledgement is forgotten": (Teller, "_kind", _acknowledged_repeats, True),
     "5 rang in vain": (Teller, "_rang_in_vain", _rung_once, False),
+    "5 a snoozed emergency rings on": (Emergencies, "follow", _rings_on, True),
     "6 for begins anew with the process": (Judge, "start", _for_begins_anew, True),
     "6 a snooze is only in memory": (Teller, "__init__", _snooze_in_memory, True),
     "6 only the source's clock counts": (Signal, "_is_live", _own_clock_only, False),
+    "9 escalation counts from when it fires": (Teller, "_routes", _escalation_since_it_fires, True),
+    "9 nobody sleeps": (TellerSettings, "is_quiet", _nobody_sleeps, False),
 }
 """Name, and what is replaced: a method, by a function or by what makes one of the original."""
 

@@ -1,4 +1,4 @@
-"""A house of three topics, two phones, a broker and the alerts service, on a time of its own; everything may fail.
+"""A house of four topics, two phones and a neighbour's, a broker and the alerts service, on a time of its own; everything may fail.
 
 The service is the real one from the desk on; its files lie in a dict. One step is one second.
 """
@@ -13,6 +13,7 @@ from bootstrap_lib import Duration, Sequence, format_time
 from bootstrap_lib.document import from_text
 from services.alerting import AlertOptions, Rule, Scope, TellerSettings, compile_rules
 from services.alerting.desk import Desk
+from services.notices.emergencies import Emergencies, Emergency
 from services.notices.notice import Notice, Report
 
 START = 1_795_000_000_000
@@ -20,6 +21,8 @@ SECOND = 1000
 SETTLE, GATHER, FALLBACK, HOLD_OFF, PAUSE = 2, 1, 5, 4, 4
 EXPIRE = 15
 """Seconds for which an emergency rings."""
+ESCALATE = 12
+"""Seconds after which the next people are told too."""
 
 
 class Line:
@@ -38,7 +41,7 @@ class Phone:
         self.queue: dict[str, Notice] = {}
         self.answers: dict[str, str] = {}
         self.screen: list[tuple[int, str, Notice]] = []
-        self.ringing: dict[str, int] = {}
+        self.emergencies = Emergencies({})
         self.in_vain: list[int] = []
 
     def step(self, at: int) -> list[tuple[str, Report]]:
@@ -67,12 +70,19 @@ class Phone:
                 if self.answers[identity] == "delivered":
                     self.screen.append((at, identity, notice))
                     if notice.priority == 2:
-                        self.ringing[identity] = at
-        for identity, since in list(self.ringing.items()):
-            if at - since > EXPIRE * SECOND and self.network == "good":
-                del self.ringing[identity]
+                        until = START + at + EXPIRE * SECOND
+                        self.emergencies.ringing[identity] = Emergency(list(notice.rules), until, message=identity)
+        while found := self.emergencies.due(at / SECOND, online=True):
+            task, identity = found
+            if self.network != "good":
+                continue
+            if task == "look" and START + at > self.emergencies.ringing[identity].until:
+                self.emergencies.learn(identity, {"expired": 1}, START + at)
+            elif task == "rang_in_vain":
                 self.in_vain.append(at)
                 reports.append((identity, "expired"))
+            if task != "look":
+                self.emergencies.forget(identity)
         return [(identity, Report(self.name, what)) for identity, what in reports]  # type: ignore[arg-type]
 
 
@@ -90,6 +100,10 @@ class World:
         self.chance, self.at = chance, 1_000_000
         self.files: dict[Path, bytes] = {}
         self.phones = [Phone("pushover"), Phone("mail")]
+        self.bob = Phone("bob")
+        """He is told what nobody acknowledges; his phone never fails."""
+        self.quiet = False
+        """Whether people sleep, and hear of nothing below 0."""
         self.alive = self.online = True
         self.readings: list[tuple[str, float, int]] = []
         self.session: list[tuple[str, float, int, int]] = []
@@ -109,23 +123,29 @@ class World:
     # -- the service --------------------------------------------------------------------------------------------
 
     def rules(self) -> dict[str, dict[str, Any]]:
-        """Rules of the house: one that is explained by another, one that explains, an emergency."""
+        """Rules of the house: one that is explained by another, one that explains, an emergency, one that escalates."""
         common = {"clear": 75, "hold_off": f"{HOLD_OFF}s"}
         say = "{label} {{at}} {value} {unit}"
         return {
             self.hot: common
             | {"when": f"{self.topic} > 80", "for": "6s", "inhibited_by": "cause", "repeat": "20s", "say": say},
-            "cause": common | {"when": "a/b/flue > 80", "for": "3s"},
-            "burn": common | {"when": "a/b/box > 80", "priority": 2},
+            "cause": common | {"when": "a/b/flue > 80", "for": "3s", "priority": -1},
+            "burn": {"clear": 75, "when": "a/b/box > 80", "priority": 2},
+            "slow": common
+            | {"when": "a/b/box > 80", "for": "2s", "notify": "pushover", "escalate": "bob"}
+            | {"escalate_after": f"{ESCALATE}s"},
         }
 
     def take_rules(self) -> None:
         """Load the rules, as after a reload."""
         rules = {name: msgspec.convert(rule, Rule, dec_hook=from_text) for name, rule in self.rules().items()}
-        watches, problems = compile_rules(rules, Scope({topic: Line() for topic in self.TOPICS}, ()))
+        people = ("pushover", "mail", "bob")
+        watches, problems = compile_rules(rules, Scope({topic: Line() for topic in self.TOPICS}, (), people))
         assert not problems, problems
-        options = AlertOptions(gather=Duration(GATHER), fallback=Duration(FALLBACK))
-        self.desk.take(watches, SETTLE, TellerSettings(options, ("pushover", "mail")), "home", self.at)
+        hours = "00:00-23:59" if self.quiet else None
+        options = AlertOptions(gather=Duration(GATHER), fallback=Duration(FALLBACK), quiet=hours, quiet_below=0)
+        settings = TellerSettings(options, ("pushover", "mail"), known=people)
+        self.desk.take(watches, SETTLE, settings, "home", self.at)
 
     def _start(self) -> Desk:
         self.desk = Desk((Path("kept"), Path("run")), self._publish, self.save, self.wall, self)
@@ -158,8 +178,11 @@ class World:
         if topic.startswith("home/notify/"):
             notice, identity = msgspec.json.decode(payload, type=Notice), topic.rpartition("/")[2]
             self.asked.append((self.at, identity, notice))
-            for phone in self.phones:
+            for phone in (*self.phones, self.bob):
                 phone.inbox.append((identity, notice))
+        elif topic.startswith("home/alert/"):
+            for phone in self.phones:
+                phone.emergencies.follow(topic.rpartition("/")[2], payload)
 
     def kill(self) -> None:
         """End the service as by kill -9: what it has not acknowledged comes again."""
@@ -177,7 +200,7 @@ class World:
 
     def lose_broker(self) -> None:
         """Kill the broker: what it held for others is gone, and it is back at once."""
-        for phone in self.phones:
+        for phone in (*self.phones, self.bob):
             phone.inbox = []
         self.reports, self.session, self.unacknowledged = [], [], []
         if self.alive:
@@ -197,7 +220,7 @@ class World:
                 self.session.append((topic, value, self._stamp(), self.number))
         if self.alive:
             self._work()
-        for phone in self.phones:
+        for phone in (*self.phones, self.bob):
             self.reports += phone.step(self.at)
 
     def _stamp(self) -> int:
