@@ -1029,9 +1029,9 @@ class TestPeople:
         if kept == "explained":
             scene.feed(FLUE, 90)
             scene.wait(1)
+        scene.measure(WATER, [90] * 2)
         if kept == "maintenance":
             scene.teller.memory.maintenance = scene.wall + 30 * MINUTE
-        scene.measure(WATER, [90] * 2)
         if kept == "snoozed":
             scene.teller.snooze(["hot"], scene.wall + 30 * MINUTE)
         scene.measure(WATER, [90] * 178)
@@ -1040,6 +1040,20 @@ class TestPeople:
         assert not [n for n in scene.told if n.notify == "b"], "it was told less than ten minutes ago"
         scene.measure(WATER, [90] * 20)
         assert [n.notify for n in scene.told if "Hot" in n.title][-2:] == ["a", "b"]
+
+    def test_who_was_told_by_escalation_is_left_alone_after_a_snooze_until_nobody_acknowledges_again(self) -> None:
+        rules = {"hot": {"when": f"{WATER} > 85", "notify": "a", "escalate": "b", "escalate_after": "10m"}}
+        house = Scope(HOUSE.topics, HOUSE.services, ("a", "b"))
+        scene = Scene({}, notifiers=("a", "b"))
+        scene.judge.load(compile_rules({name: rule(**entry) for name, entry in rules.items()}, house)[0])
+        scene.measure(WATER, [90] * 65)
+        scene.teller.snooze(["hot"], scene.wall + 30 * MINUTE)
+        scene.measure(WATER, [90] * 230)
+        assert [(n.title, n.notify) for n in scene.told] == [("Hot", "a"), ("Hot", "b"), ("Still: Hot", "a")]
+        scene.measure(WATER, [90] * 20)
+        assert [(n.title, n.notify) for n in scene.told[3:]] == [("Still: Hot", "b")]
+        scene.measure(WATER, [70])
+        assert sorted((n.title, n.notify) for n in scene.told[4:]) == [("Over: Hot", "a"), ("Over: Hot", "b")]
 
     @pytest.mark.parametrize("refused", [True, False])
     def test_it_escalates_too_where_the_first_cannot_be_told(self, refused: bool) -> None:

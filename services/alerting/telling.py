@@ -97,7 +97,7 @@ class Teller:
     def _wake(self, wall: int) -> None:
         for name, told in self.memory.told.items():
             if 0 < told.snoozed <= wall:
-                told.snoozed = told.noticed = 0
+                told.snoozed = 0
                 self.judge.changed.add(name)
                 for track in told.tracks.values():
                     track.woken = bool(track.told)
@@ -115,7 +115,7 @@ class Teller:
             told.acknowledged = told.noticed = told.unanswered = 0
             told.escalated = False
         elif self._is_silenced(alert, told, wall):
-            told.noticed = 0
+            told.noticed, told.escalated = 0, False
         elif not told.noticed and self._is_asked(name, told):
             told.noticed = wall
         routes = self._routes(alert, told, wall)
