@@ -792,6 +792,18 @@ class TestOnlyWhatFiresExplains:
         scene.wait(5 if refused else 30)
         assert [(n.title, n.notify) for n in scene.told] == [("Hot", "bob")]
 
+    def test_what_nobody_could_be_told_of_is_told_afterwards_though_something_explained_it_later(self) -> None:
+        scene = Scene(self.CAUSE)
+        scene.down.add("pushover")
+        scene.measure(WATER, [90])
+        scene.teller.hear(scene.asked[0][0], Report("pushover", "failed", "no"), scene.wall)
+        scene.down.clear()
+        scene.measure(FLUE, [90])
+        scene.measure(WATER, [90, 70])
+        assert scene.titles == ["Cause"]
+        scene.wait(60)
+        assert scene.titles == ["Cause", "Came and went: Hot"]
+
     def test_a_rule_that_is_always_explained_or_never_true_is_refused(self) -> None:
         assert "can never fire: readings of" in problems(bad={"when": f"{WATER} > 1300"})[0]
         assert "a counter does not fall" in problems(bad={"when": f"growth of {METER} over 1h < 0"})[0]
