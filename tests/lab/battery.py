@@ -1,7 +1,7 @@
-"""A JBD battery's Bluetooth module as a GATT peripheral of BlueZ, a program of its own: `battery.py hci1 PACK.json`.
+"""A battery's Bluetooth module as a GATT peripheral of BlueZ, a program of its own: `battery.py hci1 jbd PACK.json`.
 
-It speaks by the encoder of services.protocols.jbd, in notifications of 20 bytes, and registers itself with each new life
-of bluetoothd and of the adapter. SIGSTOP makes it mute.
+It speaks by the encoder of its make in services.protocols, in notifications of 20 bytes, and registers itself with each new
+life of bluetoothd and of the adapter. SIGSTOP makes it mute.
 """
 
 import sys
@@ -13,7 +13,8 @@ import dbus.mainloop.glib
 import dbus.service
 from gi.repository import GLib
 
-from services.protocols import jbd
+from services.bluetooth.makes import protocol_of
+from services.protocols.battery import BatteryProtocol, GattChannel
 from tests.lab import pack
 
 FRAGMENT = 20
@@ -22,7 +23,6 @@ BLUEZ = "org.bluez"
 OBJECTS, PROPERTIES = "org.freedesktop.DBus.ObjectManager", "org.freedesktop.DBus.Properties"
 ADAPTER, ADVERTISEMENT = "org.bluez.Adapter1", "org.bluez.LEAdvertisement1"
 SERVICE, CHARACTERISTIC = "org.bluez.GattService1", "org.bluez.GattCharacteristic1"
-CHANNEL = jbd.CHANNELS[0]
 RETRY = 500  # milliseconds
 
 
@@ -50,8 +50,13 @@ class Advertisement(Node):
         pass
 
 
-class Outlet(Node):
-    """The characteristic that notifies."""
+class Characteristic(Node):
+    """What notifies, what is written to, or both in one, as JK has it."""
+
+    def __init__(self, bus: Any, path: str, uuid: str, flags: list[str], application: "Application") -> None:
+        service = dbus.ObjectPath(application.service)
+        super().__init__(bus, path, CHARACTERISTIC, UUID=uuid, Service=service, Flags=flags)
+        self.application = application
 
     @dbus.service.method(CHARACTERISTIC)
     def StartNotify(self) -> None:  # noqa: N802
@@ -61,6 +66,10 @@ class Outlet(Node):
     def StopNotify(self) -> None:  # noqa: N802
         pass
 
+    @dbus.service.method(CHARACTERISTIC, in_signature="aya{sv}")
+    def WriteValue(self, value: Any, _options: Any) -> None:  # noqa: N802
+        self.application.asked(bytes(value))
+
     def say(self, frame: bytes) -> None:
         """Send a frame in fragments."""
         for start in range(0, len(frame), FRAGMENT):
@@ -68,29 +77,34 @@ class Outlet(Node):
             self.PropertiesChanged(self.interface, {"Value": value}, [])
 
 
-class Inlet(Node):
-    """The characteristic that is written to."""
-
-    outlet: Outlet
-    file: Path
-
-    @dbus.service.method(CHARACTERISTIC, in_signature="aya{sv}")
-    def WriteValue(self, value: Any, _options: Any) -> None:  # noqa: N802
-        if answer := jbd.answer(bytes(value), pack.read(self.file)):
-            self.outlet.say(answer)
-
-
 class Application(dbus.service.Object):
-    """The services that the battery offers."""
+    """The service that the battery offers, on its usual channel."""
 
-    def __init__(self, bus: Any, file: Path) -> None:
+    def __init__(self, bus: Any, protocol: BatteryProtocol, file: Path) -> None:
         super().__init__(bus, "/battery")
-        service = dbus.ObjectPath("/battery/service")
-        outlet = Outlet(bus, f"{service}/out", CHARACTERISTIC, UUID=CHANNEL.notify, Service=service, Flags=["notify"])
-        flags = ["write", "write-without-response"]
-        inlet = Inlet(bus, f"{service}/in", CHARACTERISTIC, UUID=CHANNEL.write, Service=service, Flags=flags)
-        inlet.outlet, inlet.file = outlet, file
-        self._nodes = [Node(bus, service, SERVICE, UUID=CHANNEL.service, Primary=True), outlet, inlet]
+        self.protocol, self.file = protocol, file
+        self.service = "/battery/service"
+        channel = self.channel
+        notifies, writes = ["notify"], ["write", "write-without-response"]
+        if channel.notify == channel.write:
+            characteristics = [Characteristic(bus, f"{self.service}/both", channel.notify, notifies + writes, self)]
+        else:
+            characteristics = [
+                Characteristic(bus, f"{self.service}/out", channel.notify, notifies, self),
+                Characteristic(bus, f"{self.service}/in", channel.write, writes, self),
+            ]
+        self.outlet = characteristics[0]
+        self._nodes = [Node(bus, self.service, SERVICE, UUID=channel.service, Primary=True), *characteristics]
+
+    @property
+    def channel(self) -> GattChannel:
+        """Where the make listens and speaks."""
+        return self.protocol.CHANNELS[0]
+
+    def asked(self, request: bytes) -> None:
+        """Answer as the make does."""
+        if answer := self.protocol.answer(request, pack.read(self.file)):
+            self.outlet.say(answer)
 
     @dbus.service.method(OBJECTS, out_signature="a{oa{sa{sv}}}")
     def GetManagedObjects(self) -> Any:  # noqa: N802
@@ -100,16 +114,16 @@ class Application(dbus.service.Object):
 class Presence:
     """The battery at an adapter: registered anew with each life of bluetoothd and of the adapter."""
 
-    def __init__(self, bus: Any, adapter: str, file: Path) -> None:
+    def __init__(self, bus: Any, adapter: str, protocol: BatteryProtocol, file: Path) -> None:
         self.bus, self.path = bus, f"/org/bluez/{adapter}"
-        self.application = Application(bus, file)
+        self.application = Application(bus, protocol, file)
         self.advertisement = Advertisement(
             bus,
             "/battery/advertisement",
             ADVERTISEMENT,
             Type="peripheral",
             LocalName=pack.read(file).name,
-            ServiceUUIDs=[CHANNEL.service],
+            ServiceUUIDs=[self.application.channel.service],
         )
         self.life = 0
         bus.add_signal_receiver(self._added, "InterfacesAdded", OBJECTS, bus_name=BLUEZ)
@@ -157,5 +171,6 @@ class Presence:
 
 
 if __name__ == "__main__":
-    presence = Presence(dbus.SystemBus(mainloop=dbus.mainloop.glib.DBusGMainLoop()), sys.argv[1], Path(sys.argv[2]))
+    system = dbus.SystemBus(mainloop=dbus.mainloop.glib.DBusGMainLoop())
+    presence = Presence(system, sys.argv[1], protocol_of(sys.argv[2]), Path(sys.argv[3]))
     GLib.MainLoop().run()

@@ -13,7 +13,7 @@ import pytest
 
 from services.simulators.onewire import POWER_ON_CELSIUS
 from tests.lab import pack
-from tests.lab.laboratory import CENTRAL, FLUE, PATIENCE, PERIPHERAL, SERVICES, WATER, Laboratory, wait_for
+from tests.lab.laboratory import CENTRAL, FLUE, MAKES, PATIENCE, PERIPHERAL, SERVICES, WATER, Laboratory, wait_for
 
 NO_ANSWER = "its answer is empty or its checksum wrong"
 STEPS = itertools.count(1)
@@ -145,11 +145,11 @@ def test_bluetooth_controllers_may_be_pulled_out_and_plugged_in(lab: Laboratory,
     battery_comes(lab)
     before = lab.health("bms", lambda health: health["links"]["lab"]["samples"], "a sample")
     if moment == "with a question open":
-        lab.bluetooth.mute("battery", on=True)
+        lab.bluetooth.mute(MAKES[0], on=True)
         asked = before["links"]["lab"]["retries"]
         lab.health("bms", lambda health: health["links"]["lab"]["retries"] > asked, "a question that was asked again")
     lab.bluetooth.pull_out_controllers()
-    lab.bluetooth.mute("battery", on=False)
+    lab.bluetooth.mute(MAKES[0], on=False)
     lost = lab.health("bms", lambda health: health["links"]["lab"]["state"] == "suspended", "the end of the link")
     assert lost["links"]["lab"]["last_failure"] == f"The adapter {CENTRAL} was unplugged."
     lab.bluetooth.start_controllers()
@@ -163,7 +163,7 @@ def test_bluetooth_controllers_may_be_pulled_out_and_plugged_in(lab: Laboratory,
 def test_a_mute_battery_is_asked_again(lab: Laboratory) -> None:
     battery_comes(lab)
     since = len(lab.house.log("bms"))
-    lab.bluetooth.mute("battery", on=True)
+    lab.bluetooth.mute(MAKES[0], on=True)
     lab.says("bms", "No answer to", since)
-    lab.bluetooth.mute("battery", on=False)
+    lab.bluetooth.mute(MAKES[0], on=False)
     battery_comes(lab)

@@ -11,7 +11,7 @@ import pytest
 
 from services.protocols.battery import Pack
 from tests.lab import pack
-from tests.lab.laboratory import CENTRAL, FLUE, PERIPHERAL_ADDRESS, ROOM, WATER, Laboratory
+from tests.lab.laboratory import ADDRESSES, CENTRALS, FLUE, ROOM, WATER, Laboratory
 
 SENSORS = Path("/sys/bus/w1/devices")
 USB_DRIVERS = Path("/sys/bus/usb/drivers")
@@ -74,11 +74,42 @@ def measurements(state: Pack) -> dict[str, Any]:
     return {f"lab/battery/{word}": value for word, value in words.items()}
 
 
+def connected(lab: Laboratory, make: str) -> bool:
+    """Whether BlueZ says so of the battery of a make, and knows its services."""
+    device = lab.bluetooth.objects(DEVICE)[f"/org/bluez/{CENTRALS[make]}/dev_{ADDRESSES[make].replace(':', '_')}"]
+    return bool(device["Connected"] and device["ServicesResolved"])
+
+
 def test_a_battery_comes_through_bluez_and_two_controllers(lab: Laboratory) -> None:
     for state in (pack.DISCHARGING, pack.CHARGING, pack.DISCHARGING):
         lab.charge(state)
         lab.fresh(measurements(state))
-    devices = lab.bluetooth.objects(DEVICE)
-    device = devices[f"/org/bluez/{CENTRAL}/dev_{PERIPHERAL_ADDRESS.replace(':', '_')}"]
-    assert device["Connected"]
-    assert device["ServicesResolved"]
+    assert connected(lab, "jbd")
+
+
+ROUNDED = {
+    "jk": {"voltage": 0.001, "soc": 0.5},
+    "daly": {"voltage": 0.05, "current": 0.05, "soc": 0.05, "remaining": 0.05, "probe": 0.5},
+}
+"""Half of the last digit that a make has, by the first word of a measurement, where ours has more."""
+
+
+def told_by(make: str, state: Pack) -> dict[str, Any]:
+    """What a battery of another make in a state is to say, by topic."""
+    words = {topic.rpartition("/")[2]: value for topic, value in measurements(state).items()}
+    words |= {"voltage": state.voltage, "soc": state.soc}
+    told: dict[str, Any] = {}
+    for word, value in words.items():
+        if not word.endswith(("_text", "_alarm", "_balancing_state")):
+            error = ROUNDED[make].get(word.partition("_")[0])
+            told[f"lab/{make}/{word}"] = value if error is None else pytest.approx(value, abs=1.01 * error, rel=0)
+    return told
+
+
+def test_jk_and_daly_come_through_bluez_at_the_same_time(lab: Laboratory) -> None:
+    for of_jk, of_daly in ((pack.JK, pack.DALY), (pack.DALY, pack.JK)):
+        lab.charge(of_jk, "jk")
+        lab.charge(of_daly, "daly")
+        lab.fresh(told_by("jk", of_jk) | told_by("daly", of_daly))
+    assert connected(lab, "jk")
+    assert connected(lab, "daly")

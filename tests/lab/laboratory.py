@@ -25,12 +25,17 @@ PATIENCE = 150.0
 LOOK = 0.25
 """Seconds between two looks: the emulated processor has better things to do."""
 COMING_TO_LIFE = 30.0
-"""Seconds after which two controllers that BlueZ has not switched on are plugged in anew."""
+"""Seconds after which controllers that BlueZ has not switched on are plugged in anew."""
 SERVICES = ("onewire", "adc", "bms")
 FLUE, WATER, ROOM = "28-0316a2795f4b", "28-0416c1a2b3c4", "28-0516d5e6f708"
 CENTRAL, PERIPHERAL = "hci0", "hci1"
-PERIPHERAL_ADDRESS = "00:AA:01:01:00:01"
-"""Of btvirt's second controller."""
+"""The service's adapter, and the first battery's."""
+MAKES = ("jbd", "jk", "daly")
+"""Batteries by the names of their protocols. Each has two of btvirt's controllers, which confuses several links of one."""
+CENTRALS = {make: f"hci{2 * number}" for number, make in enumerate(MAKES)}
+PERIPHERALS = {make: f"hci{2 * number + 1}" for number, make in enumerate(MAKES)}
+ADDRESSES = {make: f"00:AA:01:{2 * number + 1:02X}:00:{2 * number + 1:02X}" for number, make in enumerate(MAKES)}
+ADAPTERS = (*CENTRALS.values(), *PERIPHERALS.values())
 BIAS = 1.65
 ADAPTER = "org.bluez.Adapter1"
 TOPICS = f"""
@@ -42,7 +47,10 @@ sources:
     every: 2s
     stale: 1h
     heartbeat: 2s
-    batteries: {{lab: {{address: "{PERIPHERAL_ADDRESS}"}}}}
+    batteries:
+      lab: {{address: "{ADDRESSES["jbd"]}"}}
+      jk: {{address: "{ADDRESSES["jk"]}", protocol: jk, adapter: {CENTRALS["jk"]}}}
+      daly: {{address: "{ADDRESSES["daly"]}", protocol: daly, adapter: {CENTRALS["daly"]}}}
     deadlines: {{answer: 5, retry_longest: 4}}
 topics:
   lab/flue/temperature: {{from: onewire, id: {FLUE}, range: [-55, 125]}}
@@ -50,12 +58,18 @@ topics:
   lab/room/temperature: {{from: onewire, id: {ROOM}, range: [-55, 125]}}
   lab/fan/current: {{from: adc, input: A0-A3, gain: 1, amperes_per_volt: 30}}
   lab/tank/voltage: {{from: adc, input: A1, gain: 1}}
-  lab/battery/{{voltage,current,soc,cycles,remaining_charge,hardware_text}}: {{from: bms}}
-  lab/battery/cell_{{1..4}}_voltage: {{from: bms}}
-  lab/battery/cell_{{1..4}}_balancing_state: {{from: bms, states: [off, on]}}
-  lab/battery/probe_{{1..2}}_temperature: {{from: bms}}
-  lab/battery/{{charge_fet_state,discharge_fet_state}}: {{from: bms, states: [off, on]}}
-  lab/battery/cell_overvoltage_alarm: {{from: bms}}
+  lab/battery/{{voltage,current,soc,cycles,remaining_charge,hardware_text}}: {{from: bms, battery: lab}}
+  lab/battery/cell_{{1..4}}_voltage: {{from: bms, battery: lab}}
+  lab/battery/cell_{{1..4}}_balancing_state: {{from: bms, battery: lab, states: [off, on]}}
+  lab/battery/probe_{{1..2}}_temperature: {{from: bms, battery: lab}}
+  lab/battery/{{charge_fet_state,discharge_fet_state}}: {{from: bms, battery: lab, states: [off, on]}}
+  lab/battery/cell_overvoltage_alarm: {{from: bms, battery: lab}}
+"""
+OTHER_MAKE = """
+  lab/{make}/{{voltage,current,soc,cycles,remaining_charge}}: {{from: bms, battery: {make}}}
+  lab/{make}/cell_{{1..4}}_voltage: {{from: bms, battery: {make}}}
+  lab/{make}/probe_{{1..2}}_temperature: {{from: bms, battery: {make}}}
+  lab/{make}/{{charge_fet_state,discharge_fet_state}}: {{from: bms, battery: {make}, states: [off, on]}}
 """
 
 
@@ -70,16 +84,15 @@ def wait_for(condition: Callable[[], Any], what: Callable[[], str] | str) -> Any
 
 
 class Bluetooth:
-    """BlueZ with two controllers that hear each other, and a battery on the second."""
+    """BlueZ with controllers that hear each other, and a battery of each make on one of two."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    @property
-    def pack(self) -> Path:
-        """The file that says what the battery measures."""
-        return self.folder / "pack.json"
+    def pack(self, make: str) -> Path:
+        """The file that says what the battery of a make measures."""
+        return self.folder / f"{make}.json"
 
     def start(self) -> None:
         """Start bluetoothd before the controllers: the other way round it loses one now and then."""
@@ -88,25 +101,26 @@ class Bluetooth:
         subprocess.run(["dbus-daemon", "--system", "--fork"], check=True)
         self.start_daemon()
         self.start_controllers()
-        self.start_battery()
+        self.start_batteries()
 
     def start_controllers(self) -> None:
-        """Plug in two controllers; seldom one is not answered in its first moments, and then never comes to life."""
+        """Plug in all controllers; seldom one is not answered in its first moments, and then never comes to life."""
         for _ in range(4):
-            self.run("btvirt", "btvirt", "-l2", "-L")
+            self.run("btvirt", "btvirt", f"-l{len(ADAPTERS)}", "-L")
             if self.await_adapters(COMING_TO_LIFE):
                 return
             self.pull_out_controllers()
-        raise TimeoutError("BlueZ did not switch two adapters on: bluetoothd.txt in the results says why")
+        raise TimeoutError("BlueZ did not switch all adapters on: bluetoothd.txt in the results says why")
 
     def pull_out_controllers(self) -> None:
-        """Pull both controllers out, without a word to the kernel, and wait until BlueZ has none left."""
+        """Pull all controllers out, without a word to the kernel, and wait until BlueZ has none left."""
         self.kill("btvirt")
         wait_for(lambda: not self.objects(ADAPTER), "the end of BlueZ's adapters")
 
-    def start_battery(self) -> None:
-        """Start the peripheral."""
-        self.run("battery", sys.executable, "-m", "tests.lab.battery", PERIPHERAL, str(self.pack))
+    def start_batteries(self) -> None:
+        """Start the peripherals."""
+        for make, adapter in PERIPHERALS.items():
+            self.run(make, sys.executable, "-m", "tests.lab.battery", adapter, make, str(self.pack(make)))
 
     def start_daemon(self) -> None:
         """Start bluetoothd and wait until it is on the bus."""
@@ -115,20 +129,20 @@ class Bluetooth:
 
     def mend(self) -> None:
         """Bring to life what is not."""
-        self.mute("battery", on=False)
+        self.mute(MAKES[0], on=False)
         if "bluetoothd" not in self.processes:
             self.start_daemon()
         if "btvirt" not in self.processes:
             self.start_controllers()
-        for adapter in (CENTRAL, PERIPHERAL):
+        for adapter in ADAPTERS:
             if not self.powered(adapter):
                 self.power(adapter, on=True)
 
     def await_adapters(self, seconds: float) -> bool:
-        """Wait until BlueZ has switched both adapters on."""
+        """Wait until BlueZ has switched all adapters on."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self.powered(CENTRAL) and self.powered(PERIPHERAL):
+            if all(map(self.powered, ADAPTERS)):
                 return True
             time.sleep(LOOK)
         return False
@@ -176,7 +190,8 @@ class Laboratory:
         self.onewire = Port(0, DS9490R(self.wire))
         self.i2c = Port(1, TinyI2C({0x48: self.chip}))
         self.bluetooth = Bluetooth(folder)
-        self.charge(pack.DISCHARGING)
+        for make in MAKES:
+            self.charge(pack.DISCHARGING, make)
         self.broker = Broker(folder / "broker").start()
         self.ear = Ear(self.broker.port)
         self.house = House(folder / "house", self.broker.port)
@@ -185,9 +200,9 @@ class Laboratory:
         """Let a current flow through the clamp at A0-A3, and put a voltage on A1."""
         self.chip.inputs = (Clamp(amperes, bias=BIAS), lambda _: volts, lambda _: 0.0, lambda _: BIAS)
 
-    def charge(self, state: Pack) -> None:
-        """Bring the battery into a state."""
-        pack.write(self.bluetooth.pack, state)
+    def charge(self, state: Pack, make: str = MAKES[0]) -> None:
+        """Bring the battery of a make into a state."""
+        pack.write(self.bluetooth.pack(make), state)
 
     def start(self) -> None:
         """Plug everything in and start the services."""
@@ -196,7 +211,8 @@ class Laboratory:
             subprocess.run(["modprobe", *module.split()], check=True)
         self.onewire.plug_in()
         self.i2c.plug_in()
-        self.house.write(TOPICS % self.i2c_number())
+        others = "".join(OTHER_MAKE.format(make=make) for make in MAKES[1:])
+        self.house.write(TOPICS % self.i2c_number() + others)
         for name in SERVICES:
             self.house.start(name, wait=False)
         self.bluetooth.start()

@@ -28,6 +28,27 @@ CHARGING = Pack(
     charge_fet=False,
 )
 """In everything but its name, which is asked for once, and its nominal charge another one."""
+JK = Pack(
+    name="LAB-JK",
+    cell_voltages=(3.327, 3.331, 3.319, 3.342),
+    current=11.875,
+    remaining_charge=231.7,
+    nominal_charge=280.0,
+    cycles=512,
+    probe_temperatures=(17.4, -1.8),
+    discharge_fet=False,
+)
+DALY = Pack(
+    name="LAB-DALY",
+    cell_voltages=(3.251, 3.262, 3.248, 3.239),
+    current=-38.4,
+    remaining_charge=61.3,
+    nominal_charge=230.0,
+    cycles=88,
+    probe_temperatures=(29.0, 31.0),
+    charge_fet=False,
+)
+"""For batteries of other makes: no value of one is the other's."""
 
 
 def write(path: Path, pack: Pack) -> None:
