@@ -4,12 +4,14 @@
 #
 #   guest.sh                 the good path: the real services behind the kernel's own 1-wire, I²C and Bluetooth drivers
 #   guest.sh faults [-k X]   the fault matrix, or part of it; further arguments go to pytest
+#   guest.sh pulses [MINUTES [CUTS]]   pulses on a real GPIO line, through kills, restarts and power cuts (10 minutes, 3 cuts)
 #   guest.sh run CMD...      any command, as root of the guest
 #
 # Its root is this machine's own, read-only over 9p below an overlay in memory: the virtual environment, mosquitto and
 # bluetoothd are there at once, and whatever is written vanishes. What is to stay goes to $LAB, which is .venv/lab/results
 # here, or $LAB_RESULTS. The kernel is downloaded once, into .venv/lab. Exit code 77 says, in one sentence, why this host
-# cannot do that, and which tests did not run. After $LAB_LIMIT seconds (600, faults 1800) the guest is switched off.
+# cannot do that, and which tests did not run. After $LAB_LIMIT seconds (600, faults 1800, each life between two power cuts
+# 3600) the guest is switched off.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -101,8 +103,51 @@ make_initrd() { # busybox, the modules that reach the root, and the way there
   rm -rf "$work"
 }
 
+build_gpio_sim() { # Debian leaves it out: the driver of its kernel's source, as a module for that kernel
+  local release work series package
+  release=$(cat "$cache/kernel/release") series=$(cut -d. -f1,2 "$cache/kernel/release")
+  work=$(mktemp -d "$cache/gpio.XXXXXX")
+  echo "Downloading linux-source-$series, for the driver gpio-sim (140 MB, once)"
+  (cd "$work"
+    apt-get -o APT::Sandbox::User=root download -qq "linux-source-$series" "linux-headers-$release" \
+      $(apt-cache depends "linux-headers-$release" | awk '$2 ~ /^linux-(headers|kbuild)/ { print $2 }')
+    for package in linux-headers-*.deb linux-kbuild-*.deb; do dpkg-deb -x "$package" .; done
+    dpkg-deb --fsys-tarfile linux-source-*.deb | tar -xO --wildcards '*/linux-source-*.tar.xz' | tar -xJ --strip-components=1 \
+      --wildcards '*/drivers/gpio/gpio-sim.c' '*/drivers/gpio/*.h' '*/kernel/irq/irq_sim.c'
+    mkdir module
+    mv drivers/gpio/* module
+    mv module/gpio-sim.c module/sim.c # a module of several parts is named as none of them
+    # Its simulated interrupts are no module of the kernel, which hands out no irq_to_desc(); by its number is the same.
+    sed 's/handle_simple_irq(irq_to_desc(\(\w*\)))/generic_handle_irq(\1)/' kernel/irq/irq_sim.c >module/irq_sim.c
+    printf 'obj-m := gpio-sim.o\ngpio-sim-y := sim.o irq_sim.o\n' >module/Makefile
+    sed -i "s,/usr/src,$work/usr/src," "usr/src/linux-headers-$release/Makefile"
+    make -s -C "usr/src/linux-headers-$release" M="$work/module" modules
+  ) >"$cache/gpio.log" 2>&1 ||
+    { rm -rf "$work"; cannot "gpio-sim could not be built for the kernel $release (see $cache/gpio.log): it takes make, gcc and a Debian mirror"; }
+  install -D -m 644 "$work/module/gpio-sim.ko" "$cache/kernel/lib/modules/$release/updates/gpio-sim.ko"
+  /sbin/depmod -b "$cache/kernel" "$release"
+  rm -rf "$work"
+}
+
+systemd_units() { # for a guest that boots systemd: a target that ends with the command
+  local environment='Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8'
+  mkdir -p "$results/units"
+  printf '[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=lab.service\n' >"$results/units/lab.target"
+  cat >"$results/units/lab.service" <<-END
+	[Unit]
+	After=basic.target
+	[Service]
+	Type=oneshot
+	WorkingDirectory=$project
+	$environment
+	ExecStart=/bin/bash /lab/command
+	StandardOutput=file:/dev/console
+	StandardError=file:/dev/console
+	ExecStopPost=/bin/sh -c 'echo \$EXIT_STATUS >/lab/code; journalctl --no-pager >/lab/journal.txt; exec busybox poweroff -f'
+	END
+}
+
 boot() { # runs a command in the guest; its output and its exit code are ours
-  rm -rf "$results"
   mkdir -p "$results"
   printf '%q ' "$@" >"$results/command"
   cat >"$results/boot" <<-END
@@ -110,6 +155,19 @@ boot() { # runs a command in the guest; its output and its exit code are ours
 	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 LAB=/lab TMPDIR=/run/tmp
 	mount -t sysfs sys /sys
 	mount -t tmpfs -o mode=755 run /run
+	if [ -d /lab/units ]; then # a machine with a disk and systemd
+	  modprobe -a virtio_blk ext4
+	  rm -rf /var/lib/constellation /etc/constellation /.dockerenv
+	  mkdir -p /var/lib/constellation /run/systemd/system /etc/systemd/journald.conf.d
+	  mount -t ext4 /dev/vda /var/lib/constellation
+	  cp /lab/units/* /run/systemd/system
+	  for unit in systemd-tmpfiles-setup.service systemd-tmpfiles-clean.timer systemd-udev-settle.service apparmor.service e2scrub_reap.service; do
+	    ln -s /dev/null "/run/systemd/system/\$unit" # the first would empty this machine's /tmp, file by file
+	  done
+	  printf '[Journal]\nStorage=volatile\n' >/etc/systemd/journald.conf.d/lab.conf
+	  touch /etc/.updated /var/.updated # it need not be told that /usr is new to it
+	  exec /lib/systemd/systemd --unit=lab.target --show-status=no
+	fi
 	mkdir -p /run/tmp /run/lock /dev/pts /dev/shm
 	mount -t devpts pts /dev/pts
 	mount -t tmpfs shm /dev/shm
@@ -133,11 +191,17 @@ boot() { # runs a command in the guest; its output and its exit code are ours
     -fsdev "local,id=modules,path=$cache/kernel/lib/modules,security_model=none,readonly=on" -device virtio-9p-pci,fsdev=modules,mount_tag=modules
     -fsdev "local,id=results,path=$results,security_model=none" -device virtio-9p-pci,fsdev=results,mount_tag=results
   )
+  [ ! -d "$results/units" ] || qemu+=(-drive "file=$results/disk,format=raw,if=virtio")
   timeout -k 5 "$limit" setpriv --pdeathsig KILL "${qemu[@]}" </dev/null &
-  local timer=$! ended=0
-  trap 'kill "$timer" 2>/dev/null || true' EXIT
+  local timer=$! watcher="" ended=0
+  if [ -d "$results/units" ]; then # a power cut, when the guest asks for one: what it has not written is gone
+    { until [ -e "$results/cut" ]; do sleep 0.2; done; kill -KILL "$timer"; } &
+    watcher=$!
+  fi
+  trap 'kill "$timer" $watcher 2>/dev/null || true' EXIT
   trap 'exit 130' INT TERM
   wait "$timer" || ended=$?
+  [ ! -e "$results/cut" ] || exit 0
   [ "$ended" != 124 ] || { echo "the guest was switched off after $limit s (LAB_LIMIT)" >&2; exit 124; }
   [ -e "$results/code" ] || { echo "the guest ended without a word (qemu: $ended)" >&2; exit 1; }
   exit "$(cat "$results/code")"
@@ -149,9 +213,24 @@ pytest() { # a file of tests, inside
     --junit-xml=/lab/tests.xml --basetemp=/run/tmp/tests "tests/lab/$file" "$@"
 }
 
+pulses() { # a life of the guest after the other, on one disk
+  local code
+  systemd_units
+  truncate -s 64M "$results/disk"
+  /sbin/mkfs.ext4 -q "$results/disk"
+  while :; do
+    code=0
+    (boot .venv/bin/python -m tests.lab.pulses "$@") || code=$?
+    [ -e "$results/cut" ] || exit "$code"
+    sleep 1 # the emulator lets go of the disk
+    rm "$results/cut"
+  done
+}
+
 case ${1:-good} in
   good) tests=good_path.py limit=600 ;;
   faults) tests=faults.py limit=1800 ;;
+  pulses) limit=3600 ;;
   run) limit=600 ;;
   *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 64 ;;
 esac
@@ -160,5 +239,13 @@ look_for_tools
 mkdir -p "$cache"
 ( flock 9
   [ -e "$cache/kernel/release" ] || fetch_kernel
-  [ "$cache/kernel/initrd" -nt "$0" ] || make_initrd ) 9>"$cache/lock"
-if [ -n "$tests" ]; then pytest "$tests" "${@:2}"; else boot "${@:2}"; fi
+  [ "$cache/kernel/initrd" -nt "$0" ] || make_initrd
+  [ "${1:-}" != pulses ] || [ -e "$cache/kernel/lib/modules/$(cat "$cache/kernel/release")/updates/gpio-sim.ko" ] || build_gpio_sim
+) 9>"$cache/lock"
+rm -rf "$results"
+mkdir -p "$results"
+case ${1:-good} in
+  pulses) pulses "${2:-10}" "${3:-3}" ;;
+  run) boot "${@:2}" ;;
+  *) pytest "$tests" "${@:2}" ;;
+esac
