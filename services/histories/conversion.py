@@ -29,7 +29,10 @@ OFF: Final = frozenset({"off", "false", "closed", "not_home", "no", "idle", "ina
 
 
 class Kept(NamedTuple):
-    """A minute, or an hour, as the archive keeps it; `stands` of a counter are those of its minute, in order."""
+    """A minute, or an hour, as the archive keeps it; `stands` of a counter are those of its minute, in order.
+
+    `span` is the begin and end (ms) of the row that it is all of, or a part of, where that stood for more than the minute.
+    """
 
     time: int
     length: int
@@ -43,6 +46,7 @@ class Kept(NamedTuple):
     starts: int | None = None
     word: str | None = None
     stands: tuple[float, ...] = ()
+    span: tuple[int, int] | None = None
 
 
 class NotTaken(NamedTuple):
@@ -185,6 +189,8 @@ class Conversion:
             return
         times, length = self._times(row)
         parts = len(times)
+        end = row.time + row.length
+        by_minute = end - times[0] <= parts * MINUTE
         for number, time in enumerate(times, 1):
             final = number == parts
             yield one._replace(
@@ -194,6 +200,7 @@ class Conversion:
                 difference=None if one.difference is None else one.difference / parts,
                 seconds_on=None if one.seconds_on is None else one.seconds_on / parts,
                 starts=one.starts if number == 1 or one.starts is None else 0,
+                span=None if by_minute else (times[0], end),
             )
 
     def _times(self, row: Old) -> tuple[list[int], int]:

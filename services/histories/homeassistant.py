@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bootstrap_lib import StartError
-from services.histories.scratch import Old, Scratch
+from services.histories.scratch import TIMES, Old, Scratch
 
 HOUR: Final = 3_600_000
 FIVE_MINUTES: Final = 300_000
@@ -52,7 +52,7 @@ def _statistics(database: sqlite3.Connection, into: Scratch) -> set[str]:
         for meta, start, mean, low, high, stand, difference in database.execute(query):
             if meta in names and (mean is not None or stand is not None):
                 value = mean if mean is not None else stand
-                into.add(names[meta], Old(round(start * 1000), length, value, None, low, high, difference))
+                into.add(names[meta], Old(_moment(start), length, value, None, low, high, difference))
     return told
 
 
@@ -69,7 +69,14 @@ def _states(database: sqlite3.Connection, into: Scratch, told: set[str]) -> None
         if meta not in units:
             units[meta] = _unit_of(database, attributes)
         series = into.series(name, units[meta], on_change=True)
-        into.add(series, _old(round(moment * 1000), state))
+        into.add(series, _old(_moment(moment), state))
+
+
+def _moment(seconds: object) -> int:
+    """Milliseconds; what is no time lies outside of all times, and the scratch file counts it."""
+    if isinstance(seconds, (int, float)) and abs(seconds) < TIMES / 1000:
+        return round(seconds * 1000)
+    return TIMES
 
 
 def _old(moment: int, state: str | None) -> Old:

@@ -8,6 +8,9 @@ from typing import Final, NamedTuple, Self
 BUFFER: Final = 5000
 """Rows that are put in with one statement."""
 
+TIMES: Final = 2**53
+"""Milliseconds before and after 1970 that can be a time; far beyond, a database has no room for it."""
+
 _TABLES: Final = """
 PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8000;
 CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, unit TEXT, on_change INTEGER NOT NULL);
@@ -82,6 +85,9 @@ class Scratch:
     def add(self, series: int, row: Old) -> None:
         """Keep a row; of two of one time the first stays."""
         time, length, *rest = row
+        if not -TIMES < time < TIMES:
+            self.problem("times that are none")
+            return
         self._waiting.append((series, length, time, *rest))
         if len(self._waiting) >= BUFFER:
             self.flush()

@@ -11,32 +11,15 @@ from zoneinfo import ZoneInfo
 
 from bootstrap_lib import StartError, Topic
 from services.histories.conversion import HOUR, SHORT, Kept
+from services.histories.counters import COLUMNS, HOUR_ROW, Counter, columns
+from services.histories.seams import Seams
 from services.stores import days, hours
-from services.stores.minutes import difference, step
 from services.stores.schema import CALENDAR, FORMAT, MINUTE
 
 SLICE: Final = 2000
 """Rows that are put in with one transaction."""
 
-_COLUMNS: Final = (
-    "topic",
-    "time",
-    "count",
-    "mean",
-    "low",
-    "high",
-    "last",
-    "difference",
-    "seconds_on",
-    "starts",
-    "word",
-)
-_MINUTE: Final = f"INSERT OR IGNORE INTO minutes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 (our own words)
-_HOUR: Final = (
-    f"INSERT OR IGNORE INTO hours ({', '.join(_COLUMNS)}, minutes) SELECT {', '.join(f'?{n + 1}' for n in range(len(_COLUMNS)))}, 60"  # noqa: S608
-    f" WHERE NOT EXISTS (SELECT 1 FROM minutes WHERE topic = ?1 AND time >= ?2 AND time < ?2 + {HOUR})"
-    f" AND NOT EXISTS (SELECT 1 FROM hours WHERE topic = ?1 AND time > ?2 - {HOUR} AND time < ?2 + {HOUR})"
-)
+_MINUTE: Final = f"INSERT OR IGNORE INTO minutes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 (our own words)
 
 
 class TakenIn(NamedTuple):
@@ -76,11 +59,13 @@ class Taking:
         self._database.execute("INSERT OR IGNORE INTO topics (name, unit, kind) VALUES (?, ?, ?)", key)
         query = "SELECT id FROM topics WHERE name = ? AND unit = ? AND kind = ?"
         number = self._database.execute(query, key).fetchone()[0]
+        seams = Seams(self._database, number, topic.kind)
         for some in _rising(kept):
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                minutes = self._minutes(number, topic.kind, [row for row in some if row.length == MINUTE])
-                whole = self._hours(number, topic.kind, [row for row in some if row.length == HOUR])
+                wanted = list(seams.wanted(some))
+                minutes = self._minutes(number, topic.kind, [row for row in wanted if row.length == MINUTE])
+                whole = self._hours(number, topic.kind, [row for row in wanted if row.length == HOUR])
                 hours.correct(self._database)
                 self._database.execute("COMMIT")
             except BaseException:
@@ -92,11 +77,8 @@ class Taking:
         before = self._database.total_changes
         wanted = [row for row in some if self._reached is None or row.time + HOUR <= self._reached]
         if kind == "counter" and wanted:
-            # behind our own first minute, the next one of ours counts across the hole already
-            query = "SELECT min(time) FROM minutes WHERE topic = ? AND last IS NOT NULL"
-            own = self._database.execute(query, (topic,)).fetchone()[0]
-            wanted = [row if own is None or row.time < own else row._replace(difference=None) for row in wanted]
-        self._database.executemany(_HOUR, [_row(topic, row) for row in wanted])
+            return Counter(self._database, topic).take_hours(wanted)
+        self._database.executemany(HOUR_ROW, [columns(topic, row) for row in wanted])
         return self._database.total_changes - before
 
     def _minutes(self, topic: int, kind: str, some: list[Kept]) -> int:
@@ -111,49 +93,16 @@ class Taking:
                 new.setdefault(row.time, row)
         rows = list(new.values())
         if kind == "counter":
-            rows = self._counted(topic, new, there)
-        self._database.executemany(_MINUTE, [_row(topic, row) for row in rows])
+            rows = Counter(self._database, topic).count(new, there)
+        self._database.executemany(_MINUTE, [columns(topic, row) for row in rows])
         return len(rows)
-
-    def _counted(self, topic: int, new: dict[int, Kept], there: dict[int, float | None]) -> list[Kept]:
-        """Say what was counted since the stand before, also of the minutes that now have another one before them."""
-        before = "SELECT last FROM minutes WHERE topic = ? AND time < ? AND last IS NOT NULL ORDER BY time DESC LIMIT 1"
-        after = "SELECT time, last FROM minutes WHERE topic = ? AND time > ? AND last IS NOT NULL ORDER BY time LIMIT 1"
-        row = self._database.execute(before, (topic, min(new, default=0))).fetchone() if new else None
-        stand, ours = (row[0] if row else None), False
-        rows = []
-        line = {**there, **dict.fromkeys(new)}
-        if new and (following := self._database.execute(after, (topic, max(line))).fetchone()):
-            line[following[0]] = there[following[0]] = following[1]
-        for time in sorted(line):
-            if (kept := new.get(time)) is not None:
-                counted = kept.difference
-                if counted is None and kept.last is not None:
-                    counted = difference(stand, kept.stands or (kept.last,))
-                rows.append(kept._replace(difference=counted))
-                followed = None if stand is None else stand + (counted or 0.0)
-                stand, ours = (kept.last if kept.last is not None else followed), True
-            elif (known := there[time]) is not None:
-                if ours and stand is not None:
-                    self._count_anew(topic, time, stand, known)
-                stand, ours = known, False
-        return rows
-
-    def _count_anew(self, topic: int, time: int, before: float, stand: float) -> None:
-        """Have a minute of ours counted from another stand: by the archive, where it has its raw readings."""
-        query = "SELECT 1 FROM readings WHERE time >= ? AND time < ? AND topic = ? LIMIT 1"
-        if self._database.execute(query, (time, time + MINUTE, topic)).fetchone():
-            self._database.execute("INSERT OR IGNORE INTO pending (time, topic) VALUES (?, ?)", (time, topic))
-        else:
-            update = "UPDATE minutes SET difference = ? WHERE topic = ? AND time = ?"
-            self._database.execute(update, (step(before, stand), topic, time))
 
 
 def _rising(kept: Iterable[Kept]) -> Iterator[list[Kept]]:
-    """Rows in slices, each of which rises in time: a history of two resolutions begins again where the second one does."""
+    """Rows in slices of one resolution, which rise in time; parts of one row stay together."""
     some: list[Kept] = []
     for row in kept:
-        if len(some) >= SLICE or (some and row.time < some[-1].time):
+        if some and not _are_of_one(some[-1], row) and (len(some) >= SLICE or _begins_anew(some[-1], row)):
             yield some
             some = []
         some.append(row)
@@ -161,6 +110,13 @@ def _rising(kept: Iterable[Kept]) -> Iterator[list[Kept]]:
         yield some
 
 
-def _row(topic: int, kept: Kept) -> tuple[object, ...]:
-    mean = kept.mean, kept.low, kept.high
-    return topic, kept.time, kept.readings, *mean, kept.last, kept.difference, kept.seconds_on, kept.starts, kept.word
+def _are_of_one(before: Kept, row: Kept) -> bool:
+    return row.span is not None and row.span == before.span
+
+
+def _begins_anew(before: Kept, row: Kept) -> bool:
+    return row.time < before.time or abs(_width(row) - _width(before)) >= MINUTE
+
+
+def _width(row: Kept) -> int:
+    return MINUTE if row.span is None else row.span[1] - row.span[0]

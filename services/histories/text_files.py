@@ -172,7 +172,11 @@ def _line(line: str, into: Scratch) -> None:
     if match is None or match["time"] is None:
         into.problem("lines that are no line protocol" if match is None else "lines without a time")
         return
-    moment = moment_of(match["time"], _UTC)
+    try:
+        moment = moment_of(match["time"], _UTC)
+    except ValueError:
+        into.problem("lines whose time is none")
+        return
     for name, value in _FIELD.findall(match["fields"]):
         series = _ESCAPED.sub(r"\1", f"{match['measurement']}{match['tags']}:{name}")
         into.add(into.series(series), _field(moment, value))
