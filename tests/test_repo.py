@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run([clone / "scripts/repo", clone / "apt", "--new-key"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "bookworm: 1 packages for all\ntrixie: 1 packages for all\n"
-    subprocess.run(["gpgconf", "--homedir", clone / "apt/key", "--kill", "all"], check=False)
+    subprocess.run(["gpgconf", "--homedir", clone / "apt.key", "--kill", "all"], check=False)
     return clone / "apt"
 
 
@@ -65,7 +65,7 @@ def test_apt_takes_a_package_from_it(made: Path, tmp_path: Path) -> None:
 
 def test_what_was_changed_after_it_was_signed_is_refused(made: Path, tmp_path: Path) -> None:
     other = tmp_path / "apt"
-    shutil.copytree(made, other, ignore=shutil.ignore_patterns("key"))
+    shutil.copytree(made, other)
     signed = other / "dists/bookworm/InRelease"
     signed.write_text(signed.read_text().replace("Origin: Constellation", "Origin: Somebody"))
     refused = apt(tmp_path, other, "update", "-q", "--error-on=any")
@@ -74,12 +74,24 @@ def test_what_was_changed_after_it_was_signed_is_refused(made: Path, tmp_path: P
 
 
 def test_its_key_is_nobody_elses(made: Path) -> None:
-    assert (made / "key").stat().st_mode & 0o777 == 0o700
+    key = made.with_name("apt.key")
+    assert key.stat().st_mode & 0o777 == 0o700
+    secrets = {path.read_bytes() for path in key.rglob("*") if path.is_file()}
+    assert any(b"private-key" in content for content in secrets), "else the test proves nothing"
+    given_away = [path for path in made.rglob("*") if path.is_file()]
+    assert [path for path in given_away if path.read_bytes() in secrets or b"private-key" in path.read_bytes()] == []
     exported = subprocess.run(
         ["gpg", "--show-keys", "--with-colons", made / "constellation.gpg"], capture_output=True, text=True
     ).stdout
     assert exported.count("pub:") == 1
     assert "sec:" not in exported
+
+
+def test_a_key_that_an_older_version_put_among_them_is_taken_out_first(made: Path) -> None:
+    (made / "key").mkdir()
+    done = subprocess.run([made.parent / "scripts/repo", made, "--new-key"], capture_output=True, text=True)
+    assert (done.returncode, "lies in what is given away: mv " in done.stderr) == (1, True)
+    (made / "key").rmdir()
 
 
 def test_without_packages_or_a_key_it_says_what_to_do(tmp_path: Path) -> None:
