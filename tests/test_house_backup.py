@@ -1,6 +1,7 @@
 """A whole house in one file: made while it runs, looked at, put back on an empty machine, and refused where it is not what it says."""
 
 import fcntl
+import hashlib
 import json
 import os
 import pwd
@@ -373,6 +374,111 @@ def test_a_newer_format_is_refused_and_a_file_of_others_is_not_trusted(
     image.chmod(0o622)
     assert "can be written by others" in first.do("restore", image).stderr
     assert not list(first.folder.glob("var/lib/constellation/before-*"))
+
+
+@pytest.fixture
+def moved(first: Machine) -> Path:
+    """The archive of a house that has it on a disk of its own, 500 rows long; an older one lies where it was before."""
+    topics = TOPICS.replace("archive: {", "archive: {url: 'sqlite:////mnt/ssd/record.db', ").replace("DEVICE", "x")
+    first.write(topics.replace("rrd: {", "rrd: {folder: /mnt/ssd/pictures, "))
+    for path, rows in ((first.state("archive") / "archive.sqlite", 3), (first.folder / "mnt/ssd/record.db", 500)):
+        with closing(sqlite3.connect(_made(path))) as database, database:
+            database.execute("CREATE TABLE readings (time, topic, value)")
+            database.executemany("INSERT INTO readings VALUES (?, 1, 20.5)", [(n,) for n in range(rows)])
+    return first.folder / "mnt/ssd/record.db"
+
+
+def test_an_archive_on_a_disk_of_its_own_is_taken_along_and_comes_back_there(
+    first: Machine, moved: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "house.tar"
+    done = first.do("backup", image)
+    assert done.returncode == 0, done.stderr
+    assert f"left out: {first.state('archive') / 'archive.sqlite'}: the archive is {moved}" in done.stdout
+    assert "left out: /mnt/ssd/pictures: rrd fills its files from the archive again" in done.stdout
+    assert "500 rows in databases" in first.do("backup", "--check", image, "--scratch", tmp_path).stdout
+    second = Machine(tmp_path / "second", 1)
+    done = second.do("restore", image)
+    assert (done.returncode, "mount its disk or make the folder" in done.stderr) == (os.EX_UNAVAILABLE, True)
+    assert [path for path in second.folder.rglob("*") if path.is_file()] == []
+    ssd = second.folder / "mnt/ssd"
+    ssd.mkdir(parents=True)
+    done = second.do("restore", image)
+    assert done.returncode == 0, done.stderr
+    assert f"{ssd / 'record.db'} is the archive, as topics.yaml says" in done.stdout
+    assert _rows(ssd / "record.db") == _rows(moved)
+    assert (ssd / "record.db").stat().st_mode & 0o777 == moved.stat().st_mode & 0o777
+    assert not (second.state("archive") / "archive.sqlite").exists()
+    (ssd / "record.db-wal").write_text("newer")
+    assert f"a house lives here already ({ssd / 'record.db'})" in second.do("restore", image).stderr
+    done = second.do("restore", image, "--replace")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name.partition(".before-")[0] for path in ssd.iterdir()) == [
+        "record.db",
+        "record.db",
+        "record.db-wal",
+    ]
+    assert _rows(ssd / "record.db") == _rows(moved)
+
+
+def test_an_archive_that_is_not_where_topics_yaml_says_is_no_backup(
+    first: Machine, moved: Path, tmp_path: Path
+) -> None:
+    moved.rename(moved.with_name("elsewhere"))
+    done = first.do("backup", tmp_path / "house.tar")
+    assert (done.returncode, "mount its disk" in done.stderr) == (os.EX_UNAVAILABLE, True)
+    moved.write_text("something else")
+    assert "is no plain SQLite database" in first.do("backup", tmp_path / "house.tar").stderr
+    moved.unlink()
+    moved.symlink_to("elsewhere")
+    assert "is no plain SQLite database" in first.do("backup", tmp_path / "house.tar").stderr
+    first.config.write_text(first.config.read_text().replace("sqlite:////mnt/ssd/", "sqlite:///"))
+    assert "name a full path in its url:" in first.do("backup", tmp_path / "house.tar").stderr
+    assert not (tmp_path / "house.tar").exists()
+
+
+@pytest.mark.parametrize("url", ["sqlite:////etc/cron.d/x", "sqlite:///{state}/archive.sqlite", ""])
+def test_a_file_puts_an_archive_only_where_its_topics_yaml_says(
+    first: Machine, moved: Path, tmp_path: Path, url: str
+) -> None:
+    """What the manifest calls elsewhere is no database, or topics.yaml has it in its state folder, or says nothing."""
+    image = tmp_path / "house.tar"
+    assert first.do("backup", image).returncode == 0
+    with tarfile.open(image) as tar:
+        manifest = json.load(tar.extractfile("manifest.json"))
+        topics = tar.extractfile("config/topics.yaml").read().decode()
+    topics = topics.replace("url: 'sqlite:////mnt/ssd/record.db',", f"url: '{url}'," if url else "")
+    told = {held["name"]: held for held in manifest["files"]}
+    assert told["state/archive/archive.sqlite"]["elsewhere"]
+    assert manifest["format"] == house_file.FORMAT
+    told["config/topics.yaml"] |= {"size": len(topics), "sha256": hashlib.sha256(topics.encode()).hexdigest()}
+    changed = {"config/topics.yaml": topics.encode()}
+    if "cron" in url:
+        changed["state/archive/archive.sqlite"] = (line := b"* * * * * root reboot\n")
+        told["state/archive/archive.sqlite"] |= {"size": len(line), "sha256": hashlib.sha256(line).hexdigest()}
+    bad = _rebuilt(image, tmp_path / "bad.tar", **changed, **{"manifest.json": json.dumps(manifest).encode()})
+    second = Machine(tmp_path / "second", 1)
+    (second.folder / "etc/cron.d").mkdir(parents=True)
+    done = second.do("restore", bad)
+    assert done.returncode == os.EX_UNAVAILABLE, done.stdout
+    assert [path for path in second.folder.rglob("*") if path.is_file()] == []
+
+
+def test_an_archive_of_another_name_and_a_link_in_a_state_folder_are_not_left_out_without_a_word(
+    first: Machine, tmp_path: Path
+) -> None:
+    first.write(
+        TOPICS.replace("archive: {", "archive: {url: 'sqlite:///{state}/backup.sqlite', ").replace("DEVICE", "x")
+    )
+    with closing(sqlite3.connect(_made(first.state("archive") / "backup.sqlite"))) as database, database:
+        database.execute("CREATE TABLE readings (time)")
+    (first.state("sequence")).mkdir(parents=True)
+    (first.state("sequence") / "published.json").symlink_to("/etc/hostname")
+    done = first.do("backup", tmp_path / "house.tar")
+    assert f"left out: {first.state('sequence') / 'published.json'}: it is a link" in done.stdout
+    with tarfile.open(tmp_path / "house.tar") as tar:
+        assert "state/archive/backup.sqlite" in tar.getnames()
+        assert json.load(tar.extractfile("manifest.json"))["format"] == 1, "an older version takes it too"
 
 
 def test_what_may_not_be_looked_into_is_not_left_out_without_a_word() -> None:

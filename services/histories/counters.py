@@ -42,14 +42,14 @@ _WHOLE: Final = f"""
 _IS_RAW: Final = "SELECT 1 FROM readings WHERE time >= ?2 AND time < ?2 + 60000 AND topic = ?1 LIMIT 1"
 
 
-class Stand(NamedTuple):
+class Reached(NamedTuple):
     """A minute (its begin, ms) and what the counter said at its end."""
 
     time: int
     value: float
 
 
-class Counter:
+class CounterTopic:
     """A counter's topic in an archive. sqlite3.Error."""
 
     def __init__(self, database: sqlite3.Connection, topic: int) -> None:
@@ -80,18 +80,18 @@ class Counter:
                 if kept.last is None:
                     rates += counted or 0.0
                 else:
-                    stand, rates, since = Stand(time, kept.last), 0.0, len(rows)
+                    stand, rates, since = Reached(time, kept.last), 0.0, len(rows)
             elif (known := there[time]) is not None:
-                if ours and stand is not None and not self._count_anew(stand, rates, Stand(time, known)):
+                if ours and stand is not None and not self._count_anew(stand, rates, Reached(time, known)):
                     del rows[since:]
-                stand, ours, rates, since = Stand(time, known), False, 0.0, len(rows)
+                stand, ours, rates, since = Reached(time, known), False, 0.0, len(rows)
         return rows
 
     def take_hours(self, rows: list[Kept]) -> int:
         """Put hours in; returns how many. Between stands they take their part of what the next one counted."""
         taken = 0
         first = after = self._stand(_AFTER, 0)
-        changed: dict[int, Stand] = {}
+        changed: dict[int, Reached] = {}
         for row in rows:
             end = row.time + HOUR
             if after is not None and after.time < end:
@@ -109,7 +109,7 @@ class Counter:
                 self._count_anew(before, 0.0, after)
         return taken
 
-    def _count_anew(self, before: Stand, rates: float, stand: Stand) -> bool:
+    def _count_anew(self, before: Reached, rates: float, stand: Reached) -> bool:
         """Have a minute of ours counted from another stand; False where the archive does, which has its raw readings."""
         if self._is_raw(stand.time):
             self._database.execute(
@@ -131,9 +131,9 @@ class Counter:
     def _is_raw(self, minute: int) -> bool:
         return self._database.execute(_IS_RAW, (self._topic, minute)).fetchone() is not None
 
-    def _stand(self, query: str, moment: int) -> Stand | None:
+    def _stand(self, query: str, moment: int) -> Reached | None:
         row = self._database.execute(query, (self._topic, moment)).fetchone()
-        return None if row is None else Stand(*row)
+        return None if row is None else Reached(*row)
 
 
 def columns(topic: int, kept: Kept) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from bootstrap_lib import StartError, Topic
 from services.histories.conversion import HOUR, SHORT, Kept
-from services.histories.counters import COLUMNS, HOUR_ROW, Counter, columns
+from services.histories.counters import COLUMNS, HOUR_ROW, CounterTopic, columns
 from services.histories.seams import Seams
 from services.stores import days, hours
 from services.stores.schema import CALENDAR, FORMAT, MINUTE
@@ -77,7 +77,7 @@ class Taking:
         before = self._database.total_changes
         wanted = [row for row in some if self._reached is None or row.time + HOUR <= self._reached]
         if kind == "counter" and wanted:
-            return Counter(self._database, topic).take_hours(wanted)
+            return CounterTopic(self._database, topic).take_hours(wanted)
         self._database.executemany(HOUR_ROW, [columns(topic, row) for row in wanted])
         return self._database.total_changes - before
 
@@ -93,7 +93,7 @@ class Taking:
                 new.setdefault(row.time, row)
         rows = list(new.values())
         if kind == "counter":
-            rows = Counter(self._database, topic).count(new, there)
+            rows = CounterTopic(self._database, topic).count(new, there)
         self._database.executemany(_MINUTE, [columns(topic, row) for row in rows])
         return len(rows)
 

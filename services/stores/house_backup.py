@@ -4,11 +4,9 @@ The order is what makes it one moment: first what services concluded, then what 
 archive. A reading of before the beginning is in a spool or in the archive, whatever happens meanwhile; both is a repeat, as any.
 """
 
-import grp
 import hashlib
 import io
 import os
-import pwd
 import re
 import sqlite3
 import stat
@@ -24,30 +22,31 @@ import msgspec
 
 from bootstrap_lib import Registry, StartError, format_time, reason, state
 from bootstrap_lib.version import VERSION
-from services.stores import backup
+from services.stores import backup, elsewhere
 from services.stores.house_file import (
     FORMAT,
     LARGEST_TEXT,
     MANIFEST,
     OWN_SECRETS,
     SEALED,
-    SECRETS,
+    SQLITE,
     Held,
     Manifest,
     Places,
-    SealedFile,
     Secrets,
     may_hold,
 )
+from services.stores.house_secrets import gather, owner_names
 from services.stores.sealed import seal
 
-SQLITE: Final = b"SQLite format 3\0"
 _PASSING: Final = re.compile(r".*-(?:wal|shm|journal)|lock|backup.*\.sqlite|\..*")
 """Files of the moment, and the archive's own copy of itself."""
 _ASIDE: Final = re.compile(r".*\.damaged(?:-\d+)?")
 _PICTURES: Final = "graphs"
 _WIDE: Final = 8**11
 """Bytes from which on a size does not fit into ustar's digits."""
+_LAST: Final = 3
+"""Turn of an archive: a reading that comes meanwhile is in a spool that was taken, or in it."""
 _TRIES: Final = 50
 
 Progress = Callable[[float, str], None]
@@ -58,8 +57,11 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
     """Write the whole house into a file, which takes its place when it is whole. StartError says why not."""
     here = [name for name, instance in registry.instances.items() if instance.here]
     left = [f"{name} runs on {one.host}: back up there" for name, one in registry.instances.items() if not one.here]
+    left += elsewhere.pictures(registry, places)
+    records = elsewhere.records(registry, places)
+    moved = {record.name for record in records.values() if record.is_elsewhere}
     manifest = Manifest(
-        format=FORMAT,
+        format=FORMAT if moved else 1,
         version=VERSION,
         made=format_time(time.time_ns() // 1_000_000),
         instances=here,
@@ -72,14 +74,16 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
             tempfile.TemporaryDirectory(dir=backup.scratch_for(target), prefix=".house-") as beside,
         ):
             writing = _Writing(file, manifest, Path(beside))
-            todo = list(_files(places, here, left))
+            todo = list(_files(places, here, left, records))
             whole = sum(size for _, _, size in todo) or 1
             done = 0
             for name, path, size in todo:
                 progress(done / whole, name)
                 writing.add(name, path, places)
                 done += size
-            _add_secrets(writing, _secrets(places, here), passphrase)
+            _add_secrets(writing, gather(places, here), passphrase)
+            for held in manifest.files:
+                held.elsewhere = held.name in moved
             writing.finish()
     except sqlite3.Error as error:
         raise StartError(f"{target} cannot be written: {error}") from None
@@ -88,7 +92,9 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
     return manifest
 
 
-def _files(places: Places, instances: list[str], left: list[str]) -> Iterator[tuple[str, Path, int]]:
+def _files(
+    places: Places, instances: list[str], left: list[str], records: dict[str, elsewhere.Record]
+) -> Iterator[tuple[str, Path, int]]:
     """Name in the file, path and size of all that is taken, in the order that makes it one moment."""
     config = [("config/topics.yaml", places.config)]
     config += [
@@ -101,9 +107,16 @@ def _files(places: Places, instances: list[str], left: list[str]) -> Iterator[tu
     found: list[tuple[int, str, Path, int]] = []
     for instance in instances:
         folder = places.states / instance
-        for path in sorted(_plain_files(folder)):
+        if (record := records.get(instance)) is not None and record.path.exists():
+            if not _is_database(record.path):
+                raise StartError(f"{record.path}, the archive of {instance}, is no plain SQLite database")
+            found.append((_LAST, record.name, record.path, record.path.stat().st_size))
+        for path in sorted(_plain_files(folder, left)):
             name = f"state/{path.relative_to(places.states)}"
-            if _ASIDE.fullmatch(path.name):
+            if record is not None and name == record.name:
+                if path != record.path:
+                    left.append(f"{path}: the archive is {record.path}")
+            elif _ASIDE.fullmatch(path.name):
                 left.append(f"{path}: it was set aside as damaged")
             elif not may_hold(name):
                 left.append(f"{path}: no file of a service is called that")
@@ -112,12 +125,14 @@ def _files(places: Places, instances: list[str], left: list[str]) -> Iterator[tu
     yield from ((name, path, size) for _, name, path, size in sorted(found))
 
 
-def _plain_files(folder: Path) -> Iterator[Path]:
+def _plain_files(folder: Path, left: list[str]) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, onerror=_must_be_seen):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in (_PICTURES, OWN_SECRETS)]
         for name in names:
             path = Path(place) / name
-            if not _PASSING.fullmatch(name) and stat.S_ISREG(path.lstat().st_mode):
+            if path.is_symlink():
+                left.append(f"{path}: it is a link, and none is followed")
+            elif not _PASSING.fullmatch(name) and stat.S_ISREG(path.lstat().st_mode):
                 yield path
 
 
@@ -135,7 +150,7 @@ def _turn(path: Path) -> int:
         return 2  # what is refused meanwhile is in a spool that was taken, or here
     if not _is_database(path):
         return 0
-    return 3 if path.name == "archive.sqlite" else 2
+    return 2
 
 
 def _is_database(path: Path) -> bool:
@@ -255,34 +270,6 @@ def _complete_spool(copy: Path, tail: Path) -> None:
             into.execute("INSERT OR IGNORE INTO tail SELECT * FROM fresh.tail")
             into.execute("DETACH fresh")
             tail.unlink()
-
-
-def owner_names(found: os.stat_result) -> tuple[str, str]:
-    """Names of a file's user and group, which are the same on another machine."""
-    try:
-        return pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
-    except KeyError:
-        return "", ""
-
-
-# -- credentials ----------------------------------------------------------------------------------------------------
-
-
-def _secrets(places: Places, instances: list[str]) -> Secrets:
-    """Credentials, keys that services were given, and what the broker has of its own: passwords, keys, lines of the user's."""
-    found: Secrets = {}
-    names = ("constellation/credentials", "mosquitto/constellation", "mosquitto/fleet", "constellation/fleet")
-    folders = [places.root / "etc" / name for name in names]
-    for folder in (*folders, *(places.states / name / OWN_SECRETS for name in instances)):
-        with state.as_owner_of(folder):
-            if folder.is_dir():
-                list(folder.iterdir())  # `rglob` would say nothing of one that may not be looked into
-            for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-                name = str(path.relative_to(places.root))
-                if SECRETS.fullmatch(name) and path.is_file() and not path.is_symlink():
-                    owner = path.stat()
-                    found[name] = SealedFile(stat.S_IMODE(owner.st_mode), state.read(path), *owner_names(owner))
-    return found
 
 
 def _add_secrets(writing: _Writing, found: Secrets, passphrase: str | None) -> None:

@@ -17,8 +17,8 @@ import msgspec
 
 from bootstrap_lib import StartError, quantities, state
 
-FORMAT: Final = 1
-"""Of the whole file; a newer one is refused."""
+FORMAT: Final = 2
+"""Of the whole file; a newer one is refused. Since 2 a content may come back elsewhere; a file without such a one says 1."""
 
 MANIFEST: Final = "manifest.json"
 SEALED: Final = "credentials.sealed"
@@ -39,6 +39,9 @@ SECRETS: Final = re.compile(
 )
 """Paths of what is sealed; they too never leave their folders."""
 
+SQLITE: Final = b"SQLite format 3\0"
+"""How a database begins."""
+
 BLOCK: Final = 512
 MOST_FILES: Final = 100_000
 LARGEST_TEXT: Final = 32_000_000
@@ -52,7 +55,10 @@ class HouseFileError(StartError):
 
 
 class Held(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One file of the house; `rows` counts those of each table of a database, `user` and `group` are names."""
+    """One file of the house; `rows` counts those of each table of a database, `user` and `group` are names.
+
+    `elsewhere` is an archive that lay where topics.yaml says, outside of its state folder.
+    """
 
     name: str
     size: int
@@ -61,6 +67,7 @@ class Held(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: str = ""
     group: str = ""
     rows: dict[str, int] | None = None
+    elsewhere: bool = False
 
 
 class Manifest(msgspec.Struct, kw_only=True):

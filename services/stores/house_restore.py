@@ -1,23 +1,26 @@
 """Puts a house back from its file, or only looks whether that could be done."""
 
 import os
-import pwd
 import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
 from bootstrap_lib import StartError, reason, state
+from services.stores import elsewhere
 from services.stores.house_file import (
     MANIFEST,
     SEALED,
     SECRETS,
+    SQLITE,
     TOPICS,
     Entry,
     Held,
@@ -31,6 +34,7 @@ from services.stores.house_file import (
     open_house,
     read_manifest,
 )
+from services.stores.house_secrets import owner_of
 from services.stores.sealed import SealError, unseal
 
 Progress = Callable[[float, str], None]
@@ -60,6 +64,19 @@ class OpenHouse:
     def entry(self, name: str) -> Entry | None:
         """Where a content lies."""
         return self._entries.get(name)
+
+    def elsewhere(self, places: Places) -> dict[str, Path]:
+        """Where an archive outside of its state folder belongs, by name; StartError where that place is not there."""
+        moved = [held for held in self.manifest.files if held.elsewhere]
+        for held in moved:
+            self._file.seek(self._entries[held.name].offset)
+            if self._file.read(len(SQLITE)) != SQLITE:
+                raise HouseFileError(f"{self.path}: {held.name} is no database")
+        topics = BytesIO()
+        for held in self.manifest.files if moved else ():
+            if held.name == TOPICS:
+                self.copy(held, topics)
+        return elsewhere.targets(moved, topics.getvalue(), places)
 
     def secrets(self, passphrase: str) -> Secrets:
         """Open what is sealed; StartError for another passphrase."""
@@ -151,7 +168,11 @@ def put_back(
     With `replace` that is set aside first. All contents are compared before the first file is written.
     """
     secrets = house.secrets(passphrase) if house.entry(SEALED) and passphrase is not None else {}
-    _has_room(places.states, house.size, "to restore it")
+    moved = house.elsewhere(places)
+    sizes = {held.name: held.size for held in house.manifest.files}
+    _has_room(places.states, house.size - sum(sizes[name] for name in moved), "to restore it")
+    for name, path in moved.items():
+        _has_room(path.parent, sizes[name], "for the archive")
     with Path(os.devnull).open("wb") as nowhere:
         for held in house.manifest.files:
             progress(0.0, held.name)
@@ -162,11 +183,13 @@ def put_back(
             folder = places.states / instance
             if folder.is_dir():
                 holding.enter_context(state.hold(folder, instance))
-        lines += _make_way(house, places, secrets, replace=replace)
+        lines += _make_way(house, places, secrets, moved, replace=replace)
         done = 0
         for held in house.manifest.files:
             progress(done / max(1, house.size), held.name)
-            if held.name != SEALED:
+            if held.name in moved:
+                lines.append(elsewhere.put(moved[held.name], held, partial(house.copy, held)))
+            elif held.name != SEALED:
                 _write(house, held, places)
             done += held.size
         for name, secret in secrets.items():
@@ -178,7 +201,9 @@ def put_back(
     return lines + [f"was left out: {sentence}" for sentence in house.manifest.left_out]
 
 
-def _make_way(house: OpenHouse, places: Places, secrets: Secrets, *, replace: bool) -> list[str]:
+def _make_way(
+    house: OpenHouse, places: Places, secrets: Secrets, moved: dict[str, Path], *, replace: bool
+) -> list[str]:
     """Refuse to overwrite what lives, or set it aside; returns what was set aside."""
     there = [path for held in house.manifest.files if _lives(path := places.of(held.name), house, held)]
     folders = [places.states / name for name in house.manifest.instances]
@@ -188,6 +213,7 @@ def _make_way(house: OpenHouse, places: Places, secrets: Secrets, *, replace: bo
         for name, one in secrets.items()
         if (path := places.root / name).exists() and state.read(path) != one.content
     ]
+    there += [path for path in moved.values() if elsewhere.lies_at(path)]
     there = [path for path in dict.fromkeys(there) if path.name != MANIFEST]
     if not there:
         return []
@@ -201,10 +227,11 @@ def _make_way(house: OpenHouse, places: Places, secrets: Secrets, *, replace: bo
     for folder in folders:
         if folder.is_dir():
             folder.rename(aside / folder.name)
+    lines = [line for path in moved.values() for line in elsewhere.make_way(path)]
     for path in there:
         if path.is_file():
             state.write(_beside(aside, path, places.root), state.read(path), 0o600)
-    return [f"what was here is in {aside}"]
+    return [f"what was here is in {aside}", *lines]
 
 
 def _beside(aside: Path, path: Path, root: Path) -> Path:
@@ -259,7 +286,7 @@ def _write_secret(places: Places, name: str, secret: SealedFile) -> None:
         state.write(path, secret.content, 0o600)
     else:
         _prepare(path, 0o700, "")
-        state.write(path, secret.content, secret.mode & 0o777, _owner(secret.user))
+        state.write(path, secret.content, secret.mode & 0o777, owner_of(secret.user))
 
 
 def _prepare(path: Path, mode: int, user: str) -> None:
@@ -268,15 +295,5 @@ def _prepare(path: Path, mode: int, user: str) -> None:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=mode)
-        if (owner := _owner(user)) is not None:
+        if (owner := owner_of(user)) is not None:
             os.chown(folder, *owner, follow_symlinks=False)
-
-
-def _owner(user: str) -> tuple[int, int] | None:
-    if os.geteuid() or not user:
-        return None
-    try:
-        found = pwd.getpwnam(user)
-    except KeyError:
-        return None
-    return found.pw_uid, found.pw_gid
