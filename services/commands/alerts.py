@@ -12,6 +12,7 @@ import argparse
 import heapq
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -219,6 +220,7 @@ def _readings(
     from services.alerting.replay import ANYTHING  # noqa: PLC0415 (only needed here)
     from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
     from services.stores.archive_file import open_archive  # noqa: PLC0415
+    from services.stores.heard import clearings, heard  # noqa: PLC0415
 
     engine, zone = open_archive(registry, archive), registry.timezone
     names = sorted({watch.key for watch in watches} & set(export.topics(engine)))
@@ -235,8 +237,9 @@ def _readings(
     by_topic = [
         _minutes(registry, export.rows(engine, "minutes", [name], since, begin, zone), name in low) for name in names
     ]
-    cleared = ((name, None, time) for name, time in export.clearings(engine, names, since, until))
-    signs = ((ANYTHING, None, time) for time in export.heard(engine, since, until))
+    ask = partial(export.ask, engine)
+    cleared = ((name, None, time) for name, time in clearings(ask, names, since, until))
+    signs = ((ANYTHING, None, time) for time in heard(ask, since, until))
     late = (first, *raw) if first else ()
     yield from heapq.merge(signs, *by_topic, late, cleared, key=lambda reading: reading[2])
 

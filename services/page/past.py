@@ -15,6 +15,7 @@ import msgspec
 
 from bootstrap_lib import Value
 from services.page.buckets import HOUR, MINUTE, Bucket, counted, is_fine, points_of, rows_of, single, step_of
+from services.stores.heard import clearings, heard
 
 PATIENCE: Final = 1.0
 """Seconds that a lock is waited for."""
@@ -212,6 +213,16 @@ class Past:
             found += ((t, numbers[n][0], _value(numbers[n][1], v, w)) for t, n, v, w in rows)
         found.sort(key=lambda one: one[0])
         return [(name, value, t) for t, name, value in found]
+
+    def silences(self, names: Collection[str], since: int, until: int) -> list[tuple[str, None, int]]:
+        """What tells a silence: each minute in which anything was stored (without a topic), and when topics were cleared (ms)."""
+        with self.open() as db:
+
+            def ask(query: str, given: tuple[Any, ...]) -> list[Any]:
+                return db.execute(query, given).fetchall()
+
+            signs = [("", None, time) for time in heard(ask, since, until)]
+            return signs + [(name, None, time) for name, time in clearings(ask, names, since, until)]
 
     def census(self) -> Mapping[str, Any]:
         """How much is stored: the file's size and the times of the first and last reading (ms)."""

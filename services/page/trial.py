@@ -1,6 +1,7 @@
 """What if: a rule over stored readings, by the alerts service's own machine."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from bootstrap_lib import DocumentError, Duration, Registry
@@ -29,7 +30,8 @@ def run(  # noqa: PLR0917
     if not topics:
         raise Refusal(422, "what services say of themselves is not kept: only readings are", "rule")
     readings = past.readings(topics, since, until)
-    trial = try_rule(watches, readings, scope)
+    signs = past.silences(topics, since, until)
+    trial = try_rule(watches, sorted([*signs, *readings], key=itemgetter(2)), scope)
     fired = [(firing.since + round(firing.watch.lasts * 1000), firing.until) for firing in trial.firings]
     one = topics[0] if len(topics) == 1 else None
     unseen = sum(end - begin for begin, end in past.series(asked([one])[0], since, until, 1000).holes) if one else 0

@@ -9,7 +9,6 @@ import sqlalchemy as sql
 
 from bootstrap_lib import format_time
 from services.stores import replay
-from services.stores.schema import MINUTE
 
 Table = Literal["raw", "minutes", "days", "months"]
 Rows = list[tuple[Any, ...]]
@@ -56,7 +55,7 @@ def rows(  # noqa: PLR0917
             column = table.removesuffix("s")
             first, last = (_local(moment, zone)[: 10 if table == "days" else 7] for moment in (since, until - 1))
             query = f"SELECT {_COLUMNS[table]} FROM {table} WHERE name = ? AND {column} >= ? AND {column} <= ? ORDER BY {column}"  # noqa: S608
-            yield part, _ask(engine, query, (name, first, last))
+            yield part, ask(engine, query, (name, first, last))
 
 
 def _raw(engine: sql.Engine, names: Collection[str], since: int, until: int) -> Iterator[tuple[float, Rows]]:
@@ -67,50 +66,19 @@ def _raw(engine: sql.Engine, names: Collection[str], since: int, until: int) -> 
         yield part, [(row.name, format_time(row.time), _text(row.value), row.unit) for row in batch]
 
 
-_HEARD: Final = f"""
-    WITH RECURSIVE heard(time) AS (
-        SELECT min(time) FROM readings WHERE time >= ? AND time < ?
-        UNION ALL SELECT (SELECT min(time) FROM readings WHERE time >= heard.time - heard.time % {MINUTE} + {MINUTE} AND time < ?)
-        FROM heard WHERE time IS NOT NULL)
-    SELECT time FROM heard WHERE time IS NOT NULL LIMIT {SLICE}"""  # noqa: S608
-_CLEARINGS: Final = "SELECT t.name, c.time FROM clearings c JOIN topics t ON t.id = c.topic"
-_HEARD_BEFORE: Final = """
-    SELECT DISTINCT m.time FROM topics t CROSS JOIN minutes m ON m.topic = t.id AND m.time >= ? AND m.time < ?
-    AND m.count > 0 ORDER BY m.time"""
-
-
-def heard(engine: sql.Engine, since: int, until: int) -> Iterator[int]:
-    """A time (ms) in each minute in which anything at all was stored: somebody listened then."""
-    found = _ask(engine, "SELECT min(time) FROM readings WHERE time >= ? AND time < ?", (since, until))
-    first = until if found[0][0] is None else found[0][0]
-    begins = first - first % MINUTE
-    for begin in range(since, begins, SLICE * MINUTE):
-        yield from (row[0] for row in _ask(engine, _HEARD_BEFORE, (begin, min(begin + SLICE * MINUTE, begins))))
-    while found := _ask(engine, _HEARD, (first, until, until)):
-        yield from (row[0] for row in found)
-        first = found[-1][0] - found[-1][0] % MINUTE + MINUTE
-
-
-def clearings(engine: sql.Engine, names: Collection[str], since: int, until: int) -> Iterator[tuple[str, int]]:
-    """When topics were cleared (ms), in the order of time: nobody could measure them any more."""
-    marks = ",".join("?" * len(names))
-    chosen = f"SELECT id FROM topics WHERE name IN ({marks})"  # noqa: S608
-    query = f"{_CLEARINGS} WHERE c.topic IN ({chosen}) AND c.time >= ? AND c.time < ? ORDER BY c.time"
-    yield from ((name, time) for name, time in _ask(engine, query, (*names, since, until)))
-
-
 def _text(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
 def _minutes(engine: sql.Engine, name: str, since: int, until: int) -> Iterator[Rows]:
     query = f"SELECT {_COLUMNS['minutes']}, ms FROM minutes_by_name WHERE name = ? AND ms >= ? AND ms < ? ORDER BY ms LIMIT {SLICE}"  # noqa: S608
-    while found := _ask(engine, query, (name, since, until)):
+    while found := ask(engine, query, (name, since, until)):
         yield [row[:-1] for row in found]
         since = found[-1][-1] + 1
 
 
-def _ask(engine: sql.Engine, query: str, parameters: tuple[Any, ...]) -> Rows:
+def ask(engine: sql.Engine, query: str, parameters: tuple[Any, ...]) -> Rows:
+    """Rows of a query."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(query, parameters)]
 

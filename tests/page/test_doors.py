@@ -195,6 +195,16 @@ def test_what_if_is_answered_by_the_alerts_own_machine(page: Page, archived: int
     assert "not known" in json.loads(body)["error"]
 
 
+def test_what_if_sees_a_silence_while_others_spoke(page: Page, archived: int) -> None:
+    with sqlite3.connect(page.house.state("archive") / "archive.sqlite") as db:
+        numbers = dict(db.execute("SELECT name, id FROM topics"))
+        begin = archived - archived % 3_600_000 - 12 * 3_600_000
+        db.execute("DELETE FROM readings WHERE topic = ? AND time >= ?", (numbers[WATER], begin + 3_600_000))
+        db.execute("DELETE FROM minutes WHERE topic = ? AND time >= ?", (numbers[WATER], begin + 3_600_000))
+    rule = urllib.parse.quote(f"{WATER} is stale for 5m")
+    assert len(page.get(f"what-if?rule={rule}&from={begin}&to={archived}")["fired"]) == 1
+
+
 # -- what the page is made of -----------------------------------------------------------------------------------------
 
 
