@@ -1,6 +1,7 @@
 """What Modbus devices say, their registers read as tables name them, over serial lines and TCP (docs/services/modbus.md)."""
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,7 @@ from bootstrap_lib import (
     nearest,
 )
 from services.links.modbus import Damage, Line, RtuLine, Silence, TcpLine, UnitRefusal
-from services.links.modbus_unit import MakeTable, ModbusUnit
+from services.links.modbus_unit import MakeTable, ModbusUnit, walked
 from services.links.port import Port, SerialPort, TcpPort
 from services.protocols.makes import own
 from services.protocols.makes.own import OwnRegister
@@ -108,11 +109,17 @@ class Modbus(Source):
         with closing(port_of(self.options)) as port:
             line = line_of(port, self.options, self._idle)
             asked: dict[str, ModbusUnit] = {}
+            attempts = Counter[str]()
             while self.tick():
                 try:
                     for name, topics in wanted.items():
-                        if name not in asked:
-                            asked[name] = unit_of(line, units[name], self.options)
+                        try:
+                            if name not in asked:
+                                asked[name] = unit_of(line, units[name], self.options, attempts[name])
+                        except DeviceError as error:  # who is off in the night costs nobody else a round
+                            attempts[name] += 1
+                            yield from ((topic, Failure(str(error))) for topic in topics)
+                            continue
                         yield from self._read(asked[name], topics)
                 except Ended:
                     return
@@ -141,9 +148,13 @@ class Modbus(Source):
             yield from (f"unit {unit}" for unit in LOOKED_FOR if unit not in known and is_there(line, unit))
             line = line_of(port, options, lambda: None)
             for name, described in units.items():
-                unit = unit_of(line, described, options)
-                values, _ = unit.read(unit.table)
                 prefix = f"{name} " if options.units else ""
+                try:
+                    unit = unit_of(line, described, options)
+                except DeviceError as error:
+                    yield f"{prefix}{error}"
+                    continue
+                values, _ = unit.read(unit.table)
                 yield from (f"{prefix}{key} {value} {unit.table[key].unit}".rstrip() for key, value in values.items())
 
     @classmethod
@@ -244,35 +255,14 @@ def line_of(port: Port, options: Options, idle: Callable[[], None]) -> Line:
     return (TcpLine if framing == "tcp" else RtuLine)(port, options.timeout, options.pause, idle)
 
 
-def unit_of(line: Line, unit: UnitOptions, options: Options) -> ModbusUnit:
-    """Make a unit; one that says itself where its registers are is asked for that."""
+def unit_of(line: Line, unit: UnitOptions, options: Options, attempt: int = 0) -> ModbusUnit:
+    """Make a unit; one that says itself where its registers are is asked for that. DeviceError where it does not."""
     address, gap, registers = address_of(unit), options.gap or 0, registers_of(unit)
     module: Any = table_of(unit.make) if unit.make else None
     if hasattr(module, "walk"):
-        registers, gap = (*_walked(line, address, module), *own.registers(unit.registers)), options.gap or module.GAP
+        walk = module.walk(attempt)
+        registers, gap = (*walked(line, address, walk), *own.registers(unit.registers)), options.gap or module.GAP
     return ModbusUnit(line, address, registers, gap=gap, longest=options.longest)
-
-
-def _walked(line: Line, address: int, module: Any) -> tuple[Register, ...]:
-    """Follow what a device says of itself."""
-    walk, found = module.walk(), None
-    try:
-        block = next(walk)
-        while True:
-            try:
-                found = line.ask(address, block.function, block.address, block.length)
-            except (UnitRefusal, Silence):
-                found = None
-            block = walk.send(found)
-    except StopIteration as end:
-        registers: tuple[Register, ...] = end.value
-    except Damage as damage:
-        raise DeviceError(f"unit {address} does not say where its registers are: {damage}") from None
-    if not registers:
-        raise DeviceError(
-            f"unit {address} says nothing of SunSpec: is it switched on in its menu, and is this its address?"
-        )
-    return registers
 
 
 def is_there(line: Line, unit: int) -> bool:

@@ -172,6 +172,20 @@ def test_a_silent_unit_costs_one_wait_in_a_round_and_is_found_again(line: Simula
     assert len(one.read(NAMES)[0]) == len(NAMES)
 
 
+def test_a_unit_that_is_off_for_a_hundred_rounds_costs_nobody_else_one(line: SimulatedLine) -> None:
+    """An inverter in the night: each of its silences may be a late answer's, and there are more of them than lengths."""
+    line.units[2].fault = "silence"
+    port = SerialPort(Path(line.port), 115200)
+    asked = units_on(RtuLine(port, 0.02, 0.0, lambda: None))[:2]
+    for _ in range(100):
+        assert len(asked[0].read(NAMES[:2])[0]) == 2
+        values, reasons = asked[1].read(NAMES[:2])
+        assert (values, len(reasons)) == ({}, 2)
+    line.units[2].fault = None
+    wait_for(lambda: right(values := asked[1].read(NAMES[:2])[0], 2) and values, what="the morning")
+    port.close()
+
+
 def test_modbus_tcp_takes_the_answer_with_its_own_number() -> None:
     with SimulatedGateway(unit(1), unit(2), unit(3)) as gateway:
         host, _, number = gateway.port.partition(":")
@@ -370,6 +384,50 @@ def test_sunspec_is_walked_and_scaled_by_what_came_with_the_number(start: int, t
         assert "energy 1234.56 kWh" in lines
         assert "operating_state mppt" in lines
         assert not any(line.startswith(("dc_voltage", "phase_1_voltage")) for line in lines), "not implemented is none"
+
+
+def test_a_sunspec_unit_that_is_silent_costs_only_its_own_topics_and_is_found_when_it_wakes(tmp_path: Path) -> None:
+    roof = solar(50000)
+    roof.fault = "silence"
+    with SimulatedLine(unit(1), roof, unit(3)) as line:
+        registers = "registers: {part_3_count: {address: 3}}"
+        (tmp_path / "topics.yaml").write_text(f"""
+sources:
+  modbus: {{device: {line.port}, baud: 115200, timeout: 300ms,
+           units: {{a: {{address: 1, {registers}}}, roof: {{make: sunspec, address: 126}}, c: {{address: 3, {registers}}}}}}}
+topics:
+  shed/a/part_3_count: {{from: modbus, of: a}}
+  shed/roof/power: {{from: modbus, of: roof}}
+  shed/c/part_3_count: {{from: modbus, of: c}}
+""")
+        registry = Registry(tmp_path / "topics.yaml")
+        source = Modbus(registry, "modbus")
+        source.load(registry)
+        rounds = source.samples()
+        source.tick = lambda *_: True  # type: ignore[method-assign]
+        source.breathe = lambda *_: True  # type: ignore[method-assign]
+        for asked in (3, 1, 1):
+            before = roof.requests
+            assert next(rounds)[1] == 1003
+            assert "no answer from address 126" in str(next(rounds)[1])
+            assert next(rounds)[1] == 3003
+            assert roof.requests - before == asked, "waits"
+        assert any("no answer from address 126" in said for said in Modbus.scan(source.options))
+        roof.fault = None
+        heard = [sample for _ in range(3 * 6) for sample in (next(rounds),)]
+        assert 5120 in [value for topic, value in heard if topic.name == "shed/roof/power"]
+        rounds.close()
+
+
+def test_a_chain_that_breaks_off_is_no_table() -> None:
+    """A part of a table would be kept until the port is opened anew, and the rest would not be there."""
+    walk = sunspec.walk()
+    assert next(walk) == Block(40000, 2)
+    assert walk.send(sunspec.MARK) == Block(40002, 2)
+    assert walk.send((1, 66)) == Block(40070, 2)
+    with pytest.raises(StopIteration) as end:
+        walk.send(())
+    assert end.value.value == ()
 
 
 def test_a_power_of_ten_is_read_with_its_number() -> None:

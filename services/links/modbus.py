@@ -6,7 +6,7 @@ another length first, so that a late answer cannot be the next one's.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from services.links.port import MOMENT, Port, PortError
@@ -48,14 +48,14 @@ class RtuLine:
         self._timeout, self._idle = timeout, idle
         self._pause = max(pause, CHARACTERS * BITS / port.baud)
         self._free_at = 0.0
-        self._owing: dict[int, set[int]] = {}
-        """Numbers of registers that a unit was asked for and may still say."""
+        self._owing: dict[int, list[int]] = {}
+        """Numbers of registers that a unit was asked for and may still say, the latest last."""
 
     def ask(self, unit: int, function: int, address: int, count: int) -> tuple[int, ...]:
         """Return registers of a unit. Silence, Damage or UnitRefusal says why there are none; PortError ends them all."""
         with self.port.turn(self._idle):
             if owed := self._owing.get(unit):
-                self._exchange(unit, function, address, next(few for few in range(1, 9) if few not in owed))
+                self._exchange(unit, function, address, _other_length(count, owed))
                 owed.clear()
             answer = self._exchange(unit, function, address, count)
         if answer.refused:
@@ -86,7 +86,8 @@ class RtuLine:
                 if not got and len(buffer) >= modbus.SHORTEST and time.monotonic() - last >= END:
                     break
             if len(buffer) < modbus.SHORTEST + 2 * count - SHORT:  # else it was the answer, but for a byte
-                self._owing.setdefault(unit, set()).add(count)
+                owed = self._owing.setdefault(unit, [])
+                owed[:] = [*(length for length in owed if length != count), count]
             raise Damage("the answer is damaged") if buffer else Silence(strangers)
         finally:
             self._free_at = time.monotonic() + self._pause
@@ -100,6 +101,12 @@ class RtuLine:
                 raise Damage("the line is never quiet: is there a second master?")
             if self.port.receive(max(0.0, min(self._free_at - now, MOMENT))):
                 self._free_at = max(self._free_at, time.monotonic() + self._pause)
+
+
+def _other_length(count: int, owed: Sequence[int]) -> int:
+    """Few registers, not as many as will be asked for then: such as are not owed, else those owed for longest."""
+    lengths = (length for length in range(1, 10) if length != count)
+    return min(lengths, key=lambda length: owed.index(length) if length in owed else -1)
 
 
 class TcpLine:

@@ -1,8 +1,9 @@
 """One unit of a Modbus line: what it is asked for, how often again, and what it turns out not to have."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Final, Protocol
 
+from bootstrap_lib import DeviceError
 from services.links.modbus import Damage, Line, Silence, UnitRefusal
 from services.protocols.modbus import NOT_THERE
 from services.protocols.registers import INPUTS, LONGEST_READ, Block, Register, Value, blocks, decode, halves
@@ -157,6 +158,43 @@ class ModbusUnit:
             f"no answer from address {self.unit} on {self._line.port.name}: is the device on, is this its address, "
             "are TX and RX (or A and B) swapped?"
         )
+
+
+def walked(
+    line: Line, address: int, walk: Generator[Block, tuple[int, ...] | None, tuple[Register, ...]]
+) -> tuple[Register, ...]:
+    """Follow what a device says of itself, to the end or not at all; DeviceError says why not, PortError ends them all."""
+    found: tuple[int, ...] | None = None
+    try:
+        block = next(walk)
+        while True:
+            found = _told(line, address, block)
+            block = walk.send(found)
+    except StopIteration as end:
+        registers: tuple[Register, ...] = end.value
+    if registers:
+        return registers
+    if found == ():
+        raise DeviceError(
+            f"no answer from address {address} on {line.port.name}: is the device on, is this its address?"
+        )
+    raise DeviceError(
+        f"unit {address} says nothing of SunSpec: is it switched on in its menu, and is this its address?"
+    )
+
+
+def _told(line: Line, address: int, block: Block) -> tuple[int, ...] | None:
+    """Ask for a block until it is heard undamaged: None where it is refused, nothing where nobody answers."""
+    for _ in range(REPEATS):
+        try:
+            return line.ask(address, block.function, block.address, block.length)
+        except UnitRefusal:
+            return None
+        except Silence:
+            return ()
+        except Damage as damage:
+            sentence = str(damage)
+    raise DeviceError(f"unit {address} does not say where its registers are: {sentence}")
 
 
 def _note(reasons: Reasons, block: Block, sentence: str) -> None:

@@ -87,14 +87,20 @@ REGISTERS = tuple({register.name: register for table in MODELS.values() for regi
 """Every field that a device may have; where it has it is found by `walk`."""
 
 
-def walk() -> Generator[Block, tuple[int, ...] | None, tuple[Register, ...]]:
-    """Ask for what tells where the fields are: takes the registers of each block, or None, and returns the table."""
-    for start in BEGINNINGS:
+def walk(attempt: int = 0) -> Generator[Block, tuple[int, ...] | None, tuple[Register, ...]]:
+    """Ask for what tells where the fields are: takes the registers of each block, and returns the table.
+
+    None stands for a block that is refused, () for silence: in the middle of the chain that leaves no table, not a part of it.
+    After the first attempt one beginning is looked at in each, in turn: a device that is off costs a single wait.
+    """
+    for start in (BEGINNINGS[attempt % len(BEGINNINGS)],) if attempt else BEGINNINGS:
         if (yield Block(start, 2)) != MARK:
             continue
         at, found = start + 2, dict[str, Register]()
         for _ in range(LONGEST_CHAIN):
             head = yield Block(at, 2)
+            if head == ():
+                return ()
             if head is None or head[0] == END:
                 break
             for register in _placed(MODELS.get(head[0], ()), at, head[1] + 2):
