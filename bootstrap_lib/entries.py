@@ -16,6 +16,9 @@ from bootstrap_lib.duration import Duration
 from bootstrap_lib.quantities import QUANTITIES, Kind, Quantity
 from bootstrap_lib.reading import ReadingError, Value
 
+LARGEST: Final = 2**63
+"""What an integer is below: 64 bits."""
+
 OptionsT_co = TypeVar("OptionsT_co", covariant=True)
 
 
@@ -146,6 +149,8 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     def improper(self, value: Value) -> str | None:
         """Say why a value cannot be one of this topic, or None: the same rule for all who send or take readings."""
         if self.kind in ("gauge", "counter"):
+            if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+                return "it is a number of more than 64 bits"
             if isinstance(value, (bool, str)) or not math.isfinite(value):
                 return f"{value!r} is no number"
         elif self.kind == "switch":
@@ -160,6 +165,8 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
     def measured(self, value: Value) -> Value:
         """Make a value of what its source gives: scaled, converted, and proper; ReadingError says why it can be none."""
         if self.kind in ("gauge", "counter") and not isinstance(value, (bool, str)) and self.line != (1.0, 0.0):
+            if problem := self.improper(value):  # before it is reckoned with: an integer may be of any length
+                raise ReadingError(problem)
             value = round(value * self.line[0] + self.line[1], 9)
         elif self.kind == "switch" and isinstance(value, bool):
             value = value != self.invert
@@ -169,7 +176,7 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
         """Round a value to what is worth keeping; ReadingError says why it can be none of this topic."""
         if problem := self.improper(value) or self._out_of_range(value):
             raise ReadingError(problem)
-        if isinstance(value, float):
+        if isinstance(value, float) and abs(value) < LARGEST:
             return round(value, self.decimals) if self.decimals else round(value)
         return value
 

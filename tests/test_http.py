@@ -183,6 +183,7 @@ def test_what_is_no_number_is_no_value_and_a_number_in_quotes_is_one(street: Hou
     ear.wait(OPEN)
     for bikes, sentence in (
         (None, "is null"), ("many", "is no number"), ([1], "is no plain value"), (True, "True is no number"),
+        (10**400, "more than 64 bits"),
     ):  # fmt: skip
         web.document = stands(bikes)
         ear.wait(HEALTH, lambda health, s=sentence: health["last_error"] and s in health["last_error"]["text"])

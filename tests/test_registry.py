@@ -345,6 +345,25 @@ def test_a_value_out_of_range_after_its_conversion_is_refused(tmp_path: Path) ->
         topic.measured(100)
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), 2**63])
+@pytest.mark.parametrize(
+    "key", ["x_number: {from: onewire", "energy: {from: onewire, unit: Wh", "x_count: {from: onewire"]
+)
+def test_an_integer_of_more_than_64_bits_is_refused_before_it_is_reckoned_with(
+    tmp_path: Path, key: str, value: int
+) -> None:
+    (topic,) = read(tmp_path, f"sources: {{onewire: {{}}}}\ntopics:\n  a/b/{key}}}\n").topics.values()
+    with pytest.raises(ReadingError, match="more than 64 bits"):
+        topic.measured(value)
+
+
+def test_no_rounding_makes_a_number_of_more_than_64_bits(tmp_path: Path) -> None:
+    text = "sources: {onewire: {}}\ntopics:\n  a/b/x_number: {from: onewire, decimals: 0, range: [0, 1.0e+300]}\n"
+    (topic,) = read(tmp_path, text).topics.values()
+    assert topic.measured(1e30) == 1e30
+    assert isinstance(topic.measured(1e30), float)
+
+
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [

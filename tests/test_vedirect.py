@@ -89,6 +89,11 @@ def test_labels_become_names_in_their_units(fields: dict[str, str], values: dict
     assert vedirect.measurements(fields) == values
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_without_end_is_no_value_and_costs_itself(digits: int) -> None:
+    assert vedirect.measurements({"V": "9" * digits, "I": "1500", "CS": "9" * digits}) == {"current": 1.5}
+
+
 def test_each_alarm_is_a_bit() -> None:
     said = vedirect.measurements({"AR": "5", "WARN": "0"})
     assert {name for name, value in said.items() if value} == {"low_voltage_alarm", "low_soc_alarm"}

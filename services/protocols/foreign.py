@@ -18,6 +18,8 @@ NOTHING: Final = frozenset(("", "nan", "null", "none", "unavailable", "unknown",
 """Texts by which devices say that they have no value."""
 YES: Final = frozenset(("on", "true", "1", "yes", "open", "online", "up", "detected", "home", "running"))
 NO: Final = frozenset(("off", "false", "0", "no", "closed", "close", "offline", "down", "clear", "not_home", "stopped"))
+LARGEST: Final = 2**63
+"""What an integer is below: 64 bits."""
 MILLISECONDS: Final = 1e11
 """A time since 1970 beyond which it is in milliseconds."""
 
@@ -50,7 +52,7 @@ def find(content: Any, steps: Sequence[path.Step]) -> Any:
 
 
 def number(found: Any) -> float | int:
-    """Return a number, also from text with one; NoValue where it is none."""
+    """Return a number, also from text with one; NoValue where it is none, or one of more than 64 bits."""
     if isinstance(found, bool):
         return int(found)
     if isinstance(found, str):
@@ -59,6 +61,8 @@ def number(found: Any) -> float | int:
         except (ValueError, IndexError):
             raise NoValue(f"{found[:40]!r} is no number") from None
         found = int(found) if found.is_integer() else found
+    if isinstance(found, int) and not -LARGEST <= found < LARGEST:
+        raise NoValue("it is a number of more than 64 bits")
     if not isinstance(found, (int, float)) or not math.isfinite(found):
         raise NoValue("it is no number")
     return found
@@ -83,12 +87,13 @@ def is_up(payload: bytes, where: str) -> bool:
 def moment(found: Any, zone: tzinfo) -> float:
     """Return a time as seconds since 1970: a number, or text with or without a zone; NoValue where it is none."""
     if isinstance(found, (int, float)) and not isinstance(found, bool):
-        return found / 1000 if found > MILLISECONDS else float(found)
+        seconds = number(found)
+        return seconds / 1000 if seconds > MILLISECONDS else float(seconds)
     try:
         then = datetime.fromisoformat(str(found))
-    except ValueError:
+        return (then if then.tzinfo else then.replace(tzinfo=zone)).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):  # of the first and the last day that a calendar has, in another zone
         raise NoValue(f"{str(found)[:40]!r} is no time") from None
-    return (then if then.tzinfo else then.replace(tzinfo=zone)).astimezone(UTC).timestamp()
 
 
 def matches(pattern: str, topic: str) -> bool:

@@ -174,7 +174,7 @@ def measurements(fields: Mapping[str, str]) -> dict[str, Value]:
             continue
         try:
             named |= _named(label, text)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return named
 
