@@ -131,10 +131,19 @@ class Source(Service):
         """Return what is wrong with the options and the lines of topics of this source."""
         problems = super().check(registry, name)
         try:
-            registry.topics_of(name, topic_option_type(cls))
+            topics: tuple[AnyTopic, ...] = registry.topics_of(name, topic_option_type(cls))
         except DocumentError as error:
-            problems += error.problems
+            return [*problems, *error.problems]
+        for topic in topics:
+            if (own := cls.unit_of(topic)) and topic.given != own:
+                sentence = f"it gives {own}, not {topic.given or 'nothing'}: leave the unit out"
+                problems.append(registry.document.problem(("topics", registry.key_of(topic.name), "unit"), sentence))
         return problems
+
+    @classmethod
+    def unit_of(cls, topic: AnyTopic) -> str | None:  # noqa: ARG003 (for subclasses)
+        """Unit in which it gives a topic, where it is the source that knows; None where the line says what a device gives."""
+        return None
 
     # -- the schedule -------------------------------------------------------------------------------------------
 

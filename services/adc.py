@@ -174,6 +174,11 @@ class Adc(Source):
             bus.deinit()
 
     @classmethod
+    def unit_of(cls, topic: Topic[AdcChannel]) -> str | None:
+        """Amperes or volts; points give what their line says."""
+        return None if topic.options.points else topic.row.unit
+
+    @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find an input whose points say nothing."""
         problems = super().check(registry, name)

@@ -239,6 +239,11 @@ class Bms(Source):
             raise DeviceError(str(error)) from None
 
     @classmethod
+    def unit_of(cls, topic: Topic[BatteryField]) -> str | None:
+        """What the quantity has, whatever the protocol says."""
+        return topic.row.unit
+
+    @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find a protocol that is none, an address twice, a topic of no battery, and a state without two words."""
         if problems := super().check(registry, name):

@@ -139,6 +139,11 @@ class Host(Source):
             yield f"{key} {f'cannot be read: {value.reason}' if isinstance(value, Failure) else value}"
 
     @classmethod
+    def unit_of(cls, topic: Topic[MachineField]) -> str | None:
+        """What the quantity has."""
+        return topic.row.unit
+
+    @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find keys that nobody knows."""
         if problems := super().check(registry, name):

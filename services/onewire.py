@@ -115,6 +115,11 @@ class OneWire(Source):
             yield f"{id_}  {value.reason if isinstance(value, Failure) else f'{value:.3f} °C'}"
 
     @classmethod
+    def unit_of(cls, topic: Topic[OneWireSensor]) -> str | None:
+        """Degrees Celsius."""
+        return topic.row.unit
+
+    @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find a sensor that stands in two lines."""
         problems = super().check(registry, name)

@@ -210,6 +210,11 @@ class Pulse(Source):
             yield f"{name}  GPIO {meter.pin}: {counters[name].count.pulses} pulses in ten seconds"
 
     @classmethod
+    def unit_of(cls, topic: Topic[PulseField]) -> str | None:
+        """Of what flows the quantity's own; a stand is in what its pulses are counted per."""
+        return topic.row.unit if topic.kind == "gauge" else None
+
+    @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find pins that are taken or named twice, and topics that a meter cannot give."""
         if problems := super().check(registry, name):

@@ -169,6 +169,11 @@ class Victron(Source):
         yield from found.values()
 
     @classmethod
+    def unit_of(cls, topic: Topic[ProductField]) -> str | None:
+        """What the quantity has."""
+        return topic.row.unit
+
+    @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find an address twice, topics of no product, and measurements that none has."""
         if problems := super().check(registry, name):
