@@ -111,12 +111,18 @@ class Silence:
         """Nothing is watched yet."""
         self._heard: dict[str, float] = {}
         self._deadlines: list[tuple[float, str]] = []
+        self._look_at: dict[str, float] = {}
+        """The one deadline of each that counts: a value of some time ago may bring it forward."""
 
     def watch(self, name: str, stale: float, now: float) -> None:
-        """Begin its time anew: it was heard, or is looked for from now on."""
-        if name not in self._heard:
-            heapq.heappush(self._deadlines, (now + stale, name))
+        """Begin its time anew: it was heard, or is looked for from now on; `now` may be a while ago."""
+        if name not in self._heard or now + stale < self._look_at.get(name, math.inf):
+            self._look(name, now + stale)
         self._heard[name] = now
+
+    def _look(self, name: str, when: float) -> None:
+        self._look_at[name] = when
+        heapq.heappush(self._deadlines, (when, name))
 
     def forget(self, name: str) -> None:
         """Watch a topic no more."""
@@ -130,12 +136,12 @@ class Silence:
     def fallen(self, now: float, stale_of: Callable[[str], float | None]) -> Iterator[str]:
         """Topics that have been silent for `stale_of` seconds, each once; None for one that is watched no more."""
         while self.due <= now:
-            _, name = heapq.heappop(self._deadlines)
+            when, name = heapq.heappop(self._deadlines)
             heard, stale = self._heard.get(name), stale_of(name)
-            if heard is None or stale is None:
+            if heard is None or stale is None or when != self._look_at.get(name):
                 continue
             if now < heard + stale:
-                heapq.heappush(self._deadlines, (heard + stale, name))
+                self._look(name, heard + stale)
             else:
                 del self._heard[name]
                 yield name

@@ -46,9 +46,11 @@ class Failure(NamedTuple):
     reason: str
 
 
-Sample = tuple[AnyTopic, Value | Failure | None]
+Found = tuple[AnyTopic, Value | Failure | None]
+Sample = Found | tuple[AnyTopic, Value, int]
 """What a source yields: a topic with its value, with the reason why there is none, or with None where there can be none
-now, which is no fault: the time that a battery lasts, while it charges."""
+now, which is no fault: the time that a battery lasts, while it charges. A value of which the device itself says when it was
+measured has that time as a third, in milliseconds since 1970."""
 
 
 class DeviceError(StartError):
@@ -100,12 +102,12 @@ class Source(Service):
         """Look for what is there, named or not: a line for each, with its id and a live value. For `constellation scan`."""
         yield from ()
 
-    def measure_once(self, timeout: float) -> Iterator[Sample]:
+    def measure_once(self, timeout: float) -> Iterator[Found]:
         """Measure one round, or listen for `timeout` seconds, without publishing anything; for `constellation once`."""
         self._once = _Once(time.monotonic() + timeout)
         awaited = {topic.name for topic in self.topics}
         for given in self.samples():
-            for topic, value in given if isinstance(given, list) else [given]:
+            for topic, value, *_ in given if isinstance(given, list) else [given]:
                 yield topic, value
                 awaited.discard(topic.name)
             if not awaited:
@@ -207,8 +209,8 @@ class Source(Service):
                 for given in self.samples():
                     if isinstance(given, list):
                         with self.publisher.together():
-                            for topic, value in given:
-                                self.take(topic, value)
+                            for sample in given:
+                                self.take(*sample)
                     else:
                         self.take(*given)
                 self._end_round()
@@ -239,7 +241,10 @@ class Source(Service):
     # -- one sample ---------------------------------------------------------------------------------------------
 
     def take(self, topic: AnyTopic, value: Value | Failure | None, moment: int | None = None) -> None:
-        """Take a sample: check it, keep it in the spool, send it. A bad one is counted and said once."""
+        """Take a sample: check it, keep it in the spool, send it. A bad one is counted and said once.
+
+        `moment` is when it was measured (ms), where that is not now: its silence has begun then. Nothing is of the future.
+        """
         if isinstance(value, Failure):
             self._fail(topic, value.reason)
             return
@@ -256,7 +261,10 @@ class Source(Service):
         if self._trouble.topics.pop(topic.name, None) or topic.name in self.health.stale:
             self.health.stale.discard(topic.name)
             log.info("%s is back: %s %s", topic.name, value, topic.unit, extra={"topic": self.topic_of(topic.name)})
-        self._silence.watch(topic.name, topic.stale, now)
+        moment = min(moment, self.clock.now()) if moment is not None and self.clock.trusted else None
+        self._silence.watch(
+            topic.name, topic.stale, now if moment is None else now - (self.clock.now() - moment) / 1000
+        )
         if self._rounds.asked:
             self._rounds.note(topic.name, {"value": value, "unit": topic.unit})
         if topic.deadband is not None and self._within_deadband(topic, value, now):

@@ -1,6 +1,5 @@
 """What is on a broker already: Tasmota, Shelly, zigbee2mqtt, ESPHome and any other JSON (docs/services/mqtt.md)."""
 
-import logging
 import os
 import time
 from collections import deque
@@ -17,7 +16,6 @@ from bootstrap_lib import (
     Bus,
     Connected,
     DeviceError,
-    Failure,
     InstanceOptions,
     Message,
     Needs,
@@ -26,13 +24,10 @@ from bootstrap_lib import (
     Sample,
     Source,
     Topic,
-    Value,
 )
-from services.links.foreign_line import Availability, ForeignLine, availability_of, value_of
+from services.links.foreign_line import ForeignLine, availability_of
+from services.links.foreign_news import ForeignNews
 from services.protocols import foreign, path
-from services.protocols.foreign import NoValue
-
-log = logging.getLogger(__name__)
 
 LONGEST: Final = 65536
 """Bytes of a message that is looked at."""
@@ -97,19 +92,17 @@ class Mqtt(Source):
         super().__init__(registry, name)
         self._heard: deque[Message] = deque(maxlen=WAITING)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._up: dict[str, bool] = {}
-        """What each topic of availability said last."""
-        self._last: dict[str, Value] = {}
-        self._waiting: dict[str, Message] = {}
-        """Retained messages by topic's name, for a device that has not said whether it is there."""
+        self._listening = False
+        """Whether what is heard is taken: what comes in a pause is nobody's reading afterwards."""
+        self._connected = False
 
     def samples(self) -> Iterator[Sample]:
         """Take messages as they come; who is said to be away has no value."""
-        self._up.clear()
+        news, alive_at = ForeignNews(), 0.0
+        self._listening = True
         other = self._open_other()
-        if other is None and not self.measures_once and self.bus.online:
+        if other is None and self._connected:
             self._subscribe(self.bus)
-        alive_at = 0.0
         try:
             while self.tick(self._wake, max(1.0, self.options.every)):
                 self._drain()
@@ -118,10 +111,18 @@ class Mqtt(Source):
                     for topic, text in self.options.alive.items():
                         (other or self.bus).publish(topic, text.encode())
                 while self._heard:
-                    yield from self._take(self._heard.popleft())
+                    yield from news.take(self.topics, self._heard.popleft(), self.registry.timezone, self._now())
         finally:
+            self._listening = False
             if other:
                 other.stop(0.5)
+            self._heard.clear()
+
+    def _now(self) -> float | None:
+        """Seconds since 1970, where they are known."""
+        if self.measures_once:
+            return time.time()
+        return self.process.clock.now() / 1000 if self.process.clock.trusted else None
 
     def _open_other(self) -> Bus | None:
         if self.options.broker is None:
@@ -155,8 +156,9 @@ class Mqtt(Source):
             bus.subscribe(pattern)
 
     def _hear(self, message: Message) -> None:
-        self._heard.append(message)
-        os.eventfd_write(self._wake, 1)
+        if self._listening and len(message.payload) <= LONGEST:
+            self._heard.append(message)
+            os.eventfd_write(self._wake, 1)
 
     def _drain(self) -> None:
         try:
@@ -165,9 +167,10 @@ class Mqtt(Source):
             return
 
     def on_connected(self, session: bool) -> None:
-        """Listen to what the lines name, on the house's own broker."""
+        """Listen to what the lines name, on the house's own broker; in a pause, when that is over."""
         super().on_connected(session)
-        if self.options.broker is None:
+        self._connected = True
+        if self._listening and self.options.broker is None:
             self._subscribe(self.bus)
 
     def on_message(self, message: Message) -> bool:
@@ -175,70 +178,6 @@ class Mqtt(Source):
         if self.options.broker is None and not message.topic.startswith(f"{self.registry.root}/service/"):
             self._hear(message)
         return super().on_message(message)
-
-    # -- one message ------------------------------------------------------------------------------------------------
-
-    def _take(self, message: Message) -> Iterator[Sample]:
-        if len(message.payload) > LONGEST:
-            return
-        for topic in self.topics:
-            place = availability_of(topic.options)
-            if place and foreign.matches(place.topic, message.topic):
-                yield from self._availability(topic, place, message)
-            if foreign.matches(topic.options.topic, message.topic):
-                yield from self._value(topic, message)
-
-    def _availability(self, topic: Topic[ForeignLine], place: Availability, message: Message) -> Iterator[Sample]:
-        try:
-            up = foreign.is_up(message.payload, place.path)
-        except NoValue:
-            return
-        news, self._up[topic.name] = self._up.get(topic.name) is not up, up
-        if not up and news:
-            log.info("%s: %s says that it is away", topic.name, message.topic)
-            yield topic, None
-        elif up and (waiting := self._waiting.pop(topic.name, None)):
-            yield from self._value(topic, waiting)
-
-    def _value(self, topic: Topic[ForeignLine], message: Message) -> Iterator[Sample]:
-        line = topic.options
-        if not message.payload:
-            yield topic, None
-            return
-        if self._up.get(topic.name) is False:
-            return
-        try:
-            content = foreign.document(message.payload, bool(line.path or line.when or line.time))
-            if any(str(foreign.find(content, path.parse(where))) != text for where, text in line.when.items()):
-                return
-            if not self._fresh(topic, message, content):
-                return
-            value = value_of(topic, foreign.find(content, path.parse(line.path)))
-        except NoValue as nothing:
-            if nothing.said:
-                yield topic, Failure(f"{message.topic}: {nothing.said}")
-            return
-        if line.changes and self._last.get(topic.name) == value:
-            return
-        self._last[topic.name] = value
-        yield topic, value
-
-    def _fresh(self, topic: Topic[ForeignLine], message: Message, content: Any) -> bool:
-        """Whether a message is news: one that was retained is as old as it says, and one that does not say it waits."""
-        line = topic.options
-        if line.time:
-            try:
-                age = time.time() - foreign.moment(foreign.find(content, path.parse(line.time)), self.registry.timezone)
-            except NoValue:
-                return not message.retained
-            return age < topic.stale if message.retained else True
-        if not message.retained:
-            return True
-        if availability_of(line) is None:
-            return False
-        if self._up.get(topic.name) is None:
-            self._waiting[topic.name] = message
-        return self._up.get(topic.name, False)
 
     # -- looking and checking -----------------------------------------------------------------------------------------
 

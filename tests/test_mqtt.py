@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootstrap_lib.commands.check import problems_of
+from bootstrap_lib.events import Message
 from bootstrap_lib.registry import Registry
+from services.links.foreign_line import ForeignLine
+from services.links.foreign_news import ForeignNews
 from services.protocols import foreign, path
 
 HEALTH = "home/service/mqtt/health"
@@ -35,6 +38,11 @@ topics:
                             words: {"off": idle, now: "fast now"}}
   road/meter/power: {from: mqtt, topic: rtl_433/+/events, path: power_W, when: {id: "17"}}
 """
+
+
+def ago(seconds: float) -> str:
+    """A time as devices say it."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
 def topic(name: str) -> str:
@@ -63,7 +71,7 @@ def test_each_makers_payload_becomes_the_same_tree(lit: House, ear: Ear) -> None
     say(
         ear,
         "tele/plug/SENSOR",
-        {"Time": "2026-11-20T15:00:00", "ENERGY": {"Total": 3.25, "Power": 71}, "DS18B20-1": {"Temperature": 68}},
+        {"Time": ago(1), "ENERGY": {"Total": 3.25, "Power": 71}, "DS18B20-1": {"Temperature": 68}},
     )
     assert ear.wait(topic("kitchen/plug/power"))["value"] == 71
     assert ear.wait(topic("kitchen/plug/energy"))["value"] == 3.25
@@ -145,6 +153,93 @@ def test_a_retained_value_is_only_as_old_as_it_says(house: House, ear: Ear) -> N
     assert ear.wait(topic("kitchen/plug/energy"), lambda value: value != b"")["value"] == 2.0
     for name in ("kitchen/plug/energy", "kitchen/plug/power", "hall/shelly/relay_active"):
         assert not {1.0} & {json.loads(payload)["value"] for payload in ear.all(topic(name)) if payload}
+
+
+def test_a_reading_has_the_time_that_its_message_says_and_goes_stale_by_it(house: House, ear: Ear) -> None:
+    house.write(TOPICS % "")
+    energy, then = topic("kitchen/plug/energy"), ago(20)
+    say(ear, "tele/plug/SENSOR", {"Time": then, "ENERGY": {"Total": 2.0}}, retain=True)
+    house.start("mqtt")
+    assert ear.wait(energy)["time"] == then.replace("+00:00", "Z")
+    say(ear, "tele/plug/SENSOR", {"Time": (later := ago(54)), "ENERGY": {"Total": 1.0}})  # older than what stands
+    say(ear, "tele/plug/SENSOR", {"Time": ago(86400), "ENERGY": {"Total": 1.5}})
+    ear.wait(HEALTH, lambda health: "ago by its own time" in str(health["last_error"]))
+    assert [json.loads(payload)["value"] for payload in ear.all(energy)] == [2.0], "each once"
+    house.stop("mqtt")
+    say(ear, "tele/plug/SENSOR", b"", retain=True)
+    house.start("mqtt")
+    ear.wait(HEALTH, lambda health: health["start"] == 2)
+    say(ear, "tele/plug/SENSOR", {"Time": later, "ENERGY": {"Total": 3.0}})
+    ear.wait(energy, lambda value: value != b"" and value["value"] == 3.0)
+    ear.wait(energy, lambda value: value == b"", timeout=20)
+
+
+def test_what_came_in_a_pause_is_nobodys_reading_afterwards(lit: House, ear: Ear) -> None:
+    air = topic("attic/air/temperature")
+    say(ear, "attic/sensor/air/state", "10")
+    ear.wait(air)
+    ear.ask("mqtt", "pause")
+    for value in ("11", "12"):
+        say(ear, "attic/sensor/air/state", value)
+    ear.ask("mqtt", "ping")  # it has heard them
+    ear.ask("mqtt", "resume")
+    ear.wait(HEALTH, lambda health: health["state"] == "running")
+    say(ear, "attic/sensor/air/state", "13")
+    ear.wait(air, lambda reading: reading["value"] == 13)
+    assert [json.loads(payload)["value"] for payload in ear.all(air)] == [10, 13]
+
+
+class Listener:
+    """What becomes of messages one by one."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "topics.yaml").write_text(TOPICS % "")
+        registry = Registry(folder / "topics.yaml")
+        self.topics, self.news = registry.topics_of("mqtt", ForeignLine), ForeignNews()
+
+    def hear(self, where: str, what: str | bytes, *, retained: bool = False, now: float | None = 1e9) -> list[Any]:
+        payload = what.encode() if isinstance(what, str) else what
+        heard = Message(where, payload, retained, 0, 1, None, None, None)
+        return [sample[1:] for sample in self.news.take(self.topics, heard, UTC, now)]
+
+
+def test_a_retained_value_without_a_time_is_taken_once_however_often_the_connection_is_lost(tmp_path: Path) -> None:
+    """A will that is stuck at online and a shaky network would keep a dead device alive."""
+    ears = Listener(tmp_path)
+    for connection in range(3):
+        assert ears.hear("attic/sensor/air/state", "21", retained=True) == []
+        assert ears.hear("attic/status", "online", retained=True) == ([(21,)] if connection == 0 else [])
+    assert ears.hear("attic/sensor/air/state", "22", retained=True) == [(22,)], "it was said meanwhile"
+    assert ears.hear("attic/sensor/air/state", "22") == [(22,)], "what is live is news"
+
+
+def test_a_device_that_comes_back_with_the_same_value_has_it_again(tmp_path: Path) -> None:
+    ears = Listener(tmp_path)
+    say = '{"temperature":21.5}'
+    assert ears.hear("zigbee2mqtt/bath", say) == [(21.5,)]
+    assert ears.hear("zigbee2mqtt/bath", say) == []
+    assert ears.hear("zigbee2mqtt/bath/availability", "offline") == [(None,)]
+    assert ears.hear("zigbee2mqtt/bath/availability", "online") == []
+    assert ears.hear("zigbee2mqtt/bath", say) == [(21.5,)]
+    assert ears.hear("zigbee2mqtt/bath", b"") == [(None,)]
+    assert ears.hear("zigbee2mqtt/bath", say) == [(21.5,)]
+
+
+def test_messages_of_one_second_follow_each_other_and_what_nobody_can_date_is_not_retained(tmp_path: Path) -> None:
+    ears, now = Listener(tmp_path), 1_700_000_010.0
+
+    def total(value: float, second: int, *, retained: bool = False, now: float | None = now) -> list[Any]:
+        said = json.dumps({"Time": f"2023-11-14T22:13:{second:02}", "ENERGY": {"Total": value}})
+        return ears.hear("tele/plug/SENSOR", said, retained=retained, now=now)
+
+    assert total(1.0, 20, retained=True, now=None) == [], "while our own clock is not known"
+    assert total(1.0, 20, retained=True) == [(1.0, 1_700_000_000_000)]
+    assert total(1.0, 20, retained=True) == [], "another connection"
+    assert total(1.1, 20) == [(1.1, 1_700_000_000_001)]
+    assert total(1.2, 20) == [(1.2, 1_700_000_000_002)]
+    assert total(1.0, 15) == [], "it is older"
+    assert total(9.9, 20, retained=True, now=now - 3600) == [], "of the future"
+    assert total(1.3, 25, now=None) == [(1.3,)]
 
 
 def test_what_a_bridge_repeats_is_no_news(lit: House, ear: Ear) -> None:
