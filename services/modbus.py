@@ -121,6 +121,7 @@ class Modbus(Source):
                             yield from ((topic, Failure(str(error))) for topic in topics)
                             continue
                         yield from self._read(asked[name], topics)
+                    port.rest()
                 except Ended:
                     return
 

@@ -1,6 +1,8 @@
 """Lines on which answers come late, twice, damaged, or from somebody else: no value is ever another register's."""
 
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from bootstrap_lib.registry import Registry
 from services.links.modbus import RtuLine, Silence, TcpLine
 from services.links.modbus_unit import ModbusUnit
 from services.links.port import SerialPort, TcpPort
-from services.modbus import Modbus, Options, registers_of, table_of
+from services.modbus import Ended, Modbus, Options, registers_of, table_of
 from services.modbus import UnitOptions as Unit
 from services.protocols import modbus
 from services.protocols.makes import own, sunspec
@@ -199,6 +201,58 @@ def test_modbus_tcp_takes_the_answer_with_its_own_number() -> None:
                 assert right(values, one.unit)
                 assert len(values) == (0 if one.unit == 3 else len(NAMES))
         port.close()
+
+
+class OneAtATime(SimulatedGateway):
+    """Knows how many are connected."""
+
+    talking = 0
+
+    def _talk(self, connection: socket.socket) -> None:
+        self.talking += 1
+        super()._talk(connection)
+        self.talking -= 1
+
+
+def test_a_tcp_connection_is_given_back_between_rounds(tmp_path: Path) -> None:
+    """Many devices end one that is idle, which would cost each second round; others have one for all who ask."""
+    with OneAtATime(unit(1)) as gateway:
+        (tmp_path / "topics.yaml").write_text(f"""
+sources: {{modbus: {{device: "{gateway.port}", registers: {{part_3_count: {{address: 3}}}}}}}}
+topics: {{shed/a/part_3_count: {{from: modbus}}}}
+""")
+        registry = Registry(tmp_path / "topics.yaml")
+        source = Modbus(registry, "modbus")
+        source.load(registry)
+        source.tick = lambda *_: wait_for(lambda: not gateway.talking, what="the end of a connection")  # type: ignore[method-assign]
+        source.breathe = lambda *_: True  # type: ignore[method-assign]
+        rounds = source.samples()
+        assert [next(rounds)[1] for _ in range(3)] == [1003] * 3
+        rounds.close()
+
+
+def test_the_loop_turns_while_a_connection_is_made() -> None:
+    """To a device that is off, whose address answers nothing: here one that takes nobody else."""
+    turns = 0
+
+    def idle() -> None:
+        nonlocal turns
+        turns += 1
+        if turns > 3:
+            raise Ended
+
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        port = TcpPort(*full.getsockname())
+        with pytest.raises(Ended), port.turn(idle):
+            pass
+    assert turns > 3
 
 
 def test_two_services_share_a_line_and_one_is_several_units(house: House, ear: Ear, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import os
 import select
 import socket
 import time
@@ -42,6 +43,9 @@ class SerialPort:
     def close(self) -> None:
         """Give the port back."""
         self._serial.close()
+
+    def rest(self) -> None:
+        """Keep the port between rounds: others take their turn on it."""
 
     @contextlib.contextmanager
     def turn(self, idle: Callable[[], None]) -> Iterator[Self]:
@@ -96,13 +100,17 @@ class TcpPort:
             self._socket.close()
             self._socket = None
 
+    def rest(self) -> None:
+        """Give the connection back between rounds: many devices drop one that is idle, or have no other for anybody else."""
+        self.close()
+
     @contextlib.contextmanager
     def turn(self, idle: Callable[[], None]) -> Iterator[Self]:
-        """Have a connection."""
+        """Have a connection; the loop turns while it is made."""
         idle()
         if self._socket is None:
             try:
-                self._socket = socket.create_connection(self._address, CONNECTING)
+                self._socket = self._connect(idle)
             except OSError as error:
                 raise PortError(f"{self.name} cannot be reached: {error.strerror or error}") from None
         try:
@@ -110,6 +118,30 @@ class TcpPort:
         except BaseException:
             self.close()
             raise
+
+    def _connect(self, idle: Callable[[], None]) -> socket.socket:
+        until, trouble = time.monotonic() + CONNECTING, OSError("it has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM):
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.setblocking(False)
+                code = made.connect_ex(address)
+                while code == errno.EINPROGRESS and not select.select([], [made], [], MOMENT)[1]:
+                    idle()
+                    if time.monotonic() > until:
+                        raise TimeoutError(errno.ETIMEDOUT, "it does not answer")
+                if code := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if code == errno.EINPROGRESS else code:
+                    raise OSError(code, os.strerror(code))
+                made.settimeout(CONNECTING)
+            except OSError as error:
+                made.close()
+                trouble = error
+            except BaseException:
+                made.close()
+                raise
+            else:
+                return made
+        raise trouble
 
     def send(self, data: bytes) -> None:
         """Write bytes."""
