@@ -5,6 +5,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, Struct
@@ -28,7 +29,7 @@ from bootstrap_lib import (
     state,
 )
 from services.links.gpio import TAKEN, taken
-from services.links.gpiochip import Bias, Line, open_line
+from services.links.gpiochip import Bias, Line, give_up, label_of, open_line, strays
 from services.protocols.pulses import Count, Counter
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,10 @@ class Pulse(Source):
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance."""
         super().__init__(registry, name)
-        self._lines: dict[PulseMeter, Line] = {}
+        self._lines: dict[str, Line] = {}
+        """Open requests by the names under which systemd keeps them."""
+        self._label: dict[str, str] = {}
+        """The one of each meter."""
         self._counters: dict[str, Counter] = {}
         self._saved: dict[str, int] = {}
         self._save_at: float | None = None
@@ -113,8 +117,8 @@ class Pulse(Source):
         self._open()
         poll = select.epoll()
         try:
-            for meter in self.options.meters.values():
-                poll.register(self._lines[meter].fileno(), select.EPOLLIN)
+            for meter in self.options.meters:
+                poll.register(self._lines[self._label[meter]].fileno(), select.EPOLLIN)
             due, only = 0.0, next(iter(self.options.meters))
             while self.tick(poll.fileno(), min(self.options.every, SAVE_AFTER) / 2):
                 self._count()
@@ -128,15 +132,35 @@ class Pulse(Source):
             self._save()
 
     def _open(self) -> None:
-        for name, meter in self.options.meters.items():
-            try:
-                if meter not in self._lines:
-                    self._lines[meter] = open_line(self.options.chip, meter.pin, meter.bias, meter.rest, self.name)
-            except FileNotFoundError as error:
-                raise DeviceError(f"{error.filename} is not there") from None
+        """Open what the meters need and is not open yet; what another configuration had is read out and given up first."""
+        chip, meters = self.options.chip, self.options.meters
+        for name, meter in meters.items():
             known = self._counters.get(name)
             count = known.count if known else self._recall(name)
             self._counters[name] = Counter(count, meter.per_unit, meter.shortest or 0.0)
+        wanted = {name: label_of(chip, one.pin, one.bias, one.rest, self.name) for name, one in meters.items()}
+        by_pin, owners = (
+            {one.pin: name for name, one in meters.items()},
+            {had: name for name, had in self._label.items()},
+        )
+        held = [(owners[label], label) for label in self._lines if label not in wanted.values()]
+        for owner, label in held:
+            self._give_up(self._lines.pop(label), label, owner)
+        for pin, label, line in strays(self.name, {*wanted.values(), *self._lines}):
+            self._give_up(line, label, by_pin.get(pin))
+        self._label = wanted
+        for name, meter in meters.items():
+            try:
+                if wanted[name] not in self._lines:
+                    self._lines[wanted[name]] = open_line(chip, meter.pin, meter.bias, meter.rest, self.name)
+            except FileNotFoundError as error:
+                raise DeviceError(f"{error.filename} is not there") from None
+
+    def _give_up(self, line: Line, label: str, owner: str | None) -> None:
+        if owner in self._counters:
+            with suppress(OSError):  # a chip that is gone has nothing to say
+                self._read(owner, line)
+        give_up(line, label)
 
     def _recall(self, name: str) -> Count:
         """Read what was kept: the file in memory is newer, but for a power cut."""
@@ -148,19 +172,22 @@ class Pulse(Source):
 
     def _count(self) -> None:
         """Take all edges that have come; a killed process finds them in memory, whatever the disk has."""
-        for name, meter in self.options.meters.items():
-            counter = self._counters[name]
-            before = counter.count.number
-            for edge in self._lines[meter].edges():
-                counter.edge(*edge)
-            if counter.count.number == before:
-                continue
-            if not self.measures_once:
-                state.save(self.runtime_folder / f"pulses_{name}.json", counter.count)
-            self._save_at = self._save_at or time.monotonic() + SAVE_AFTER / 2
-            self._tell(name, counter)
+        for name in self.options.meters:
+            self._read(name, self._lines[self._label[name]])
         if self._save_at and time.monotonic() >= self._save_at:
             self._save()
+
+    def _read(self, name: str, line: Line) -> None:
+        counter = self._counters[name]
+        before = counter.count.number
+        for edge in line.edges():
+            counter.edge(*edge)
+        if counter.count.number == before:
+            return
+        if not self.measures_once:
+            state.save(self.runtime_folder / f"pulses_{name}.json", counter.count)
+        self._save_at = self._save_at or time.monotonic() + SAVE_AFTER / 2
+        self._tell(name, counter)
 
     def _tell(self, name: str, counter: Counter) -> None:
         """Say what was odd, once each time."""

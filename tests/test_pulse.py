@@ -1,13 +1,17 @@
 """Pulses are counted through kill -9 and restarts, lost edges are known by their numbers, and nothing that bounces counts."""
 
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from harness import Ear, House, busy, wait_for
+from harness import PROJECT, Ear, House, busy, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,14 +192,56 @@ def test_the_requests_to_the_kernel_have_the_sizes_of_its_header() -> None:
 
 
 def test_an_open_request_is_found_again_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     assert gpiochip.stored("pulse_17_up_10") is None
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDNAMES", "pulse_4_up_10:pulse_17_up_10")
     assert gpiochip.stored("pulse_17_up_10") == 4
     monkeypatch.setenv("LISTEN_PID", "1")
     assert gpiochip.stored("pulse_17_up_10") is None
+
+
+def test_a_meter_that_is_changed_counts_on(house: House, ear: Ear, tmp_path: Path) -> None:
+    """The kernel gives a line to one at a time: the old request has to be given back before the new one is made."""
+    topics = TOPICS.format(folder=tmp_path)
+    house.write(topics)
+    with Pin(tmp_path / "pins", 17) as pin:
+        house.start("pulse")
+        pin.pulse()
+        ear.wait(ENERGY, lambda value: value["value"] == 0.001)
+        for number, change in enumerate(
+            ("per_unit: 1000, debounce: 20ms", "per_unit: 1000, bias: down", "per_unit: 500"), 2
+        ):
+            house.write(topics.replace("per_unit: 1000", change))
+            assert ear.ask("pulse", "reload")["status"] == "ok"
+            pin.pulse()
+            stand = number / 500 if number == 4 else number / 1000
+            ear.wait(ENERGY, lambda value, stand=stand: value["value"] == stand)
+        assert "in use" not in house.log("pulse")
+
+
+def test_what_systemd_keeps_of_an_earlier_configuration_is_read_out_and_given_back(tmp_path: Path) -> None:
+    kept, notices = tmp_path / "kept", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notices.bind(str(tmp_path / "notify"))
+    kept.write_bytes(gpiochip.event(1.5, True, 17, 1))
+    code = (
+        "from services.links import gpiochip as g\n"
+        "assert [label for _, label, _ in g.strays('pulse', {'pulse_17_up_10', 'pulse_4_up_10'})] == []\n"
+        "for pin, label, line in g.strays('pulse', {'pulse_4_up_10', 'pulse_17_up_20'}):\n"
+        "    print(pin, label, [edge.number for edge in line.edges()], line.handle)\n"
+        "    g.give_up(line, label)\n"
+        "print(g.stored('pulse_17_up_10'), g.stored('pulse_4_up_10'), list(g.strays('pulse', {'pulse_4_up_10'})))\n"
+    )
+    shell = 'LISTEN_PID=$$ LISTEN_FDNAMES=pulse_4_up_10:pulse_17_up_10 exec "$0" -c "$1" 3</dev/null 4<"$2"'
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, code, str(kept)],
+        env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+    )
+    assert done.stdout == "17 pulse_17_up_10 [1] 4\nNone 3 []\n", done.stderr
+    assert notices.recv(1000) == b"FDSTOREREMOVE=1\nFDNAME=pulse_17_up_10"
+    notices.close()
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from bootstrap_lib import DeviceError
+from bootstrap_lib import DeviceError, notify
 
 LABELS: Final = ("pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1")
 """Chips with a Raspberry Pi's own pins: they are found by label, since their number differs between kernels."""
@@ -47,7 +47,7 @@ class Edge(NamedTuple):
 
 
 class Line:
-    """One input with both edges, debounced by the kernel; open for the life of the process, since systemd keeps it too."""
+    """One input with both edges, debounced by the kernel; open until it is given up, since systemd keeps it too."""
 
     def __init__(self, handle: int) -> None:
         """`handle` is an open request, or the simulated kernel's pipe."""
@@ -76,12 +76,18 @@ def event(moment: float, closed: bool, pin: int, number: int) -> bytes:
     return _EVENT.pack(round(moment * 1e9), CLOSES if closed else 2, pin, number, number)
 
 
+def label_of(chip: str, pin: int, bias: Bias, debounce: float, name: str) -> str:
+    """Name under which systemd keeps a request: all that the kernel was asked for, so that none is taken for another."""
+    where = chip.partition(":")[2].rpartition("/")[2]
+    return f"{name}_{pin}_{bias}_{round(debounce * 1000)}" + (f"_{where}" if where else "")
+
+
 def open_line(chip: str, pin: int, bias: Bias, debounce: float, name: str) -> Line:
     """Open a line; a closed contact to ground is active where `bias` is up. DeviceError says why it cannot be."""
     kind, _, where = chip.partition(":")
     if kind == "sim":
-        return Line(os.open(Path(where, str(pin)), os.O_RDONLY | os.O_NONBLOCK))
-    label = f"{name}_{pin}_{bias}_{round(debounce * 1000)}"
+        return _simulated(Path(where, str(pin)))
+    label = label_of(chip, pin, bias, debounce, name)
     if (kept := stored(label)) is not None:
         return Line(kept)
     path = Path(where) if where else own_chip()
@@ -97,6 +103,17 @@ def open_line(chip: str, pin: int, bias: Bias, debounce: float, name: str) -> Li
         raise DeviceError(f"GPIO {pin} of {path} {_trouble(error)}") from None
     handle = int(_REQUEST.unpack(request)[-1])
     store(handle, label)
+    return Line(handle)
+
+
+def _simulated(path: Path) -> Line:
+    """Open a pipe as the kernel gives a line: to one at a time."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DeviceError(f"GPIO {path.name} of {path.parent} {_trouble(OSError(errno.EBUSY, ''))}") from None
     return Line(handle)
 
 
@@ -129,10 +146,31 @@ def store(handle: int, name: str) -> None:
 
 def stored(name: str) -> int | None:
     """File descriptor that systemd has kept under a name, or None (sd_listen_fds_with_names(3))."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return None
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    names = _stored_names()
     return 3 + names.index(name) if name in names else None
+
+
+def strays(prefix: str, wanted: Collection[str]) -> Iterator[tuple[int, str, Line]]:
+    """Give what systemd has kept of an earlier configuration, by pin and label: the kernel gives such a line to nobody else."""
+    for label in _stored_names():
+        pin = label.removeprefix(f"{prefix}_").partition("_")[0]
+        if label.startswith(f"{prefix}_") and pin.isdecimal() and label not in wanted:
+            yield int(pin), label, Line(3 + _stored_names().index(label))
+
+
+def give_up(line: Line, label: str) -> None:
+    """Give a line back to the kernel; systemd forgets it too."""
+    names = _stored_names()
+    if label in names:
+        os.environ["LISTEN_FDNAMES"] = ":".join("" if name == label else name for name in names)
+    notify(FDSTOREREMOVE=1, FDNAME=label)
+    os.close(line.handle)
+
+
+def _stored_names() -> list[str]:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    return os.environ.get("LISTEN_FDNAMES", "").split(":")
 
 
 def _trouble(error: OSError) -> str:
