@@ -125,7 +125,7 @@ class WMBus(Source):
         if self.measures_once:
             self._want()
         self._open_with = self._receiver
-        with open_receiver(*self._receiver) as receiver:
+        with open_receiver(*self._receiver, whole=self.measures_once) as receiver:
             while self.tick(receiver.fileno(), min(receiver.silence, self._list.silence)):
                 for telegram, signal in receiver.receive():
                     if samples := list(self.hear(telegram, signal)):
@@ -295,5 +295,5 @@ class WMBus(Source):
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:
         """Listen for two minutes; a line for each meter that is heard, with its values where they can be read."""
-        with open_receiver(options.device, options.mode, options.silence) as receiver:
+        with open_receiver(options.device, options.mode, options.silence, whole=True) as receiver:
             yield from scan.heard(receiver)

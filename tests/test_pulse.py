@@ -222,6 +222,7 @@ def test_a_meter_that_is_changed_counts_on(house: House, ear: Ear, tmp_path: Pat
 def test_what_systemd_keeps_of_an_earlier_configuration_is_read_out_and_given_back(tmp_path: Path) -> None:
     kept, notices = tmp_path / "kept", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notices.bind(str(tmp_path / "notify"))
+    notices.settimeout(5)
     kept.write_bytes(gpiochip.event(1.5, True, 17, 1))
     code = (
         "from services.links import gpiochip as g\n"

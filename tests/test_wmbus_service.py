@@ -345,11 +345,29 @@ class TestLines:
         with LineReceiver("sleep 60", None, 0.2) as lines, pytest.raises(ReceiverError, match="has been silent"):
             wait_for(lines.receive, what="the end of patience")
 
-    def test_a_file_of_lines_is_read(self, tmp_path: Path) -> None:
+    def test_a_file_of_lines_is_read_by_who_looks_once(self, tmp_path: Path) -> None:
         file = tmp_path / "lines"
         file.write_bytes(self.line(omnipower(1.0, 1)) * 3)
-        with LineReceiver(None, file, 60) as lines:
+        with LineReceiver(None, file, 60, whole=True) as lines:
             wait_for(lambda: len(lines.receive()) == 3, what="three lines")
+
+    def test_a_file_that_grows_is_heard_from_now_on_and_through_its_rotation(self, tmp_path: Path) -> None:
+        """Telegrams of yesterday would be of now at each start and after each pause."""
+        file, old, new, later = tmp_path / "lines", *(omnipower(float(at), at) for at in (1, 2, 3))
+        file.write_bytes(self.line(old) * 3)
+        heard: list[bytes] = []
+
+        def hears(telegram: bytes) -> bool:
+            with file.open("ab") as end:
+                end.write(self.line(telegram))
+            heard.extend(one.telegram for one in lines.receive())
+            return telegram in heard
+
+        with LineReceiver(None, file, 60) as lines:
+            wait_for(lambda: hears(new), what="a new line")
+            file.rename(tmp_path / "lines.1")
+            wait_for(lambda: hears(later), what="a line of the new file")
+        assert old not in heard
 
 
 class TestList:

@@ -21,10 +21,11 @@ LONGEST_LINE: Final = 4096
 class LineReceiver:
     """LineReceiver of rtl_wmbus from a command, from a FIFO that others write into, or from a file that grows."""
 
-    def __init__(self, command: str | None, path: Path | None, silence: float) -> None:
-        """A `command` that prints no line for `silence` seconds is started anew."""
+    def __init__(self, command: str | None, path: Path | None, silence: float, *, whole: bool = False) -> None:
+        """A `command` that prints no line for `silence` seconds is started anew; `whole` reads a file from its begin."""
         self.counters: Counter[str] = Counter()
         self._command, self._path, self._longest_silence = command, path, silence
+        self._first = "+1" if whole else "0"
         self._file = -1
         self._rest = b""
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,8 +37,18 @@ class LineReceiver:
             return self
         if self._path is not None and not self._path.exists():
             raise ReceiverError(f"{self._path} is not there: mkfifo {self._path}, and let rtl_wmbus write into it")
-        command = ["tail", "-n", "+1", "-f", str(self._path)] if self._command is None else ["sh", "-c", self._command]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        follow = [
+            "tail",
+            "-q",
+            "-n",
+            self._first,
+            "-F",
+            "--",
+            str(self._path),
+        ]  # also what stands there after a rotation
+        command = follow if self._command is None else ["sh", "-c", self._command]
+        said = subprocess.DEVNULL if self._command is None else None
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, start_new_session=True)
         self._file = self._process.stdout.fileno() if self._process.stdout else -1
         os.set_blocking(self._file, False)
         return self
