@@ -68,7 +68,7 @@ class VeDirect(Source):
 
     def samples(self) -> Iterator[Sample]:
         """Listen, and take what was said last in each round; nothing is ever sent."""
-        parser, known = BlockParser(), dict[str, tuple[float, Value]]()
+        parser, known = BlockParser(), dict[str, tuple[float, Value | None]]()
         due = heard = time.monotonic()
         with closing(SerialPort(self.options.device, vedirect.BAUD_RATE)) as port:
             while self.tick(port.fileno(), GAP):
@@ -78,13 +78,15 @@ class VeDirect(Source):
                 for block in parser.feed(data):
                     heard = now
                     known |= {name: (now, value) for name, value in vedirect.measurements(block).items()}
-                if now < due or (heard < due and now < due + SILENT):
+                if now < due or (heard <= due and now < due + SILENT):  # at the start nothing was said yet
                     continue
                 due = now + self.options.every
                 for topic in self.topics:
                     yield topic, self._value(topic.key, known, now, heard)
 
-    def _value(self, key: str, known: dict[str, tuple[float, Value]], now: float, heard: float) -> Value | Failure:
+    def _value(
+        self, key: str, known: dict[str, tuple[float, Value | None]], now: float, heard: float
+    ) -> Value | Failure | None:
         if now - heard >= SILENT:
             return Failure(f"{self.options.device} is silent: is the product on, and are TX and RX right?")
         moment, value = known.get(key, (-KEPT, ""))
@@ -98,14 +100,16 @@ class VeDirect(Source):
         yield from (f"port {port} ({port.resolve()})" for port in sorted(PORTS.glob("*")))
         if not options.device.exists():
             return
-        parser, said, until = BlockParser(), dict[str, Value](), time.monotonic() + SCAN
+        parser, said, until = BlockParser(), dict[str, Value | None](), time.monotonic() + SCAN
         with closing(SerialPort(options.device, vedirect.BAUD_RATE)) as port:
             while (left := until - time.monotonic()) > 0:
                 for block in parser.feed(port.receive(left)):
                     said |= vedirect.measurements(block)
         if not said:
             raise DeviceError(f"{options.device} says no VE.Direct: is the product on, and are TX and RX right?")
-        yield from (f"{name} {value} {vedirect.NAMES[name][0]}".rstrip() for name, value in said.items())
+        yield from (
+            f"{name} {value} {vedirect.NAMES[name][0]}".rstrip() for name, value in said.items() if value is not None
+        )
 
     @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:

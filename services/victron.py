@@ -154,7 +154,7 @@ class Victron(Source):
                 try:
                     values = victron_ble.measurements(advertisement.kind, victron_ble.decrypt(advertisement, key))
                     shown += f" -> {name}: " + ", ".join(
-                        f"{key} {value}" for key, value in values.items() if value is not False
+                        f"{key} {value}" for key, value in values.items() if value is not False and value is not None
                     )
                 except VictronError as error:
                     shown += f" -> {name}: {error}"

@@ -73,7 +73,7 @@ def test_any_bytes_are_survived(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("fields", "values"),
     [
-        ({"T": "---", "VS": "---", "TTG": "-1"}, {}),
+        ({"T": "---", "VS": "---", "TTG": "-1"}, {"remaining_duration": None}),
         (
             {"SOC": "937", "TTG": "435", "CE": "-6673"},
             {"soc": 93.7, "remaining_duration": 26100, "consumed_charge": 6.673},
@@ -131,6 +131,7 @@ topics:
   shed/solar/today_energy: {{from: vedirect, key: generated_today_energy}}
   shed/solar/load_active: {{from: vedirect}}
   shed/solar/charging_state: {{from: vedirect, states: [{states}]}}
+  shed/battery/remaining_duration: {{from: vedirect}}
 """
 STATES = ", ".join(f'"{word}"' for word in vedirect.CHARGING.values())
 
@@ -145,7 +146,15 @@ def test_a_charger_is_read_through_hex_messages_and_falls_silent(
     house: House, ear: Ear, product: Product, tmp_path: Path
 ) -> None:
     house.write(TOPICS.format(port=product.port, states=STATES))
+    product.fields["TTG"] = "435"
     house.start("vedirect")
+    assert ear.wait("home/data/shed/battery/remaining_duration")["value"] == 26100
+    product.fields["TTG"] = "-1"
+    ear.wait("home/data/shed/battery/remaining_duration", lambda value: value == b"")
+    rounds = len(ear.all("home/data/shed/solar/voltage"))
+    wait_for(lambda: len(ear.all("home/data/shed/solar/voltage")) > rounds + 8, what="longer than stale")
+    assert ear.last("home/service/vedirect/health")["state"] == "running"
+    assert "says nothing" not in house.log("vedirect"), "nor at the start, when nothing was said yet"
     assert ear.wait("home/data/shed/solar/voltage")["value"] == 26.48
     assert ear.wait("home/data/shed/solar/today_energy")["value"] == 1.12
     assert ear.wait("home/data/shed/solar/load_active")["value"] is True

@@ -97,7 +97,7 @@ class BlockParser:
 
 
 class LabelMeaning(NamedTuple):
-    """What a label means: the measurement's name, its unit, its scale, numbers that are none."""
+    """What a label means: the measurement's name, its unit, its scale, numbers by which it says that there is none now."""
 
     name: str
     unit: str = ""
@@ -166,9 +166,12 @@ def off_reason(bits: int) -> str:
     return ", ".join(name for bit, name in enumerate(OFF_REASONS) if bits >> bit & 1) or "none"
 
 
-def measurements(fields: Mapping[str, str]) -> dict[str, Value]:
-    """Name what a block says; `---` is no value, and unknown labels and codes are nothing."""
-    named: dict[str, Value] = {}
+def measurements(fields: Mapping[str, str]) -> dict[str, Value | None]:
+    """Name what a block says; None is no value now, as the time that is left while a battery charges.
+
+    `---` is no value, and unknown labels and codes are nothing.
+    """
+    named: dict[str, Value | None] = {}
     for label, text in fields.items():
         if text == NOTHING:
             continue
@@ -179,11 +182,13 @@ def measurements(fields: Mapping[str, str]) -> dict[str, Value]:
     return named
 
 
-def _named(label: str, text: str) -> dict[str, Value]:
+def _named(label: str, text: str) -> Mapping[str, Value | None]:
     if label in NUMBERS:
         name, _, scale, none = NUMBERS[label]
         number = int(text)
-        return {} if number in none else {name: number if scale == 1 else round(number * scale, 4) + 0.0}
+        if number in none:
+            return {name: None}
+        return {name: number if scale == 1 else round(number * scale, 4) + 0.0}
     if label in TEXTS:
         return {TEXTS[label]: text}
     if label in SWITCHES:

@@ -178,11 +178,14 @@ def fields(kind: int, record: bytes) -> dict[str, int]:
     return found
 
 
-def measurements(kind: int, record: bytes) -> dict[str, Value]:
-    """Name what a record says; what it says is none is left out."""
+ENDLESS: Final = "remaining_duration"
+
+
+def measurements(kind: int, record: bytes) -> dict[str, Value | None]:
+    """Name what a record says; what it says is none is left out, but for the time that is left: None while it is endless."""
     raw = fields(kind, record)
     scales = {field.name: field for field in RECORDS[kind]}
-    named: dict[str, Value] = {}
+    named: dict[str, Value | None] = {ENDLESS: None} if ENDLESS in scales else {}
     for name, number in raw.items():
         special: Callable[[int], dict[str, Value]] | None = _SPECIAL.get(name)
         if special:
