@@ -68,6 +68,8 @@ class Publisher:
         self.dead = dead
         self.last: dict[str, tuple[Value, str, int]] = {}
         """Value, head and time of what stands on each topic by our doing."""
+        self._unsent: dict[str, bool] = {}
+        """Topics that no store keeps and whose value waits for a connection, and whether its time is a guess."""
         self._cursor = 0
         self._in_flight: dict[int, int] = {}
         self._acknowledged = 0
@@ -100,6 +102,9 @@ class Publisher:
             self._published.add(topic.name)
             self._save_published()
         if topic.store is False or topic.kind == "text":
+            if not service.bus.online:  # the client would keep them all, and send the oldest first
+                self._unsent[topic.name] = boot is not None
+                return
             payload = encode_tail(head, service.clock.now() if boot else at)
             service.bus.publish(self.topic_of(topic.name), payload, qos=1, retain=True)
             service.health.counters["published"] += 1
@@ -263,10 +268,15 @@ class Publisher:
         if self._archive:
             service.bus.subscribe(f"{service.registry.root}/service/{self._archive}/stored/{service.name}")
             service.bus.subscribe(f"{service.registry.root}/service/{self._archive}/status")
+        unsent, self._unsent = self._unsent, {}
+        for name, (_value, head, at) in self.last.items():
+            if name in unsent:
+                moment = service.clock.now() if unsent[name] else at
+                service.bus.publish(self.topic_of(name), encode_tail(head, moment), qos=1, retain=True)
+                service.health.counters["published"] += 1
+            elif not session and at > 0 and service.clock.trusted:
+                service.bus.publish(self.topic_of(name), encode_tail(head, at), qos=1, retain=True)
         if not session:
-            for name, (_value, head, at) in self.last.items():
-                if at > 0 and service.clock.trusted:
-                    service.bus.publish(self.topic_of(name), encode_tail(head, at), qos=1, retain=True)
             self._rewind()
         self._pump()
 

@@ -237,3 +237,32 @@ def test_what_no_archive_has_marked_is_sent_again_to_a_broker_that_forgot_it(
     process.send_signal(signal.SIGCONT)
     wait_for(lambda: {20.0, 21.0, 22.0} <= set(values(late, PRECISE)), 12, "all that waits, well before it is stuck")
     late.close()
+
+
+def test_of_what_no_store_keeps_only_the_last_waits_for_a_broker(device: Device, ear: Ear, broker: Broker) -> None:
+    """The client would keep every one of a long night in memory, and send the oldest first."""
+    device.house.write(
+        device.house.config.read_text().partition("\n")[2].replace("decimals: 0", "decimals: 0, store: false")
+    )
+    device.says(b=20.0, d=20.0)
+    process = device.house.start("scale")
+    ear.wait(DATA + COARSE)
+    broker.kill()
+    wait_for(lambda: "is gone" in device.house.log("scale"), what="the end of the connection")
+    for value in (21.0, 22.0, 23.0):
+        known = device.house.log("scale").count("the wire is loose")
+        device.says(b="the wire is loose", d=value)
+        wait_for(lambda n=known: device.house.log("scale").count("the wire is loose") > n, what="a round with it")
+        device.says(b=value, d=value)  # d comes before b in each round
+        wait_for(lambda v=value: f"{PRECISE} is back: {v}" in device.house.log("scale"), what="the next one")
+    process.send_signal(signal.SIGSTOP)  # it comes back once somebody listens
+    broker.start()
+    late = Ear(broker.port, DATA + "#")
+    late.say(DATA + "x/y/text", "listening")
+    wait_for(lambda: late.say(DATA + "x/y/text", "listening") or late.heard, what="somebody who listens")
+    process.send_signal(signal.SIGCONT)
+    late.wait(DATA + COARSE, lambda reading: reading["value"] == 23)
+    device.says(d=30.0)
+    late.wait(DATA + COARSE, lambda reading: reading["value"] == 30)
+    assert not {21, 22} & set(values(late, COARSE))
+    late.close()
