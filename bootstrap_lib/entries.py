@@ -177,7 +177,7 @@ class Topic(Struct, Generic[OptionsT_co], frozen=True, gc=False):
         if problem := self.improper(value) or self._out_of_range(value):
             raise ReadingError(problem)
         if isinstance(value, float) and abs(value) < LARGEST:
-            return round(value, self.decimals) if self.decimals else round(value)
+            return (round(value, self.decimals) + 0.0) if self.decimals else round(value)  # there is no -0.0
         return value
 
     def _out_of_range(self, value: Value) -> str | None:

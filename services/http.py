@@ -21,11 +21,14 @@ from bootstrap_lib import (
     Value,
     secrets,
 )
-from services.links.web import Page, WebError
+from services.links.web import Page, WebError, WebQuestion
 from services.protocols import path
 
 LONGEST_PAUSE, LONGEST_WAIT = 900.0, 86400.0
 """Seconds after which a service that is in trouble is asked again at the latest: by itself, and at its own wish."""
+
+LOOK = 0.05
+"""Seconds for which the loop turns before it looks for the answer again."""
 
 Header = Annotated[str, Meta(pattern=r"^[^\r\n]*$")]
 
@@ -76,8 +79,12 @@ class Http(Source):
         failures, reason, next_at = 0, "", 0.0
         while self.tick():
             if (now := time.monotonic()) >= next_at:
+                question = WebQuestion(page)
+                while not question.answered:
+                    if not self.breathe(LOOK):
+                        return
                 try:
-                    if (document := page.fetch()) is not None:
+                    if (document := question.answer()) is not None:
                         found = {topic.name: value_of(topic, document.content) for topic in self.topics}
                     failures = 0
                 except WebError as error:

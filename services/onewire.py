@@ -81,14 +81,16 @@ class OneWire(Source):
                         sentence = f"its bus hangs in the kernel for {held:.0f} s: look at its wiring, or switch it off"
                         yield from ((topic, Failure(sentence)) for topic in bus.open)
                 while True:
+                    working = [
+                        bus for bus in buses.values() if not bus.rests
+                    ]  # first: what it answers then is taken below
                     with suppress(Empty):
-                        topic, value = answers.get_nowait()
-                        if not isinstance(value, Failure):
-                            last[topic.name] = value
-                        yield topic, value
-                        continue
+                        while True:
+                            topic, value = answers.get_nowait()
+                            if not isinstance(value, Failure):
+                                last[topic.name] = value
+                            yield topic, value
                     self.rhythm = max((bus.pace for bus in buses.values()), default=0.0)
-                    working = [bus for bus in buses.values() if not bus.rests]
                     late = time.monotonic() > begun + self.options.every
                     if not working or (late and (len(working) < len(buses) or working[0].held > HANGS)):
                         break

@@ -76,12 +76,17 @@ class Victron(Source):
     options: Options
     topics: tuple[Topic[ProductField], ...]
 
+    def __init__(self, registry: Registry, name: str) -> None:
+        """Prepare the instance."""
+        super().__init__(registry, name)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # stays open: a late thread may write to it
+
     def samples(self) -> Iterator[Sample]:
         """Take each advertisement whose counter has moved; say in each round what is silent."""
         keys = {one.address.upper(): (name, key_of(one)) for name, one in self.options.products.items()}
         only = next(iter(self.options.products))
         heard: deque[Heard] = deque(maxlen=1000)
-        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        wake = self._wake
         last: dict[str, int] = {}
         moved: dict[str, float] = {}
         said = ""
@@ -136,7 +141,6 @@ class Victron(Source):
                     continue
         finally:
             listener.stop()
-            os.close(wake)
 
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:

@@ -165,6 +165,19 @@ def private(pid: int) -> int:
     return 1024 * sum(int(line[1]) for line in lines if line[0].startswith("Private_"))
 
 
+def test_the_loop_lives_while_a_service_hangs_and_stops_at_once(street: House, ear: Ear, web: Web) -> None:
+    street.write(street.config.read_text().partition("\n")[2].replace("timeout: 500ms", "timeout: 60s"))
+    web.fail("hang")
+    process = street.start("http")
+    wait_for(lambda: web.requests, what="a request")
+    beats = len(ear.all(HEALTH))
+    wait_for(lambda: len(ear.all(HEALTH)) > beats + 4, timeout=20, what="beats")
+    started = time.monotonic()
+    process.terminate()
+    assert process.wait(20) == 0
+    assert time.monotonic() - started < busy(3)
+
+
 def test_a_service_in_trouble_is_asked_less_and_less_often(street: House, ear: Ear, web: Web) -> None:
     web.fail("error")
     street.start("http")

@@ -282,6 +282,7 @@ def test_a_scan_proposes_lines(house: House, ear: Ear) -> None:
         ("topic: '#'", "reads our own tree"),
         ("topic: +/data/x/y/z", "reads our own tree"),
         ("topic: home/service/+/health", "reads our own tree"),
+        ("topic: home/notify/+", "reads our own tree"),
         ("topic: x/y, available: '+/+/+/+/+'", "reads our own tree"),
         ("topic: a/#/b", "is no pattern of MQTT"),
         ("topic: a/b+", "is no pattern of MQTT"),

@@ -2,11 +2,14 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Ear, House, busy, wait_for
 
+from bootstrap_lib.registry import Registry
 from bootstrap_lib.source import Failure
+from services import onewire
 from services.onewire import open_bus
 from services.protocols.ds18b20 import SensorError, decode
 from services.simulators.onewire import Fault, Tree, slave_text
@@ -92,6 +95,46 @@ def test_sixty_sensors_of_a_conversion_each_on_one_bus(house: House, ear: Ear, t
         process.terminate()
         process.wait(10)
         assert time.monotonic() - started < busy(1.5)
+
+
+def test_the_last_answer_of_a_round_is_of_that_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come between the look for answers and the look whether the bus rests; a round later it would be dated then."""
+
+    class Timed(onewire.OneWireBus):
+        """Is read to the end while somebody looks whether it rests."""
+
+        rounds = 0
+
+        def measure(self, sensors: Any) -> None:
+            self.rounds += 1
+            self.open = [topic for topic, _ in sensors]
+
+        @property
+        def rests(self) -> bool:
+            rested = not self.open
+            if self.open and self.rounds:
+                self._answers.put((self.open.pop(), 20.0 + self.rounds))
+                return not self.open
+            return rested
+
+    monkeypatch.setattr(onewire, "OneWireBus", Timed)
+    monkeypatch.setattr(onewire, "open_bus", lambda _: lambda *_: 0.0)
+    (tmp_path / "topics.yaml").write_text(
+        f"sources: {{onewire: {{bus: {tmp_path}}}}}\ntopics: {{hall/s/temperature: {{from: onewire, id: {sensor(1)}}}}}\n"
+    )
+    registry = Registry(tmp_path / "topics.yaml")
+    source = onewire.OneWire(registry, "onewire")
+    source.load(registry)
+    rounds = 0
+
+    def tick(*_: object) -> bool:
+        nonlocal rounds
+        rounds += 1
+        return rounds <= 3
+
+    source.tick = tick  # type: ignore[method-assign]
+    source.breathe = lambda *_: True  # type: ignore[method-assign]
+    assert [(rounds, value) for _, value in source.samples()] == [(1, 21.0), (2, 22.0), (3, 23.0)]
 
 
 def test_a_bus_that_hangs_is_said_and_ends_nobody(

@@ -357,6 +357,11 @@ def test_an_integer_of_more_than_64_bits_is_refused_before_it_is_reckoned_with(
         topic.measured(value)
 
 
+def test_nothing_is_less_than_nothing(tmp_path: Path) -> None:
+    (topic,) = read(tmp_path, "sources: {bms: {}}\ntopics:\n  a/b/current: {from: bms}\n").topics.values()
+    assert [str(topic.measured(value)) for value in (-0.0, -0.00001, 0.0)] == ["0.0"] * 3
+
+
 def test_no_rounding_makes_a_number_of_more_than_64_bits(tmp_path: Path) -> None:
     text = "sources: {onewire: {}}\ntopics:\n  a/b/x_number: {from: onewire, decimals: 0, range: [0, 1.0e+300]}\n"
     (topic,) = read(tmp_path, text).topics.values()

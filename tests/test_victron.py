@@ -116,6 +116,22 @@ def test_decode_takes_data_and_key() -> None:
     assert "not hexadecimal" in nothing["error"]
 
 
+@pytest.mark.filterwarnings("ignore::ImportWarning")
+def test_a_phone_that_went_by_is_forgotten() -> None:
+    """Phones change their address every quarter of an hour."""
+    pytest.importorskip("dbus")
+    from services.bluetooth.advertisements import Advertisements
+
+    heard: list[str] = []
+    ears = Advertisements("hci0", lambda address, *_: heard.append(address), heard.append)
+    for number in range(20):
+        path, address = f"/org/bluez/hci0/dev_{number:02}", f"4A:00:00:00:00:{number:02}"
+        ears.added(path, {"org.bluez.Device1": {"Address": address, "ManufacturerData": {0x2E1: b"\0"}}})
+        ears.removed(path, ["org.bluez.Device1"])
+    assert len(heard) == 20
+    assert ears._addresses == {}
+
+
 TOPICS = f"""
 sources:
   victron: {{every: 500ms, stale: 3s, heartbeat: 300ms, products: {{shed: {{address: "{ADDRESS}", key: "secret:shunt"}}}}}}

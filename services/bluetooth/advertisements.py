@@ -78,7 +78,8 @@ class Advertisements:
             self._hear(path, interfaces[DEVICE])
 
     def removed(self, path: Any, interfaces: Any) -> None:
-        """Notice that the adapter was pulled out."""
+        """Notice that the adapter was pulled out; forget a device, most of which are phones that change their address."""
+        self._addresses.pop(str(path), None)
         if ADAPTER in interfaces and str(path) == self._path:
             self._path = ""
             self._report(f"The adapter {self._adapter} was unplugged.")

@@ -8,11 +8,13 @@ import functools
 import io
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead, RemoteDisconnected
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -115,6 +117,36 @@ class Page:
                 return f"{parts.hostname} cannot be reached: {error.strerror or error}"
             case _:
                 return f"{parts.hostname} cannot be asked: {error}"
+
+
+class WebQuestion:
+    """A page that is asked beside the loop: neither a slow service nor a look-up of its name holds anything up.
+
+    The thread is a daemon: one that hangs must not keep the process.
+    """
+
+    def __init__(self, page: Page) -> None:
+        """Ask."""
+        self._answers: SimpleQueue[JsonDocument | Exception | None] = SimpleQueue()
+        threading.Thread(target=self._ask, args=(page,), name="web", daemon=True).start()
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer."""
+        return not self._answers.empty()
+
+    def answer(self) -> JsonDocument | None:
+        """Give the answer, once, as `Page.fetch` does."""
+        found = self._answers.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _ask(self, page: Page) -> None:
+        try:
+            self._answers.put(page.fetch())
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is taken
+            self._answers.put(error)
 
 
 class _Clocked(io.RawIOBase):

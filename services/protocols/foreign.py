@@ -122,7 +122,7 @@ def pattern_problem(pattern: str) -> str | None:
     return None
 
 
-OURS: Final = {"data": 5, "service": None, "alert": 3}
+OURS: Final = {"data": 5, "service": None, "alert": 3, "notify": 3}
 """Branches of our own tree, with the number of levels that a topic has there, where it has always the same."""
 
 
