@@ -13,6 +13,7 @@
 The library owns schedule, back-off, range check, deadband, staleness, health and reload; publishing is `publisher`'s.
 """
 
+import contextlib
 import logging
 import math
 import select
@@ -72,6 +73,7 @@ class Source(Service):
         self._pausing: Pausing | None = None
         self._rounds, self._trouble, self._silence = Rounds(), Trouble(), Silence()
         self._once: _Once | None = None
+        self._step = _Step()
         self._changed = False
         self._sent_at: dict[str, float] = {}
 
@@ -92,8 +94,8 @@ class Source(Service):
     def samples(self) -> Iterator[Sample | list[Sample]]:
         """Open the device, then yield samples for as long as `tick()` says so; `with` closes it at the end.
 
-        Samples that are there at once, as those of a telegram, may be yielded as a list: they are one step in the spool
-        and one write to the broker.
+        Samples that follow each other without a pause are one step in the spool and one write to the broker; those that
+        are there together, as a telegram's, may be yielded as a list, and are one in any case.
         """
         raise NotImplementedError
 
@@ -157,6 +159,7 @@ class Source(Service):
         """
         if self._once is not None:
             return self._once.tick(file, silence)
+        self._step.end()
         self._end_round()
         self.turn(0.0)  # also where a round takes longer than `every`
         quiet_at = time.monotonic() + silence
@@ -185,6 +188,11 @@ class Source(Service):
         self.turn(max(0.0, min(seconds, self._housekeep(now := time.monotonic()) - now)), file)
         return not (self.stopping or self._changed or self.pausing)
 
+    def turn(self, seconds: float, file: int | None = None) -> bool:
+        """Let the loop turn for at most `seconds`; nothing that was measured waits for it."""
+        self._step.end()
+        return super().turn(seconds, file)
+
     def hasten(self) -> None:
         """Begin the next round at once; for callbacks of a device, from any thread."""
         self._rounds.hasten()
@@ -206,18 +214,21 @@ class Source(Service):
                 self._rest(3600.0)
                 continue
             try:
-                for given in self.samples():
-                    if isinstance(given, list):
-                        with self.publisher.together():
-                            for sample in given:
-                                self.take(*sample)
-                    else:
-                        self.take(*given)
+                self._take_samples()
                 self._end_round()
             except SpoolError:
                 raise
             except Exception as error:  # noqa: BLE001 (whatever a device's library raises, the loop goes on)
                 self._device_failed(error)
+
+    def _take_samples(self) -> None:
+        try:
+            for given in self.samples():
+                with self._step.of(self.publisher, at_once=isinstance(given, list)):
+                    for sample in given if isinstance(given, list) else [given]:
+                        self.take(*sample)
+        finally:
+            self._step.end()
 
     def _rest(self, seconds: float) -> None:
         """Wait without measuring, as long as nothing changes."""
@@ -394,6 +405,46 @@ class Source(Service):
             raise RequestError("it is paused: resume it first")
         self._rounds.ask(request)
         return Request.LATER
+
+
+class _Step:
+    """What a source gives without a pause: one step in the spool and one write to the broker.
+
+    Nothing waits for a device: all goes out when the loop turns, and each sample at once where one before took its time.
+    """
+
+    QUICK = 0.02
+    """Seconds between two samples that are there at once."""
+    AGAIN = 100
+    """Quick ones after a slow one until they are taken together again."""
+
+    def __init__(self) -> None:
+        self._open: contextlib.ExitStack | None = None
+        self._single = 1
+        """Samples that are still to be taken one by one."""
+        self._taken_at = 0.0
+
+    @contextlib.contextmanager
+    def of(self, publisher: Publisher, *, at_once: bool) -> Iterator[None]:
+        """Take samples as a part of the step, or as one of their own that ends with them (a list, `at_once`)."""
+        if self._taken_at and time.monotonic() - self._taken_at < self.QUICK:
+            self._single = max(0, self._single - 1)
+        elif self._taken_at:
+            self._single = self.AGAIN
+            self.end()
+        if not self._single and self._open is None:
+            self._open = contextlib.ExitStack()
+            self._open.enter_context(publisher.together())
+        with publisher.together() if at_once and self._open is None else contextlib.nullcontext():
+            yield
+        self._taken_at = time.monotonic()
+
+    def end(self) -> None:
+        """Keep and send what was taken."""
+        self._taken_at = 0.0
+        if self._open is not None:
+            step, self._open = self._open, None
+            step.close()
 
 
 class _Once:

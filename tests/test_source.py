@@ -1,12 +1,19 @@
 """What every source promises, shown on a small one of the test's own that measures what a file says."""
 
+import contextlib
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from harness import Broker, Ear, House, wait_for
+
+from bootstrap_lib.registry import Registry
+from bootstrap_lib.service import Service
+from bootstrap_lib.source import Source
 
 PRECISE, CALM, COARSE = "a/b/temperature", "a/c/temperature", "a/d/temperature"
 DATA = "home/data/"
@@ -266,3 +273,51 @@ def test_of_what_no_store_keeps_only_the_last_waits_for_a_broker(device: Device,
     late.wait(DATA + COARSE, lambda reading: reading["value"] == 30)
     assert not {21, 22} & set(values(late, COARSE))
     late.close()
+
+
+class Recorder:
+    """In a publisher's place: what is one step, and what is taken in it."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        self.events.append("(")
+        yield
+        self.events.append(")")
+
+
+def test_what_follows_without_a_pause_is_one_step_and_nothing_waits_for_a_slow_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, now = Recorder(), [1.0]
+    says = recorder.events.append
+
+    class Rounds(Source):
+        """Three quick rounds, and one in which the device takes its time."""
+
+        def samples(self) -> Iterator[Any]:
+            for _ in range(3):
+                yield from "abc"
+                self.turn(0.0)
+            yield "a"
+            now[0] += 0.05
+            says("slow")
+            yield from "bc"
+            self.turn(0.0)
+            yield ["x", "y"]
+            yield from "d" * 100
+            self.stopping = "done"
+
+    monkeypatch.setattr("bootstrap_lib.source.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Service, "turn", lambda *_: says("turn"))
+    monkeypatch.setattr(Source, "take", lambda _, *sample: says("".join(sample)))
+    (tmp_path / "topics.yaml").write_text("sources: {host: {}}\n")
+    source = Rounds(Registry(tmp_path / "topics.yaml"), "host")
+    source._publisher = recorder  # type: ignore[assignment]
+    source._pausing = False  # type: ignore[assignment]
+    source._take_samples()
+    said = " ".join(recorder.events)
+    assert said.startswith("a ( b c ) turn ( a b c ) turn ( a b c ) turn ( a slow ) b c turn ( x y ) d d d")
+    assert said.endswith("d d ( d d )"), "after a hundred"

@@ -44,7 +44,9 @@ class Bench(Host):
             self.turn(0.05)
         began = time.process_time()
         for number in range(self.readings // ROUND):
-            yield [(topics[name], 20.0 + number % 100 / 8) for name in NAMES]
+            for name in NAMES:
+                yield topics[name], 20.0 + number % 100 / 8
+            self.turn(0.0)
             while self.publisher.spool.last - self.publisher._cursor > 50 or len(self.publisher._in_flight) > 50:
                 self.turn(0.01)
         self.took = time.process_time() - began
