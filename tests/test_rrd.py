@@ -164,6 +164,16 @@ def test_a_time_of_the_future_does_not_block_the_file(lit: House, ear: Ear) -> N
     assert counter(ear, "dead") == 1
 
 
+def test_a_file_from_a_time_of_the_future_is_begun_anew_and_takes_what_is_said_now(house: House, ear: Ear) -> None:
+    house.write(topics())
+    shape = FileShape.of(Registry(house.config).topics[WATER], 60)
+    RoundRobinFile(file_of(house, WATER), shape).write([((NOW + 2 * 365 * 86400) * 1000, 20.0)])
+    house.start("rrd")
+    say(ear, WATER, 21.0, NOW)
+    wait_for(lambda: last(file_of(house, WATER)) == NOW, what="the reading of now")
+    assert "has an update of the future" in house.log("rrd")
+
+
 def test_a_state_holds_until_it_changes(tmp_path: Path) -> None:
     topic = registry(tmp_path, topics()).topics[IGNITER]
     file = RoundRobinFile(tmp_path / "a/b/c.rrd", replace(FileShape.of(topic, 60), heartbeat=600))

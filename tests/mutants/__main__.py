@@ -41,7 +41,7 @@ class Tree:
 
     def __init__(self, folder: Path) -> None:
         """Copy what tests need."""
-        self.root = folder / "constellation"
+        self.root, self._temporary = folder / "constellation", folder / "pytest"
         self.root.mkdir(parents=True)
         for name in COPIED:
             source, target = PROJECT / name, self.root / name
@@ -92,6 +92,7 @@ class Tree:
             "-p",
             "no:cacheprovider",
             *WITHOUT,
+            f"--basetemp={self._temporary}",  # what they share by default is closed to other users by whoever begins
             *mutant.tests,
         ]
         chosen = ["--whole", "-k", mutant.chosen] if mutant.chosen else []
@@ -162,6 +163,7 @@ def run(chosen: list[Mutant], jobs: int) -> dict[str, Result]:
     for mutant in sorted(chosen, key=lambda mutant: mutant.tests):
         waiting.put(mutant)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        Path(folder).chmod(0o755)  # some tests run programs as nobody
         for job in range(min(jobs, len(chosen))):
             threading.Thread(target=_work, args=(waiting, Path(folder) / str(job), done), daemon=True).start()
         while len(results) < len(chosen):
