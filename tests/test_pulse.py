@@ -175,6 +175,13 @@ def test_a_new_request_begins_its_numbers_anew() -> None:
     assert counted((5, True, 1), (6, False, 2), count=kept).count.pulses == 2
 
 
+def test_what_a_killed_process_had_read_and_not_written_down_is_counted_from_the_first_edge_on() -> None:
+    assert counted((5, True, 3)).count.pulses == 2  # 1 closed, 2 opened
+    assert counted((5, False, 4)).count.pulses == 2
+    kept = counted((0, True, 1), (1, False, 2), (2, True, 3)).count
+    assert counted((9, False, 2), count=kept).count.pulses == 3, "and of a new request"
+
+
 def test_pulses_that_the_meter_cannot_make_are_refused() -> None:
     bouncing = counted((0, True, 1), (0.01, False, 2), (0.02, True, 3), (5, False, 4), (7, True, 5), shortest=6.0)
     assert (bouncing.count.pulses, bouncing.refused) == (2, 1)

@@ -21,7 +21,6 @@ class Count(msgspec.Struct):
     boot: str = ""
     number: int = 0
     """Number of the last edge; it begins anew with each request to the kernel."""
-    closed: bool = False
 
 
 class Counter:
@@ -39,15 +38,14 @@ class Counter:
     def edge(self, moment: float, closed: bool, number: int) -> None:
         """Take an edge (monotonic seconds); a pulse is a line that closes."""
         count = self.count
-        if count.number and number > count.number + 1:
-            lost = number - count.number - 1
-            pulses = (lost + (not count.closed)) // 2  # edges alternate, from what the last one left
+        last = count.number if number > count.number else 0  # a request to the kernel begins with 1
+        if lost := number - last - 1:
+            pulses = (lost + (not closed)) // 2  # edges alternate, up to this one
             count.pulses += pulses
             self.missed += pulses
+        if lost or last != count.number:
             self._pulse_at, self._distance = -math.inf, math.inf
-        elif count.number and number <= count.number:  # a new request to the kernel
-            self._pulse_at, self._distance = -math.inf, math.inf
-        count.number, count.closed = number, closed
+        count.number = number
         if not closed:
             return
         distance = moment - self._pulse_at
