@@ -53,7 +53,7 @@ class Lab:
     def _install_this_tree(self) -> None:
         """Have programs inside run this tree's code where the environment is another checkout's, as for a mutant."""
         place = Path(sysconfig.get_path("purelib"), "_editable_impl_constellation.pth")
-        if place.exists() and place.read_text().strip() != str(PROJECT):
+        if place.exists() and str(PROJECT) not in place.read_text().split():
             self.write(str(place), f"{PROJECT}\n")
 
     def close(self) -> None:

@@ -65,7 +65,7 @@ def test_each_step_is_there_and_calls_what_the_page_says(title: str) -> None:
         nodes = [node for name in step.functions for node in known[name]]
         if step.functions == ["samples"]:  # a generator hands on by yielding, and the source's loop takes
             assert any(isinstance(inner, ast.Yield | ast.YieldFrom) for node in nodes for inner in ast.walk(node))
-            nodes = bodies(PROJECT / "bootstrap_lib/source.py")["work"]
+            nodes = bodies(PROJECT / "bootstrap_lib/source.py")["_take_samples"]
         if step.functions == ["on_reading", "flush"]:
             assert "flush" in called_in(bodies(PROJECT / "bootstrap_lib/subscriber.py")["_flush"])
         missing = set(step.calls) - called_in(nodes) - set(step.functions)

@@ -738,7 +738,7 @@ def test_one_battery_whose_connect_never_answers_does_not_delay_its_neighbour(
     assert not links["connect_never_answers"].samples
     assert links["connect_never_answers"].statistics["failures"] >= 2
     assert_whole_samples(links["neighbour"], 5)
-    assert links["neighbour"].statistics["sessions"] <= 2  # a busy machine may cost it one
+    assert links["neighbour"].statistics["sessions"] <= 3  # a busy machine may cost it some
     hung, neighbour = (device(LINKED[name]["address"]) for name in ("connect_never_answers", "neighbour"))
     connects = [event for event in worlds["links"].events if event in (f"Connect {hung}", f"Connect {neighbour}")]
     assert connects.index(f"Connect {neighbour}") <= 1
