@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import TYPE_CHECKING, Any
 
 from services.bluetooth.bluez import sentence
@@ -80,7 +79,7 @@ class AskingLink(Link):
 
     def begin_sample(self) -> None:
         """Ask from the first request on."""
-        self.due = time.monotonic() + self.battery.interval
+        self.begin_interval()
         self._dialogue.begin_sample()
         self._ask()
 

@@ -13,7 +13,6 @@ import functools
 import inspect
 import logging
 import threading
-import time
 from collections import Counter
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -122,7 +121,7 @@ class FamilyLink(Link):
 
     def begin_sample(self) -> None:
         """Let the decoder work on a sample."""
-        self.due = time.monotonic() + self.battery.interval
+        self.begin_interval()
         self.enter("query", LONGEST)
         if self._client is not None:
             decoders_loop().call_soon_threadsafe(self._client.run, self._client.sample, self.is_complete)

@@ -204,6 +204,10 @@ class Link(ABC):
     def begin_sample(self) -> None:
         """Begin to ask for a sample."""
 
+    def begin_interval(self) -> None:
+        """Note that a sample begins: the next one is due an interval later."""
+        self.due = time.monotonic() + self.battery.interval
+
     @abstractmethod
     def receive(self, characteristic: Any, value: bytes) -> None:
         """Take a notification."""
