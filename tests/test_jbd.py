@@ -347,7 +347,7 @@ def test_a_hundred_thousand_lines_take_seconds() -> None:
     began = time.process_time()
     count = sum(1 for _ in jbd.decode_lines(fragments * (100_000 // len(fragments))))
     assert count == 50_000
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 9  # 1.5 s on a quiet machine
 
 
 def test_a_password_is_hidden_by_the_address_and_the_random_byte() -> None:

@@ -70,7 +70,7 @@ def test_what_if_gives_the_very_alerts_that_the_live_service_gave(page: Page) ->
         assert [(since - lasts, end) for since, end in found["fired"]] == lived[name], (name, found, lived)
         assert found["whole"]
     typed = urllib.parse.quote("boiler/water/temperature > 85 for 1s")
-    assert len(page.get(f"what-if?rule={typed}&from={begun}&to={until}")["fired"]) == 1
+    assert len(page.get(f"what-if?rule={typed}&from={begun}&to={until}")["fired"]) == len(lived["long"]) >= 1
 
 
 def test_whatever_is_sent_leaves_no_error_on_the_page(page: Page, look: Any, ear: Ear) -> None:
