@@ -33,7 +33,7 @@ from services.page.past import Asked, Past
 from services.page.permits import Permits
 from services.page.proof import Ledger, of
 from services.page.server import StreamDoor
-from services.page.serving import FILES
+from services.page.serving import FILES, Guard
 from services.pushover import Pushover
 from services.stores import schema
 from services.web import Web
@@ -431,6 +431,21 @@ def test_a_stream_ends_with_the_session_that_opened_it(gate: Gate, monkeypatch: 
         aside.submit(asyncio.run, listen()).result()
     assert sent[-1] == {"type": "http.response.body", "body": b""}
     assert not any(b"two" in message.get("body", b"") for message in sent)
+
+
+def test_a_question_that_the_end_of_the_service_breaks_off_is_answered() -> None:
+    async def broken_off(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"127.0.0.1")]}
+    with ThreadPoolExecutor(1) as aside:
+        aside.submit(asyncio.run, Guard(broken_off, ())(scope, asyncio.Event().wait, send)).result()
+    assert sent[0]["status"] == 503
 
 
 def test_looking_is_free_on_the_machine_itself_but_not_through_a_proxy(gate: Gate) -> None:

@@ -92,8 +92,12 @@ class Guard:
         if scope["type"] != "http":
             return
 
+        begun = False
+
         async def protected(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
@@ -107,7 +111,13 @@ class Guard:
         elif not size.isdigit() or int(size) > LARGEST:
             refusal = Refusal(413, f"a body has at most {LARGEST} bytes")
         app = refusal.response() if refusal else self._app
-        await app(scope, receive, protected)
+        try:
+            await app(scope, receive, protected)
+        except asyncio.CancelledError:  # the service ends, and what was asked of the archive with it
+            if not begun:
+                await Refusal(503, "the page is being stopped: ask again in a moment").response()(
+                    scope, receive, protected
+                )
 
     def _is_ours(self, host: str) -> bool:
         name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
