@@ -26,10 +26,9 @@ COLUMNS: Final = (
 )
 HOUR_ROW: Final = (
     f"INSERT OR IGNORE INTO hours ({', '.join(COLUMNS)}, minutes) SELECT {', '.join(f'?{n + 1}' for n in range(len(COLUMNS)))}, 60"  # noqa: S608 (our own words)
-    f" WHERE NOT EXISTS (SELECT 1 FROM minutes WHERE topic = ?1 AND time >= ?2 AND time < ?2 + {HOUR})"
-    f" AND NOT EXISTS (SELECT 1 FROM hours WHERE topic = ?1 AND time > ?2 - {HOUR} AND time < ?2 + {HOUR})"
+    f" WHERE NOT EXISTS (SELECT 1 FROM hours WHERE topic = ?1 AND time > ?2 - {HOUR} AND time < ?2 + {HOUR})"
 )
-"""An hour comes where neither it nor a minute of it is there."""
+"""An hour comes where none is that overlaps it; minutes of it are the business of `seams`."""
 
 _BEFORE: Final = """
     SELECT time, last FROM minutes WHERE topic = ? AND time < ? AND last IS NOT NULL ORDER BY time DESC LIMIT 1"""
