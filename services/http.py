@@ -27,9 +27,6 @@ from services.protocols import path
 LONGEST_PAUSE, LONGEST_WAIT = 900.0, 86400.0
 """Seconds after which a service that is in trouble is asked again at the latest: by itself, and at its own wish."""
 
-LOOK = 0.05
-"""Seconds for which the loop turns before it looks for the answer again."""
-
 Header = Annotated[str, Meta(pattern=r"^[^\r\n]*$")]
 
 
@@ -79,10 +76,10 @@ class Http(Source):
         failures, reason, next_at = 0, "", 0.0
         while self.tick():
             if (now := time.monotonic()) >= next_at:
-                question = WebQuestion(page)
-                while not question.answered:
-                    if not self.breathe(LOOK):
-                        return
+                with WebQuestion(page) as question:
+                    while not question.answered:
+                        if not self.breathe(self.options.timeout, question.fileno()):
+                            return
                 try:
                     if (document := question.answer()) is not None:
                         found = {topic.name: value_of(topic, document.content) for topic in self.topics}

@@ -15,7 +15,7 @@ from contextlib import closing
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead, RemoteDisconnected
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
@@ -122,13 +122,26 @@ class Page:
 class WebQuestion:
     """A page that is asked beside the loop: neither a slow service nor a look-up of its name holds anything up.
 
-    The thread is a daemon: one that hangs must not keep the process.
+    The thread is a daemon: one that hangs must not keep the process. Its end of the pair is its own, whoever waits at the other.
     """
 
     def __init__(self, page: Page) -> None:
-        """Ask."""
+        """Ask; `fileno` can be read once there is an answer."""
         self._answers: SimpleQueue[JsonDocument | Exception | None] = SimpleQueue()
-        threading.Thread(target=self._ask, args=(page,), name="web", daemon=True).start()
+        self._here, there = socket.socketpair()
+        threading.Thread(target=self._ask, args=(page, there), name="web", daemon=True).start()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait no more."""
+        self._here.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read once there is an answer."""
+        return self._here.fileno()
 
     @property
     def answered(self) -> bool:
@@ -142,11 +155,12 @@ class WebQuestion:
             raise found
         return found
 
-    def _ask(self, page: Page) -> None:
-        try:
-            self._answers.put(page.fetch())
-        except Exception as error:  # noqa: BLE001 - it is raised where the answer is taken
-            self._answers.put(error)
+    def _ask(self, page: Page, there: socket.socket) -> None:
+        with there:  # whose end wakes the loop
+            try:
+                self._answers.put(page.fetch())
+            except Exception as error:  # noqa: BLE001 - it is raised where the answer is taken
+                self._answers.put(error)
 
 
 class _Clocked(io.RawIOBase):
