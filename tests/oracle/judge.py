@@ -281,6 +281,8 @@ class History:
         """New messages: nothing that is snoozed, acknowledged or explained, and each emergency by itself."""
         world = self.world
         for at, identity, notice in world.asked[self.published :]:
+            if notice.withdraw and notice.notify == "pushover" and self._lasted("slow") > FOR["slow"]:
+                self.first_asked = self.first_asked or at  # it does not even say what became of the last one
             if identity in self.ids or notice.withdraw:
                 continue
             self.ids.add(identity)
