@@ -36,11 +36,14 @@ class Template(Source):
         if not self.options.device.exists():
             # The device as a whole is not there: said once, tried again after a pause that grows.
             raise DeviceError(f"{self.options.device} is not there: plug the sensor in")
-        with self.options.device.open() as sensor:  # closed when the source stops, or topics.yaml changes
+        with self.options.device.open(
+            errors="replace"
+        ) as sensor:  # closed when the source stops, or topics.yaml changes
             while self.tick():  # waits for the next round; heartbeat, requests and sending happen in it
                 sensor.seek(0)
+                said = sensor.read(1000)
                 for topic in self.topics:
-                    yield topic, decode(sensor.read(), topic.options.factor)
+                    yield topic, decode(said, topic.options.factor)
 
     @classmethod
     def scan(cls, options: Options) -> Iterator[str]:

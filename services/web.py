@@ -396,7 +396,7 @@ class Web(Subscriber):
                 known = self.page.last_times(unheard)
         with self.page.lock:
             live = self.page.live
-            live.answered(known)
+            live.answered(known, self.clock.now())
             if all(one.status == "online" for one in live.services.values() if one.service == "alerts"):
                 self.page.diary.settle(live.alerts.keys(), self.clock.now())  # else nobody has said what fires
         self._send("house", self.page.encoded())

@@ -14,9 +14,11 @@ from harness import Broker, Ear, House, free_port, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from voices import Voice, now
 
+from bootstrap_lib import Reading
 from bootstrap_lib.registry import Registry
 from services.exporter import Exporter
 from services.metrics.board import Board
+from services.metrics.families import Families
 from services.metrics.names import metric_of
 
 TOPICS = """
@@ -339,7 +341,6 @@ def test_promtool_finds_nothing_to_say_about_our_names(scraped: Scraped) -> None
 def test_no_name_of_the_table_of_quantities_is_one_that_promtool_minds(tmp_path: Path) -> None:
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from bootstrap_lib import Reading
     from bootstrap_lib.quantities import AKIN, QUANTITIES
 
     lines = [
@@ -360,6 +361,35 @@ def test_no_name_of_the_table_of_quantities_is_one_that_promtool_minds(tmp_path:
     assert text.count(b"\nconstellation_") > len(QUANTITIES) - 3
     checked = subprocess.run([find("promtool"), "check", "metrics"], input=text, capture_output=True)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("where", ['"beat"', '"start"', '"counters":{"read"', '"spool":{"waiting"'])
+def test_a_number_that_no_float_is_as_large_as_ends_no_scrape(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "topics.yaml"
+    path.write_text("sources: {onewire: {}}\n")
+    board = Board(Registry(path), {}, now, time.monotonic)
+    board.hear("onewire", "status", b"online")
+    health = f'{{"beat":30,{where}:{"9" * 400}{"}" * where.count("{")}}}'
+    board.hear("onewire", "health", health.replace('"beat":30,"beat"', '"beat"').encode())
+    assert "constellation_service_up" in [family.name for family in board.collect()]
+
+
+def test_a_reload_in_the_middle_of_a_scrape_ends_it_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "topics.yaml"
+    path.write_text("sources: {onewire: {}}\ntopics: {a/b/temperature: {from: onewire}, a/c/active: {from: onewire}}\n")
+    board = Board(Registry(path), {}, now, time.monotonic)
+    board.read(Reading("a/b/temperature", 1.0, "°C", now()))
+    board.read(Reading("a/c/active", True, "", now()))
+    path.write_text("sources: {other: {service: onewire}}\n")
+    other, add = Registry(path), Families.add
+
+    def reloaded(*given: Any) -> None:
+        board.take(other, {})
+        add(*given)
+
+    monkeypatch.setattr(Families, "add", reloaded)
+    found = {family.name for family in board.collect()}
+    assert {"constellation_temperature_celsius", "constellation_active", "constellation_service_up"} <= found
 
 
 def find(program: str) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from harness import PROJECT, Ear, House
 
+from services.reporting.redaction import Redaction
+
 SECRETS = {
     "credential": "correct-horse-battery",
     "credential of letters": "xylophone",
@@ -126,6 +128,29 @@ def test_a_report_tells_nothing_of_secrets_people_and_addresses_wherever_they_st
     assert end.strip() in done.stdout
     assert "Journal of onewire: " in end
     assert re.search(r"Taken out: .*mail [1-9].*, .*value of topics.yaml \d+", end)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Authorization: Basic aGVpZGk6cGE=", "Authorization: Basic <secret>"),
+        ('Authorization: Digest username="x", response=9', "Authorization: Digest <secret>"),
+        ("authorization=Bearer abc.def.ghi rest", "authorization=Bearer <secret> rest"),
+        ("password: three plain words", "password: <secret>"),
+        ("the password is hunter2", "the password is <secret>"),
+        ("Password for anna: hunter2", "Password for anna: <secret>"),
+        ("wpa psk=hunter2", "wpa psk=<secret>"),
+        ("GET /?day=1&pass=abc&x=2", "GET /?day=1&pass=<secret>&x=2"),
+        (r'{"secret": "with \" inside", "n": 1}', '{"secret": <secret>, "n": 1}'),
+        ("at 2001:db8::1, fe80::1ff:fe23:4567:890a and ::1", "at <address>, <address> and ::1"),
+        ("at 12:00:00 (1:2:3)", "at 12:00:00 (1:2:3)"),
+        ("call 079 123 45 67 or 0043/1 58858", "call <phone> or 0043/1 58858"),
+        ("?lat=47.3769&lon=8.5417", "?lat=<place>&lon=<place>"),
+        ("2026-11-28 04:03:02 monkey: key frame 3", "2026-11-28 04:03:02 monkey: key frame 3"),
+    ],
+)
+def test_what_looks_like_a_secret_an_address_or_a_person_is_taken_out(said: str, shown: str) -> None:
+    assert Redaction().text(said) == shown
 
 
 def test_what_a_line_says_beside_a_secret_stays(planted: House, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_a_copied_template_is_a_source_at_once(house: House, ear: Ear, tmp_path:
     house.environment["CONSTELLATION_SERVICES"] = str(own)
     house.write(
         f"sources: {{co2: {{every: 100ms, heartbeat: 1s, device: {device}}}}}\n"
-        "topics: {kitchen/air/co2: {from: co2, factor: 2}}\n"
+        "topics: {kitchen/air/co2: {from: co2, factor: 2}, kitchen/air/raw_number: {from: co2}}\n"
     )
     house.start("co2")
     health = ear.wait("home/service/co2/health", lambda health: health["state"] == "degraded")
@@ -24,7 +24,8 @@ def test_a_copied_template_is_a_source_at_once(house: House, ear: Ear, tmp_path:
     device.write_text("210")
     assert ear.wait("home/data/kitchen/air/co2")["value"] == 420
     assert ear.last("home/data/kitchen/air/co2")["unit"] == "ppm"
-    device.write_text("rubbish")
+    assert ear.wait("home/data/kitchen/air/raw_number")["value"] == 210, "two lines of one file"
+    device.write_bytes(b"rubb\xffsh")
     ear.wait("home/service/co2/health", lambda health: "no number" in (health["last_error"] or {}).get("text", ""))
     assert house.log("co2").count("plug the sensor in") == 1
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from bootstrap_lib import Reading, Sequence, StartError, format_time
 from bootstrap_lib.registry import Registry
@@ -26,7 +27,7 @@ from services.page.answers import Refusal
 from services.page.costs import costs
 from services.page.diary import Diary
 from services.page.entrance import Entrance
-from services.page.gate import FREE, IDLE, LONGEST, Gate, Wait, is_origin_of, same_origin
+from services.page.gate import FREE, IDLE, LONGEST, Caller, Gate, Wait, is_origin_of, same_origin
 from services.page.listeners import Listeners
 from services.page.live import Live
 from services.page.past import Asked, Past
@@ -75,13 +76,13 @@ def test_after_a_connection_nothing_is_believed_that_the_broker_does_not_say_aga
     live.ask()
     live.read(Reading(WATER, 61.4, "°C", T0))
     assert live.values[FLUE].asked
-    live.answered({})
+    live.answered({}, T0 + 1000)
     assert live.values[WATER].cleared == 0
-    assert live.values[FLUE].cleared == T0 + 3000
+    assert live.values[FLUE].cleared == T0 + 1000, "no silence begins in the future"
 
 
 def test_what_was_never_heard_takes_its_silence_from_the_archive(live: Live) -> None:
-    live.answered({WATER: T0})
+    live.answered({WATER: T0}, T0 + 9000)
     assert live.values[WATER].cleared == T0 + 3000
     assert (live.values[FLUE].cleared, live.values[FLUE].time) == (0, 0), "never seen"
 
@@ -347,6 +348,33 @@ def test_a_session_ends_when_it_is_idle_and_when_it_is_old(gate: Gate, tmp_path:
     for days in range(1, 30):
         who(T0 + days * 86_400_000)
     assert who(T0 + LONGEST + 1) is None
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.2", "::ffff:10.0.0.2"])
+def test_a_socket_that_hears_both_protocols_knows_the_proxy_and_this_machine(gate: Gate, peer: str) -> None:
+    headers = {"remote-user": "ada", "x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.7"}
+    assert gate.caller(peer, headers, None, T0, tls=False) == Caller("192.0.2.7", "ada", False, True)
+    here = peer.replace("10.0.0.2", "127.0.0.1")
+    assert gate.may_look(gate.caller(here, {}, None, T0, tls=False))
+    assert not gate.may_look(gate.caller(peer.replace("10.0.0.2", "10.0.0.3"), headers, None, T0, tls=False))
+
+
+def test_a_disk_that_is_full_ends_nobodys_look_and_a_log_out_says_so(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cookie = gate.log_in("ada", "a long enough word", "1.2.3.4", T0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("services.page.gate.state.save", full)
+    assert gate.caller("1.2.3.4", {}, cookie, T0 + 2 * 3_600_000, tls=False).name == "ada"
+    scope = {"type": "http", "headers": [(b"cookie", f"constellation={cookie}".encode())], "server": ("house", 80)}
+    request: Any = Request(scope | {"method": "POST", "path": "/", "scheme": "http", "query_string": b""})
+    with pytest.raises(Refusal, match="after a restart") as refusal:
+        Entrance(gate, lambda: T0).log_out(request)
+    assert (refusal.value.status, refusal.value.response().headers["set-cookie"][:15]) == (503, "constellation=;")
+    assert gate.caller("1.2.3.4", {}, cookie, T0 + 2 * 3_600_000, tls=False).name is None
 
 
 def test_who_guesses_waits_longer_and_longer(gate: Gate) -> None:

@@ -125,16 +125,19 @@ class Board(Collector):
 
     def alive(self) -> dict[str, Standing]:
         """What stands on each topic that is alive now."""
-        now, monotonic = self._clock(), self._monotonic()
         with self._lock:
-            return {
-                name: one
-                for name, one in self._standing.items()
-                for topic in (self._registry.topics[name],)
-                if now - one.time <= topic.stale * 1000
-                and monotonic - one.arrived <= topic.stale
-                and self._beats[topic.source].health.get("state") != "paused"
-            }
+            return self._alive()
+
+    def _alive(self) -> dict[str, Standing]:
+        now, monotonic = self._clock(), self._monotonic()
+        return {
+            name: one
+            for name, one in self._standing.items()
+            for topic in (self._registry.topics[name],)
+            if now - one.time <= topic.stale * 1000
+            and monotonic - one.arrived <= topic.stale
+            and self._beats[topic.source].health.get("state") != "paused"
+        }
 
     def collect(self) -> Iterator[Metric]:
         """Families of one scrape, by name."""
@@ -144,23 +147,24 @@ class Board(Collector):
                 name: msgspec.structs.replace(beat, health=beat.health if beat.is_alive(self._monotonic()) else {})
                 for name, beat in self._beats.items()
             }
-            alerts = dict(self._alerts)
+            alerts, alive = dict(self._alerts), self._alive()
+            registry, metrics, all_labels = self._registry, self._metrics, self._labels  # a reload makes others
+            compatibility = self._compatibility
         families = Families()
-        alive = self.alive()
         for name, one in alive.items():
-            metric, labels = self._metrics[name], self._labels[name]
+            metric, labels = metrics[name], all_labels[name]
             if isinstance(one.value, str):
-                for word in self._registry.topics[name].states:
+                for word in registry.topics[name].states:
                     families.add(metric.name, metric.help, labels | {"state": word}, word == one.value)
             else:
                 families.add(metric.name, metric.help, labels, one.value * metric.factor, metric.kind)
-        for kind, whose in self._compatibility.items():
-            first_exporters.add(families, kind, whose, self._registry, alive)
+        for kind, whose in compatibility.items():
+            first_exporters.add(families, kind, whose, registry, alive)
         families.add(
             f"{PREFIX}_broker_connected", "Whether the exporter is connected to the broker.", {}, self.connected
         )
         for name, beat in beats.items():
-            _add_service(families, name, self._registry.instances[name].service, beat)
+            _add_service(families, name, registry.instances[name].service, beat)
         for name, alert in alerts.items():
             labels = {"alert": name, "rule": str(alert.get("rule", name))}
             text = "Whether an alert of the house fires."
@@ -170,11 +174,15 @@ class Board(Collector):
         return iter(sorted(families.found.values(), key=lambda family: family.name))
 
 
+LARGEST: Final = 2**63
+"""What a number is below: JSON has longer ones, and no float is as large."""
+
+
 def number(content: object, *path: str) -> float:
     """Return a number inside of JSON, 0 where there is none."""
     for step in path:
         content = content.get(step) if isinstance(content, Mapping) else None
-    return float(content) if isinstance(content, int | float) else 0.0
+    return float(content) if isinstance(content, int | float) and abs(content) < LARGEST else 0.0
 
 
 def _add_service(families: Families, name: str, service: str, beat: Beat) -> None:
@@ -201,4 +209,4 @@ def _add_service(families: Families, name: str, service: str, beat: Beat) -> Non
     for counter, value in sorted(counters.items())[:MOST_COUNTERS] if isinstance(counters, Mapping) else ():
         if COUNTER.fullmatch(counter) and counter not in ("starts", "lost") and isinstance(value, int | float):
             text = f"What a service counts as `{counter}`, since it was started."
-            families.add(f"{PREFIX}_service_{counter}", text, label, value, "counter")
+            families.add(f"{PREFIX}_service_{counter}", text, label, number(value), "counter")

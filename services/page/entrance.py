@@ -69,8 +69,14 @@ class Entrance:
 
     def log_out(self, request: HttpRequest) -> Response:
         """End the session."""
-        self.gate.log_out(request.cookies.get(COOKIE))
+        caller = self.caller(request)
+        gone = self.gate.cookie("", secure=caller.secure)
+        try:
+            self.gate.log_out(request.cookies.get(COOKIE))
+        except OSError as error:
+            said = f"you are logged out, but a copy of your cookie would be good again after a restart: {error}"
+            raise Refusal(503, said, Set_Cookie=gone) from None
         caller = self.caller(request)
         answer = as_answer(request, forms.Me(None, self.gate.may_look(caller), bool(self.gate.people)))
-        answer.headers["set-cookie"] = self.gate.cookie("", secure=caller.secure)
+        answer.headers["set-cookie"] = gone
         return answer

@@ -3,8 +3,10 @@
 Looking is free on the machine itself, and elsewhere where topics.yaml says `look: anyone`; changing always needs a person.
 """
 
+import contextlib
 import hashlib
 import hmac
+import logging
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,8 @@ from msgspec import Struct
 
 from bootstrap_lib import state
 from services.page import people
+
+log = logging.getLogger(__name__)
 
 COOKIE: Final = "constellation"
 IDLE: Final = 7 * 86_400_000
@@ -86,6 +90,10 @@ class Gate:
         self, peer: str, headers: Mapping[str, str], cookie: str | None, now: int, *, tls: bool, used: bool = True
     ) -> Caller:
         """Who sent a request from an address with these headers (names in small letters); `used`: it keeps a session from idling."""
+        with contextlib.suppress(
+            ValueError
+        ):  # who is 10.0.0.2 to a socket that hears both is ::ffff:10.0.0.2 (RFC 4291, 2.5.5.2)
+            peer = str(getattr(ip_address(peer), "ipv4_mapped", None) or peer)
         trusted = self._is_trusted(peer)
         forwarded = "x-forwarded-for" in headers or "forwarded" in headers or "x-real-ip" in headers
         address, name, secure = peer, None, tls
@@ -124,7 +132,12 @@ class Gate:
                 session.seen = now
             else:
                 return session.name
-            state.save(self._file, self._sessions)
+            try:
+                state.save(self._file, self._sessions)
+            except OSError as error:
+                log.warning(
+                    "sessions are not kept over a restart: %s", error
+                )  # once in SEEN_EVERY; who looks goes on looking
             return None if over else session.name
 
     def log_in(self, name: str, password: str, address: str, now: int) -> str | None:
@@ -168,7 +181,7 @@ class Gate:
             del self._failures[next(iter(self._failures))]
 
     def log_out(self, cookie: str | None) -> None:
-        """End a session."""
+        """End a session; OSError where a restart would begin it again."""
         with self._lock:
             if cookie and self._sessions.pop(_key(cookie), None):
                 state.save(self._file, self._sessions)

@@ -156,13 +156,14 @@ class Live:
             service.status, service.heard = "", 0
         self.alerts.clear()
 
-    def answered(self, known: Mapping[str, int]) -> None:
+    def answered(self, known: Mapping[str, int], now: int) -> None:
         """Nothing more comes of what the broker keeps: what has not come stands on no topic; `known` are last times (ms)."""
         for name, shown in self.values.items():
             if shown.asked:
                 shown.asked = False
                 last = shown.time or known.get(name, 0)
-                shown.cleared = shown.cleared or (last + round(self.topics[name].stale * 1000) if last else 0)
+                since = min(now, last + round(self.topics[name].stale * 1000)) if last else 0
+                shown.cleared = shown.cleared or since
                 shown.value = None if not shown.time else shown.value
                 self._moved.add(name)
 

@@ -6,7 +6,8 @@ nothing else. What was taken out there, and what lies in files of secrets, is lo
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -41,23 +42,43 @@ _HARMLESS: Final = frozenset(
     ("localhost", "127.0.0.1", "::1", "true", "false", "on", "off", "yes", "no", "null", "~", "")
 )
 
-_PATTERNS: Final = (
+
+def _as_address(found: re.Match[str]) -> str:
+    """Hide what is an address of IPv6 (RFC 4291), and no time of day."""
+    try:
+        return found[0] if ip_address(found[0]).is_loopback else "<address>"
+    except ValueError:
+        return found[0]
+
+
+_PATTERNS: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
     ("address", re.compile(r"\b([a-z][a-z0-9+.-]{1,20}://)[^\s'\"<>]+"), r"\1<address>"),
     ("mail", re.compile(r"(?<![\w.+-])(?!constellation[\w-]*@)[\w.+-]+@[\w-]+\.[\w.-]+"), "<mail>"),
-    (
+    ("secret", re.compile(r"(?i)\b(bearer|basic)\s+[\w+/=.-]{6,}"), r"\1 <secret>"),
+    ("secret", re.compile(r"(?i)\b(digest)\s+username=[^\n]*"), r"\1 <secret>"),
+    (  # what follows may have spaces: the rest of the line, unless it is quoted or one of several
         "secret",
         re.compile(
-            r"(?i)\b((?:[\w-]*(?:passw(?:or)?d|passphrase|token|secret|api[_-]?key|authorization)|key|user(?:name)?)[\"']?\s*[=:]\s*)"
-            r"(?!<)(\"[^\"]*\"|'[^']*'|[^\s,;}]+)"
+            r"(?i)\b([\w-]*(?:passw(?:or)?d|passphrase|psk)(?:[\"']?\s*[=:]|\s+(?:is|for\s+[^\s:]{1,60}:))\s*)"
+            r"(?!<)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^,;}&\n]+)"
         ),
         r"\1<secret>",
     ),
-    ("secret", re.compile(r"(?i)\b(bearer|basic)\s+[\w+/=.-]{6,}"), r"\1 <secret>"),
+    (
+        "secret",
+        re.compile(
+            r"(?i)(?<![A-Za-z0-9])((?:[\w-]*(?:token|secret|api[_-]?key|authorization|appid)|pass|pwd|key|user(?:name)?)[\"']?\s*[=:]\s*)"
+            r"(?!<|basic |bearer |digest )(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;}&]+)"
+        ),
+        r"\1<secret>",
+    ),
     ("token", re.compile(r"(?<![\w/.=-])(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[A-Za-z0-9+_-]{20,}=*(?![\w/])"), "<token>"),
     ("token", re.compile(r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{12,}\b"), "<token>"),
     ("address", re.compile(r"\b(?!127\.0\.0\.1\b)\d{1,3}(?:\.\d{1,3}){3}\b"), "<address>"),
-    ("address", re.compile(r"(?i)\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b|\b(?:[0-9a-f]{1,4}:){3,7}:?[0-9a-f]{1,4}\b"), "<address>"),
-    ("phone", re.compile(r"\+\d[\d ]{7,}"), "<phone>"),
+    ("address", re.compile(r"(?i)\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b"), "<address>"),
+    ("address", re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*:[0-9a-fA-F]*:)[0-9a-fA-F:]{2,39}(?![\w:.])"), _as_address),
+    ("place", re.compile(r"(?i)\b((?:lat|lon|lng|latitude|longitude)[\"']?\s*[=:]\s*)-?\d{1,3}\.\d+"), r"\1<place>"),
+    ("phone", re.compile(r"\+\d[\d /()-]{7,}|(?<![\w.:/-])0\d{1,4}[ /-]\d{2,4}(?:[ -]?\d{2,4}){1,3}(?![\w.:/-])"), "<phone>"),
     ("person", re.compile(r"(/home/)[^/\s'\"]+"), r"\1<person>"),
 )  # fmt: skip
 
