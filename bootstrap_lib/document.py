@@ -260,7 +260,9 @@ def from_text(kind: type, value: Any) -> Any:
     """Read our own types from what YAML and JSON hold; for msgspec's `dec_hook`."""
     if kind is Duration:
         return Duration.parse(value)
-    if kind is Path and isinstance(value, str):
+    if kind is Path:
+        if not isinstance(value, str):
+            raise ValueError("expected text")
         return Path(value)
     raise NotImplementedError(f"{kind} cannot be written in YAML")
 

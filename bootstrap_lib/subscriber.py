@@ -53,7 +53,7 @@ class Subscriber(Service):
         self._data = f"{registry.root}/data/"
         self._unacknowledged: list[Message] = []
         self._flush_at: float | None = None
-        self._away = 0
+        self._away = self._unheld = 0  # flushes in vain, and messages of QoS 0 that came meanwhile
         self._said: set[str] = set()
         self._streams = Streams()
         self._plausible = 0
@@ -123,7 +123,7 @@ class Subscriber(Service):
             return
         if self._away:
             log.info("the store takes readings again")
-            self._away = 0
+            self._away = self._unheld = 0
             self.health.enter("running", self.clock.now())
         done, self._unacknowledged, self._flush_at = self._unacknowledged, [], None
         self._plausible = 0  # the clock may have been set back
@@ -157,6 +157,11 @@ class Subscriber(Service):
     def on_message(self, message: Message) -> bool:
         """Decode a reading and hand it on; what is wrong with it is said once and kept."""
         self.hold(message)
+        if self._away and not message.mid:  # the broker does not keep it for us, and memory has an end
+            self._unheld += 1
+            if self._unheld > self.BATCH:
+                self.health.counters["unheld"] += 1
+                return False
         try:
             if message.topic.startswith(self._data) or message.topic == self._data[:-1]:  # `#` stands for none too
                 self._reading(message.topic[len(self._data) :], message)
@@ -253,8 +258,7 @@ class Subscriber(Service):
             self.health.counters["unkept"] += 1
             return False
         self.health.counters["dead"] += 1
-        text = f"{message.topic}: {sentence}"
-        self.error(text, message.topic)
+        self.error(text := f"{message.topic}: {sentence}", message.topic)
         if text not in self._said and len(self._said) < 1000:  # noqa: PLR2004
             self._said.add(text)
             shown = "" if sentence.startswith("not a reading") else f" ({excerpt(message.payload)})"
@@ -264,8 +268,7 @@ class Subscriber(Service):
     def request_dead(self, _request: Request, arguments: Dead) -> dict[str, int]:
         """Take what was mended out of the dead letters and deal with it again, or forget them all."""
         if arguments.do == "drop":
-            taken, left = self.dead.sort_out(lambda _: True, lambda: None)
-            return {"dropped": taken, "left": left}
+            return dict(zip(("dropped", "left"), self.dead.sort_out(lambda _: True, lambda: None), strict=True))
         try:
             taken, left = self.dead.sort_out(self._is_mended, self.flush)
         except Away as error:
@@ -293,7 +296,5 @@ class Subscriber(Service):
 
     def status(self) -> str:
         """One line: what was stored, what waits."""
-        waiting = len(self._unacknowledged)
-        return f"{self.health.state}: {self.health.counters['stored']} stored" + (
-            f", {waiting} waiting" if waiting else ""
-        )
+        waiting = f", {len(self._unacknowledged)} waiting" if self._unacknowledged else ""
+        return f"{self.health.state}: {self.health.counters['stored']} stored{waiting}"

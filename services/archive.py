@@ -26,7 +26,7 @@ from bootstrap_lib import (
     format_time,
     parse_time,
 )
-from services.stores import house_registry
+from services.stores import house_registry, record_url
 from services.stores.counting import CountRange, count
 from services.stores.database import RecordError, sentence
 from services.stores.marks import Stream
@@ -43,9 +43,7 @@ class Options(InstanceOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     every: Annotated[Duration, Meta(description="How often it computes minutes and looks after the disk.")] = Duration(
         1
     )
-    url: Annotated[str, Meta(description="SQLAlchemy URL of the database.", pattern="^sqlite:///")] = (
-        "sqlite:///{state}/archive.sqlite"
-    )
+    url: Annotated[str, Meta(description="SQLAlchemy URL of the database.", pattern="^sqlite:///")] = record_url.DEFAULT
     commit: Annotated[Duration, Meta(description="How often readings are committed: what a power cut may cost.")] = (
         Duration(1)
     )

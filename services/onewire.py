@@ -125,9 +125,10 @@ class OneWire(Source):
     def check(cls, registry: Registry, name: str) -> list[Problem]:
         """Also find a sensor that stands in two lines."""
         problems = super().check(registry, name)
-        seen: dict[Any, str] = {}
+        seen: dict[str, str] = {}
         for topic in registry.topics.values():
-            if topic.source == name and (other := seen.setdefault(topic.options.get("id"), topic.name)) != topic.name:
+            sensor = str(topic.options.get("id"))
+            if topic.source == name and (other := seen.setdefault(sensor, topic.name)) != topic.name:
                 path = ("topics", registry.key_of(topic.name), "id")
                 problems.append(registry.document.problem(path, f"the same sensor measures {other} already"))
         return problems

@@ -32,7 +32,7 @@ from bootstrap_lib import (
 )
 from bootstrap_lib import Duration as Seconds
 from services.notices import permit
-from services.stores import last_backup
+from services.stores import last_backup, record_url
 
 if TYPE_CHECKING:
     from services.page.house import PageHouse
@@ -231,19 +231,21 @@ class Web(Subscriber):
         name = found[0].name
         beside = self.state_folder.parent / name
         folder = beside if self.state_folder.name == self.name else state.folder_of(name)
-        url = str(found[0].raw.get("url", "sqlite:///{state}/archive.sqlite"))
-        return Path(url.removeprefix("sqlite:///").replace("{state}", str(folder)))
+        return record_url.path_of(str(found[0].raw.get("url", record_url.DEFAULT)), folder)
 
     def _backup(self) -> Mapping[str, Any]:
         last, path = last_backup.read(self.state_folder.parent), self.page.past.path
-        taken, size = last.taken, last.bytes
+        if last.taken:
+            return {"backup": last.taken, "backup_bytes": last.bytes, "backup_tried": last.tried}
         with contextlib.suppress(OSError):
             if path is not None:
-                with path.with_name("backup.sqlite").open("rb") as copy:  # the archive's own copy of itself
+                with path.with_name("backup.sqlite").open(
+                    "rb"
+                ) as copy:  # the archive's own copy of itself, which nobody tried
                     stat = os.fstat(copy.fileno())
                     if copy.read(len(SQLITE)) == SQLITE:
-                        taken, size = max((taken, size), (round(stat.st_mtime * 1000), stat.st_size))
-        return {"backup": taken, "backup_bytes": size, "backup_tried": last.tried} if taken else {}
+                        return {"backup": round(stat.st_mtime * 1000), "backup_bytes": stat.st_size}
+        return {}
 
     def _listen(self, page: "PageHouse") -> "PageServer":
         from services.page.server import PageServer  # noqa: PLC0415

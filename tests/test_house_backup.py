@@ -207,6 +207,12 @@ def test_when_it_was_made_and_put_back_on_trial_is_noted_for_the_page(first: Mac
     assert (tried.taken, tried.bytes) == (made.taken, made.bytes)
     assert tried.tried >= made.taken
     assert (folder / last_backup.FILE).stat().st_mode & 0o777 == 0o644, "the page's user reads it"
+    damaged = bytearray(image.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (broken := first.folder / "broken.tar").write_bytes(damaged)
+    broken.chmod(0o600)
+    assert first.do("backup", "--check", broken, "--scratch", first.folder.parent).returncode == os.EX_UNAVAILABLE
+    assert last_backup.read(folder).tried == 0, "a trial that failed shows nothing"
     (folder / last_backup.FILE).write_text("{")
     assert last_backup.read(folder) == last_backup.LastBackup()
 
@@ -437,6 +443,29 @@ def test_an_archive_that_is_not_where_topics_yaml_says_is_no_backup(
     assert not (tmp_path / "house.tar").exists()
 
 
+@pytest.mark.parametrize("gone", ["its disk", "its file"])
+def test_an_archive_that_ran_and_is_not_there_is_no_backup_and_pushes_no_good_one_out(
+    first: Machine, tmp_path: Path, gone: str
+) -> None:
+    first.write(TOPICS.replace("DEVICE", "x"))
+    folder, stick = first.state("archive"), tmp_path / "stick"
+    stick.mkdir()
+    done = first.do("backup", "--into", stick)
+    assert f"left out: {folder / 'archive.sqlite'}: the archive archive has not run yet" in done.stdout, done.stderr
+    (good,) = stick.glob("house-*")
+    if gone == "its disk":
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to("/mnt/ssd/archive")
+    else:
+        _made(folder / "instance.json").write_text("{}")
+    noted = last_backup.read(first.folder / "var/lib/constellation")
+    for _ in range(2):
+        done = first.do("backup", "--into", stick, "--keep", "1")
+        assert (done.returncode, "is not there: mount its disk" in done.stderr) == (os.EX_UNAVAILABLE, True)
+    assert list(stick.glob("house-*")) == [good]
+    assert last_backup.read(first.folder / "var/lib/constellation") == noted
+
+
 @pytest.mark.parametrize("url", ["sqlite:////etc/cron.d/x", "sqlite:///{state}/archive.sqlite", ""])
 def test_a_file_puts_an_archive_only_where_its_topics_yaml_says(
     first: Machine, moved: Path, tmp_path: Path, url: str
@@ -474,7 +503,9 @@ def test_an_archive_of_another_name_and_a_link_in_a_state_folder_are_not_left_ou
         database.execute("CREATE TABLE readings (time)")
     (first.state("sequence")).mkdir(parents=True)
     (first.state("sequence") / "published.json").symlink_to("/etc/hostname")
+    (first.state("sequence") / "more").symlink_to("/etc")
     done = first.do("backup", tmp_path / "house.tar")
+    assert f"left out: {first.state('sequence') / 'more'}: it is a link" in done.stdout
     assert f"left out: {first.state('sequence') / 'published.json'}: it is a link" in done.stdout
     with tarfile.open(tmp_path / "house.tar") as tar:
         assert "state/archive/backup.sqlite" in tar.getnames()

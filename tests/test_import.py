@@ -281,6 +281,17 @@ def test_round_robin_files_give_each_time_in_its_finest_resolution(past: Past, t
     assert "cannot be read" in past.do("import", tmp_path / "broken.rrd", "--scratch", tmp_path).stderr
 
 
+def test_the_highest_of_an_hour_is_not_its_mean_where_the_means_reach_back_less_far(past: Past, tmp_path: Path) -> None:
+    file, first = tmp_path / "station.rrd", (now() // DAY - 10) * DAY // 1000
+    arrays = ["RRA:AVERAGE:0.5:1:600", "RRA:MAX:0.5:60:1000", "RRA:MIN:0.5:60:1000"]
+    rrdtool.create(str(file), "--start", str(first - 60), "--step", "60", "DS:t:GAUGE:120:-50:100", *arrays)
+    rrdtool.update(str(file), *(f"{first + 60 * n}:{80 if n % 60 == 30 else 20}" for n in range(3 * 1440)))
+    past.take(file, "--map", f"station={WATER}", "--write")
+    means = [mean for (mean,) in past.ask("SELECT mean FROM hours") if mean is not None]
+    assert means
+    assert max(means) < 30
+
+
 def test_the_first_systems_tables_come_without_its_sentinels_and_with_its_words(past: Past, tmp_path: Path) -> None:
     file = tmp_path / "chaudiere.sqlite"
     with closing(sqlite3.connect(file)) as database, database:
@@ -348,6 +359,26 @@ def test_line_protocol_comes_with_tags_escapes_and_every_kind_of_value(past: Pas
     ]
     assert past.ask(f"SELECT sum(starts) FROM minutes_by_name WHERE name = '{PUMP}'") == [(1,)]
     assert past.ask(f"SELECT word FROM minutes_by_name WHERE name = '{PHASE}'") == [("arret",)]
+
+
+def test_an_export_of_influxdb_comes_with_its_preamble(past: Past, tmp_path: Path) -> None:
+    (file := tmp_path / "export.txt").write_text(
+        "# DDL\nCREATE DATABASE home WITH NAME autogen\n# DML\n# CONTEXT-DATABASE: home\n"
+        "boiler water=40 1700000000000000000\nCREATE DATABASE other WITH NAME autogen\n"
+        "boiler water=4_1 1700000060000000000\n"
+    )
+    shown = past.take(file, "--map", f"boiler:water={WATER}", "--write")
+    assert "no line protocol" not in shown
+    assert past.ask("SELECT mean FROM minutes") == [(40.0,)], "4_1 is no number"
+
+
+@pytest.mark.parametrize(("separator", "said"), [(";", "21,5"), (";", "21.5"), ("\t", "21.5"), (",", "21.5")])
+def test_a_table_may_have_semicolons_with_decimal_commas_or_tabs(
+    past: Past, tmp_path: Path, separator: str, said: str
+) -> None:
+    (file := tmp_path / "table.csv").write_text(f"time{separator}value\n2026-01-02T10:00:00Z{separator}{said}\n")
+    past.take(file, "--map", f"table={WATER}", "--write")
+    assert past.ask("SELECT mean FROM minutes") == [(21.5,)]
 
 
 def test_a_houses_own_export_comes_in_as_it_was(past: Past, tmp_path: Path) -> None:

@@ -162,6 +162,20 @@ def test_what_was_flushed_is_acknowledged_and_never_brought_again(kept: Kept, vo
     kept.wait(lines + many(voice, 1, first=500))
 
 
+def test_what_has_no_promise_is_not_gathered_while_the_store_is_away(kept: Kept, voice: Voice, ear: Ear) -> None:
+    kept.order("away")
+    many(voice, 1)
+    ear.wait("home/service/keeper/health", lambda health: health["state"] == "degraded")
+    for number in range(60):
+        payload = encode(Reading(WATER, float(number + 200), "°C", now() + number))
+        voice._client.publish(f"home/data/{WATER}", payload, 0)
+    ear.wait("home/service/keeper/health", lambda health: health["counters"].get("unheld") == 40)
+    kept.lift("away")
+    kept.wait([f"{WATER} 100", *(f"{WATER} {number}" for number in range(200, 220))])
+    lines = many(voice, 1, first=900)
+    wait_for(lambda: kept.lines()[-1:] == lines, what="the next one")
+
+
 def test_a_store_that_comes_back_says_so_and_takes_all_in_order(kept: Kept, voice: Voice, ear: Ear) -> None:
     kept.order("away")
     lines = many(voice, 10)

@@ -188,7 +188,8 @@ def test_a_gap_is_filled_when_the_mark_has_passed_what_had_come_when_it_was_foun
 
 
 @pytest.mark.parametrize(
-    ("size", "tried", "state"), [(5, T0, "yes"), (0, T0, "open"), (5, 0, "open"), (None, None, "open")]
+    ("size", "tried", "state"),
+    [(5, T0, "yes"), (0, T0, "open"), (5, 0, "open"), (None, None, "open"), (5, T0 - 40 * 86_400_000, "open")],
 )
 def test_a_backup_is_shown_when_it_holds_something_and_was_put_back_on_trial(
     live: Live, size: int | None, tried: int | None, state: str

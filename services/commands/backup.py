@@ -116,10 +116,15 @@ def _check(arguments: argparse.Namespace) -> int:
     from services.stores.house_file import Places  # noqa: PLC0415
 
     phrase = passphrase(arguments, "passphrase for the credentials (none: they are not opened): ", twice=False)
-    with house_restore.opened(arguments.check) as house:
-        lines = house_restore.check(house, arguments.scratch, phrase, show)
+    noted = Places(Path(), arguments.root.absolute()).states
+    try:
+        with house_restore.opened(arguments.check) as house:
+            lines = house_restore.check(house, arguments.scratch, phrase, show)
+    except StartError:
+        last_backup.note(noted, tried=0)  # what was shown before is not shown any more
+        raise
     clear()
-    last_backup.note(Places(Path(), arguments.root.absolute()).states, tried=time.time_ns() // 1_000_000)
+    last_backup.note(noted, tried=time.time_ns() // 1_000_000)
     print(f"{arguments.check} is whole", *lines, sep="\n  ")
     return 0
 

@@ -62,12 +62,13 @@ def _series(root: ET.Element, name: str, into: Scratch) -> None:
         Way(kind in RATES, into.series(name if len(sources) == 1 else f"{name}:{label}")) for label, kind in sources
     ]
     arrays = root.findall("rra")
-    means = {int(_text(rra, "pdp_per_row")) for rra in arrays if _text(rra, "cf") == "AVERAGE"}
+    alone = all(
+        _text(rra, "cf") != "AVERAGE" for rra in arrays
+    )  # else the highest of an hour would be told as its mean
     for rra in arrays:
         function, length = _text(rra, "cf"), int(_text(rra, "pdp_per_row")) * step
         rows = rra.findall("database/row")
         end = last - last % length - (len(rows) - 1) * length
-        alone = int(_text(rra, "pdp_per_row")) not in means
         for number, row in enumerate(rows):
             begin = (end + number * length - length) * 1000
             for way, node in zip(ways, row.findall("v"), strict=True):

@@ -47,7 +47,7 @@ def read_zip(path: Path, into: Scratch, zone: ZoneInfo) -> None:
 
 def _text(file: TextIO, path: Path, into: Scratch, zone: ZoneInfo) -> None:
     first = file.readline(LONGEST)
-    while first.startswith("#") or (first and not first.strip()):
+    while first.startswith(_PREAMBLE) or (first and not first.strip()):
         first = file.readline(LONGEST)
     header = next(csv.reader([first], delimiter=_delimiter(first)), [])
     names = [name.strip() for name in header]
@@ -64,7 +64,7 @@ def _text(file: TextIO, path: Path, into: Scratch, zone: ZoneInfo) -> None:
 
 
 def _delimiter(line: str) -> str:
-    return ";" if line.count(";") > line.count(",") else ","
+    return max(",;\t", key=line.count)
 
 
 def _lines(file: TextIO) -> Iterator[str]:
@@ -72,9 +72,11 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: str | None, *, comma: bool = False) -> float | None:
+    """Return a number, also one of a table with decimal commas; float() would take 1_000 as well."""
     try:
-        number = float(text) if text else None
+        text = text.replace(",", ".") if text and comma else text
+        number = float(text) if text and "_" not in text else None
     except ValueError:
         return None
     return number if number is not None and math.isfinite(number) else None
@@ -140,11 +142,11 @@ def _columns(  # noqa: PLR0917
                 if first and label.startswith("temp") and _number(text) == NOTHING:
                     into.problem(f"{label}: -1, which stood for no value")
                 else:
-                    into.add(into.series(label), _old(moment, text))
+                    into.add(into.series(label), _old(moment, text, comma=delimiter == ";"))
 
 
-def _old(moment: int, text: str) -> Old:
-    number = _number(text)
+def _old(moment: int, text: str, *, comma: bool = False) -> Old:
+    number = _number(text, comma=comma)
     if number is not None:
         return Old(moment, value=number)
     return Old(moment, word=text) if text else Old(moment)
@@ -161,12 +163,14 @@ _LINE: Final = re.compile(
 _FIELD: Final = re.compile(rf"({_PART}+)=({_VALUE})")
 _ESCAPED: Final = re.compile(r"\\([, =\\\"])")
 _UTC: Final = ZoneInfo("UTC")
+_PREAMBLE: Final = ("#", "CREATE DATABASE ")
+"""How lines begin that are none; the second in what `influx_inspect export` writes before each database."""
 
 
 def _line(line: str, into: Scratch) -> None:
     """Read one line (docs.influxdata.com, "Line protocol"): each field is the series `measurement,tag=value:field`."""
     line = line.strip()
-    if not line or line.startswith("#"):
+    if not line or line.startswith(_PREAMBLE):
         return
     match = _LINE.fullmatch(line)
     if match is None or match["time"] is None:

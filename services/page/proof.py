@@ -19,6 +19,8 @@ WAITING: Final = 5000
 
 FRESH: Final = 2 * 86_400_000
 """Age (ms) up to which a backup is believed."""
+TRIED: Final = 35 * 86_400_000
+"""Age (ms) up to which a trial shows that backups can be put back."""
 
 
 class Sent(Struct):
@@ -224,7 +226,9 @@ def _filled(live: Live, gone: int | None) -> Claim:
 def _backup(archive: Mapping[str, Any], now: int) -> Claim:
     taken, size, tried = archive.get("backup"), archive.get("backup_bytes"), archive.get("backup_tried") or None
     facts = {"taken": taken, "bytes": size, "tried": tried}
-    shown = taken and now - taken < FRESH and size and tried  # what was never put back is no backup yet
+    shown = (
+        taken and now - taken < FRESH and size and tried and now - tried < TRIED
+    )  # what was not put back is no backup yet
     return Claim(key="backup", state="yes" if shown else "open", facts=facts)
 
 

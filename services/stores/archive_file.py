@@ -6,7 +6,7 @@ import sqlalchemy as sql
 
 from bootstrap_lib import Instance, Registry, StartError, state
 from services.archive import Options
-from services.stores import schema
+from services.stores import record_url, schema
 
 
 def archive_of(registry: Registry, name: str | None = None) -> Instance:
@@ -20,7 +20,7 @@ def archive_of(registry: Registry, name: str | None = None) -> Instance:
 def path_of_archive(registry: Registry, name: str | None = None) -> Path:
     """File of the archive's database; StartError where it is not there."""
     instance = archive_of(registry, name)
-    path = schema.path_of(registry.options_of(instance.name, Options).url, state.folder_of(instance.name))
+    path = record_url.path_of(registry.options_of(instance.name, Options).url, state.folder_of(instance.name))
     if not path.exists():
         raise StartError(f"{path} is not there: start the archive once, or set STATE_DIRECTORY to its folder")
     return path

@@ -13,7 +13,7 @@ import sqlalchemy as sql
 from sqlalchemy.dialects.sqlite import insert
 
 from bootstrap_lib import Topic, Value, format_time, reason, state
-from services.stores import schema
+from services.stores import record_url, schema
 from services.stores.marks import Stream
 from services.stores.schema import CLEARINGS, MARKS, MINUTE, PENDING, READINGS, SETTINGS, TOPICS
 
@@ -39,7 +39,7 @@ class Database:
 
         `owe` is told where it will lie, before it does: something may be rescued from it.
         """
-        self.path = schema.path_of(url, state_folder)
+        self.path = record_url.path_of(url, state_folder)
         self.aside: Path | None = None
         """Where the file lies that could not be used, None where it could."""
         self.poison: list[str] = []

@@ -14,14 +14,12 @@ from typing import Any, BinaryIO, Final
 import yaml
 
 from bootstrap_lib import Registry, StartError, reason, state
-from services.stores import schema
+from services.stores import record_url
 from services.stores.house_file import Held, HouseFileError, Places, may_hold
 from services.stores.house_secrets import owner_of
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 _OWN_NAME: Final = "archive.sqlite"
-_DEFAULT: Final = "sqlite:///{state}/archive.sqlite"
-"""As `archive` has it."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +31,38 @@ class Record:
     is_elsewhere: bool
 
 
-def records(registry: Registry, places: Places) -> dict[str, Record]:
-    """Archives of this machine, by instance. StartError where one cannot be taken along."""
+def records(registry: Registry, places: Places, left: list[str]) -> dict[str, Record]:
+    """Archives of this machine, by instance; one that never ran is `left` out. StartError where one cannot be taken along."""
     found = {}
     for instance in registry.find("archive"):
         if not instance.here:
             continue
-        record = _record(str(instance.raw.get("url", _DEFAULT)), instance.name, places)
+        record = _record(str(instance.raw.get("url", record_url.DEFAULT)), instance.name, places)
         if not may_hold(record.name):
             raise StartError(f"{record.path} has a name that no file of a house has: call it {_OWN_NAME}")
-        if record.is_elsewhere and not record.path.is_file():
+        try:
+            there = record.path.is_file()
+        except OSError as error:
+            raise StartError(f"{record.path} cannot be looked at: {reason(error)}") from None
+        if there:
+            found[instance.name] = record
+        elif record.is_elsewhere or _has_run(places.states / instance.name):
             raise StartError(
                 f"{record.path}, the archive of {instance.name}, is not there: mount its disk; if it is new, start the archive once"
             )
-        found[instance.name] = record
+        else:
+            left.append(f"{record.path}: the archive {instance.name} has not run yet")
     return found
+
+
+def _has_run(folder: Path) -> bool:
+    """Whether an instance has written there, or would where a link leads."""
+    return folder.is_symlink() or (folder / "instance.json").exists()
 
 
 def _record(url: str, instance: str, places: Places) -> Record:
     folder = places.states / instance
-    path = schema.path_of(url, folder)
+    path = record_url.path_of(url, folder)
     if path.is_relative_to(folder):
         return Record(path, f"state/{path.relative_to(places.states)}", is_elsewhere=False)
     if not path.is_absolute():

@@ -58,7 +58,7 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
     here = [name for name, instance in registry.instances.items() if instance.here]
     left = [f"{name} runs on {one.host}: back up there" for name, one in registry.instances.items() if not one.here]
     left += elsewhere.pictures(registry, places)
-    records = elsewhere.records(registry, places)
+    records = elsewhere.records(registry, places, left)
     moved = {record.name for record in records.values() if record.is_elsewhere}
     manifest = Manifest(
         format=FORMAT if moved else 1,
@@ -107,7 +107,9 @@ def _files(
     found: list[tuple[int, str, Path, int]] = []
     for instance in instances:
         folder = places.states / instance
-        if (record := records.get(instance)) is not None and record.path.exists():
+        if folder.is_symlink() and not folder.is_dir():
+            raise StartError(f"{folder} is a link that leads to nothing: mount its disk")
+        if (record := records.get(instance)) is not None:
             if not _is_database(record.path):
                 raise StartError(f"{record.path}, the archive of {instance}, is no plain SQLite database")
             found.append((_LAST, record.name, record.path, record.path.stat().st_size))
@@ -128,11 +130,11 @@ def _files(
 def _plain_files(folder: Path, left: list[str]) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, onerror=_must_be_seen):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in (_PICTURES, OWN_SECRETS)]
+        paths = [Path(place) / name for name in (*folders, *names)]
+        left += [f"{path}: it is a link, and none is followed" for path in paths if path.is_symlink()]
         for name in names:
             path = Path(place) / name
-            if path.is_symlink():
-                left.append(f"{path}: it is a link, and none is followed")
-            elif not _PASSING.fullmatch(name) and stat.S_ISREG(path.lstat().st_mode):
+            if not path.is_symlink() and not _PASSING.fullmatch(name) and stat.S_ISREG(path.lstat().st_mode):
                 yield path
 
 

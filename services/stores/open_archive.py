@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sql
 
 from bootstrap_lib import Registry, format_time
-from services.stores import backup, schema
+from services.stores import backup, record_url
 from services.stores.backup import Beside
 from services.stores.database import Database, RecordError, is_damage, sentence
 from services.stores.marks import Ledger, Stream
@@ -34,7 +34,7 @@ class OpenArchive:
         """Open the database and take up the marks; `send` takes a store's page; `now` in ms."""
         self._url, self._folder, self._send = url, folder, send
         self._registry = registry
-        self.mending = Mending(schema.path_of(url, folder), folder)
+        self.mending = Mending(record_url.path_of(url, folder), folder)
         self._left_over = self.mending.owed
         """Files that a run before set aside, and did not read out of to the end."""
         self.database = Database(url, folder, lambda source: self.mending.owe(source, now))

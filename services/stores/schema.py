@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sql
 
 from bootstrap_lib import notify
+from services.stores import record_url
 from services.stores.views import TRIGGERS, VIEWS
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class ForeignError(RuntimeError):
 
 def open_database(url: str, state_folder: Path) -> sql.Engine:
     """Engine of the database at an URL, in which `{state}` stands for the state folder."""
-    return open_file(path_of(url, state_folder))
+    return open_file(record_url.path_of(url, state_folder))
 
 
 def open_file(path: Path) -> sql.Engine:
@@ -260,8 +261,3 @@ def _insertion(table: sql.Table, size: int) -> str:
     other = " OR ".join(f"{table.name}.{name} IS NOT excluded.{name}" for name in values)
     conflict = f"UPDATE SET {corrected} WHERE {other}" if values else "NOTHING"
     return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * size)} ON CONFLICT DO {conflict}"  # noqa: S608
-
-
-def path_of(url: str, state_folder: Path) -> Path:
-    """File of the database at an URL, in which `{state}` stands for the state folder."""
-    return Path(str(sql.make_url(url.replace("{state}", str(state_folder))).database))

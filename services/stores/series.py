@@ -67,7 +67,7 @@ class StoredSeries:
 
     def _make_last(self) -> None:
         """Have VictoriaMetrics put on disk what it took: a snapshot does, which is not kept."""
-        with suppress(Away):  # one that makes none has it there in some seconds
+        with suppress(Away, ValueError, LookupError, TypeError):  # one that makes none has it there in some seconds
             made = json.loads(self._call("GET", "/snapshot/create", timeout=SOON).data)
             self._call("GET", "/snapshot/delete", {"snapshot": str(made["snapshot"])})
 
