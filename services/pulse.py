@@ -134,41 +134,64 @@ class Pulse(Source):
     def _open(self) -> None:
         """Open what the meters need and is not open yet; what another configuration had is read out and given up first."""
         chip, meters = self.options.chip, self.options.meters
+        for name in self._remembered() - self._counters.keys() - meters.keys():
+            self._counters[name] = Counter(self._recall(name), 1.0, 0.0)  # a line of its may have another owner now
         for name, meter in meters.items():
             known = self._counters.get(name)
             count = known.count if known else self._recall(name)
             self._counters[name] = Counter(count, meter.per_unit, meter.shortest or 0.0)
         wanted = {name: label_of(chip, one.pin, one.bias, one.rest, self.name) for name, one in meters.items()}
-        by_pin, owners = (
-            {one.pin: name for name, one in meters.items()},
-            {had: name for name, had in self._label.items()},
-        )
-        held = [(owners[label], label) for label in self._lines if label not in wanted.values()]
-        for owner, label in held:
-            self._give_up(self._lines.pop(label), label, owner)
+        owners = {counter.count.line: name for name, counter in self._counters.items()}
+        by_pin = {one.pin: name for name, one in meters.items() if not self._counters[name].count.line}
+        for label in self._lines.keys() - wanted.values():
+            self._give_up(self._lines.pop(label), label, owners.get(label))
         for pin, label, line in strays(self.name, {*wanted.values(), *self._lines}):
-            self._give_up(line, label, by_pin.get(pin))
-        self._label = wanted
+            self._give_up(line, label, owners.get(label) or by_pin.get(pin))
         for name, meter in meters.items():
             try:
                 if wanted[name] not in self._lines:
                     self._lines[wanted[name]] = open_line(chip, meter.pin, meter.bias, meter.rest, self.name)
             except FileNotFoundError as error:
                 raise DeviceError(f"{error.filename} is not there") from None
+        for label in owners.keys() & self._lines.keys():
+            self._read(owners[label], self._lines[label])
+        self._label = wanted
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the numbers of a line go on with the meter that has it now; who has none any more is noted last."""
+        counts = {name: counter.count for name, counter in self._counters.items()}
+        numbers = {count.line: count.number for count in counts.values() if count.line}
+        for name in (*self._label, *(counts.keys() - self._label.keys())):
+            count, label = counts[name], self._label.get(name, "")
+            if count.line != label:
+                count.number = numbers.get(label, None if count.line else count.number)
+                count.line = label
+                self._note(name)
 
     def _give_up(self, line: Line, label: str, owner: str | None) -> None:
-        if owner in self._counters:
+        if owner is not None:
             with suppress(OSError):  # a chip that is gone has nothing to say
                 self._read(owner, line)
         give_up(line, label)
 
+    def _remembered(self) -> set[str]:
+        """Meters of which something is kept, those of earlier configurations too."""
+        files = [file for folder in (self.state_folder, self.runtime_folder) for file in folder.glob("pulses_*.json")]
+        return {file.stem.removeprefix("pulses_") for file in files}
+
     def _recall(self, name: str) -> Count:
         """Read what was kept: the file in memory is newer, but for a power cut."""
-        places = [folder / f"pulses_{name}.json" for folder in (self.state_folder, self.runtime_folder)]
-        kept = max((state.load(place, Count, Count()) for place in places), key=lambda count: count.pulses)
+        places = [folder / f"pulses_{name}.json" for folder in (self.runtime_folder, self.state_folder)]
+        found = [state.load(place, Count, Count()) for place in places if place.exists()]
+        kept = max(found, key=lambda count: count.pulses, default=Count())
         if kept.boot != clock.boot_id():
-            kept.boot, kept.number = clock.boot_id(), 0
+            kept.boot, kept.number, kept.line = clock.boot_id(), 0, ""
         return kept
+
+    def _note(self, name: str) -> None:
+        if not self.measures_once:
+            state.save(self.runtime_folder / f"pulses_{name}.json", self._counters[name].count)
 
     def _count(self) -> None:
         """Take all edges that have come; a killed process finds them in memory, whatever the disk has."""
@@ -184,8 +207,7 @@ class Pulse(Source):
             counter.edge(*edge)
         if counter.count.number == before:
             return
-        if not self.measures_once:
-            state.save(self.runtime_folder / f"pulses_{name}.json", counter.count)
+        self._note(name)
         self._save_at = self._save_at or time.monotonic() + SAVE_AFTER / 2
         self._tell(name, counter)
 
@@ -211,11 +233,11 @@ class Pulse(Source):
         """Begin from what a meter shows: type its stand in, once."""
         name = arguments.meter or next(iter(self.options.meters))
         counter = self._counters.get(name)
-        if counter is None:
-            raise RequestError(f"no meter is named '{name}'{nearest(name, self._counters) or ''}")
+        if counter is None or name not in self.options.meters:
+            raise RequestError(f"no meter is named '{name}'{nearest(name, self.options.meters) or ''}")
         counter.type_in(arguments.value)
         self._saved.pop(name, None)
-        state.save(self.runtime_folder / f"pulses_{name}.json", counter.count)
+        self._note(name)
         self._save()
         return {"stand": counter.stand}
 

@@ -182,6 +182,10 @@ def test_what_a_killed_process_had_read_and_not_written_down_is_counted_from_the
     assert counted((9, False, 2), count=kept).count.pulses == 3, "and of a new request"
 
 
+def test_a_line_of_which_nothing_is_known_begins_with_its_first_edge() -> None:
+    assert counted((5, True, 5001), (6, False, 5002), (7, True, 5005), count=Count(number=None)).count.pulses == 3
+
+
 def test_pulses_that_the_meter_cannot_make_are_refused() -> None:
     bouncing = counted((0, True, 1), (0.01, False, 2), (0.02, True, 3), (5, False, 4), (7, True, 5), shortest=6.0)
     assert (bouncing.count.pulses, bouncing.refused) == (2, 1)
@@ -224,6 +228,63 @@ def test_a_meter_that_is_changed_counts_on(house: House, ear: Ear, tmp_path: Pat
             stand = number / 500 if number == 4 else number / 1000
             ear.wait(ENERGY, lambda value, stand=stand: value["value"] == stand)
         assert "in use" not in house.log("pulse")
+
+
+@pytest.mark.parametrize("way", ["reload", "restart"])
+def test_a_meter_that_is_renamed_and_pins_that_are_exchanged_make_no_pulse_up(
+    house: House, ear: Ear, tmp_path: Path, way: str
+) -> None:
+    """The numbers are a line's: of what another meter has on it they say nothing, and what waits on it was the old one's."""
+    topics = """
+sources:
+  pulse: {{every: 200ms, heartbeat: 300ms, chip: "sim:{folder}/pins", meters: {{{grid}: {{pin: {one}, per_unit: 1000}},
+          gas: {{pin: {other}, per_unit: 1000}}}}}}
+topics:
+  cellar/meter/energy: {{from: pulse, of: {grid}}}
+  cellar/gas/energy: {{from: pulse, of: gas}}
+"""
+    gas = "home/data/cellar/gas/energy"
+
+    def become(grid: str, one: int, other: int, *, pulses: int = 0) -> None:
+        """Take another configuration; the pulses come while the service is down, where it is restarted."""
+        house.write(topics.format(folder=tmp_path, grid=grid, one=one, other=other))
+        if way == "reload":
+            assert ear.ask("pulse", "reload")["status"] == "ok"
+        else:
+            house.kill("pulse")
+            for _ in range(pulses):
+                first.pulse()
+            house.start("pulse")
+
+        kept, has = house.folder / "run" / "pulse" / f"pulses_{grid}.json", f'"line":"pulse_{one}_'.encode()
+        wait_for(lambda: kept.exists() and has in kept.read_bytes(), what="the meter's line")
+
+    def stands(name: str, stand: int) -> None:
+        ear.wait(name, lambda value: value != b"" and round(1000 * value["value"]) == stand)
+
+    with Pin(tmp_path / "pins", 17) as first, Pin(tmp_path / "pins", 27) as second:
+        house.write(topics.format(folder=tmp_path, grid="grid", one=17, other=27))
+        house.start("pulse")
+        for pin, pulses in ((first, 30), (second, 4)):
+            for _ in range(pulses):
+                pin.pulse()
+        stands(ENERGY, 30)
+        stands(gas, 4)
+        become("grid", 27, 17, pulses=3)  # the three are of grid: it was grid that had the pin
+        first.pulse()
+        second.pulse()
+        late = 3 if way == "restart" else 0
+        stands(ENERGY, 31 + late)
+        stands(gas, 5)
+        become("mains", 27, 17)
+        second.pulse()
+        stands(ENERGY, 1)
+        first.pulse()
+        stands(gas, 6)
+        become("grid", 27, 17)
+        second.pulse()
+        stands(ENERGY, 32 + late)
+        assert "too fast" not in house.log("pulse")
 
 
 def test_what_systemd_keeps_of_an_earlier_configuration_is_read_out_and_given_back(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ class Count(msgspec.Struct):
     stand_at: int = 0
     """Pulses then."""
     boot: str = ""
-    number: int = 0
-    """Number of the last edge; it begins anew with each request to the kernel."""
+    number: int | None = 0
+    """Number of the last edge; it begins anew with each request to the kernel. None: the next one that comes is the first."""
+    line: str = ""
+    """The line that has these numbers; of another meter's line, or of another line, they say nothing."""
 
 
 class Counter:
@@ -38,7 +40,9 @@ class Counter:
     def edge(self, moment: float, closed: bool, number: int) -> None:
         """Take an edge (monotonic seconds); a pulse is a line that closes."""
         count = self.count
-        last = count.number if number > count.number else 0  # a request to the kernel begins with 1
+        last = number - 1 if count.number is None else count.number
+        if number <= last:
+            last = 0  # a request to the kernel begins with 1
         if lost := number - last - 1:
             pulses = (lost + (not closed)) // 2  # edges alternate, up to this one
             count.pulses += pulses
