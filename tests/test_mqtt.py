@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from harness import PROJECT, Broker, Ear, House, wait_for
@@ -196,11 +197,12 @@ class Listener:
         (folder / "topics.yaml").write_text(TOPICS % "")
         registry = Registry(folder / "topics.yaml")
         self.topics, self.news = registry.topics_of("mqtt", ForeignLine), ForeignNews()
+        self.zone: tzinfo = UTC
 
     def hear(self, where: str, what: str | bytes, *, retained: bool = False, now: float | None = 1e9) -> list[Any]:
         payload = what.encode() if isinstance(what, str) else what
         heard = Message(where, payload, retained, 0, 1, None, None, None)
-        return [sample[1:] for sample in self.news.take(self.topics, heard, UTC, now)]
+        return [sample[1:] for sample in self.news.take(self.topics, heard, self.zone, now)]
 
 
 def test_a_retained_value_without_a_time_is_taken_once_however_often_the_connection_is_lost(tmp_path: Path) -> None:
@@ -240,6 +242,43 @@ def test_messages_of_one_second_follow_each_other_and_what_nobody_can_date_is_no
     assert total(1.0, 15) == [], "it is older"
     assert total(9.9, 20, retained=True, now=now - 3600) == [], "of the future"
     assert total(1.3, 25, now=None) == [(1.3,)]
+
+
+def energy_at(text: str, value: float) -> str:
+    return json.dumps({"Time": text, "ENERGY": {"Total": value}})
+
+
+def test_a_clock_that_was_fast_silences_nobody_once_it_is_put_right(tmp_path: Path) -> None:
+    """An ESP before NTP tells 2036; what it told then is of now, and so is nothing newer than what it tells afterwards."""
+    ears, now = Listener(tmp_path), 1_700_000_000.0
+    for told, value in (("2036-02-07T06:28:16", 1.0), ("2023-11-14T22:18:30", 1.1), ("2023-11-14T22:13:40", 1.2)):
+        assert ears.hear("tele/plug/SENSOR", energy_at(told, value), now=now) == [(value, 1000 * now)]
+        now += 10
+    now += 5  # 22:13:55
+    fast, slow = energy_at("2023-11-14T22:14:10", 1.3), energy_at("2023-11-14T22:13:52", 1.4)
+    assert ears.hear("tele/plug/SENSOR", fast, retained=True, now=now) == [(1.3, 1000 * now)]
+    assert ears.hear("tele/plug/SENSOR", fast, retained=True, now=now + 1) == [], "another connection"
+    assert ears.hear("tele/plug/SENSOR", slow, now=now + 2) == [], "it is older than what stands"
+
+
+def test_each_device_of_a_pattern_has_its_own_clock_and_no_reading_is_older_than_the_one_before(tmp_path: Path) -> None:
+    ears, now = Listener(tmp_path), 1_700_000_000.0
+    line = "hall/all/energy: {from: mqtt, topic: tele/+/SENSOR, path: ENERGY.Total, time: Time}"
+    (tmp_path / "topics.yaml").write_text(f"sources: {{mqtt: {{stale: 60s}}}}\ntopics: {{{line}}}\n")
+    ears.topics = Registry(tmp_path / "topics.yaml").topics_of("mqtt", ForeignLine)
+    assert ears.hear("tele/fast/SENSOR", energy_at("2023-11-14T22:14:20", 1.0), now=now) == [(1.0, 1000 * now)]
+    assert ears.hear("tele/slow/SENSOR", energy_at("2023-11-14T22:13:10", 2.0), now=now) == [(2.0, 1000 * now + 1)]
+    assert ears.hear("tele/slow/SENSOR", energy_at("2023-11-14T22:13:05", 2.0), now=now) == [], "it is older"
+
+
+@pytest.mark.parametrize(
+    ("utc", "local"), [("00:30:00", "02:30:00"), ("01:30:00", "02:30:00"), ("02:30:00", "03:30:00")]
+)
+def test_the_hour_that_autumn_has_twice_is_heard_twice(tmp_path: Path, utc: str, local: str) -> None:
+    ears, now = Listener(tmp_path), datetime.fromisoformat(f"2026-10-25T{utc}Z").timestamp()
+    ears.zone = ZoneInfo("Europe/Berlin")
+    heard = ears.hear("tele/plug/SENSOR", energy_at(f"2026-10-25T{local}", 1.0), now=now)
+    assert heard == [(1.0, 1000 * now)]
 
 
 def test_what_a_bridge_repeats_is_no_news(lit: House, ear: Ear) -> None:
@@ -316,7 +355,7 @@ def test_a_gateway_below_our_root_is_no_loop(tmp_path: Path) -> None:
     ],
 )
 def test_times_are_numbers_or_text_with_or_without_a_zone(found: object, seconds: float) -> None:
-    assert foreign.moment(found, timezone(timedelta(hours=1))) == seconds
+    assert foreign.moment(found, timezone(timedelta(hours=1)), 0) == seconds
 
 
 @given(
@@ -332,7 +371,7 @@ def test_times_are_numbers_or_text_with_or_without_a_zone(found: object, seconds
     )
 )
 def test_anything_is_a_value_or_none(found: Any) -> None:
-    for read in (foreign.number, foreign.switch, lambda one: foreign.moment(one, UTC)):
+    for read in (foreign.number, foreign.switch, lambda one: foreign.moment(one, UTC, 0)):
         try:
             read(found)
         except foreign.NoValue:

@@ -30,8 +30,10 @@ class ForeignNews:
         """Retained messages by topic's name, for a device that has not said whether it is there."""
         self._said: dict[tuple[str, str], int] = {}
         """What was taken last of each message's topic: a broker says what is retained again at each connection."""
-        self._told_at: dict[str, int] = {}
-        """Time (ms) that a device told last."""
+        self._told_at: dict[tuple[str, str], int] = {}
+        """Time (ms) that each message's topic told last: of many devices on one line, each has its own clock."""
+        self._at: dict[str, int] = {}
+        """Time (ms) of each topic's last reading."""
 
     def take(
         self, topics: Iterable[Topic[ForeignLine]], message: Message, zone: tzinfo, now: float | None
@@ -71,7 +73,7 @@ class ForeignNews:
             content = foreign.document(message.payload, bool(line.path or line.when or line.time))
             if any(str(foreign.find(content, path.parse(where))) != text for where, text in line.when.items()):
                 return
-            told = _time_of(line, content, zone) if now is not None else None
+            told = _time_of(line, content, zone, now) if now is not None else None
             if not self._is_news(topic, message, told, now):
                 return
             value = value_of(topic, foreign.find(content, path.parse(line.path)))
@@ -80,9 +82,10 @@ class ForeignNews:
                 yield topic, Failure(f"{message.topic}: {nothing.said}")
             return
         self._said[topic.name, message.topic] = hash(message.payload)
-        if told is not None:
-            before = self._told_at.get(topic.name, 0)
-            told = self._told_at[topic.name] = before + 1 if told <= before else told
+        if told is not None and now is not None:
+            told = min(told, round(1000 * now))  # a clock that was fast and is put right is believed at once
+            self._told_at[topic.name, message.topic] = told
+            told = self._at[topic.name] = max(told, self._at.get(topic.name, 0) + 1)
         if line.changes and self._last.get(topic.name) == value:
             return
         self._last[topic.name] = value
@@ -90,10 +93,11 @@ class ForeignNews:
 
     def _is_news(self, topic: Topic[ForeignLine], message: Message, told: int | None, now: float | None) -> bool:
         """Whether a message is news: no older than it may be, and one that was retained no repetition."""
+        said_already = self._said.get((topic.name, message.topic)) == hash(message.payload)
         if told is not None and now is not None:
-            age, before = now - told / 1000, self._told_at.get(topic.name, 0)
+            age, before = now - told / 1000, self._told_at.get((topic.name, message.topic), 0)
             if message.retained:
-                return -AHEAD <= age < topic.stale and told > before
+                return -AHEAD <= age < topic.stale and told > before and not said_already
             if age >= topic.stale:
                 raise NoValue(f"it is of {Duration(round(age))} ago by its own time: is the device's clock right?")
             return told > before - CROWDED
@@ -103,14 +107,14 @@ class ForeignNews:
             return False
         if self._up.get(topic.name) is None:
             self._waiting[topic.name] = message
-        return self._up.get(topic.name, False) and self._said.get((topic.name, message.topic)) != hash(message.payload)
+        return self._up.get(topic.name, False) and not said_already
 
 
-def _time_of(line: ForeignLine, content: Any, zone: tzinfo) -> int | None:
+def _time_of(line: ForeignLine, content: Any, zone: tzinfo, now: float) -> int | None:
     """Time (ms) that a message says itself, or None."""
     if not line.time:
         return None
     try:
-        return round(1000 * foreign.moment(foreign.find(content, path.parse(line.time)), zone))
+        return round(1000 * foreign.moment(foreign.find(content, path.parse(line.time)), zone, now))
     except NoValue:
         return None

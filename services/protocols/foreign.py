@@ -84,14 +84,18 @@ def is_up(payload: bytes, where: str) -> bool:
     return switch(find(content, path.parse(where or "state")) if isinstance(content, dict) else content)
 
 
-def moment(found: Any, zone: tzinfo) -> float:
-    """Return a time as seconds since 1970: a number, or text with or without a zone; NoValue where it is none."""
+def moment(found: Any, zone: tzinfo, now: float) -> float:
+    """Return a time as seconds since 1970: a number, or text with or without a zone; NoValue where it is none.
+
+    Of the hour that a zone has twice in autumn it is the one that is nearer to `now`.
+    """
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         seconds = number(found)
         return seconds / 1000 if seconds > MILLISECONDS else float(seconds)
     try:
         then = datetime.fromisoformat(str(found))
-        return (then if then.tzinfo else then.replace(tzinfo=zone)).astimezone(UTC).timestamp()
+        both = [then] if then.tzinfo else [then.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
+        return min((one.astimezone(UTC).timestamp() for one in both), key=lambda seconds: abs(seconds - now))
     except (ValueError, OverflowError):  # of the first and the last day that a calendar has, in another zone
         raise NoValue(f"{str(found)[:40]!r} is no time") from None
 
