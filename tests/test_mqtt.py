@@ -205,6 +205,14 @@ class Listener:
         return [sample[1:] for sample in self.news.take(self.topics, heard, self.zone, now)]
 
 
+def lines_of(folder: Path, line: str) -> Listener:
+    """A listener to one line."""
+    ears = Listener(folder)
+    (folder / "topics.yaml").write_text(f"sources: {{mqtt: {{stale: 60s}}}}\ntopics: {{{line}}}\n")
+    ears.topics = Registry(folder / "topics.yaml").topics_of("mqtt", ForeignLine)
+    return ears
+
+
 def test_a_retained_value_without_a_time_is_taken_once_however_often_the_connection_is_lost(tmp_path: Path) -> None:
     """A will that is stuck at online and a shaky network would keep a dead device alive."""
     ears = Listener(tmp_path)
@@ -262,13 +270,41 @@ def test_a_clock_that_was_fast_silences_nobody_once_it_is_put_right(tmp_path: Pa
 
 
 def test_each_device_of_a_pattern_has_its_own_clock_and_no_reading_is_older_than_the_one_before(tmp_path: Path) -> None:
-    ears, now = Listener(tmp_path), 1_700_000_000.0
-    line = "hall/all/energy: {from: mqtt, topic: tele/+/SENSOR, path: ENERGY.Total, time: Time}"
-    (tmp_path / "topics.yaml").write_text(f"sources: {{mqtt: {{stale: 60s}}}}\ntopics: {{{line}}}\n")
-    ears.topics = Registry(tmp_path / "topics.yaml").topics_of("mqtt", ForeignLine)
+    now = 1_700_000_000.0
+    ears = lines_of(tmp_path, "a/b/energy: {from: mqtt, topic: tele/+/SENSOR, path: ENERGY.Total, time: Time}")
     assert ears.hear("tele/fast/SENSOR", energy_at("2023-11-14T22:14:20", 1.0), now=now) == [(1.0, 1000 * now)]
     assert ears.hear("tele/slow/SENSOR", energy_at("2023-11-14T22:13:10", 2.0), now=now) == [(2.0, 1000 * now + 1)]
     assert ears.hear("tele/slow/SENSOR", energy_at("2023-11-14T22:13:05", 2.0), now=now) == [], "it is older"
+
+
+@pytest.mark.parametrize("text", ["true", "True"])
+def test_a_message_is_meant_by_what_json_writes_in_it(tmp_path: Path, text: str) -> None:
+    ears = lines_of(tmp_path, f"a/b/power: {{from: mqtt, topic: x, path: p, when: {{on: '{text}', id: '17'}}}}")
+    assert ears.hear("x", '{"p":5,"on":true,"id":17}') == [(5,)]
+    assert ears.hear("x", '{"p":5,"on":true,"id":17.0}') == [(5,)]
+    assert ears.hear("x", '{"p":5,"on":false,"id":17}') == []
+    ears = lines_of(tmp_path, "a/b/power: {from: mqtt, topic: x, path: 'list[on=true].p', words: {'1': '7'}}")
+    assert ears.hear("x", '{"list":[{"on":false,"p":4},{"on":true,"p":1.0}]}') == [(7,)]
+
+
+@pytest.mark.parametrize(
+    ("there", "away"),
+    [("connected", "disconnected"), ("ready", "lost"), ("2", "0"), ('{"state":"Alive"}', '{"state":"Dead"}')],
+)
+def test_what_a_device_says_of_itself_is_understood(tmp_path: Path, there: str, away: str) -> None:
+    ears = Listener(tmp_path)
+    assert ears.hear("attic/status", there, retained=True) == []
+    assert ears.hear("attic/sensor/air/state", "21", retained=True) == [(21,)]
+    assert ears.hear("attic/status", away) == [(None,)]
+
+
+def test_a_word_for_there_that_nobody_knows_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ears = Listener(tmp_path)
+    for said in ("", "{}", "anwesend", "abwesend", '{"state":null}'):
+        assert ears.hear("attic/status", said) == []
+    assert [record.message for record in caplog.records] == [
+        "attic/air/temperature: attic/status: 'anwesend' says neither that it is there nor that it is away"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from bootstrap_lib import Topic, Value
-from services.protocols import foreign
+from services.protocols import foreign, path
 
 
 class Availability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,7 +41,8 @@ def availability_of(line: ForeignLine) -> Availability | None:
 
 def value_of(topic: Topic[ForeignLine], found: Any) -> Value:
     """Value of a topic from what a message says; NoValue where it is none."""
-    word = topic.options.words.get(str(found).lower() if isinstance(found, bool) else str(found))
+    words = topic.options.words
+    word = next((words[text] for text in path.texts_of(found) if text in words), None)
     if topic.kind in ("gauge", "counter"):
         return foreign.number(found if word is None else word)
     if topic.kind == "switch":

@@ -25,6 +25,8 @@ class ForeignNews:
         """Nothing was heard yet."""
         self._up: dict[str, bool] = {}
         """What each topic of availability said last."""
+        self._strange: set[str] = set()
+        """Topics whose device said something of itself that is not understood."""
         self._last: dict[str, Value] = {}
         self._waiting: dict[str, Message] = {}
         """Retained messages by topic's name, for a device that has not said whether it is there."""
@@ -51,7 +53,10 @@ class ForeignNews:
     ) -> Iterator[Sample]:
         try:
             up = foreign.is_up(message.payload, place.path)
-        except NoValue:
+        except NoValue as nothing:
+            if nothing.said and topic.name not in self._strange:
+                self._strange.add(topic.name)
+                log.warning("%s: %s: %s", topic.name, message.topic, nothing.said)
             return
         news, self._up[topic.name] = self._up.get(topic.name) is not up, up
         if not up and news:
@@ -71,7 +76,7 @@ class ForeignNews:
             return
         try:
             content = foreign.document(message.payload, bool(line.path or line.when or line.time))
-            if any(str(foreign.find(content, path.parse(where))) != text for where, text in line.when.items()):
+            if any(text not in _texts(content, where) for where, text in line.when.items()):
                 return
             told = _time_of(line, content, zone, now) if now is not None else None
             if not self._is_news(topic, message, told, now):
@@ -108,6 +113,10 @@ class ForeignNews:
         if self._up.get(topic.name) is None:
             self._waiting[topic.name] = message
         return self._up.get(topic.name, False) and not said_already
+
+
+def _texts(content: Any, where: str) -> tuple[str, ...]:
+    return path.texts_of(foreign.find(content, path.parse(where)))
 
 
 def _time_of(line: ForeignLine, content: Any, zone: tzinfo, now: float) -> int | None:

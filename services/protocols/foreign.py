@@ -18,6 +18,9 @@ NOTHING: Final = frozenset(("", "nan", "null", "none", "unavailable", "unknown",
 """Texts by which devices say that they have no value."""
 YES: Final = frozenset(("on", "true", "1", "yes", "open", "online", "up", "detected", "home", "running"))
 NO: Final = frozenset(("off", "false", "0", "no", "closed", "close", "offline", "down", "clear", "not_home", "stopped"))
+THERE: Final = YES | {"ready", "connected", "alive", "init", "sleeping", "alert", "available", "2"}
+AWAY: Final = NO | {"disconnected", "lost", "dead", "unavailable"}
+"""What devices say of themselves: Homie's `$state`, and 2 of mqtt-smarthome, too."""
 LARGEST: Final = 2**63
 """What an integer is below: 64 bits."""
 MILLISECONDS: Final = 1e11
@@ -80,8 +83,14 @@ def switch(found: Any) -> bool:
 
 def is_up(payload: bytes, where: str) -> bool:
     """Whether a device says that it is there; older bridges say in plain text what newer ones say in JSON."""
+    if not payload:
+        raise NoValue
     content = document(payload, payload[:1] in (b"{", b"["))
-    return switch(find(content, path.parse(where or "state")) if isinstance(content, dict) else content)
+    found = find(content, path.parse(where or "state")) if isinstance(content, dict) else content
+    words = {text.strip().casefold() for text in path.texts_of(found)}
+    if not words & (THERE | AWAY):
+        raise NoValue(f"{str(found)[:40]!r} says neither that it is there nor that it is away")
+    return not words.isdisjoint(THERE)
 
 
 def moment(found: Any, zone: tzinfo, now: float) -> float:

@@ -54,14 +54,19 @@ def follow(document: Any, steps: tuple[Step, ...]) -> Any:
 
 
 def _only(elements: list[Any], key: str, text: str, walked: str) -> Any:
-    found = [element for element in elements if isinstance(element, dict) and _text(element.get(key)) == text]
+    found = [element for element in elements if isinstance(element, dict) and text in texts_of(element.get(key))]
     if len(found) != 1:
         raise PathError(f"{walked or 'the answer'} has {len(found) or 'no'} elements with {key}={text}")
     return found[0]
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
+def texts_of(value: Any) -> tuple[str, ...]:
+    """Texts by which people may name what a document says: true as JSON has it, a whole number with and without its point."""
+    if isinstance(value, bool):
+        return str(value).lower(), str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(value), str(int(value))
+    return (str(value),)
 
 
 def _kind(value: Any) -> str:
