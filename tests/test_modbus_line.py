@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -358,7 +359,7 @@ def test_a_number_in_two_pieces_is_one() -> None:
         ({"type": "string", "length": 2}, [0x4142, 0x4300], "ABC"),
         ({"type": "hex", "length": 2}, [0x1501, 0x00FF], "150100FF"),
         ({"type": "u64"}, [0, 0, 1, 2], 65538),
-        ({"type": "u16", "power": 17}, [231], None),  # its power of ten was not read
+        ({"type": "u16", "power": 40017}, [231], None),  # its power of ten was not read
     ],
 )
 def test_a_table_of_ones_own_reads_every_kind_of_number(
@@ -378,6 +379,11 @@ def test_a_table_of_ones_own_reads_every_kind_of_number(
         ({"address": [78, 80, 81], "type": "u32"}, "a u32 has 2 registers, and 3 are named"),
         ({"address": 1, "type": "u32", "length": 4}, "a u32 has 2 registers: leave length out"),
         ({"address": 0xFFFF, "type": "u32"}, "there is no register"),
+        ({"address": 40083, "first": 40001, "power": 84}, "there is no register 84 where the first one is 40001"),
+        ({"address": 0, "power": 0x10000}, "there is no register 65536"),
+        ({"address": 72, "power": 300}, "its power of ten is too far away"),
+        ({"address": 72, "type": "u32", "power": 197}, "its power of ten is too far away"),
+        ({"address": 199, "power": 74}, "its power of ten is too far away"),
     ],
 )
 def test_a_field_that_cannot_be_meant_so_is_found_by_check(
@@ -488,6 +494,28 @@ def test_a_chain_that_breaks_off_is_no_table() -> None:
     with pytest.raises(StopIteration) as end:
         walk.send(())
     assert end.value.value == ()
+
+
+@pytest.mark.parametrize("length", [0xFF00, 65500 - 40072, 0xFFFF - 40072, 0xFFFF - 40071, 0xFFFF])
+def test_a_chain_that_leads_beyond_the_last_register_ends_there(length: int) -> None:
+    """Nothing is asked for that has no address: it would be an error of the line, and end the rounds of its other units."""
+    walk, asked, table = sunspec.walk(), [], ()
+    try:
+        for told in chain((None, sunspec.MARK, (1, 66), (63001, length)), repeat((103, 50))):
+            asked += (walk.send(told),)
+    except StopIteration as end:
+        table = end.value
+    assert "manufacturer_text" in {register.name for register in table}
+    asked += blocks(table, gap=sunspec.GAP)
+    assert max(block.address + block.length for block in asked) <= 0x10000
+
+
+def test_a_model_that_is_too_short_for_a_power_of_ten_has_not_its_number() -> None:
+    """The next model's register would be taken for it."""
+    placed = {register.name for register in sunspec._placed(sunspec.MODELS[103], 40070, 30)}
+    assert "dc_current" in placed
+    assert "dc_voltage" not in placed
+    assert "current" in placed
 
 
 def test_a_power_of_ten_is_read_with_its_number() -> None:

@@ -11,6 +11,8 @@ Raw = float | int | str
 
 LONGEST_READ = 125
 """Registers in one answer (MODBUS Application Protocol V1.1b3, function 3)."""
+LAST = 0xFFFF
+"""Address of the last register."""
 INPUTS = 0x10000
 """What the addresses of input registers (function 4) are kept apart by from those of holding registers (function 3)."""
 

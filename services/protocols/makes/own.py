@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from services.protocols import registers as forms
-from services.protocols.registers import Raw, Register
+from services.protocols.registers import LAST, LONGEST_READ, Raw, Register
 
 TYPES: Final[dict[str, tuple[int, Callable[[Sequence[int]], Raw]]]] = {
     "u16": (1, forms.word),
@@ -71,7 +71,7 @@ def _registers(table: Mapping[str, OwnRegister]) -> Iterator[Register]:
         length, form = TYPES[own.type]
         length = own.length or length
         first, *beside = [address - own.first for address in pieces] or [-1]
-        if min(first, *beside, 0xFFFF) < 0 or max(first, *beside, 0) + length > 0x10000:  # noqa: PLR2004
+        if min(first, *beside, LAST) < 0 or max(first, *beside, 0) + length - 1 > LAST:
             raise OwnError(name, f"there is no register {own.address} where the first one is {own.first}")
         if beside and len(pieces) != length:
             raise OwnError(name, f"a {own.type} has {length} registers, and {len(pieces)} are named")
@@ -92,5 +92,20 @@ def _registers(table: Mapping[str, OwnRegister]) -> Iterator[Register]:
             own.order == "low",
             own.bytes == "low",
             tuple(beside),
-            None if own.power is None else own.power - own.first,
+            None
+            if own.power is None
+            else _power(name, own, own.power, range(first, first + (1 if beside else length))),
         )
+
+
+def _power(name: str, own: OwnRegister, named: int, number: range) -> int:
+    """Place of a power of ten, which has to be read with its number in one request."""
+    power = named - own.first
+    if not 0 <= power <= LAST:
+        raise OwnError(name, f"there is no register {named} where the first one is {own.first}")
+    if max(power, number[-1]) - min(power, number[0]) >= LONGEST_READ:
+        raise OwnError(
+            name,
+            f"its power of ten is too far away: {LONGEST_READ} registers are read at once, and {own.address} to {named} are more",
+        )
+    return power

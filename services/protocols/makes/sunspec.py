@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from services.protocols.registers import Block, Register, floating, signed, text, word
+from services.protocols.registers import LAST, Block, Register, floating, signed, text, word
 
 ADDRESS = 1
 BAUD_RATE = 9600
@@ -103,15 +103,17 @@ def walk(attempt: int = 0) -> Generator[Block, tuple[int, ...] | None, tuple[Reg
                 return ()
             if head is None or head[0] == END:
                 break
-            for register in _placed(MODELS.get(head[0], ()), at, head[1] + 2):
+            for register in _placed(MODELS.get(head[0], ()), at, min(head[1] + 2, LAST + 1 - at)):
                 found.setdefault(register.name, register)
             at += head[1] + 2
+            if at >= LAST:  # no device has a model there: its length is none
+                break
         return tuple(found.values())
     return ()
 
 
 def _placed(table: tuple[Register, ...], at: int, length: int) -> Iterator[Register]:
     for register in table:
-        if register.address + register.length <= length:
+        if max(register.address + register.length - 1, register.power or 0) < length:
             power = None if register.power is None else register.power + at
             yield replace(register, address=register.address + at, power=power)
