@@ -235,4 +235,4 @@ def _news(message: Message, seen: set[str]) -> Iterator[str]:
     for where, value in foreign.leaves_of(message.payload):
         if (place := f"{message.topic} {where}") not in seen and len(seen) < WAITING:
             seen.add(place)
-            yield f"{message.topic} {where or '-'}  {value}  {foreign.proposal(message.topic, where)}".rstrip()
+            yield f"{message.topic} {where or '-'}  {value}  {foreign.proposal(message.topic, where, value)}".rstrip()

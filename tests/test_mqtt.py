@@ -351,6 +351,64 @@ def test_a_scan_proposes_lines(house: House, ear: Ear) -> None:
 
 
 @pytest.mark.parametrize(
+    ("topic", "where", "value", "line"),
+    [
+        (
+            "shellies/one/relay/0/energy",
+            "",
+            "123456",
+            "energy: {from: mqtt, topic: 'shellies/one/relay/0/energy', unit: Wmin}",
+        ),
+        (
+            "shellies/em/emeter/0/total",
+            "",
+            "812.4",
+            "energy: {from: mqtt, topic: 'shellies/em/emeter/0/total', unit: Wh}",
+        ),
+        ("a/status/switch:0", "aenergy.total", 5.5, "path: 'aenergy.total', unit: Wh}"),
+        (
+            "tele/plug/SENSOR",
+            "ENERGY.Total",
+            3.2,
+            "energy: {from: mqtt, topic: 'tele/plug/SENSOR', path: 'ENERGY.Total'}",
+        ),
+        ("tele/plug/SENSOR", "ENERGY.ApparentPower", 3.2, ""),
+        ("stat/plug/RESULT", "POWER", "ON", ""),
+        (
+            "zigbee2mqtt/door",
+            "voltage",
+            3000,
+            "voltage: {from: mqtt, topic: 'zigbee2mqtt/door', path: 'voltage', unit: mV}",
+        ),
+        ("zigbee2mqtt/plug", "voltage", 231, "path: 'voltage'}"),
+        ("zigbee2mqtt/plug", "energy", 1.5, "path: 'energy'}"),
+        ("zigbee2mqtt/lamp", "color_temp", 370, ""),
+        ("zigbee2mqtt/lamp", "battery", True, ""),
+        ("zigbee2mqtt/air", "pressure", 1013, "path: 'pressure', unit: hPa}"),
+        ("a/pump/pressure", "", "1.4", ""),
+        ("attic/sensor/air_temperature/state", "", "18.2", "temperature: {from: mqtt, topic: 'attic/sensor/air_temp"),
+        ("attic/sensor/total_energy/state", "", "18.2", ""),
+        ("attic/switch/power/state", "", "1", ""),
+        ("rtl_433/roof/events", "temperature_C", 8.5, "path: 'temperature_C'}"),
+        ("rtl_433/roof/events", "temperature_2_F", 47.1, "unit: °F}"),
+        ("rtl_433/roof/events", "temperature_F", 47.1, "path: 'temperature_F', unit: °F}"),
+        ("rtl_433/roof/events", "power_W", 9, "power: {from"),
+        ("rtl_433/roof/events", "pressure_kPa", 220, "unit: kPa}"),
+        ("rtl_433/roof/events", "battery_mV", 2900, ""),
+        ("evcc/loadpoints/1/chargePower", "", "7360", "power: {from: mqtt, topic: 'evcc/loadpoints/1/chargePower'}"),
+        ("evcc/loadpoints/1/vehicleSoc", "", "61", "soc: {from"),
+        ("evcc/loadpoints/1/limitSoc", "", "80", ""),
+        ("evcc/loadpoints/1/chargedEnergy", "", "4120", ""),
+    ],
+)
+def test_what_a_scan_proposes_is_in_the_unit_that_the_device_has(topic: str, where: str, value: Any, line: str) -> None:
+    """Where the unit may be this or that there is no line: a stand that is false by a thousand looks like one."""
+    found = foreign.proposal(topic, where, value)
+    assert line in found
+    assert bool(line) is bool(found)
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("topic: home/data/#", "reads our own tree home/"),

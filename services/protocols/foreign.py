@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,19 +177,58 @@ def leaves_of(payload: bytes) -> list[tuple[str, Any]]:
 GUESSES: Final = {
     "temperature": ("temperature", "temp", "tempc", "tc"),
     "humidity": ("humidity", "hum"),
+    "pressure": ("pressure",),
     "power": ("power", "apower"),
     "energy": ("total", "energy"),
     "voltage": ("voltage",),
     "current": ("current",),
-    "soc": ("batt", "battery", "battsoc"),
+    "soc": ("batt", "battery", "battsoc", "soc"),
 }
+"""Last words of names, by the quantity that they mean."""
+OTHERWISE: Final = frozenset(("apparent", "color", "limit", "max", "min", "reactive", "set", "target"))
+"""Words that make another thing of it: a colour's temperature, a setting."""
+SUFFIXES: Final = {
+    "C": ("temperature", ""), "F": ("temperature", "°F"), "W": ("power", ""), "kW": ("power", "kW"), "Wh": ("energy", "Wh"),
+    "kWh": ("energy", ""), "V": ("voltage", ""), "mV": ("voltage", "mV"), "A": ("current", ""), "mA": ("current", "mA"),
+    "hPa": ("pressure", "hPa"), "kPa": ("pressure", "kPa"), "PSI": ("pressure", "psi"),
+}  # fmt: skip
+"""Units at the end of names (rtl_433), as topics.yaml has them; nothing where it is the quantity's own."""
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
-def proposal(topic: str, where: str) -> str:
-    """Propose a line of topics.yaml for a value, where its name tells what it is."""
-    word = where.rpartition(".")[2].casefold() or topic.rpartition("/")[2].casefold()
-    quantity = next((name for name, words in GUESSES.items() if word in words), None)
-    if quantity is None:
+def proposal(topic: str, where: str, found: Any) -> str:
+    """Propose a line of topics.yaml for a value, where its name tells what it is, and its form in which unit."""
+    levels = topic.split("/")
+    is_sensor = levels[-3:-2] == ["sensor"] and levels[-1] == "state"  # ESPHome
+    name = where.rpartition(".")[2] or levels[-2 if is_sensor else -1]
+    stem, _, suffix = name.rpartition("_")
+    of, unit = SUFFIXES.get(suffix, ("", None)) if stem else ("", None)
+    name = stem if of else name
+    words = [word.casefold() for word in _WORD.findall(name)]
+    meant = {name.casefold(), *words[-1:]}
+    quantity = next((quantity for quantity, known in GUESSES.items() if not meant.isdisjoint(known)), "")
+    if not quantity or of not in ("", quantity) or not OTHERWISE.isdisjoint(words) or isinstance(found, bool):
         return ""
-    at = f", path: '{where}'" if where else ""
+    try:
+        unit = _unit(quantity, topic, where, number(found)) if unit is None else unit
+    except NoValue:
+        return ""
+    if unit is None:
+        return ""
+    at = (f", path: '{where}'" if where else "") + (f", unit: {unit}" if unit else "")
     return f"PLACE/THING/{quantity}: {{from: mqtt, topic: '{topic}'{at}}}"
+
+
+def _unit(quantity: str, topic: str, where: str, value: float) -> str | None:
+    """Unit of a name that does not say it, as SUFFIXES have it; None where it may be this or that, as an energy."""
+    if quantity == "pressure":
+        return "hPa" if 800 <= value <= 1100 else None  # noqa: PLR2004 (of the air)
+    if quantity == "voltage":
+        return "mV" if value > 1000 else ""  # noqa: PLR2004 (batteries in zigbee2mqtt)
+    if quantity != "energy":
+        return ""
+    if topic.startswith("shellies/"):
+        return "Wh" if topic.endswith("/total") else "Wmin"
+    if where.endswith("aenergy.total"):
+        return "Wh"
+    return "" if where == "ENERGY.Total" or topic.startswith("zigbee2mqtt/") else None
