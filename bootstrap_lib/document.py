@@ -98,10 +98,10 @@ class Document:
         self._first = ("?", 1)
         self._nodes = 0
 
-    def read(self, path: Path, *, follow: bool = True) -> bytes:
+    def read(self, path: Path, *, follow: bool = True, content: bytes | None = None) -> bytes:
         """Merge a file over what is there already: a later file overrides key by key; returns its content. DocumentError if unreadable.
 
-        `follow`: it may be a link; not where others than its owner write in the folder.
+        `follow`: it may be a link; not where others than its owner write in the folder. `content`: what it is going to say.
         """
         if self._first[0] == "?":
             self._first = (str(path), 1)
@@ -109,7 +109,7 @@ class Document:
             said = "PyYAML was built without libyaml: pip install --force-reinstall --only-binary :all: PyYAML"
             raise DocumentError([Problem(str(path), 1, "", f"cannot be read, {said}")])
         try:
-            content = content_of(path, MOST_BYTES, follow=follow)
+            content = content_of(path, MOST_BYTES, follow=follow) if content is None else content
             node = yaml.compose(content.decode("utf-8"), Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -171,17 +171,15 @@ class Document:
             raise DocumentError([Problem(file, node.start_mark.line + 1, dotted(path), message)]) from None
 
     def add(self, other: "Document") -> None:
-        """Add what another document says and this one does not."""
-        mine = self.content
-        self.content = other.content
-        self._merge(self.content, mine)
+        """Add what another document says and this one does not, behind what stands here."""
+        self._merge(self.content, other.content, over=False)
         self._places = {**other._places, **self._places}  # noqa: SLF001 (of its own kind)
 
-    def _merge(self, into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    def _merge(self, into: dict[str, Any], new: Mapping[str, Any], *, over: bool = True) -> None:
         for key, value in new.items():
             if isinstance(value, dict) and isinstance(into.get(key), dict):
-                self._merge(into[key], value)
-            else:
+                self._merge(into[key], value, over=over)
+            elif over or into.get(key) is None:
                 into[key] = value
 
     def problem(self, path: KeyPath, message: str) -> Problem:

@@ -133,6 +133,11 @@ def conversion(unit: str, own: str) -> tuple[float, float] | None:
     return (1.0, 0.0) if unit == own else CONVERSIONS.get(own, {}).get(unit)
 
 
+def fits(unit: str, own: str) -> bool:
+    """Whether a line may say that its source gives a unit where the quantity has one of its own: it converts, or is kept as it is."""
+    return not own or unit in AKIN.get(own, ()) or conversion(unit, own) is not None
+
+
 def quantity_of(name: str) -> Quantity | None:
     """Quantity of a topic's last level, or None where its last word is no quantity."""
     return QUANTITIES.get(name.rpartition("_")[2])

@@ -41,23 +41,23 @@ class Registry:
     SECTIONS: Final = ("root", "timezone", "broker", "sources", "subscribers", "topics")
     """Sections that every house has; the others belong to services, which name them in NEEDS."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file and the machine's own beside it; DocumentError lists all problems found."""
+    def __init__(self, path: Path, lists: bytes | None = None) -> None:
+        """Read the file and the machine's own beside it (`lists`: what that is going to say); DocumentError lists all problems found."""
         self.path = path
         self.document = Document()
         digest = hashlib.sha256()
         more = (Path(given) for given in (os.environ.get("CONSTELLATION_SETTINGS"),) if given)
         for file in (path, *more):
             digest.update(self.document.read(file))
-        if os.path.lexists(machine := path.with_name(machine_file.NAME)):
-            digest.update(self._add_machine_file(machine))
+        if os.path.lexists(machine := path.with_name(machine_file.NAME)) or lists:
+            digest.update(self._add_machine_file(machine, lists))
         self.digest = digest.hexdigest()[:12]
         self._missing, self._strange = set[str](), False
         """Sources that are not there, each noted once, and whether a section has a wrong name: they may stand in it."""
         self._look_for_strangers()
         self.root, self.broker, self.zone = self._root(), self._broker(), self._zone()
         self.instances = dict(self._read_instances())
-        self._keys: dict[str, str] = {}
+        self.lines: dict[str, str] = {}
         """Key of the line that made each topic."""
         self.topics = {topic.name: topic for topic in self._read_topics()}
         self.formerly = {old: topic for topic in self.topics.values() for old in topic.was if old not in self.topics}
@@ -66,7 +66,9 @@ class Registry:
         """The instance whose marks confirm what is on disk, or None in a house that keeps no record."""
         self.notifiers = tuple(name for name, one in self.instances.items() if needs_of(one.service).notifies)
         """Instances that bring messages to people, in the order of topics.yaml."""
-        if self.document.problems:
+        self.left_out = [p for p in self.document.problems if p.file == str(machine) and p.path.startswith("topics.")]
+        """Lines of topics that the machine wrote and that are wrong: they cost themselves, and stop no service."""
+        if len(self.left_out) < len(self.document.problems):
             raise DocumentError(self.document.problems)
 
     @staticmethod
@@ -75,13 +77,13 @@ class Registry:
         return find_registry(given)
 
     def edit_lists(self, edit: Callable[[dict[str, Any]], None]) -> bool:
-        """Let `edit` change what the machine's own file beside it says; True if it says something else now. OSError, DocumentError."""
-        return machine_file.change(self.path, edit)
+        """Let `edit` change what the machine's own file beside it says, judged first; True if it changed. OSError, DocumentError."""
+        return machine_file.change(self.path, edit, lambda lists: set(Registry(self.path, lists).lines.values()))
 
-    def _add_machine_file(self, file: Path) -> bytes:
+    def _add_machine_file(self, file: Path, lists: bytes | None) -> bytes:
         """Add what its writers own: their lists, and the topics of these. What topics.yaml itself says wins. Returns its content."""
         own = Document()
-        content = own.read(file, follow=False)
+        content = own.read(file, follow=False, content=lists)
         if problems := machine_file.problems_of(own, self.document.section("sources")):
             raise DocumentError(problems)
         self.document.add(own)
@@ -140,7 +142,7 @@ class Registry:
                         yield name, Instance(name, checked.service or name, checked.host or elsewhere, section, options)
 
     def _read_topics(self) -> Iterator["Topic[Mapping[str, Any]]"]:
-        section, made, room = self.document.section("topics"), self._keys, keys.MOST_TOPICS
+        section, made, room = self.document.section("topics"), self.lines, keys.MOST_TOPICS
         for key, raw in section.items():
             path: KeyPath = ("topics", key)
             if not isinstance(raw, dict):
@@ -284,7 +286,7 @@ class Registry:
 
     def key_of(self, name: str) -> str:
         """Return the line's key that made a topic: itself, or the one with braces that expands to it."""
-        return self._keys.get(name, name)
+        return self.lines.get(name, name)
 
     def no_instance(self, name: str) -> str:
         """Say that nothing has a name, and what is there."""

@@ -4,6 +4,7 @@ A service is prepared from topics.yaml and opens nothing; `run` makes a process 
 calls `begin`, `work` and `end`, and everything named `on_…`.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,8 @@ from bootstrap_lib.needs import Needs
 from bootstrap_lib.process import Process
 from bootstrap_lib.registry import Registry
 from bootstrap_lib.work import Remembered
+
+log = logging.getLogger(__name__)
 
 
 class Service:
@@ -50,6 +53,9 @@ class Service:
         if self.name not in registry.instances:
             problem = Problem(str(registry.path), 1, "", f"no source or subscriber is named '{self.name}'")
             raise DocumentError([problem])
+        if self.NEEDS.machine and (self._loaded is None or registry.left_out != self.registry.left_out):
+            for problem in registry.left_out:
+                log.warning("left out: %s", problem)
         options = registry.options_of(self.name, option_type(type(self)))
         changed = options != self._loaded
         self._loaded = self.options = options

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from harness import PROJECT
 
+from bootstrap_lib.cli import main
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError
 from bootstrap_lib.keys import expand
@@ -137,6 +138,37 @@ def test_the_machines_own_file_adds_lists_and_their_topics_and_topics_yaml_wins(
         "a/b/energy": "Mine",
         "c/d/energy": "c d energy",
     }
+    bare = read(tmp_path, "sources:\n  wmbus:\n", "sources: {wmbus: {meters: {'7': {name: kam}}}}")
+    assert bare.instances["wmbus"].raw == {"meters": {"7": {"name": "kam"}}}
+
+
+def test_a_wrong_line_that_the_machine_wrote_costs_itself_and_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = "topics:\n  c/d/energy: {from: radio, meter: 7}\n  c/d/duration: {from: radio, meter: 7, unit: month}\n"
+    registry = read(tmp_path, METERS, machine + "  a/c/energy: {from: radio, meter: 8}\n  c/d/enrgy: {from: radio}\n")
+    assert list(registry.topics) == ["a/b/energy", "c/d/energy", "a/c/energy"], "and topics.yaml's come first"
+    assert [problem.line for problem in registry.left_out] == [3, 5]
+    assert main(["--config", str(registry.path), "check", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert f"left out: {tmp_path}/{MACHINE_FILE}:3: topics.c/d/duration.unit: 'month' does not convert to s" in said
+    with pytest.raises(DocumentError, match=rf"topics\.yaml:2(?s:.*){MACHINE_FILE}:3"):
+        read(tmp_path, METERS.replace("Mine}", "Mine}, a/b/x: {from: radio}"), machine)
+
+
+def test_a_wrong_line_is_not_written_by_the_machine_and_one_that_stands_there_goes(tmp_path: Path) -> None:
+    machine = "topics:\n  c/d/duration: {from: radio, meter: 7, unit: month}\n"
+    registry = read(tmp_path, METERS, machine)
+    wrong = {"from": "radio", "meter": 7, "unit": "year"}
+    new = {"c/d/energy": {"from": "radio", "meter": 7}, "c/d/e_duration": wrong}
+    assert registry.edit_lists(lambda content: content["topics"].update(new))
+    again = Registry(registry.path)
+    assert not again.edit_lists(lambda content: content["topics"].update({"c/d/e_duration": wrong}))
+    assert (again.left_out, list(again.topics)) == ([], ["a/b/energy", "c/d/energy"])
+    before = registry.path.with_name(MACHINE_FILE).read_text()
+    with pytest.raises(DocumentError, match="'stranger' is no source that writes here"):
+        registry.edit_lists(lambda content: content["topics"].update({"c/e/energy": {"from": "stranger"}}))
+    assert registry.path.with_name(MACHINE_FILE).read_text() == before
 
 
 @pytest.mark.parametrize(

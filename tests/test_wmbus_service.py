@@ -17,8 +17,8 @@ import pytest
 from harness import PROJECT, Broker, Ear, House, wait_for
 from test_broker import Shipped
 
+from bootstrap_lib import Failure, RequestError, certificates
 from bootstrap_lib import broker as brokers
-from bootstrap_lib import certificates
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.machine_file import NAME as MACHINE_FILE
 from bootstrap_lib.registry import Registry
@@ -29,9 +29,10 @@ from services.meters.dispatch import NEW_BEGINNING, KnownMeters, Place
 from services.meters.dongle import Dongle
 from services.meters.line_receiver import LineReceiver
 from services.meters.receiver import ReceiverError
-from services.meters.wanted import settle
+from services.meters.wanted import MeterField, settle
 from services.protocols import rtlwmbus
-from services.protocols.wmbus import Formats, decode, encode
+from services.protocols.wmbus import DataRecord, Formats, decode, encode, vif, vife
+from services.protocols.wmbus.header import define
 from services.simulators.im871a import SimulatedDongle
 from services.simulators.meters import Electricity, Heat, Shown, Water
 from services.wmbus import WMBus
@@ -497,6 +498,71 @@ class TestList:
             listed.learn(registry, registry.instances["wmbus"], NUMBER, "KAM", telegram)
             listed.write_new(registry)
         assert len(Registry(path).topics) == meter_topics.MOST_RECORDS
+
+    def test_no_telegram_makes_a_line_that_the_house_refuses(self, tmp_path: Path) -> None:
+        """Every code of the tables, alone and with each unit behind it: months, °C/h and m³/pulse convert to nothing of ours."""
+        path = tmp_path / "topics.yaml"
+        path.write_text("sources: {wmbus: {}}\ntopics: {}\n")
+        seen: dict[tuple[str, str], DataRecord] = {}
+        words = [code for code, word in vife.QUALIFIERS.items() if word.unit or code == vife.NON_METRIC]
+        for prefix, table in (("", vif.PRIMARY), ("FB", vif.EXTENSION_FB), ("FD", vif.EXTENSION_FD)):
+            for code in table:
+                for header in (f"04{prefix}{code:02X}", *(f"04{prefix}{code | 0x80:02X}{q:02X}" for q in words)):
+                    said = define(bytes.fromhex(header), None)
+                    record = DataRecord(said.name, said.quantity, said.unit, 1.0, "instantaneous", 0, 0, 0)
+                    seen.setdefault((record.quantity, record.unit), record)
+        assert {("duration", "month"), ("temperature", "°C/h"), ("temperature", "")} < seen.keys()
+        assert len(seen) > 200
+        instance = Registry(path).instances["wmbus"]
+        made = meter_topics.lines(seen.values(), instance, NUMBER, "KAM")
+        assert len(made) > 20
+        path.with_name(MACHINE_FILE).write_text(json.dumps({"topics": made}))
+        registry = Registry(path)
+        assert (registry.left_out, registry.topics.keys()) == ([], made.keys())
+
+    def test_what_the_house_could_not_read_is_not_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("services.meters.listed.LEARN_EVERY", 0.0)
+        path, machine = tmp_path / "topics.yaml", tmp_path / MACHINE_FILE
+        path.write_text("sources: {wmbus: {}}\ntopics: {}\n")
+        registry = Registry(path)
+        instance, reloads = registry.instances["wmbus"], list[int]()
+        listed = listing.MeterList(tmp_path / "secrets", lambda: reloads.append(1) or [])
+        listed.take_over(registry, instance, list(meter_list.read([self.entry(NUMBER, KEY)])), "replace")
+        before = machine.read_text()
+        monkeypatch.setattr("bootstrap_lib.machine_file.MOST_BYTES", len(before))
+        with pytest.raises(RequestError, match=rf"{MACHINE_FILE}:1: it would be longer than {len(before)} bytes"):
+            listed.take_over(registry, instance, list(meter_list.read([{"deviceId": NUMBER}, {"deviceId": 7}])), "add")
+        assert (tmp_path / "secrets" / f"wmbus.{NUMBER}").exists(), "a list that is refused takes no key away"
+        listed.learn(registry, instance, NUMBER, "KAM", decode(omnipower(1.0, 1), KEY))
+        with pytest.raises(DocumentError, match="longer than"):
+            listed.write_new(registry)
+        assert (machine.read_text(), reloads) == (before, [1])
+        listed.learn(registry, instance, NUMBER, "KAM", decode(omnipower(1.0, 1), KEY))
+        assert 50 < listed.silence <= listing.REFUSED, "nor is it tried with each telegram"
+
+    @pytest.mark.parametrize(("line", "value"), [("", 2.0), (", unit: K", None), (", quantity: number, unit: K", 2.0)])
+    def test_a_difference_of_temperatures_is_no_temperature_in_kelvin(
+        self, tmp_path: Path, line: str, value: float | None
+    ) -> None:
+        path = tmp_path / "topics.yaml"
+        path.write_text(
+            "sources: {wmbus: {}}\ntopics:\n  heat/meter/difference_temperature: "
+            f"{{from: wmbus, meter: {NUMBER}{line}}}\n"
+        )
+        (topic,) = Registry(path).topics_of("wmbus", MeterField)
+        sender, block = encode.address("KAM", NUMBER, 0x30, 4), encode.records([encode.record("0261", b"\xc8\0")])
+        telegram = decode(encode.telegram(sender, bytes((0x7A, 1, 0, 0, 0)) + block))
+        ((_, found),) = meter_topics.values_of({topic.key: [topic]}, telegram, None)
+        if value is None:
+            assert isinstance(found, Failure)
+            assert "leave the unit out" in found.reason
+        else:
+            assert not isinstance(found, Failure)
+            assert topic.measured(found) == value
+        made = meter_topics.lines(telegram.records, Registry(path).instances["wmbus"], NUMBER, "KAM")
+        assert "unit" not in made[f"meters/kam_{NUMBER}/difference_temperature"]
 
     def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(self, tmp_path: Path) -> None:
         path = tmp_path / "topics.yaml"

@@ -76,6 +76,8 @@ def main(arguments: argparse.Namespace) -> int:
     registry = Registry(path)
     if problems := problems_of(registry) + list(bridges_of(registry)):
         raise DocumentError(problems)
+    for problem in registry.left_out:
+        print(f"left out: {problem}")
     if not arguments.quiet:
         here = [instance.name for instance in registry.instances.values() if instance.here]
         print(f"{path.absolute()}: good. On this machine: {', '.join(here) or 'nothing'}.")

@@ -15,6 +15,8 @@ from services.protocols.wmbus import Telegram
 
 log = logging.getLogger(__name__)
 
+REFUSED: Final = 60.0
+"""Seconds after which new topics are written at the earliest where those before were refused, or were there already."""
 LEARN_EVERY: Final = 0.5
 """Seconds for which new topics are gathered: each addition to the machine's file makes all services read it."""
 REST: Final = 4.0
@@ -55,9 +57,6 @@ class MeterList:
         removed = {meter.id for meter in meters} if mode == "remove" else set()
         kept = [meter for meter in meters if meter.id not in removed]
         secrets.keep(self.secrets, {f"wmbus.{meter.id}": meter.key for meter in kept if meter.key})
-        for meter in kept:
-            if not meter.key:
-                (self.secrets / f"wmbus.{meter.id}").unlink(missing_ok=True)
         listed: dict[str, Any] = {}
 
         def edit(content: dict[str, Any]) -> None:
@@ -79,8 +78,9 @@ class MeterList:
         registry.edit_lists(edit)
         things = {topics.thing_of(number, meter["name"]) for number, meter in listed.items()}
         self._new = {name: line for name, line in self._new.items() if name.rpartition("/")[0] in things}
+        without = {meter.id for meter in kept if not meter.key}
         for file in self.secrets.glob("wmbus.*"):
-            if file.name.removeprefix("wmbus.") not in listed:
+            if (number := file.name.removeprefix("wmbus.")) not in listed or number in without:
                 file.unlink()
 
     @property
@@ -108,10 +108,14 @@ class MeterList:
         if began < self._due:
             return ()
         new, self._new, self._due = self._new, {}, math.inf
-        # where nothing is new, topics.yaml is wrong in another place, and would be refused again and again
-        if registry.edit_lists(lambda content: content.setdefault("topics", {}).update(new)):
-            log.info("%d new topics below %s", len(new), topics.PLACE)
-            self._reload()
-        now = time.monotonic()
-        self._rested = now + REST * (now - began)
+        rest = REFUSED
+        try:
+            # where nothing is new, what is written was refused, and would be again and again
+            if registry.edit_lists(lambda content: content.setdefault("topics", {}).update(new)):
+                log.info("%d new topics below %s", len(new), topics.PLACE)
+                self._reload()
+                rest = 0.0
+        finally:
+            now = time.monotonic()
+            self._rested = now + max(rest, REST * (now - began))
         return new

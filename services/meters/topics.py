@@ -15,7 +15,9 @@ STATUS: Final = "status_text"
 """Last level of the topic that says how a meter feels."""
 MOST_RECORDS: Final = 64
 """Topics that are made for one meter."""
-FACTORS: Final = {("kW", "W"): 1000, ("m³", "l"): 1000, ("m³/h", "l/h"): 1000, ("h", "s"): 3600, ("d", "h"): 24}
+FACTORS: Final = {("kW", "W"): 1000, ("m³", "l"): 1000, ("m³/h", "l/h"): 1000, ("h", "s"): 3600, ("d", "h"): 24} | {
+    ("K", "°C"): 1  # of differences, which are all that meters say in K
+}
 """From a record's unit to that of a topic, where they differ."""
 
 
@@ -29,7 +31,10 @@ TEXTS: Final = frozenset(("date", "datetime", "text"))
 
 
 def lines(records: Iterable[DataRecord], instance: Instance, number: str, name: str) -> dict[str, dict[str, Any]]:
-    """Return a line of topics for what a meter says, by the name of its topic: numbers, switches, dates and its status."""
+    """Return a line of topics for what a meter says, by the name of its topic: numbers, switches, dates and its status.
+
+    What it says in a unit of which none of the house's can be made (months, °C/h) has none.
+    """
     thing = thing_of(number, name)
     made: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -38,10 +43,13 @@ def lines(records: Iterable[DataRecord], instance: Instance, number: str, name: 
         known = text or (row is not None and row.kind != "text" and isinstance(record.value, int | float))
         if row is None or not known or not quantities.WORD.fullmatch(record.name):
             continue
+        other = not text and record.unit != row.unit and (record.unit, row.unit) not in FACTORS
+        if other and not quantities.fits(record.unit, row.unit):
+            continue
         line = made[f"{thing}/{record.name}"] = {"from": instance.name, "meter": number}
         if quantities.quantity_of(record.name) is not row:
             line["quantity"] = "text" if text else record.quantity
-        if not text and record.unit != row.unit and (record.unit, row.unit) not in FACTORS:
+        if other:
             line["unit"] = record.unit
     made[f"{thing}/{STATUS}"] = {"from": instance.name, "meter": number, "key": "status"}
     if "stale" not in instance.raw:
@@ -82,6 +90,8 @@ def _value(topic: Topic[Any], record: DataRecord) -> Value | Failure:
         return str(value)
     if topic.kind == "switch":
         return bool(value)
+    if record.unit == topic.given == "K" != topic.unit:
+        return Failure("a difference in K is one in °C, which nothing is taken from: leave the unit out")
     if record.unit == topic.given or isinstance(value, str):
         return value
     factor = FACTORS.get((record.unit, topic.given))
