@@ -5,12 +5,14 @@ or a topic.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 FOLDER: Final = Path("/etc/constellation/credentials")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 REFERENCE: Final = "secret:"
 """What a text begins with that names a secret."""
 
@@ -57,8 +59,11 @@ def is_there(name: str) -> bool:
     return any(os.access(folder / name, os.F_OK) for folder in folders())
 
 
-def resolve(reference: str, *own: Path) -> Secret:
-    """Resolve `secret:NAME`, first in folders of the service's `own`; SecretError says which file is missing or too open."""
+def resolve(reference: str, *own: Path, lines: bool = False) -> Secret:
+    """Resolve `secret:NAME`, first in folders of the service's `own`; SecretError says which file is missing or too open.
+
+    It is one line unless `lines`: what libraries say of a header or a URL with a line's end in it would show the secret.
+    """
     name = reference.removeprefix("secret:")
     if not name or "/" in name or name.startswith("."):
         raise SecretError(f"'{reference}' names no secret: write secret:NAME")
@@ -79,6 +84,10 @@ def resolve(reference: str, *own: Path) -> Secret:
             raise SecretError(f"{path} can be read by others: chmod 600 {path}")
         if not text:
             raise SecretError(f"{path} is empty: write the secret into it")
+        if not lines and _CONTROL.search(text):
+            raise SecretError(
+                f"{path} has several lines, or control characters: write the secret into it and nothing else"
+            )
         return Secret(text)
     where = " or ".join(str(folder) for folder in folders())
     but = f" ({' and '.join(closed)} may not be entered by this user)" if closed else ""

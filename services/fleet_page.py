@@ -104,7 +104,7 @@ class FleetPage(Subscriber):
         options = self.options
         self._look_at_roster()
         try:
-            known = people.read(secrets.resolve(f"secret:{people.secret_of('fleet_page')}"))
+            known = people.read(secrets.resolve(f"secret:{people.secret_of('fleet_page')}", lines=True))
         except secrets.MissingSecretError:
             known = {}
         except secrets.SecretError as error:

@@ -207,7 +207,7 @@ class Web(Subscriber):
         from services.page import people  # noqa: PLC0415
 
         try:
-            return people.read(secrets.resolve(f"secret:{people.SECRET}"))
+            return people.read(secrets.resolve(f"secret:{people.SECRET}", lines=True))
         except secrets.MissingSecretError:
             return {}
         except secrets.SecretError as error:

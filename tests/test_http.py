@@ -300,7 +300,8 @@ class Answering(BaseHTTPRequestHandler):
     body, more, status = b"", dict[str, str](), 200
 
     def do_GET(self) -> None:
-        self.send_response(self.status)
+        echo = f"Bad {self.headers['Authorization']} {self.path}" if self.status in (401, 499) else None
+        self.send_response(self.status, echo)
         for name, value in self.more.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(self.body)))
@@ -329,6 +330,25 @@ def test_whatever_an_answer_says_is_a_value_in_the_charset_that_it_names(
 ) -> None:
     for url in served(body, {"Content-Type": kind}):
         assert Page(url, {}, 2).fetch() == (content,)
+
+
+@pytest.mark.parametrize(
+    ("status", "token", "sentence"),
+    [
+        (401, "TOPSECRET", "it answers 401 Unauthorized"),
+        (499, "TOPSECRET", "it answers 499"),
+        (200, "TOPSECRET\nsecond", "127.0.0.1 cannot be asked: a header or the address has a character that may not"),
+        (200, "TOPSECRET\u20ac", "127.0.0.1 cannot be asked: a header or the address has a character that may not"),
+    ],
+)
+def test_a_secret_is_in_no_sentence_of_a_question_that_went_wrong(status: int, token: str, sentence: str) -> None:
+    """Neither where the server sends it back nor where it cannot be sent."""
+    for url in served(b"", {}, status):
+        with pytest.raises(WebError) as caught:
+            Page(f"{url}?k=TOPSECRET", {"Authorization": token}, 2).fetch()
+        assert str(caught.value).startswith(sentence)
+        assert "TOPSECRET" not in str(caught.value)
+        assert "\u20ac" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("said", "least", "most"), [("90", 90, 90), ("date", 80, 121), ("soon", 0, 0), ("past", 0, 0)])

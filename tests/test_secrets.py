@@ -43,6 +43,16 @@ def test_a_reference_is_resolved_and_the_end_of_the_line_is_none_of_it(put: Put)
     assert resolve("token") == "swordfish"
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\x00", "\x7f"])
+def test_a_secret_that_no_header_can_carry_is_refused_and_a_file_of_lines_is_not(put: Put, between: str) -> None:
+    """The library that cannot send it would show it."""
+    path = put(f"sword{between}fish")
+    with pytest.raises(SecretError, match=f"{path} has several lines, or control characters") as caught:
+        resolve("secret:token")
+    assert "sword" not in str(caught.value)
+    assert resolve("secret:token", lines=True).startswith("sword")
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601, 0o610, 0o602, 0o620])
 def test_a_secret_that_others_may_read_or_change_is_refused(put: Put, mode: int) -> None:
     path = put("swordfish", mode)

@@ -139,10 +139,11 @@ def config_of(arguments: argparse.Namespace) -> str | None:
 def passphrase(arguments: argparse.Namespace, question: str, *, twice: bool) -> str | None:
     """Return the passphrase of the credentials, or None: from a file, the credential, or the terminal."""
     if arguments.passphrase_file:
-        return secrets.resolve(f"secret:{arguments.passphrase_file.name}", arguments.passphrase_file.absolute().parent)
+        file = arguments.passphrase_file.absolute()
+        return secrets.resolve(f"secret:{file.name}", file.parent, lines=True)
     kept = arguments.root / "etc/constellation/credentials"
     if (kept / _PASSPHRASE).exists() or secrets.is_there(_PASSPHRASE):
-        return secrets.resolve(f"secret:{_PASSPHRASE}", kept)
+        return secrets.resolve(f"secret:{_PASSPHRASE}", kept, lines=True)
     if not sys.stdin.isatty():
         return None
     said = getpass.getpass(question)

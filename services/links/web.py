@@ -13,7 +13,15 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from email.utils import parsedate_to_datetime
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead, RemoteDisconnected
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+    RemoteDisconnected,
+    responses,
+)
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Self
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -26,6 +34,7 @@ REDIRECTS = 5
 MOVED = (301, 302, 303, 307, 308)
 NOT_MODIFIED = 304
 OK = 200
+UNSENDABLE = "a header or the address has a character that may not stand there, such as a line's end within a secret"
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 """What an answer says of its version, and how the next request asks for a newer one (RFC 9110, section 13)."""
@@ -83,9 +92,11 @@ class Page:
         headers = {"User-Agent": "constellation", "Accept": "application/json", "Connection": "close"}
         headers |= {**self._headers, **self._version} if own else {}
         with closing(kind(parts.hostname or "", parts.port, timeout=_left(end))) as connection:
-            connection.request(
-                "GET", parts._replace(scheme="", netloc="", fragment="").geturl() or "/", headers=headers
-            )
+            where = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+            try:
+                connection.request("GET", where, headers=headers)
+            except ValueError:  # whose text shows the header, and so a secret
+                raise WebError(f"{parts.hostname} cannot be asked: {UNSENDABLE}") from None
             response = HTTPResponse(_Clocked(connection.sock, end), method="GET")  # type: ignore[arg-type]
             response.begin()
             if response.status in MOVED:
@@ -93,7 +104,8 @@ class Page:
             if response.status == NOT_MODIFIED and self._version:
                 return None
             if response.status != OK:
-                sentence = f"it answers {response.status} {response.reason}".strip()
+                # its own words may be an echo of ours, with our secret
+                sentence = f"it answers {response.status} {responses.get(response.status, '')}".strip()
                 raise WebError(sentence, _seconds(response.headers.get("Retry-After")))
             document = JsonDocument(_document(response))
         self._version = {ask: response.headers[name] for name, ask in VALIDATORS.items() if name in response.headers}
