@@ -55,6 +55,11 @@ Unkept = tuple[str, str | None, int, str | None]
 """A reading on its way into the spool: topic, head, time, boot."""
 
 
+def _is_unkept(topic: Topic[Any]) -> bool:
+    """Whether no store keeps a topic: its values and their end go beside the spool, straight to the broker."""
+    return topic.store is False or topic.kind == "text"
+
+
 class Publisher:
     """What a service publishes on data topics. The service hands on what its loop hears, and calls `housekeep`."""
 
@@ -69,7 +74,7 @@ class Publisher:
         self.last: dict[str, tuple[Value, str, int]] = {}
         """Value, head and time of what stands on each topic by our doing."""
         self._unsent: dict[str, bool] = {}
-        """Topics that no store keeps and whose value waits for a connection, and whether its time is a guess."""
+        """Topics that no store keeps and whose value, or end, waits for a connection, and whether its time is a guess."""
         self._cursor = 0
         self._in_flight: dict[int, int] = {}
         self._acknowledged = 0
@@ -101,7 +106,7 @@ class Publisher:
         if topic.name not in self._published:
             self._published.add(topic.name)
             self._save_published()
-        if topic.store is False or topic.kind == "text":
+        if _is_unkept(topic):
             if not service.bus.online:  # the client would keep them all, and send the oldest first
                 self._unsent[topic.name] = boot is not None
                 return
@@ -125,7 +130,13 @@ class Publisher:
     def clear(self, name: str) -> None:
         """Take a topic's value back, in the order of its readings: nobody can measure it any more."""
         self.last.pop(name, None)
-        self._append(name, None, *self._service.clock.stamp())
+        topic = self._service.registry.topics.get(name)
+        if topic is None or not _is_unkept(topic):
+            self._append(name, None, *self._service.clock.stamp())
+        elif self._service.bus.online:
+            self._service.bus.publish(self.topic_of(name), b"", qos=1, retain=True)
+        else:
+            self._unsent[name] = False
 
     def disown(self, owned: Iterable[str]) -> list[str]:
         """Clear topics that were published and are not among ours any more; returns their names.
@@ -137,6 +148,8 @@ class Publisher:
                 self.spool.rename(old, topic.name)
         service, gone = self._service, sorted(self._published.difference(owned))
         for name in gone:
+            self.last.pop(name, None)
+            self._unsent.pop(name, None)
             if (other := service.registry.topics.get(name)) is None or other.source == service.name:
                 log.info("%s is no longer in topics.yaml, it is cleared", name)
                 self.clear(name)
@@ -269,6 +282,8 @@ class Publisher:
             service.bus.subscribe(f"{service.registry.root}/service/{self._archive}/stored/{service.name}")
             service.bus.subscribe(f"{service.registry.root}/service/{self._archive}/status")
         unsent, self._unsent = self._unsent, {}
+        for name in unsent.keys() - self.last.keys():
+            service.bus.publish(self.topic_of(name), b"", qos=1, retain=True)
         for name, (_value, head, at) in self.last.items():
             if name in unsent:
                 moment = service.clock.now() if unsent[name] else at

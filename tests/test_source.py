@@ -15,7 +15,7 @@ from bootstrap_lib.registry import Registry
 from bootstrap_lib.service import Service
 from bootstrap_lib.source import Source
 
-PRECISE, CALM, COARSE = "a/b/temperature", "a/c/temperature", "a/d/temperature"
+PRECISE, CALM, COARSE, ENDED = "a/b/temperature", "a/c/temperature", "a/d/temperature", "a/e/temperature"
 DATA = "home/data/"
 TOPICS = f"""
 sources: {{scale: {{every: 30ms, heartbeat: 300ms, file: FILE, stale: STALE}}}}
@@ -247,20 +247,21 @@ def test_what_no_archive_has_marked_is_sent_again_to_a_broker_that_forgot_it(
 
 
 def test_of_what_no_store_keeps_only_the_last_waits_for_a_broker(device: Device, ear: Ear, broker: Broker) -> None:
-    """The client would keep every one of a long night in memory, and send the oldest first."""
-    device.house.write(
-        device.house.config.read_text().partition("\n")[2].replace("decimals: 0", "decimals: 0, store: false")
-    )
-    device.says(b=20.0, d=20.0)
+    """The client would keep every one of a long night in memory, and send the oldest first; and no end of before comes behind it."""
+    text = device.house.config.read_text().partition("\n")[2].replace("decimals: 0", "decimals: 0, store: false")
+    device.house.write(text.replace("deadband: 0.5", "store: false") + f"  {ENDED}: {{from: scale, store: false}}\n")
+    device.says(b=20.0, c=20.0, d=20.0, e=20.0)
     process = device.house.start("scale")
     ear.wait(DATA + COARSE)
+    ear.wait(DATA + CALM)
+    ear.wait(DATA + ENDED)
     broker.kill()
     wait_for(lambda: "is gone" in device.house.log("scale"), what="the end of the connection")
     for value in (21.0, 22.0, 23.0):
         known = device.house.log("scale").count("the wire is loose")
-        device.says(b="the wire is loose", d=value)
+        device.says(b="the wire is loose", c=None, d=value, e=None)
         wait_for(lambda n=known: device.house.log("scale").count("the wire is loose") > n, what="a round with it")
-        device.says(b=value, d=value)  # d comes before b in each round
+        device.says(b=value, c=value, d=value)  # c and d come before b in each round
         wait_for(lambda v=value: f"{PRECISE} is back: {v}" in device.house.log("scale"), what="the next one")
     process.send_signal(signal.SIGSTOP)  # it comes back once somebody listens
     broker.start()
@@ -269,9 +270,13 @@ def test_of_what_no_store_keeps_only_the_last_waits_for_a_broker(device: Device,
     wait_for(lambda: late.say(DATA + "x/y/text", "listening") or late.heard, what="somebody who listens")
     process.send_signal(signal.SIGCONT)
     late.wait(DATA + COARSE, lambda reading: reading["value"] == 23)
-    device.says(d=30.0)
+    device.says(c=None, d=30.0)
     late.wait(DATA + COARSE, lambda reading: reading["value"] == 30)
     assert not {21, 22} & set(values(late, COARSE))
+    late.wait(DATA + CALM, lambda reading: reading == b"")
+    heard = values(late, CALM)
+    assert heard.index(None, heard.index(23.0)) == len(heard) - 1, "no end of before comes behind it"
+    late.wait(DATA + ENDED, lambda reading: reading == b"", 5)
     late.close()
 
 
