@@ -145,7 +145,7 @@ class Bus:
     @property
     def port(self) -> int:
         """The broker's port: as configured, or the usual one with or without TLS."""
-        return self.broker.port or (8883 if self.broker.ca else 1883)
+        return self.broker.reached_at
 
     def _named(self, text: str) -> str:
         return text.replace("{instance}", self.name)

@@ -45,6 +45,16 @@ class Broker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ) = None
     keepalive: Annotated[Duration, Meta(description="How soon a dead connection is noticed.")] = Duration(20)
 
+    @property
+    def reached_at(self) -> int:
+        """Port at which it is reached."""
+        return self.port or (8883 if self.ca else 1883)
+
+    def is_also(self, other: "Broker") -> bool:
+        """Whether two settings mean one broker, as far as names and this machine's addresses tell."""
+        hosts = self.host, other.host
+        return self.reached_at == other.reached_at and (machine.is_same(*hosts) or all(map(machine.is_this, hosts)))
+
 
 class InstanceOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every running service may be told; each service adds its own keys."""

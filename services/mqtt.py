@@ -212,14 +212,21 @@ class Mqtt(Source):
         """Also find patterns that are none, paths that cannot be understood, and our own tree read as somebody else's."""
         if problems := super().check(registry, name):
             return problems
-        own = registry.options_of(name, Options).broker is None
+        other = registry.options_of(name, Options).broker
+        own = other is None or registry.broker.is_also(type(registry.broker)(**msgspec.structs.asdict(other)))
+        if own and other is not None:
+            at = (registry.instances[name].section, name, "broker")
+            problems.append(registry.document.problem(at, "it is the house's own broker: leave `broker` out"))
         for topic in registry.topics_of(name, ForeignLine):
             line, here = topic.options, ("topics", registry.key_of(topic.name))
             place = availability_of(line)
             for key, pattern in (("topic", line.topic), ("available", place.topic if place else "x")):
                 if problem := foreign.pattern_problem(pattern):
                     problems.append(registry.document.problem((*here, key), problem))
-                elif own and foreign.touches(pattern, registry.root):
+                elif (own and foreign.touches(pattern, registry.root)) or (
+                    pattern.startswith(f"{registry.root}/")
+                    and foreign.matches(pattern, f"{registry.root}/data/{topic.name}")
+                ):
                     sentence = f"'{pattern}' reads our own tree {registry.root}/…: that would be a loop"
                     problems.append(registry.document.problem((*here, key), sentence))
             for key, where in (("path", line.path), ("time", line.time), *(("when", one) for one in line.when)):

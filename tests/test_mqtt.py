@@ -428,6 +428,27 @@ def test_a_wrong_line_is_found_by_check(tmp_path: Path, line: str, sentence: str
     assert sentence in str(problems_of(Registry(tmp_path / "topics.yaml")))
 
 
+@pytest.mark.parametrize(
+    ("house", "other", "own"),
+    [
+        ("{}", "{host: 127.0.0.1}", True),
+        ("{host: hub.local, port: 8883}", "{host: HUB, ca: /x}", True),
+        ("{host: localhost, port: 8883}", "{host: localhost}", False),  # Debian's beside the house's
+        ("{host: hub}", "{host: shed}", False),
+    ],
+)
+def test_our_own_broker_by_another_name_is_no_other_one(tmp_path: Path, house: str, other: str, own: bool) -> None:
+    (tmp_path / "topics.yaml").write_text(
+        f"broker: {house}\nsources: {{mqtt: {{broker: {other}}}}}\ntopics:\n"
+        "  a/b/power: {from: mqtt, topic: home/data/a/c/power}\n  a/d/power: {from: mqtt, topic: home/data/+/d/power}\n"
+        "  a/e/power: {from: mqtt, topic: '#'}\n"
+    )
+    said = str(problems_of(Registry(tmp_path / "topics.yaml")))
+    expected = ("it is the house's own broker", "a/c/power' reads our own tree", "'#' reads our own tree")
+    assert [sentence in said for sentence in expected] == [own] * 3
+    assert "home/data/+/d/power' reads our own tree" in said, "a line that reads itself is a loop also over a bridge"
+
+
 def test_a_gateway_below_our_root_is_no_loop(tmp_path: Path) -> None:
     (tmp_path / "topics.yaml").write_text(
         "sources: {mqtt: {}}\ntopics:\n  a/b/power: {from: mqtt, topic: home/OMG/BTtoMQTT/A4C138, path: tempc}\n"
