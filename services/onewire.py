@@ -150,7 +150,7 @@ def open_bus(folder: Path) -> Callable[[str, float | None], float | Failure]:
             return ds18b20.decode(bus(Family.from_id_string(family), serial).get_raw_sensor_strings(), last, family)
         except ds18b20.SensorError as error:
             return Failure(str(error))
-        except (W1ThermSensorError, OSError, IndexError) as error:
+        except (W1ThermSensorError, OSError, IndexError, UnicodeDecodeError) as error:
             return Failure(_plain(error, id_))
 
     return read
@@ -160,6 +160,6 @@ def _plain(error: Exception, id_: str) -> str:
     kind = type(error).__name__
     if kind == "NoSensorFoundError":
         return f"sensor {id_} is not on the bus: check its wiring, or its id with `constellation scan onewire`"
-    if kind in ("SensorNotReadyError", "IndexError"):
+    if kind in ("SensorNotReadyError", "IndexError", "UnicodeDecodeError"):
         return "its answer is empty or its checksum wrong: a long or disturbed cable, or a weak pull-up"
     return f"{kind}: {' '.join(str(error).split())[:120]}"

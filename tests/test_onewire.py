@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -135,6 +136,32 @@ def test_the_last_answer_of_a_round_is_of_that_round(tmp_path: Path, monkeypatch
     source.tick = tick  # type: ignore[method-assign]
     source.breathe = lambda *_: True  # type: ignore[method-assign]
     assert [(rounds, value) for _, value in source.samples()] == [(1, 21.0), (2, 22.0), (3, 23.0)]
+
+
+def test_what_nobody_foresaw_costs_a_sensor_its_reading_and_the_bus_nothing(tmp_path: Path) -> None:
+    line = "topics: {hall/s/temperature: {from: onewire, id: " + sensor(1) + "}}\n"
+    (tmp_path / "topics.yaml").write_text("sources: {onewire: {}}\n" + line)
+    (one,) = Registry(tmp_path / "topics.yaml").topics_of("onewire", onewire.OneWireSensor)
+
+    def read(_id: str, last: float | None) -> float:
+        if last is None:
+            raise RuntimeError("out of the blue")
+        return last
+
+    answers: SimpleQueue[Any] = SimpleQueue()
+    bus = onewire.OneWireBus(tmp_path, read, answers)
+    bus.measure([(one, None), (one, 21.0)])
+    assert [answers.get(timeout=10)[1] for _ in range(2)] == [Failure("RuntimeError: out of the blue"), 21.0]
+    wait_for(lambda: bus.rests, what="the end of the round")
+    bus.end()
+
+
+def test_an_answer_that_is_no_text_is_a_disturbed_one(tmp_path: Path) -> None:
+    (tmp_path / sensor(1)).mkdir()
+    (tmp_path / sensor(1) / "w1_slave").write_bytes(b"\xff\xfe 4b 46 : crc=00 YES\n")
+    found = open_bus(tmp_path)(sensor(1), None)
+    assert isinstance(found, Failure)
+    assert "a long or disturbed cable" in found.reason
 
 
 def test_a_bus_that_hangs_is_said_and_ends_nobody(

@@ -8,7 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from bootstrap_lib import Failure, Topic
+from bootstrap_lib import Failure, Topic, reason
 
 Read = Callable[[str, float | None], float | Failure]
 """Gives the temperature of a sensor (°C) by its id, with its last value, or the reason why there is none."""
@@ -60,10 +60,17 @@ class OneWireBus:
             for done, (topic, last) in enumerate(sensors, 1):
                 if self._ended:
                     return
-                self._answers.put((topic, self._read(topic.options.id, last)))
+                self._answers.put((topic, self._ask(topic.options.id, last)))
                 self._moved_at = time.monotonic()
                 self.pace = (self._moved_at - begun) / done * len(sensors)
                 self.open = self.open[1:]
+
+    def _ask(self, id_: str, last: float | None) -> float | Failure:
+        """Read a sensor: whatever is raised there costs its reading, not the thread, without which the bus would be dead for good."""
+        try:
+            return self._read(id_, last)
+        except Exception as error:  # noqa: BLE001
+            return Failure(f"{type(error).__name__}: {reason(error)}")
 
     def _convert(self) -> None:
         """Start one conversion for all sensors where the kernel offers it (5.9 and later) and lets us."""
