@@ -132,6 +132,25 @@ def test_a_phone_that_went_by_is_forgotten() -> None:
     assert ears._addresses == {}
 
 
+@pytest.mark.filterwarnings("ignore::ImportWarning")
+def test_what_bluez_remembers_of_a_product_is_not_heard_now() -> None:
+    """It would be published with the time of this start, however old it is."""
+    pytest.importorskip("dbus")
+    from services.bluetooth.advertisements import Advertisements
+
+    heard: list[str] = []
+    ears = Advertisements("hci0", lambda address, *_: heard.append(address), lambda _: None)
+    known = {"ManufacturerData": {0x2E1: b"\0"}}
+    objects = {
+        f"/org/bluez/hci0/dev_4A_00_00_00_00_0{number}": {"org.bluez.Device1": known | signal}
+        for number, signal in enumerate(({}, {"RSSI": -70}))
+    }
+    ears.appeared(objects)
+    assert heard == ["4A:00:00:00:00:01"]
+    ears.changed("org.bluez.Device1", known, [], next(iter(objects)))
+    assert heard[1:] == ["4A:00:00:00:00:00"]
+
+
 TOPICS = f"""
 sources:
   victron: {{every: 500ms, stale: 3s, heartbeat: 300ms, products: {{shed: {{address: "{ADDRESS}", key: "secret:shunt"}}}}}}

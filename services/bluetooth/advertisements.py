@@ -59,12 +59,12 @@ class Advertisements:
         self._report(reason)
 
     def appeared(self, objects: Any) -> None:
-        """Find the adapter and the devices that are known."""
+        """Find the adapter and the devices that are known; without a signal BlueZ remembers one, and nothing is heard of it now."""
         for path, interfaces in objects.items():
             if ADAPTER in interfaces and self._is_it(path, interfaces[ADAPTER]):
                 self._path = str(path)
                 self._scan()
-            elif DEVICE in interfaces:
+            elif DEVICE in interfaces and "RSSI" in interfaces[DEVICE]:
                 self._hear(path, interfaces[DEVICE])
         if not self._path:
             self._report(f"There is no adapter {self._adapter}: 'bluetoothctl list' shows those there are.")
