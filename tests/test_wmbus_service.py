@@ -22,6 +22,7 @@ from bootstrap_lib import broker as brokers
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.machine_file import NAME as MACHINE_FILE
 from bootstrap_lib.registry import Registry
+from services.host import Host
 from services.meters import listed as listing
 from services.meters import meter_list
 from services.meters import topics as meter_topics
@@ -563,6 +564,21 @@ class TestList:
             assert topic.measured(found) == value
         made = meter_topics.lines(telegram.records, Registry(path).instances["wmbus"], NUMBER, "KAM")
         assert "unit" not in made[f"meters/kam_{NUMBER}/difference_temperature"]
+
+    def test_a_line_that_is_left_out_is_said_once_by_who_writes_it(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / "topics.yaml"
+        path.write_text("sources: {wmbus: {}, host: {}}\ntopics: {}\n")
+        path.with_name(MACHINE_FILE).write_text(
+            f"topics: {{a/b/duration: {{from: wmbus, meter: {NUMBER}, unit: month}}}}\n"
+        )
+        for service in (WMBus(Registry(path), "wmbus"), Host(Registry(path), "host")):
+            service.load(service.registry)
+            service.load(Registry(path))
+        (said,) = caplog.messages
+        assert "left out: " in said
+        assert "'month' does not convert to s" in said
 
     def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(self, tmp_path: Path) -> None:
         path = tmp_path / "topics.yaml"
