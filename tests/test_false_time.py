@@ -14,7 +14,7 @@ from voices import Voice, ask_database, now
 
 from bootstrap_lib.reading import format_time
 from bootstrap_lib.registry import Registry
-from services.stores import retiming, schema
+from services.stores import moves, retiming, schema
 from services.stores.open_archive import OpenArchive
 
 DAY, MINUTE = 86_400_000, 60_000
@@ -159,8 +159,12 @@ def test_a_move_that_was_killed_goes_on_where_it_was(
     assert left() == moved, "none lost, none moved twice"
     assert move({WATER, OTHER}) == 120, "what was moved already stays"
     assert (left(), left(2)) == (moved, moved)
-    retiming._answered(path)
-    assert move({WATER}) == len([time for time in moved if span[0] <= time < span[1]]), "who asks again means it"
+    assert move({WATER}) == 60
+    assert left() == moved, "an order that is given again, as while another store is away, moves nothing twice"
+    assert retiming.change(path, {WATER}, *span, by, again=True) == sum(span[0] <= time < span[1] for time in moved)
+    monkeypatch.setattr(moves, "REMEMBERED", -1)
+    before = left()
+    assert move({WATER}) == sum(span[0] <= time < span[1] for time in before), "what was done long ago is forgotten"
 
 
 def test_a_move_that_was_killed_is_said_and_ended_by_the_next_order(
@@ -178,16 +182,16 @@ def test_a_move_that_was_killed_is_said_and_ended_by_the_next_order(
     for hour in range(3):
         archive.database.store(WATER, start + 60 * MINUTE * hour, 1.0)
     archive.commit(now())
-    path, note = archive.database.path, retiming._note
+    path, note = archive.database.path, moves.note
 
-    def killed(connection: sqlite3.Connection, moving: retiming.Moving) -> None:
-        note(connection, moving)
-        if moving.count == 2:
+    def killed(connection: sqlite3.Connection, known: list[moves.Moving]) -> None:
+        note(connection, known)
+        if known[-1].count == 2:
             connection.execute("COMMIT")
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(retiming, "_note", killed)
+        patch.setattr(moves, "note", killed)
         with pytest.raises(KeyboardInterrupt):
             retiming.change(path, {WATER}, start, start + DAY, 61 * MINUTE)
     archive.close()
@@ -196,6 +200,13 @@ def test_a_move_that_was_killed_is_said_and_ended_by_the_next_order(
     assert retiming.change(path, {WATER}, start + DAY // 2, start + DAY, None) == 0, "another order, of nothing"
     moved = [start + 60 * MINUTE * hour + 61 * MINUTE for hour in range(3)]
     assert ask_database(path, "SELECT time FROM readings") == [(time,) for time in moved]
+    assert retiming.change(path, {WATER}, start, start + DAY, 61 * MINUTE) == 3, (
+        "the order that was killed, given again"
+    )
+    assert ask_database(path, "SELECT time FROM readings") == [(time,) for time in moved]
+    archive.close()
+    archive = opened()
+    assert "rework --move" not in " ".join(archive.news()), "it is done"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE settings SET value = 'q' || value WHERE name = 'moving'")
     assert retiming.change(path, {WATER}, start, start + DAY, None) == 3, "one that cannot be read stops nobody"

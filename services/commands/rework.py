@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--move", metavar="DURATION", help="give it another time, in all stores: --move=-1h, --move=1826d"
     )
+    parser.add_argument("--again", action="store_true", help="with --move: also what was moved so within a day")
     parser.add_argument("--source", metavar="NAME", help="only what a source measured, with --list, --drop and --move")
     parser.add_argument("--boiler", metavar="NAME", help="an entry of phases: (default: all)")
 
@@ -74,6 +75,7 @@ def _false_time(registry: Registry, arguments: argparse.Namespace) -> int:
         order["from"] = _moment(arguments.since, registry.timezone)
         order["to"] = _moment(arguments.until, registry.timezone) if arguments.until else format_time(LAST)
         if arguments.move:
+            order["again"] = arguments.again
             text = arguments.move.lstrip("+-")
             order["by"] = round(Duration.parse(text) * 1000) * (-1 if arguments.move.startswith("-") else 1)
     except ValueError as error:
@@ -88,9 +90,15 @@ def _false_time(registry: Registry, arguments: argparse.Namespace) -> int:
             print("" if done else "nothing of that time", end="" if done else "\n")
             return 0
         print(f"{archives[0].name}: {done['readings']} readings {'moved' if arguments.move else 'dropped'}")
+        away = []
         for instance in (*registry.find("rrd"), *registry.find("influx")):
-            found = client.ask(instance.name, "times", order, PATIENCE)
-            print(f"{instance.name}: {', '.join(f'{count} {what}' for what, count in found.items())} are filled anew")
+            try:
+                found = client.ask(instance.name, "times", order, PATIENCE)
+                print(f"{instance.name}: {', '.join(f'{n} {what}' for what, n in found.items())} are filled anew")
+            except StartError as error:
+                away.append(str(error))
+    if away:
+        raise StartError(f"{'; '.join(away)}. Give the same order again then: nothing is moved twice")
     return 0
 
 

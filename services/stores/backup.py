@@ -113,23 +113,22 @@ class Beside:
     def __init__(self) -> None:
         """Nothing is under way."""
         self._thread = ThreadPoolExecutor(1, "beside")
-        self._job: tuple[Request, Future[int], Callable[[], None]] | None = None
+        self._job: tuple[Request, Future[int]] | None = None
 
-    def begin(self, request: Request, work: Callable[[], int], answered: Callable[[], None] = lambda: None) -> object:
-        """Begin one; RequestError while another is under way. `answered` is called once it is done and said."""
+    def begin(self, request: Request, work: Callable[[], int]) -> object:
+        """Begin one; RequestError while another is under way."""
         if self._job is not None:
             raise RequestError("a backup or restore is under way: wait for its answer")
-        self._job = request, self._thread.submit(work), answered
+        self._job = request, self._thread.submit(work)
         return Request.LATER
 
     def answer(self) -> bool:
         """Answer the request if its work is done; whether it was."""
         if self._job is None or not self._job[1].done():
             return False
-        (request, future, answered), self._job = self._job, None
+        (request, future), self._job = self._job, None
         try:
             request.reply({"bytes" if request.verb == "backup" else "readings": future.result()})
-            answered()
         except (BackupError, sqlite3.Error, ValueError, TypeError, OverflowError) as error:  # what a row holds too
             request.refuse(reason(error))
         return True

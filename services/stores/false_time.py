@@ -19,6 +19,8 @@ class FalseTime(msgspec.Struct, forbid_unknown_fields=True, rename={"since": "fr
     until: str
     by: Annotated[int, Meta(ge=-(10**13), le=10**13)] = 0
     source: str | None = None
+    again: bool = False
+    """Whether a move that was done within a day is meant a second time."""
     topics: Annotated[list[str], Meta(max_length=1000)] | None = None
 
 

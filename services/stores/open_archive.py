@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sql
 
 from bootstrap_lib import Registry, format_time
-from services.stores import backup, record_url
+from services.stores import backup, moves, record_url
 from services.stores.backup import Beside
 from services.stores.database import Database, RecordError, is_damage, sentence
 from services.stores.marks import Ledger, Stream
@@ -102,10 +102,11 @@ class OpenArchive:
     def _say_what_is_there(self) -> None:
         self.said += self.database.poison
         with suppress(*RecordError), self.database.engine.connect() as connection:
-            if connection.scalar(sql.select(SETTINGS.c.name).where(SETTINGS.c.name == MOVING)):
+            value = connection.scalar(sql.select(SETTINGS.c.value).where(SETTINGS.c.name == MOVING))
+            if any(not one.ended for one in moves.read(str(value or "").encode())):
                 self.said.append(
                     "the archive ended while it moved readings of a false time: give that order (`constellation rework --move`)"
-                    " again, and it goes on where it was"
+                    " again, and it goes on where it was; any other order ends it first"
                 )
 
     @property

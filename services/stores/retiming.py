@@ -2,24 +2,29 @@
 
 Raw readings move exactly; minutes of which the raw readings are gone move by whole minutes. Both go hour by hour, in the direction in
 which nothing that was moved is met again. How far a move came is noted with each hour, for one that is done twice takes readings to
-where they never were: after a kill the next order ends it first, and the same order is done then.
+where they never were: after a kill the next order ends it first, and the same order again moves nothing twice.
 """
 
+import logging
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bootstrap_lib import Registry, Request, as_json, format_time
-from services.stores import hours
+from bootstrap_lib import Registry, Request, format_time
+from services.stores import hours, moves
 from services.stores.backup import open_beside
 from services.stores.database import CEILING, FLOOR
 from services.stores.false_time import FalseTime, chosen
+from services.stores.moves import Moving
 from services.stores.open_archive import OpenArchive
-from services.stores.schema import MINUTE, MOVING
+from services.stores.schema import MINUTE
+
+log = logging.getLogger(__name__)
 
 HOUR: Final = 3_600_000
 """Milliseconds that are dealt with in one transaction, so that readings are stored meanwhile."""
@@ -44,45 +49,42 @@ def listed(database: Path, names: Collection[str], since: int, until: int) -> li
         return [Holding(*row) for row in connection.execute(query, (since, until)) if row[0] in names]
 
 
-class Moving(msgspec.Struct):
-    """A move that is under way, in the settings until its order is answered; times in ms."""
+def change(
+    database: Path, names: Collection[str], since: int, until: int, by: int | None, *, again: bool = False
+) -> int:
+    """Move what is stored of topics by `by` ms, or drop it (None); returns raw readings that were there. sqlite3.Error.
 
-    since: int
-    until: int
-    by: int
-    names: list[str]
-    topics: list[int]
-    """The rows that its topics have: a name may change before it goes on."""
-    left: tuple[int, int]
-    """What of the span is still to be moved."""
-    count: int = 0
-    """Raw readings that were moved."""
-
-
-def change(database: Path, names: Collection[str], since: int, until: int, by: int | None) -> int:
-    """Move what is stored of topics by `by` ms, or drop it (None); returns raw readings that were there. sqlite3.Error."""
+    The same move again within a day moves nothing twice, and returns the same, unless it is meant (`again`).
+    """
     with closing(open_beside(database, "rw")) as connection:
-        before = _begun(connection)
-        if before is not None:
-            _move(connection, before)
-        same = before is not None and (before.since, before.until, before.by) == (since, until, by)
-        moved = before if same else None
-        done = set(moved.names) if moved else set[str]()
+        now = time.time_ns() // 1_000_000
+        known = [one for one in moves.kept(connection) if not one.ended or abs(now - one.ended) < moves.REMEMBERED]
+        for one in [one for one in known if not one.ended]:
+            _move(connection, known, one)
+            if (one.since, one.until, one.by) != (since, until, by):
+                log.warning("a move of readings by %s s that was cut short is done now: %d", one.by / 1000, one.count)
         found = connection.execute("SELECT id, name FROM topics").fetchall()
-        topics = [topic for topic, name in found if name in names and name not in done]
         if by is None:
-            work = _Change(connection, topics, None)
-            for begin, end in _hours(connection, topics, since, until, backward=False):
+            work = _Change(connection, [topic for topic, name in found if name in names], None)
+            for begin, end in _hours(connection, work.topics, since, until, backward=False):
                 connection.execute("BEGIN IMMEDIATE")
                 work.hour(begin, end)
                 connection.execute("COMMIT")
             return work.count
-        count = moved.count if moved else 0
-        return _move(connection, Moving(since, until, by, sorted(done | set(names)), topics, (since, until), count))
+        same = [one for one in known if (one.since, one.until, one.by) == (since, until, by)]
+        before = [] if again else [one for one in same if not set(names).isdisjoint(one.names)]
+        done = {name for one in before for name in one.names}
+        rest = sorted(set(names) - done)
+        if rest:
+            moving = Moving(since, until, by, rest, [topic for topic, name in found if name in rest], (since, until))
+            known.append(moving)
+            _move(connection, known, moving)
+            before.append(moving)
+        return sum(one.count for one in before)
 
 
-def _move(connection: sqlite3.Connection, moving: Moving) -> int:
-    """Move what is left, and note with each hour how far it came; returns raw readings that were moved in all."""
+def _move(connection: sqlite3.Connection, known: list[Moving], moving: Moving) -> None:
+    """Move what is left, and note with each hour how far it came."""
     work, counted = _Change(connection, moving.topics, moving.by), moving.count
     backward = moving.by > 0
     for begin, end in _hours(connection, moving.topics, *moving.left, backward=backward):
@@ -90,29 +92,10 @@ def _move(connection: sqlite3.Connection, moving: Moving) -> int:
         work.hour(begin, end)
         moving.left = (moving.left[0], begin) if backward else (end, moving.left[1])
         moving.count = counted + work.count
-        _note(connection, moving)
+        moves.note(connection, known)
         connection.execute("COMMIT")
-    moving.left = (0, 0)
-    _note(connection, moving)
-    return moving.count
-
-
-def _begun(connection: sqlite3.Connection) -> Moving | None:
-    """Return the move whose order was not answered; one that cannot be read is none."""
-    row = connection.execute("SELECT CAST(value AS BLOB) FROM settings WHERE name = ?", (MOVING,)).fetchone()
-    with suppress(msgspec.MsgspecError):
-        return msgspec.json.decode(row[0], type=Moving) if row else None
-    return None
-
-
-def _note(connection: sqlite3.Connection, moving: Moving) -> None:
-    connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (MOVING, as_json(moving).decode()))
-
-
-def _answered(database: Path) -> None:
-    """Forget a move whose order was answered: who gives it again means it."""
-    with suppress(sqlite3.Error), closing(open_beside(database, "rw")) as connection:
-        connection.execute("DELETE FROM settings WHERE name = ?", (MOVING,))
+    moving.ended = time.time_ns() // 1_000_000
+    moves.note(connection, known)
 
 
 def _hours(
@@ -154,7 +137,7 @@ class Retiming:
             found = listed(path, names, since, until)
             return [[one.topic, one.readings, format_time(one.first), format_time(one.last)] for one in found]
         by = order.by if order.do == "move" else None
-        return held.beside.begin(request, lambda: change(path, names, since, until, by), lambda: _answered(path))
+        return held.beside.begin(request, lambda: change(path, names, since, until, by, again=order.again))
 
 
 class _Change:
@@ -173,7 +156,7 @@ class _Change:
         raw = into.execute(f"SELECT time, topic, value, word FROM readings {where}", span).fetchall()  # noqa: S608
         computed = into.execute(f"SELECT * FROM minutes {where}", whole).fetchall()  # noqa: S608
         silent = into.execute(f"SELECT topic, time FROM clearings {where}", span).fetchall()  # noqa: S608
-        touched = {(time - time % MINUTE, topic) for time, topic, *_ in raw}
+        touched = {(at - at % MINUTE, topic) for at, topic, *_ in raw}
         for table, cut in (("readings", span), ("minutes", whole), ("clearings", span)):
             into.execute(f"DELETE FROM {table} {where}", cut)  # noqa: S608
         into.executemany("DELETE FROM minutes WHERE time = ? AND topic = ?", touched)  # also those that the span cuts
