@@ -31,6 +31,7 @@ DAY, HOUR = 86_400_000, 3_600_000
 NOW = time.time_ns() // 1_000_000
 AGES = {table.name: 8 * DAY if table is tables.READINGS else 90 * DAY for table in tables.ALL if table.period}
 WATER, PHASE = "boiler/water/temperature", "boiler/burner/phase"
+NOBODY = filling.FleetFilling(lambda topic, payload: None, "central", 4, lambda sentence: None)
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -127,10 +128,52 @@ def test_one_row_that_the_engine_refuses_costs_no_other(engine: Engine) -> None:
     assert rows(engine, "SELECT count(*) FROM readings") == [(49,)]
 
 
+def test_what_one_house_says_of_itself_stops_no_commit_of_the_others(engine: Engine) -> None:
+    centre = Centre(engine, held(engine), NOBODY, Limits(8 * DAY, 90 * DAY, DAY), lambda topic: None)
+    good, bad = centre.house("h1", "h1/home", NOW), centre.house("h2", "h2/home", NOW)
+
+    def said(name: str, **more: Any) -> Message:
+        topics = {name: {"unit": "°C", "was": [WATER]} | more}
+        return Message("", as_json({"digest": "1", "topics": topics}), False, 1, 1)
+
+    def goes_on(number: int) -> None:
+        for house in good, bad:
+            centre.store.store(house.topic("a/b/temperature", "°C"), NOW + number, 1.0)
+        assert centre.commit(NOW) == []
+        found = rows(engine, f"SELECT house, time FROM readings WHERE time = {NOW + number} ORDER BY house")
+        assert found == [(good.number, NOW + number), (bad.number, NOW + number)]
+
+    centre.store.store(bad.topic(WATER, "°C"), NOW, 1.0)
+    goes_on(1)
+    for number, name in enumerate(
+        ("boiler/water/" + "x" * 300, "boiler/water/a\0b", "a/b", "boiler/water/#", "boiler//x")
+    ):
+        centre.take_registry(bad, said(name))
+        centre.take_registry(bad, said(name, **{"from": "b"}))  # its row would be told
+        goes_on(number + 2)
+        assert (WATER,) in rows(engine, f"SELECT name FROM topics WHERE house = {bad.number}")
+    centre.take_registry(bad, said("boiler/tank/temperature"))
+    goes_on(7)
+    assert (WATER,) not in rows(engine, f"SELECT name FROM topics WHERE house = {bad.number}")
+    assert (bad.topics["boiler/tank/temperature"].number,) in rows(engine, "SELECT id FROM topics")
+
+    good.lack(NOW - 5, NOW - 1)
+    bad.timezone, bad.changed = "x" * 300 if engine.dialect.PORT == MariaDB.PORT else "\0", True
+    goes_on(8)
+    assert rows(engine, f"SELECT since FROM lacking WHERE until = {NOW - 1}") == [(NOW - 5,)]
+    unfit = bad.topic("boiler/flue/temperature", "")
+    unfit.label = "x" * 1100 if engine.dialect.PORT == MariaDB.PORT else "\0"
+    bad.timezone = "UTC"
+    centre.store.store(unfit, NOW + 9, 2.0)
+    centre.store.clear(unfit, NOW)
+    assert [(one.topic.name, one.time) for one in centre.commit(NOW)] == [("boiler/flue/temperature", NOW + 9)]
+    assert "boiler/flue/temperature" not in bad.topics
+    goes_on(10)
+
+
 def test_what_is_older_than_all_that_is_kept_is_counted_and_stops_no_commit(engine: Engine) -> None:
     cleared: list[str] = []
-    fills = filling.FleetFilling(lambda topic, payload: None, "central", 4, lambda sentence: None)
-    centre = Centre(engine, held(engine), fills, Limits(8 * DAY, 90 * DAY, DAY), cleared.append)
+    centre = Centre(engine, held(engine), NOBODY, Limits(8 * DAY, 90 * DAY, DAY), cleared.append)
     house = centre.house("h1", "h1/home", NOW)
     good = centre.house("h2", "h2/home", NOW)
 
@@ -358,7 +401,7 @@ def test_each_code_of_mariadb_is_dealt_with(codes: tuple[int, ...], verdict: Rem
     [
         (("40001", "40P01", "55P03", "57014"), Remedy.AGAIN),
         (("57P01", "57P03", "08006", "25006", "53300", None), Remedy.NEXT),
-        (("22003", "22021", "22P02"), Remedy.REFUSED),
+        (("22003", "22021", "22P02", "54000"), Remedy.REFUSED),
         (("23514",), Remedy.PARTITION),
     ],
 )

@@ -173,8 +173,7 @@ class Centre:
             registry = _registry.decode(message.payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Poison(f"no registry of a house: {error}") from None
-        for old, name in house.take_registry(registry):
-            self.store.rename(house, old, name)
+        house.take_registry(registry)
 
     def take_page(self, house: RemoteHouse, message: Message, now: int) -> None:
         """Take a page of a replay. Poison and ReadingError say what is wrong with it."""
@@ -191,7 +190,7 @@ class Centre:
         self.commit(now)
 
         def ours(since: int, until: int) -> dict[tuple[str, int], int]:
-            return self.store.counts(house, since, until) if house.number is not None else {}
+            return summing.counts(self.engine, house.number, since, until) if house.number is not None else {}
 
         if lacking := self.filling.take_counts(house, message, ours):
             self._count("holes", len(lacking))

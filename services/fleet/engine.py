@@ -14,9 +14,10 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sql
 
 from bootstrap_lib import reason
-from services.fleet.dialect import Access, Dialect, Remedy
+from services.fleet.dialect import Access, Dialect, Remedy, Row
 from services.fleet.mariadb import MariaDB
 from services.fleet.postgresql import PostgreSQL
+from services.fleet.tables import Table
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -90,6 +91,23 @@ class Engine:
             if time.monotonic() > deadline:
                 raise EngineAway(f"the engine takes nothing ({last})")
             time.sleep(min(LONGEST_PAUSE, PAUSE * tries))
+
+    def write(self, table: Table, rows: Sequence[Row]) -> dict[int, str]:
+        """Write rows by themselves; returns those that the engine never takes, found by halves: their places, and what it said."""
+        refused: dict[int, str] = {}
+        parts = [range(len(rows))] if rows else []
+        while parts:
+            part = parts.pop()
+            given = rows[part.start : part.stop]
+            try:
+                self.run(lambda connection, given=given: self.dialect.insert(connection, table, given))  # type: ignore[misc]
+            except RowsRefused as error:
+                half = len(part) // 2
+                if half:
+                    parts += [part[:half], part[half:]]
+                else:
+                    refused[part.start] = str(error)
+        return refused
 
     def _judge(self, error: BaseException) -> None:
         """Stay or move; RowsRefused and PartitionMissing where trying again is of no use."""

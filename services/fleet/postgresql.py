@@ -60,7 +60,7 @@ class PostgreSQL:
         if state == PARTITION:
             return Remedy.PARTITION
         refused = (
-            state.startswith("22")
+            state.startswith(("22", "54"))  # no value of its column, or too long for the index
             or (not state and isinstance(error, (ValueError, UnicodeError)))
             or (
                 type(error).__name__ == "DataError"  # the driver's own, such as a NUL in a text

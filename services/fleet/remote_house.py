@@ -1,6 +1,7 @@
 """A house as its centre knows it: topics, runs of numbers, and what is lacking of it here."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from bootstrap_lib import Poison, Sequence
@@ -12,12 +13,19 @@ from services.stores.house_registry import PublishedRegistry
 MOST_TOPICS: Final = 3000
 """Topics of a house: one that invents more is refused them."""
 
-LEVELS: Final = 3
 GRACE: Final = 60_000
 """Milliseconds beyond `stale` after which a topic that is still standing here was cleared in its house."""
 
 AHEAD: Final = 60_000
 """Milliseconds by which the clocks of a house's sources may differ."""
+
+
+_TOPIC: Final = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+){2}")
+
+
+def _fits(name: str, unit: str) -> bool:
+    """Whether a house can have such a topic, so that every engine takes it: what is written is of all houses at once."""
+    return max(len(name), len(unit)) <= LONGEST and unit.isprintable() and _TOPIC.fullmatch(name) is not None
 
 
 def _plain(text: str) -> str:
@@ -59,6 +67,8 @@ class RemoteHouse:
         """Whether its own row, or what it lacks, is to be written."""
         self.told: set[RemoteTopic] = set()
         """Topics whose row is to be written."""
+        self.renamed: list[tuple[str, str]] = []
+        """Old and new names of topics whose rows bear the old one yet, in their order."""
         self.newest = 0
         """Time (ms) of its newest reading."""
         self.linked = False
@@ -75,12 +85,7 @@ class RemoteHouse:
             return found
         found = self._units.get((name, unit))
         if found is None:
-            if (
-                name.count("/") != LEVELS - 1
-                or len(name) > LONGEST
-                or len(unit) > LONGEST
-                or not (name + unit).isprintable()
-            ):
+            if not _fits(name, unit):
                 raise Poison("no topic of a house: place/thing/name")
             if len(self._units) >= MOST_TOPICS:
                 raise Poison(f"{self.name} has {MOST_TOPICS} topics already: this one is not kept")
@@ -109,14 +114,20 @@ class RemoteHouse:
         self.lacking.take(since, until)
         self.changed = True
 
-    def take_registry(self, registry: PublishedRegistry) -> Iterator[tuple[str, str]]:
-        """Take what the house says of its topics; returns old and new names of those that were renamed."""
+    def forget(self, topic: RemoteTopic) -> None:
+        """Have a topic no more that the engine does not take."""
+        self._units.pop((topic.name, topic.unit), None)
+        if self.topics.get(topic.name) is topic:
+            del self.topics[topic.name]
+
+    def take_registry(self, registry: PublishedRegistry) -> None:
+        """Take what the house says of its topics; those that it renamed keep what is stored of them."""
         self.timezone, self.digest = _plain(registry.timezone), _plain(registry.digest)
         self.changed = True
         for name, facts in list(registry.topics.items())[:MOST_TOPICS]:
-            for old in facts.was:
+            for old in facts.was if _fits(name, facts.unit) else ():
                 if old in self.topics and old not in registry.topics and name not in self.topics:
-                    yield from self._rename(old, name)
+                    self._rename(old, name)
             if name not in self.topics and not facts.stored:
                 continue
             try:
@@ -131,14 +142,14 @@ class RemoteHouse:
         for name in self.topics.keys() - registry.topics.keys():
             self.topics[name].stale, self.topics[name].stored = -1.0, None if registry.left_out else False
 
-    def _rename(self, old: str, name: str) -> Iterator[tuple[str, str]]:
+    def _rename(self, old: str, name: str) -> None:
         del self.topics[old]
         for (known, unit), topic in list(self._units.items()):
             if known == old:
                 del self._units[known, unit]
                 topic.name = name
                 self.know(topic)
-        yield old, name
+        self.renamed.append((old, name))
 
     def ghosts(self) -> Iterable[tuple[RemoteTopic, int]]:
         """Topics that stand here and were cleared in the house while nobody told us, with the time (ms) when that was.

@@ -3,6 +3,7 @@
 A mark in another transaction would either confirm what a kill then takes, or leave what is there unconfirmed for ever.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
@@ -15,9 +16,13 @@ from services.fleet.gaps import Gaps
 from services.fleet.numbers import Numbers
 from services.fleet.remote_house import RemoteHouse, RemoteTopic
 
+log = logging.getLogger(__name__)
+
 HOUR: Final = 3_600_000
 ROWS: Final = 500
 """Houses that are asked for in one statement."""
+
+_RENAMED: Final = sql.text("UPDATE topics SET name = :name WHERE house = :house AND name = :old")
 
 Claim = Literal["ours", "new", "another's"]
 LEASE: Final = 30_000
@@ -53,6 +58,7 @@ class CentralStore:
         self._engine, self._shard, self._holder = engine, shard, holder
         self._rows: dict[tuple[RemoteTopic, int], tuple[float | None, str | None]] = {}
         self._clearings: set[tuple[RemoteTopic, int]] = set()
+        self._refused: dict[tuple[RemoteTopic, int], RefusedReading] = {}  # until a commit tells
         self.held = False
         self.taken_over = False
         """Whether another process held the shard before: what came between the two is to be filled."""
@@ -151,31 +157,46 @@ class CentralStore:
 
         ShardLost, HousesLost, EngineAway, and then everything goes on waiting.
         """
-        moved = [h for h in houses if h.changed or h.told or h.numbers.moved or h.numbers.gone]
-        moved += [h for h in {topic.house for topic, _ in self._rows} if h not in moved]
-        refused: list[RefusedReading] = []
-        if moved or self._rows or self._clearings:
+        news = [h for h in houses if h.changed or h.told or h.numbers.moved or h.numbers.gone]
+        moved = list(dict.fromkeys([*news, *(topic.house for topic, _ in (*self._rows, *self._clearings))]))
+        if moved:
             self._name(moved, now)
-            refused = self._write(moved, now)
+            self._write(moved, now)
         for house in moved:
             house.changed = False
             house.numbers.written()
         self._rows.clear()
         self._clearings.clear()
+        refused, self._refused = list(self._refused.values()), {}
         return refused
 
-    def _write(self, moved: list[RemoteHouse], now: int) -> list[RefusedReading]:
-        refused: dict[tuple[RemoteTopic, int], str] = {}
-        while True:
-            rows = [key for key in self._rows if key not in refused]
-            try:
-                self._engine.run(lambda connection, rows=rows: self._group(connection, moved, rows, now))  # type: ignore[misc]
-            except RowsRefused as error:
-                if not rows:  # then it is no reading, and to try again would never end
-                    raise
-                refused |= self._sieve(rows) or dict.fromkeys(rows, str(error))
-                continue
-            return [RefusedReading(*key, _value(self._rows[key]), said) for key, said in refused.items()]
+    def _write(self, moved: list[RemoteHouse], now: int) -> None:
+        """Write the group. What one house says, of itself or in a reading, and the engine refuses, costs no other house anything."""
+        keys = list(self._rows)
+        if self._takes(moved, keys, now) is None:
+            return
+        for place, said in self._engine.write(tables.READINGS, [self._row(key) for key in keys]).items():
+            self._refuse(keys[place], said)
+        keys = [key for key in keys if key not in self._refused]
+        if self._takes(moved, keys, now) is None:
+            return
+        for house in moved:
+            if why := self._takes([house], [key for key in keys if key[0].house is house], now):
+                log.error("%s says of itself what the engine refuses, which is left out: %s", house.name, why)
+
+    def _takes(self, moved: list[RemoteHouse], keys: list[tuple[RemoteTopic, int]], now: int) -> str | None:
+        """Write a group; returns why the engine refuses something in it, None where it took all."""
+        try:
+            self._engine.run(lambda connection: self._group(connection, moved, keys, now))
+        except RowsRefused as error:
+            return str(error)
+        return None
+
+    def _refuse(self, key: tuple[RemoteTopic, int], said: str) -> None:
+        self._refused[key] = RefusedReading(*key, _value(self._rows[key]), said)
+
+    def _row(self, key: tuple[RemoteTopic, int]) -> tuple[Any, ...]:
+        return key[0].house.number, key[1], key[0].number, *self._rows[key]
 
     def _group(
         self, connection: sql.Connection, moved: list[RemoteHouse], keys: list[tuple[RemoteTopic, int]], now: int
@@ -183,12 +204,12 @@ class CentralStore:
         insert = self._engine.dialect.insert
         self._renew(connection, now)
         self._own(connection, moved)
-        rows = sorted((t.house.number, at, t.number, *self._rows[t, at]) for t, at in keys)
+        rows = sorted(map(self._row, keys))
         if rows:
             insert(connection, tables.READINGS, rows)
             insert(connection, tables.PENDING, sorted({(row[0], row[1] // HOUR * HOUR) for row in rows}))
-        if self._clearings:
-            insert(connection, tables.CLEARINGS, sorted((t.number, at) for t, at in self._clearings))
+        if cleared := sorted((t.number, at) for t, at in self._clearings if t.house in moved):
+            insert(connection, tables.CLEARINGS, cleared)
         heard = [(h.number, *h.numbers.row(stream)) for h in moved for stream in sorted(h.numbers.moved)]
         if heard:
             insert(connection, tables.HEARD, heard)
@@ -207,22 +228,6 @@ class CentralStore:
         if house.lacking:
             insert(connection, tables.LACKING, [(house.number, since, until) for since, until in house.lacking])
 
-    def _sieve(self, keys: list[tuple[RemoteTopic, int]]) -> dict[tuple[RemoteTopic, int], str]:
-        """Find the readings that the engine refuses, by halves."""
-        insert, found = self._engine.dialect.insert, dict[tuple[RemoteTopic, int], str]()
-        parts = [keys]
-        while parts:
-            part = parts.pop()
-            rows = sorted((t.house.number, at, t.number, *self._rows[t, at]) for t, at in part)
-            try:
-                self._engine.run(lambda connection, rows=rows: insert(connection, tables.READINGS, rows))  # type: ignore[misc]
-            except RowsRefused as error:
-                if len(part) == 1:
-                    found[part[0]] = str(error)
-                else:
-                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
-        return found
-
     # -- numbers of houses and topics ---------------------------------------------------------------------------------
 
     def _name(self, houses: list[RemoteHouse], now: int) -> None:
@@ -236,9 +241,16 @@ class CentralStore:
             known = {row.name: row.id for row in self._select("SELECT id, name FROM houses")}
             for house in new:
                 house.number = known[house.name]
-        if told := [topic for house in houses for topic in house.told]:
-            topics = sorted((t.house.number, t.name, t.unit, t.kind, t.label, t.source) for t in told)
-            self._engine.run(lambda connection: insert(connection, tables.TOPICS, topics))
+        for house in houses:
+            while house.renamed:  # before its new name is told, which is no new topic
+                old, name = house.renamed[0]
+                asked = {"name": name, "house": house.number, "old": old}
+                self._engine.run(lambda connection, asked=asked: connection.execute(_RENAMED, asked).rowcount)  # type: ignore[misc]
+                del house.renamed[0]
+        told = [topic for house in houses for topic in house.told]
+        topics = [(t.house.number, t.name, t.unit, t.kind, t.label, t.source) for t in told]
+        for place, said in self._engine.write(tables.TOPICS, topics).items():
+            self._forget(told[place], said)
         for house in houses:
             if any(topic.number is None for topic in house.told):
                 found = self._select("SELECT id, name, unit FROM topics WHERE house = :house", house=house.number)
@@ -247,12 +259,15 @@ class CentralStore:
                     topic.number = known[topic.name, topic.unit]
             house.told.clear()
 
-    def rename(self, house: RemoteHouse, old: str, name: str) -> None:
-        """Give what is stored under a topic's old name its new one."""
-        if house.number is not None:
-            renamed = sql.text("UPDATE topics SET name = :name WHERE house = :house AND name = :old")
-            asked = {"name": name, "house": house.number, "old": old}
-            self._engine.run(lambda connection: connection.execute(renamed, asked).rowcount)
+    def _forget(self, topic: RemoteTopic, said: str) -> None:
+        """Have a topic no more that the engine does not take, nor what waits of it."""
+        topic.house.told.discard(topic)
+        if topic.number is None:
+            topic.house.forget(topic)
+            for key in [key for key in self._rows if key[0] is topic]:
+                self._refuse(key, said)
+                del self._rows[key]
+            self._clearings = {one for one in self._clearings if one[0] is not topic}
 
     def _select(self, text: str, **asked: Any) -> list[Any]:
         return self._engine.run(lambda connection: list(connection.execute(sql.text(text), asked).all()))
@@ -275,21 +290,6 @@ class CentralStore:
         lacking = self._select("SELECT since, until FROM lacking WHERE house = :house", house=house.number)
         house.lacking = Gaps((row.since, row.until) for row in lacking)
         return house
-
-    def counts(self, house: RemoteHouse, since: int, until: int) -> dict[tuple[str, int], int]:
-        """How many readings are stored of each topic in each hour (ms), of a range of time."""
-        rows = self._select(
-            "SELECT t.name, r.hour, r.count FROM topics t JOIN (SELECT topic, time - time % 3600000 AS hour, count(*) AS count"
-            " FROM readings WHERE house = :house AND time >= :since AND time < :until GROUP BY topic, time - time % 3600000) r"
-            " ON r.topic = t.id",
-            house=house.number,
-            since=since,
-            until=until,
-        )
-        found: dict[tuple[str, int], int] = {}
-        for name, hour, count in rows:
-            found[name, hour] = found.get((name, hour), 0) + count
-        return found
 
     def names(self) -> Iterator[str]:
         """Names of all houses that the engine knows."""

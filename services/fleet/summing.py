@@ -27,6 +27,20 @@ def due(engine: Engine, house: int, now: int, most: int) -> list[int]:
     return engine.run(lambda connection: list(connection.scalars(asked, limits)))
 
 
+def counts(engine: Engine, house: int, since: int, until: int) -> dict[tuple[str, int], int]:
+    """How many readings are stored of each topic in each hour (ms), of a range of time."""
+    asked = sql.text(
+        "SELECT t.name, r.hour, r.count FROM topics t JOIN (SELECT topic, time - time % 3600000 AS hour, count(*) AS count"
+        " FROM readings WHERE house = :house AND time >= :since AND time < :until GROUP BY topic, time - time % 3600000) r"
+        " ON r.topic = t.id"
+    )
+    limits = {"house": house, "since": since, "until": until}
+    found: dict[tuple[str, int], int] = {}
+    for name, hour, count in engine.run(lambda connection: connection.execute(asked, limits).all()):
+        found[name, hour] = found.get((name, hour), 0) + count
+    return found
+
+
 def sum_up(engine: Engine, house: int, hour: int, timezone: str) -> None:
     """Compute the minutes of a house's hour, that hour, and the local day that it lies in; done twice it is the same."""
     day, end = local_day(hour, timezone)
