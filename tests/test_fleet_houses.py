@@ -149,6 +149,18 @@ def test_a_certificate_is_renewed_with_itself_and_that_of_a_house_that_is_out_is
         joining.renew(out, now=True)
 
 
+def test_a_certificate_that_was_revoked_renews_itself_never_also_once_its_house_has_a_new_one(
+    server: EnrolmentServer, tmp_path: Path
+) -> None:
+    stolen = enter(server, "h0003", tmp_path / "stolen")
+    assert joining.renew(stolen, now=True) == "h0003"
+    assert server.authority.revoke("h0003") == 2
+    anew = enter(server, "h0003", tmp_path / "anew")
+    with pytest.raises(FleetTokenError):
+        joining.renew(stolen, now=True)
+    assert joining.renew(anew, now=True) == "h0003"
+
+
 class Guest:
     """Who connects with a certificate."""
 

@@ -143,7 +143,16 @@ class Authority:
 
     def sign(self, name: str, request: str) -> str:
         """Sign a house's request, for the name that is ours to say; StartError where it is none."""
-        with self._alone(), tempfile.TemporaryDirectory(prefix="constellation-") as folder:
+        with self._alone():
+            return self._sign(name, request)
+
+    def renew(self, name: str, serial: str, request: str) -> str | None:
+        """Sign a request of who holds a certificate; None where that one is revoked, whatever its house got since. StartError."""
+        with self._alone():
+            return self._sign(name, request) if serial in self._valid(name) else None
+
+    def _sign(self, name: str, request: str) -> str:
+        with tempfile.TemporaryDirectory(prefix="constellation-") as folder:
             given, made = Path(folder, "csr"), Path(folder, "crt")
             given.write_text(request)
             words = ("-extensions", "house", "-subj", f"/O=fleet/CN={name}", "-in", str(given), "-out", str(made))
@@ -152,15 +161,17 @@ class Authority:
 
     def revoke(self, name: str) -> int:
         """Revoke all certificates of a house, and make the list anew; returns how many there were."""
-        count = 0
         with self._alone():
-            for line in (self.folder / "index.txt").read_text().splitlines():
-                state, _, _, serial, _, subject = line.split("\t")
-                if state == "V" and subject == f"/O=fleet/CN={name}":
-                    self._openssl("ca", *self._config, "-revoke", self.folder / "issued" / f"{serial}.pem")
-                    count += 1
+            serials = self._valid(name)
+            for serial in serials:
+                self._openssl("ca", *self._config, "-revoke", self.folder / "issued" / f"{serial}.pem")
             self._renew_list()
-        return count
+        return len(serials)
+
+    def _valid(self, name: str) -> list[str]:
+        """Serial numbers of a house's certificates that are not revoked."""
+        lines = [line.split("\t") for line in (self.folder / "index.txt").read_text().splitlines()]
+        return [serial for state, _, _, serial, _, subject in lines if (state, subject) == ("V", f"/O=fleet/CN={name}")]
 
     def renew_list(self) -> None:
         """Make the list of revocations anew, whole at any moment."""

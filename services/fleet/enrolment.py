@@ -152,15 +152,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, as_json(given))
 
     def _found(self, asked: dict[str, str]) -> tuple[str, str] | None:
-        sign, request = self.server.authority.sign, asked.get("request", "")
+        authority, request = self.server.authority, asked.get("request", "")
         if self.path == "/enrol":
-            return self.server.invitations.redeem(asked.get("token", ""), request, sign)
+            return self.server.invitations.redeem(asked.get("token", ""), request, authority.sign)
         peer = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
         subject = dict(part[0] for part in (peer or {}).get("subject", ()))  # type: ignore[misc]
         name = str(subject.get("commonName", ""))
         if self.path != "/renew" or not name or self.server.revoked(name):
             return None
-        return name, sign(name, request)
+        certificate = authority.renew(name, str((peer or {}).get("serialNumber")), request)
+        return (name, certificate) if certificate else None
 
     def _answer(self, code: int, body: bytes) -> None:
         self.send_response(code)
