@@ -157,10 +157,10 @@ def test_what_one_house_says_of_itself_stops_no_commit_of_the_others(engine: Eng
     assert (WATER,) not in rows(engine, f"SELECT name FROM topics WHERE house = {bad.number}")
     assert (bad.topics["boiler/tank/temperature"].number,) in rows(engine, "SELECT id FROM topics")
 
-    good.lack(NOW - 5, NOW - 1)
+    good.compared, good.changed = NOW + 5, True
     bad.timezone, bad.changed = "x" * 300 if engine.dialect.PORT == MariaDB.PORT else "\0", True
     goes_on(8)
-    assert rows(engine, f"SELECT since FROM lacking WHERE until = {NOW - 1}") == [(NOW - 5,)]
+    assert rows(engine, f"SELECT compared FROM houses WHERE id = {good.number}") == [(NOW + 5,)]
     unfit = bad.topic("boiler/flue/temperature", "")
     unfit.label = "x" * 1100 if engine.dialect.PORT == MariaDB.PORT else "\0"
     bad.timezone = "UTC"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -84,6 +85,31 @@ def test_an_answer_that_was_lost_is_given_again_to_the_same_request_only(made: A
     invitations.withdraw("h1")
     assert invitations.redeem(newer, "a", sign) is None
     assert signed == [("h1", "a")]
+
+
+def test_a_house_whose_answer_was_lost_asks_again_with_the_same_token(
+    server: EnrolmentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, folder = f"{server.invitations.invite('h0004')}.{server.authority.fingerprint}", tmp_path / "h0004"
+    with monkeypatch.context() as cut:
+        cut.setattr(EnrolmentServer, "handle_error", lambda *_: None)
+        cut.setattr("services.fleet.enrolment._Handler._answer", _cut_off)
+        with pytest.raises(StartError, match="does not answer"):
+            joining.enrol(url(server), token, folder)
+    assert joining.enrol(url(server), token, folder).name == "h0004"
+    assert sorted(file.name for file in folder.iterdir()) == ["ca.crt", "centre.json", "h0004.crt", "h0004.key"]
+    assert server.authority.revoke("h0004") == 1, "one certificate was made"
+
+
+def _cut_off(handler: BaseHTTPRequestHandler, code: int, body: bytes) -> None:
+    """Answer who asks for the authority, and cut the line for who asks for a certificate."""
+    if handler.command == "POST":
+        handler.connection.close()
+        raise ConnectionResetError
+    handler.send_response(code)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
 
 
 def test_houses_that_come_in_at_once_have_serial_numbers_of_their_own(made: Authority, tmp_path: Path) -> None:

@@ -60,15 +60,22 @@ def fetch_authority(url: str, wanted: str) -> str:
 
 
 def enrol(url: str, token: str, folder: Path) -> Enrolment:
-    """Join a fleet: make a key in `folder`, send a request for it, and put the answer beside it."""
+    """Join a fleet: make a key in `folder`, send a request for it, and put the answer beside it.
+
+    The request stays until an answer is kept: who asks again with the same one gets what was lost on the way.
+    """
     secret, _, wanted = token.partition(".")
     if not secret or len(wanted) != 64:  # noqa: PLR2004 (SHA-256)
         raise FleetTokenError("that is no token: it is one word, with a dot in it")
     trusted = fetch_authority(url.rstrip("/"), wanted)
-    request = authority.new_request(folder, "house")
-    body = as_json({"token": secret, "request": request})
+    key, asked = folder / "house.key", folder / "house.csr"
+    if not (key.exists() and asked.exists()):
+        state.write(asked, authority.new_request(folder, "house").encode(), 0o644)
+    body = as_json({"token": secret, "request": asked.read_text()})
     given = msgspec.json.decode(_open(f"{url.rstrip('/')}/enrol", _trusting(trusted), body), type=Enrolment)
     _keep(folder, given)
+    key.replace(folder / f"{given.name}.key")
+    asked.unlink()
     state.write(folder / "centre.json", as_json({"url": url.rstrip("/"), "name": given.name}), 0o644)
     return given
 
@@ -95,10 +102,6 @@ def _trusting(certificate: str) -> ssl.SSLContext:
 
 
 def _keep(folder: Path, given: Enrolment) -> None:
-    """Put a certificate in place; the key was made for it and stays where it is."""
-    key = folder / "house.key"
-    if key.exists():
-        key.replace(folder / f"{given.name}.key")
     files: dict[str, Any] = {f"{given.name}.crt": given.certificate, "ca.crt": given.authority}
     for name, text in files.items():
         state.write(folder / name, text.encode(), 0o644)
