@@ -50,10 +50,10 @@ class Alerts(Subscriber):
         rights=(
             "readwrite {root}/alert/#",
             "readwrite {root}/notify/#",
-            "read +/{root}/data/#",
-            "read +/{root}/service/registry",
-            "read +/{root}/service/+/status",
-            "read +/{root}/service/+/health",
+            "read +/home/data/#",
+            "read +/home/service/registry",
+            "read +/home/service/+/status",
+            "read +/home/service/+/health",
             "read +/link",
         ),
         keeps=("alert/+",),
@@ -71,7 +71,7 @@ class Alerts(Subscriber):
         self._offset = 0
         self._right = False
         self._untold: set[str] = set()
-        self._houses = WatchedHouses(self.state_folder / "houses.json", registry.root, self.keep)
+        self._houses = WatchedHouses(self.state_folder / "houses.json", self.keep)
         self._roster_at = 0.0
 
     @property

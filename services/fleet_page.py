@@ -24,6 +24,7 @@ from bootstrap_lib import (
 from services.fleet import roster
 from services.fleet.engine_options import EngineOptions
 from services.fleet.shown import FleetPerson, LiveHouse
+from services.fleet.wire import FLEET_ROOT
 
 if TYPE_CHECKING:
     from services.page.awaited import Awaited
@@ -65,7 +66,7 @@ class FleetPage(Subscriber):
         network="house",
         listens=("port", 8090),
         rights=(
-            "read +/{root}/service/+/health",
+            "read +/home/service/+/health",
             "read +/link",
             "write {root}/service/+/request/ask",
             "read {root}/service/+/response/ask",
@@ -133,7 +134,7 @@ class FleetPage(Subscriber):
         """Hear how houses and their services are."""
         self.live.clear()
         for pattern in (
-            f"+/{self.registry.root}/service/+/health",
+            f"+/{FLEET_ROOT}/service/+/health",
             "+/link",
             f"{self.registry.root}/service/+/response/ask",
         ):

@@ -20,8 +20,11 @@ from services.fleet import roster
 from services.fleet.roster import RosterHouse
 
 WATER, FLUE = "boiler/water/temperature", "boiler/flue/temperature"
+ROOT = "cellar"
+"""The centre's own root; its houses are heard below `NAME/home/` all the same."""
 FACTS = {"unit": "°C", "from": "onewire", "stale": 1.0, "decimals": 1}
 RULES = """
+root: cellar
 alerts:
   cold: {{when: "+/boiler/water/temperature < 20", hold_off: 0s}}
   silent: {{stale: "+/#", for: 0s}}
@@ -58,7 +61,7 @@ class Fleet:
                 json.dumps({"state": "running", "beat": 30}),
                 retain=True,
             )
-        self.ear.wait("home/service/alerts/health", lambda health: health["alerts"]["rules"] == 3 * (1 + 2 + 1 + 1))
+        self.ear.wait(f"{ROOT}/service/alerts/health", lambda health: health["alerts"]["rules"] == 3 * (1 + 2 + 1 + 1))
 
     def speak(self, *values: float) -> None:
         """Let all houses say what they measure, often enough to be known for it."""
@@ -69,13 +72,13 @@ class Fleet:
                     time.sleep(0.002)
 
     def alert(self, name: str) -> Any:
-        return self.ear.last(f"home/alert/{name}")
+        return self.ear.last(f"{ROOT}/alert/{name}")
 
     def fires(self, name: str, state: str = "firing") -> None:
-        self.ear.wait(f"home/alert/{name}", lambda alert: alert and alert["state"] == state)
+        self.ear.wait(f"{ROOT}/alert/{name}", lambda alert: alert and alert["state"] == state)
 
     def messages(self) -> list[dict[str, Any]]:
-        said = {topic: payload for topic, payload, _ in list(self.ear.heard) if topic.startswith("home/notify/")}
+        said = {topic: payload for topic, payload, _ in list(self.ear.heard) if topic.startswith(f"{ROOT}/notify/")}
         return [json.loads(payload) for topic, payload in said.items() if topic.count("/") == 2]  # a repeat is the same
 
     def said(self, *words: str) -> list[dict[str, Any]]:
@@ -88,10 +91,11 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, broker: Broker, house: House, ear: Ear) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, broker, house, ear)
+def fleet(tmp_path: Path, broker: Broker, house: House) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path, broker, house, ear := Ear(broker.port, f"{ROOT}/#"))
     yield fleet
     fleet.close()
+    ear.close()
 
 
 def test_a_rule_speaks_of_all_houses_and_each_fires_by_itself_also_after_a_restart(fleet: Fleet) -> None:
@@ -143,7 +147,7 @@ def test_what_one_house_says_of_itself_costs_no_other_its_alerts(fleet: Fleet) -
         {WATER: odd, "boiler/x_boiler/temperature": odd, "a/b/c/d": odd, "x": odd, "a/b+/#": odd}
         | {f"a/b/t{n}": {"unit": "x"} for n in range(4000)}
     )
-    fleet.ear.wait("home/service/alerts/health", lambda health: health["alerts"]["rules"] > 1000)
+    fleet.ear.wait(f"{ROOT}/service/alerts/health", lambda health: health["alerts"]["rules"] > 1000)
     endless = '{"digest":"1","topics":{"boiler/flue/temperature":{"unit":"°C","from":"a","stale":1e308,"decimals":-9}}}'
     evil.raw("home/service/registry", endless)
     for topic in ("home/service/registry", "home/service/onewire/health", f"home/data/{WATER}", "link"):
@@ -153,7 +157,7 @@ def test_what_one_house_says_of_itself_costs_no_other_its_alerts(fleet: Fleet) -
     evil.raw(f"home/data/{WATER}", json.dumps({"value": 1, "unit": "°C", "time": "2099-12-24T00:00:00.000Z"}))
     good.say(WATER, 5.0, now())
     fleet.fires("cold_h2_boiler_water_temperature")
-    fleet.ear.wait("home/service/alerts/health", lambda health: health["alerts"]["rules"] < 15)
+    fleet.ear.wait(f"{ROOT}/service/alerts/health", lambda health: health["alerts"]["rules"] < 15)
     good.say(WATER, 50.0, now())
     fleet.fires("cold_h2_boiler_water_temperature", "ok")
 
@@ -170,7 +174,7 @@ def test_a_house_whose_topic_can_never_fire_a_rule_is_left_out_of_that_rule_alon
 
 
 def test_a_house_is_no_other_house_by_a_name_that_looks_alike(tmp_path: Path) -> None:
-    houses = WatchedHouses(tmp_path / "houses.json", "home", lambda _file, _value: None)
+    houses = WatchedHouses(tmp_path / "houses.json", lambda _file, _value: None)
     houses.take({}, ("north", "north_1"))
     assert houses._is_like_another("north", "1_cellar/water/temperature")
     assert not houses._is_like_another("north", "cellar/water/temperature")
@@ -198,7 +202,7 @@ def test_a_house_that_is_revoked_is_no_longer_watched_and_a_new_one_is(fleet: Fl
     fleet.speak(10.0, 60.0, 60.0)
     fleet.fires("cold_h1_boiler_water_temperature")
     fleet.roster("h1", "h2", "h4", revoked="h1")
-    fleet.ear.wait("home/alert/cold_h1_boiler_water_temperature", lambda alert: alert == b"")
+    fleet.ear.wait(f"{ROOT}/alert/cold_h1_boiler_water_temperature", lambda alert: alert == b"")
     fleet.houses[0].raw("link", b"0", retain=True)
     fleet.houses[1].raw("link", b"0", retain=True)
     fleet.fires("cut_h2")

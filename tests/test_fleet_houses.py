@@ -309,6 +309,18 @@ def test_a_store_may_ask_every_service_of_a_house_and_nobody_else_may(tmp_path: 
     assert "write +/" not in page
 
 
+def test_a_centre_of_another_root_may_read_what_the_bridges_of_its_houses_bring(tmp_path: Path) -> None:
+    config = tmp_path / "topics.yaml"
+    config.write_text("root: cellar\nsubscribers: {central: {nodes: [a]}, fleet_page: {nodes: [a]}, alerts: {}}\n")
+    users = broker.rights(Registry(config)).split("\nuser ")
+    for name in ("central", "fleet_page", "alerts"):
+        (given,) = [text for text in users if text.startswith(f"{name}\n")]
+        assert "+/home/service/" in given
+        assert "+/cellar" not in given
+    lines = bridges.bridge("h1", "centre.example", 8884, tmp_path, root="flat").splitlines()
+    assert {line.split()[5] for line in lines if line.startswith("topic ")} == {"h1/home/", "h1/home/service/archive/"}
+
+
 def test_a_bridge_that_drops_what_a_centre_needs_is_refused(tmp_path: Path) -> None:
     good = tmp_path / "good.conf"
     good.write_text(bridges.bridge("h1", "centre.example", 8884, Path("/etc/mosquitto/fleet")))

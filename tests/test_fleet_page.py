@@ -64,7 +64,7 @@ class FleetSite:
 
     def __init__(self, folder: Path, server: MariaServer) -> None:
         self.broker = Broker(folder / "broker").start()
-        self.house, self.ear = House(folder / "house", self.broker.port), Ear(self.broker.port)
+        self.house, self.ear = House(folder / "house", self.broker.port), Ear(self.broker.port, "cellar/#")
         server.cluster.prepare("paged", ACCESS.user, PASSWORD)
         self.engine = Engine(server.kind, server.nodes, ACCESS._replace(database="paged"))
         fill(self.engine)
@@ -82,7 +82,7 @@ class FleetSite:
         known = {name: {"role": role, "houses": houses} for name, (role, houses) in PEOPLE.items()}
         nodes = json.dumps(self.engine.nodes)
         self.house.write(
-            f"subscribers:\n  fleet_page: {{nodes: {nodes}, database: paged, houses: {self.file}, port: {self.port},"
+            f"root: cellar\nsubscribers:\n  fleet_page: {{nodes: {nodes}, database: paged, houses: {self.file}, port: {self.port},"
             f" people: {json.dumps(known)}}}\n  central: {{nodes: {nodes}}}\n"
         )
         self.house.start("fleet_page")
@@ -215,11 +215,13 @@ def test_a_service_of_a_house_is_asked_by_the_store_in_somebodys_name(site: Flee
         target=lambda: found.append(site.knock("ina", "/api/1/houses/h1/services/onewire/read", {}))
     )
     thread.start()
-    asked = site.ear.wait("home/service/central/request/ask")
+    asked = site.ear.wait("cellar/service/central/request/ask")
     assert {key: asked[key] for key in ("house", "instance", "verb", "by")} == {
         "house": "h1", "instance": "onewire", "verb": "read", "by": "ina",
     }  # fmt: skip
-    site.ear.say("home/service/central/response/ask", json.dumps({"status": "ok", "data": {"a": 1}, "id": asked["id"]}))
+    site.ear.say(
+        "cellar/service/central/response/ask", json.dumps({"status": "ok", "data": {"a": 1}, "id": asked["id"]})
+    )
     thread.join(30)
     assert (found[0][0], json.loads(found[0][2])) == (200, {"a": 1})
     assert "ina asks h1/onewire to read" in site.house.log("fleet_page")

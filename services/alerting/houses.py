@@ -81,9 +81,9 @@ def _as_kept(file: Path) -> dict[str, WatchedHouse]:
 class WatchedHouses:
     """All houses of a fleet."""
 
-    def __init__(self, file: Path, root: str, keep: Callable[[Path, object], None]) -> None:
+    def __init__(self, file: Path, keep: Callable[[Path, object], None]) -> None:
         """`keep` writes state down; what was written to the `file` is taken up."""
-        self._file, self._root, self._keep = file, root, keep
+        self._file, self._keep = file, keep
         self._known = _as_kept(file)
         self._patterns = HousePatterns(())
         self.names = frozenset[str]()
@@ -114,9 +114,9 @@ class WatchedHouses:
         """Hear what rules speak of; `anew` on a connection."""
         if anew:
             self._subscribed.clear()
-        service = f"+/{self._root}/service"
+        service = f"+/{wire.FLEET_ROOT}/service"
         wanted = {f"{service}/registry", f"{service}/+/status", f"{service}/+/health", "+/link"}
-        wanted |= set(self._patterns.filters(self._root))
+        wanted |= set(self._patterns.filters(wire.FLEET_ROOT))
         for pattern in sorted(wanted - self._subscribed):
             bus.subscribe(pattern, qos=1)
         for pattern in self._subscribed - wanted:
@@ -142,7 +142,7 @@ class WatchedHouses:
         if not message.retained and to.at - self._alive.get(name, to.at - OFTEN) >= OFTEN:
             self._alive[name] = to.at
             to.desk.judge.feed(f"service {name}", "running", to.wall, to.at, fresh=True)
-        kind, _, what = rest.removeprefix(f"{self._root}/").partition("/")
+        kind, _, what = rest.removeprefix(f"{wire.FLEET_ROOT}/").partition("/")
         if kind == "data":
             self._hear_data(name, what, message, to)
         elif what == "registry":

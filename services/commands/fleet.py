@@ -140,7 +140,8 @@ def _publish(arguments: argparse.Namespace, authority: Authority) -> None:
 def _house(arguments: argparse.Namespace) -> int:
     authority, file = _authority(arguments), _below(arguments, ROSTER)
     config = _config(arguments)
-    taken = frozenset((*broker.PEOPLE, *(Registry(config).instances if config.exists() else ())))
+    registry = Registry(config) if config.exists() else None
+    taken = frozenset((*broker.PEOPLE, *((registry.root, *registry.instances) if registry else ())))
     roster.refuse_name(arguments.name, taken)
     houses = dict(roster.read(file).houses)
     shard = arguments.shard or houses.get(arguments.name, roster.RosterHouse()).shard

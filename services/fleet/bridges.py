@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from bootstrap_lib import broker
+from services.fleet.wire import FLEET_ROOT
 
 DROP_IN: Final = broker.ADDED / "fleet.conf"
 
@@ -26,19 +27,19 @@ keepalive_interval 15
 restart_timeout 1 30
 bridge_max_packet_size 1048576
 # What the centre hears: the registry first, then data, status, health, alerts, and what the archive answers it.
-topic service/registry out 1 {root}/ {name}/home/
-topic data/# out 1 {root}/ {name}/home/
-topic service/+/status out 1 {root}/ {name}/home/
-topic service/+/health out 0 {root}/ {name}/home/
-topic alert/# out 1 {root}/ {name}/home/
-topic replay/central out 1 {root}/service/{record}/ {name}/home/service/archive/
-topic response/replay out 1 {root}/service/{record}/ {name}/home/service/archive/
-topic response/counts out 1 {root}/service/{record}/ {name}/home/service/archive/
-topic service/+/answer/+ out 1 {root}/ {name}/home/
+topic service/registry out 1 {root}/ {name}/{fleet_root}/
+topic data/# out 1 {root}/ {name}/{fleet_root}/
+topic service/+/status out 1 {root}/ {name}/{fleet_root}/
+topic service/+/health out 0 {root}/ {name}/{fleet_root}/
+topic alert/# out 1 {root}/ {name}/{fleet_root}/
+topic replay/central out 1 {root}/service/{record}/ {name}/{fleet_root}/service/archive/
+topic response/replay out 1 {root}/service/{record}/ {name}/{fleet_root}/service/archive/
+topic response/counts out 1 {root}/service/{record}/ {name}/{fleet_root}/service/archive/
+topic service/+/answer/+ out 1 {root}/ {name}/{fleet_root}/
 # What it may ask, and its people, by name; never kept for a house that is away.
-topic request/replay in 0 {root}/service/{record}/ {name}/home/service/archive/
-topic request/counts in 0 {root}/service/{record}/ {name}/home/service/archive/
-topic service/+/remote/+ in 0 {root}/ {name}/home/
+topic request/replay in 0 {root}/service/{record}/ {name}/{fleet_root}/service/archive/
+topic request/counts in 0 {root}/service/{record}/ {name}/{fleet_root}/service/archive/
+topic service/+/remote/+ in 0 {root}/ {name}/{fleet_root}/
 """
 
 _CENTRE: Final = """# Written by `constellation fleet centre`: where houses come in, each by its certificate (docs/fleet.md).
@@ -61,7 +62,9 @@ RIGHTS: Final = (
 
 def bridge(name: str, address: str, port: int, folder: Path, *, root: str = "home", record: str = "archive") -> str:
     """Configuration of a house's bridge; `folder` holds its key and certificates, `record` is its archive's instance."""
-    return _BRIDGE.format(name=name, address=address, port=port, folder=folder, root=root, record=record)
+    return _BRIDGE.format(
+        name=name, address=address, port=port, folder=folder, root=root, fleet_root=FLEET_ROOT, record=record
+    )
 
 
 def listener(port: int, folder: Path, address: str = "") -> str:

@@ -5,18 +5,19 @@ from collections.abc import Callable, Collection, Iterator
 from bootstrap_lib import Bus, Message
 from services.fleet.centre import Centre
 from services.fleet.remote_house import RemoteHouse
+from services.fleet.wire import FLEET_ROOT
 
 
 class Routing:
-    """Topics of one shard. A house's own lie below its name, as its bridge puts them there; those of `local` below the root itself."""
+    """Topics of one shard. A house's own lie below its name, as its bridge puts them there; those of `local` below its root."""
 
     def __init__(self, root: str, local: str | None, known_as: str) -> None:
-        """`known_as` is the store for whom archives replay."""
+        """`root` is the one of the house that this is, `known_as` the store for whom archives replay."""
         self._root, self._local, self._known_as = root, local, known_as
 
     def prefix_of(self, name: str) -> str:
         """What stands before `data/` and `service/` in the topics of a house."""
-        return self._root if name == self._local else f"{name}/{self._root}"
+        return self._root if name == self._local else f"{name}/{FLEET_ROOT}"
 
     def _patterns(self, name: str) -> Iterator[str]:
         prefix = self.prefix_of(name)
@@ -65,7 +66,7 @@ class Routing:
             if rest == "link":
                 _linked(centre, house, message, now)
                 return
-            rest = rest.removeprefix(f"{self._root}/")
+            rest = rest.removeprefix(f"{FLEET_ROOT}/")
         kind, _, name = rest.partition("/")
         if kind == "data":
             centre.take(house, name, message, now)

@@ -6,6 +6,9 @@ import msgspec
 
 from bootstrap_lib import Poison, ReadingError, Sequence, Value, clock, parse_time
 
+FLEET_ROOT: Final = "home"
+"""What stands behind a house's name in its topics at the centre: bridges write it so, whatever house and centre call their own root."""
+
 AHEAD: Final = 60_000
 """Milliseconds that a reading may be ahead of our clock."""
 
