@@ -13,8 +13,8 @@ from fleet_engines import ACCESS, SERVERS, open_engine
 from harness import free_port, wait_for
 
 from bootstrap_lib import Message, Poison, Sequence, as_json, format_time, parse_time
-from services.fleet import filling, partitions, summing, tables
-from services.fleet.centre import Centre, Limits
+from services.fleet import filling, partitions, remote_house, summing, tables
+from services.fleet.centre import LARGEST, Centre, Limits
 from services.fleet.dialect import Remedy
 from services.fleet.engine import Engine, EngineAway, PartitionMissing, place
 from services.fleet.mariadb import MariaDB
@@ -251,6 +251,59 @@ def test_a_house_that_sends_more_than_is_remembered_is_asked_for_less_and_filled
     assert until - since < filling.SLICE
 
 
+def test_a_reading_of_a_page_that_is_none_costs_no_other_and_its_house_is_filled(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_house, "MOST_TOPICS", 2)
+    asked: list[dict[str, Any]] = []
+    fills = filling.FleetFilling(
+        lambda topic, text: asked.append(json.loads(text)), "central", 4, lambda sentence: None
+    )
+    centre = Centre(engine, held(engine), fills, Limits(8 * DAY, 90 * DAY, DAY), lambda topic: None)
+    house = centre.house("h1", "h1/home", NOW)
+    for name in WATER, PHASE:
+        house.topic(name, "")
+    house.filled(0, NOW)
+    house.lack(NOW - HOUR // 2, NOW)
+    for _ in range(2):  # it begins, and asks
+        fills.on_tick([house])
+        fills.wake("h1")
+        fills._errands["h1"].due = 0.0
+    fills.on_tick([house])
+    entries = [
+        {"topic": name, "value": value, "time": format_time(NOW - 1000 + n)}
+        for n, (name, value) in enumerate(
+            (
+                ("boiler/third/temperature", 1.0),
+                (WATER, 1.0),
+                (WATER, 1e200),
+                ("a/#", 1.0),
+                (PHASE, "x" * 300),
+                (PHASE, "off"),
+            )
+        )
+    ]
+    with pytest.raises(Poison):
+        centre.take_page(house, Message("", as_json(entries), False, 1, 1), NOW)
+    end = {"end": True, "id": asked[-1]["id"], "count": len(entries), "next": None}
+    centre.take_page(house, Message("", as_json(end), False, 1, 1), NOW)
+    assert not house.lacking
+    centre.commit(NOW)
+    assert rows(engine, "SELECT time FROM readings ORDER BY time") == [(NOW - 999,), (NOW - 995,)]
+    assert (centre.counters["filled"], centre.counters["refused"]) == (2, 4)
+    house.compared, house.number = NOW - HOUR, None
+    fills.count(house, NOW - HOUR, NOW - 1)
+    fills.on_tick([house])
+    fills.wake("h1")
+    fills._errands["h1"].due = 0.0
+    fills.on_tick([house])
+    hour = parse_time(asked[-1]["from"]) // HOUR * HOUR
+    counts = {"hours": [format_time(hour)], "topics": {"boiler/third/temperature": [5], WATER: [0]}}
+    answer = {"status": "ok", "data": counts, "id": asked[-1]["id"]}
+    centre.take_counts(house, Message("", as_json(answer), False, 1, 1), NOW)
+    assert not house.lacking, "what may not be kept is not asked for each day anew"
+
+
 def test_only_who_holds_the_shard_writes_and_another_takes_it_over_when_he_is_silent(engine: Engine) -> None:
     first = held(engine, "a")
     second = CentralStore(engine, "all", "b")
@@ -327,6 +380,27 @@ def test_minutes_hours_and_local_days_are_sums_of_what_is_stored(engine: Engine)
     assert summing.local_day(1_793_000_000_000, "../../etc/passwd")[0] % DAY == 0  # UTC for what is no zone
 
 
+def test_numbers_that_have_no_mean_cost_their_hour_its_sums_and_nobody_anything_else(engine: Engine) -> None:
+    store = held(engine)
+    house = store.load("h1", "h1/home")
+    hour = NOW // HOUR * HOUR - 4 * HOUR
+    for number, (minute, value) in enumerate(
+        ((0, 1.5e308), (0, 1.6e308), (60, 1.5e308), (61, 1.6e308), (120, LARGEST), (120, -LARGEST), (121, LARGEST))
+    ):
+        store.store(house.topic(WATER, "°C"), hour + minute * 60_000 + number, value)
+    assert store.commit([house], NOW) == []
+    due = summing.due(engine, int(house.number or 0), NOW, 9)
+    assert due == [hour, hour + HOUR, hour + 2 * HOUR]
+    assert [summing.sum_up(engine, int(house.number or 0), one, "UTC") for one in due] == [False, False, True]
+    assert summing.due(engine, int(house.number or 0), NOW, 9) == []
+    assert rows(engine, "SELECT count, low, high FROM hours") == [(3, -LARGEST, LARGEST)]
+    centre = Centre(engine, store, NOBODY, Limits(8 * DAY, 90 * DAY, DAY), lambda topic: None)
+    centre.keep(house.topic(WATER, "°C"), NOW, 2**64, NOW)
+    for value in (1.5e308, -1.5e308, 10**400):
+        with pytest.raises(Poison, match="larger than any"):
+            centre.keep(house.topic(WATER, "°C"), NOW, value, NOW)
+
+
 def test_kill_9_of_the_server_while_groups_are_written_loses_none_that_was_acknowledged(
     server: Any, engine: Engine
 ) -> None:
@@ -388,7 +462,7 @@ class Said(Exception):
     [
         ((1213, 1205, 1020), Remedy.AGAIN),
         ((1047, 1180, 2013, 2003, 2006, 1053, 1290, 1040, 1927, 0, 1114), Remedy.NEXT),
-        ((1406, 1264, 1366), Remedy.REFUSED),
+        ((1406, 1264, 1366, 1690), Remedy.REFUSED),
         ((1526,), Remedy.PARTITION),
     ],
 )

@@ -26,6 +26,9 @@ HANDED: Final = 1000
 SETTLED: Final = 60_000
 """Milliseconds that are not compared yet: they may still be on their way."""
 
+LARGEST: Final = 1e100
+"""No counter comes near it, and no sum of such numbers, nor of their squares, leaves a double."""
+
 LOOK: Final = 10.0
 """Seconds between two looks for topics that were cleared in their house while nobody told us."""
 
@@ -142,10 +145,9 @@ class Centre:
             return
         if isinstance(value, str) and len(value) > LONGEST:
             raise Poison(f"a word of {len(value)} characters is none of a state: at most {LONGEST}")
-        try:
-            self.store.store(topic, moment, value)
-        except OverflowError:
-            raise Poison("its number is larger than any measurement") from None
+        if not isinstance(value, str) and abs(value) > LARGEST:
+            raise Poison("its number is larger than any measurement")
+        self.store.store(topic, moment, value)
 
     def _cleared(self, house: RemoteHouse, name: str, sequence: Sequence | None, now: int) -> None:
         topic = house.topics.get(name)
@@ -176,14 +178,21 @@ class Centre:
         house.take_registry(registry)
 
     def take_page(self, house: RemoteHouse, message: Message, now: int) -> None:
-        """Take a page of a replay. Poison and ReadingError say what is wrong with it."""
+        """Take a page of a replay; Poison says what is wrong with it, or with one of its readings: the others are kept."""
+        poison: Poison | None = None
         try:
             for filled in self.filling.take(house, message):
-                if filled.time <= now + AHEAD:
-                    self.keep(house.topic(filled.name, filled.unit), filled.time, filled.value, now)
-                    self._count("filled")
+                try:
+                    if filled.time <= now + AHEAD:
+                        self.keep(house.topic(filled.name, filled.unit), filled.time, filled.value, now)
+                        self._count("filled")
+                except Poison as error:
+                    poison = error
+                    self._count("refused")
         except ValueError as error:
             raise Poison(str(error)) from None
+        if poison is not None:
+            raise poison
 
     def take_counts(self, house: RemoteHouse, message: Message, now: int) -> None:
         """Take what an archive counted: where it has more than we have, it is asked for it."""
@@ -270,8 +279,8 @@ class Centre:
                 return
             if house.number is not None:
                 for hour in summing.due(self.engine, house.number, now, 4):
-                    summing.sum_up(self.engine, house.number, hour, house.timezone)
-                    self._count("summed")
+                    done = summing.sum_up(self.engine, house.number, hour, house.timezone)
+                    self._count("summed" if done else "unsummed")
 
     def facts(self) -> dict[str, Any]:
         """What health says."""

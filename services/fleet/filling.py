@@ -279,7 +279,8 @@ class FleetFilling:
         for index, said in enumerate(answer.data.hours[: COUNTED // HOUR]):
             hour = parse_time(said)
             for name, numbers in answer.data.topics.items():
-                if index < len(numbers) and numbers[index] > here.get((name, hour), 0):
+                few = index < len(numbers) and numbers[index] > here.get((name, hour), 0)
+                if few and house.has_room_for(name):
                     since, until = max(errand.since, hour), min(errand.until, hour + HOUR)
                     lacking += [(since, until)] if since < until and house.lack(since, until) else []
         self._counted(errand)

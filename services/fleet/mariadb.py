@@ -24,8 +24,8 @@ ROWS: Final = 500
 AGAIN: Final = frozenset({1020, 1205, 1213, 4166})
 """Deadlock, certification conflict, lock wait: also at COMMIT."""
 PARTITION: Final = 1526
-REFUSED: Final = frozenset({1048, 1264, 1292, 1366, 1367, 1406, 3988})
-"""What a column does not take; all others mean that the node cannot, and the next one may."""
+REFUSED: Final = frozenset({1048, 1264, 1292, 1366, 1367, 1406, 1690, 3988})
+"""What a column does not take, or no double; all others mean that the node cannot, and the next one may."""
 
 
 class MariaDB:

@@ -96,6 +96,10 @@ class RemoteHouse:
         self.know(found)
         return found
 
+    def has_room_for(self, name: str) -> bool:
+        """Whether a topic may be kept here; what may not is missing here for good, and asked for no more."""
+        return name in self.topics or (len(self._units) < MOST_TOPICS and _fits(name, ""))
+
     def follow(self, topic: RemoteTopic | None, sequence: Sequence, moment: int | None, now: int) -> bool:
         """Follow the numbers of a source; True where something is lacking now that was not before. Times in ms."""
         since = self.numbers.follow(topic.source if topic else "", sequence, moment)

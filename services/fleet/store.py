@@ -71,7 +71,7 @@ class CentralStore:
     # -- what waits ---------------------------------------------------------------------------------------------------
 
     def store(self, topic: RemoteTopic, moment: int, value: Value) -> None:
-        """Keep a reading for the next commit; `moment` in ms. OverflowError for a number beyond a double."""
+        """Keep a reading for the next commit; `moment` in ms."""
         self._rows[topic, moment] = (None, value) if isinstance(value, str) else (float(value), None)
 
     def clear(self, topic: RemoteTopic, moment: int) -> None:

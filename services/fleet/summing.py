@@ -3,6 +3,7 @@
 What is to be computed stands in `pending`, which is written in the transaction of the readings. A mean counts each reading alike.
 """
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -10,8 +11,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import sqlalchemy as sql
 
 from services.fleet import tables
-from services.fleet.engine import Engine
+from services.fleet.engine import Engine, RowsRefused
 from services.fleet.tables import Table
+
+log = logging.getLogger(__name__)
 
 HOUR: Final = 3_600_000
 GRACE: Final = 120_000
@@ -41,18 +44,30 @@ def counts(engine: Engine, house: int, since: int, until: int) -> dict[tuple[str
     return found
 
 
-def sum_up(engine: Engine, house: int, hour: int, timezone: str) -> None:
-    """Compute the minutes of a house's hour, that hour, and the local day that it lies in; done twice it is the same."""
+def sum_up(engine: Engine, house: int, hour: int, timezone: str) -> bool:
+    """Compute the minutes of a house's hour, that hour, and the local day that it lies in; done twice it is the same.
+
+    False where the engine never will: that hour is left out, and the next one's turn comes.
+    """
     day, end = local_day(hour, timezone)
 
     def work(connection: sql.Connection) -> None:
         connection.execute(_minutes(engine), {"house": house, "since": hour, "until": hour + HOUR})
         connection.execute(_sums(engine, tables.MINUTES, tables.HOURS), _range(house, hour, hour + HOUR, hour))
         connection.execute(_sums(engine, tables.HOURS, tables.DAYS), _range(house, day, end, day))
+        leave(connection)
+
+    def leave(connection: sql.Connection) -> None:
         done = sql.text("DELETE FROM pending WHERE house = :house AND time = :hour")
         connection.execute(done, {"house": house, "hour": hour})
 
-    engine.run(work)
+    try:
+        engine.run(work)
+    except RowsRefused as error:
+        log.error("house %d has no sums of its hour %d: %s", house, hour, error)  # noqa: TRY400
+        engine.run(leave)
+        return False
+    return True
 
 
 def _range(house: int, since: int, until: int, begin: int) -> dict[str, int]:
