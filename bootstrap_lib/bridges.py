@@ -13,6 +13,10 @@ FILES: Final = (
 )
 
 
+_CERTIFICATES: Final = ("certfile", "cafile", "bridge_certfile", "bridge_cafile")
+_REVOCATIONS: Final = "crlfile"
+
+
 class BridgeFault(NamedTuple):
     """Something about a bridge that costs readings, with the line that mends it."""
 
@@ -31,6 +35,19 @@ class _Setting(NamedTuple):
 def files(root: Path = Path("/")) -> list[Path]:
     """Files of the broker's configuration below a root."""
     return [file for pattern in FILES for file in sorted(root.glob(pattern))]
+
+
+def certificates(read: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
+    """Certificates that a broker's files name, and lists of revocations, for which True stands beside."""
+    for file in read:
+        try:
+            lines = file.read_text("utf-8", "replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            word, _, named = line.strip().partition(" ")
+            if word in (*_CERTIFICATES, _REVOCATIONS):
+                yield Path(named.strip()), word == _REVOCATIONS
 
 
 def faults(read: Iterable[Path]) -> Iterator[BridgeFault]:

@@ -162,9 +162,10 @@ def is_permitted(authority: Path, name: str) -> bool:
     return False
 
 
-def days_left(certificate: Path) -> int:
-    """Days until a certificate ends; below zero when it has."""
-    said = _openssl("x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in", certificate).stdout
+def days_left(certificate: Path, *, revocations: bool = False) -> int:
+    """Days until a certificate, or a list of `revocations`, ends; below zero when it has."""
+    asked = ("crl", "-nextupdate") if revocations else ("x509", "-enddate")
+    said = _openssl(*asked, "-noout", "-dateopt", "iso_8601", "-in", certificate).stdout
     found = re.search(r"=(\d+)-(\d+)-(\d+)", said)
     if found is None:
         return -1

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.fleet import authority, bridges
+
 TOPICS = """
 sources:
   onewire: {}
@@ -97,3 +99,17 @@ def test_a_broken_topics_yaml_is_shown_with_its_line(root: Path) -> None:
     assert said.returncode == 1
     assert f"{file}:4: topics.a/b/temperature.from: no source is named 'onewier'" in said.stdout
     assert "Traceback" not in said.stderr
+
+
+def test_a_list_of_revocations_that_nobody_renewed_is_said_long_before_its_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "LIST_DAYS", 20)
+    place, added = Path("/etc/mosquitto/fleet"), root / "etc/mosquitto/constellation/conf.d"
+    authority.Authority(root / place.relative_to("/"), "127.0.0.1").make()
+    added.mkdir(parents=True)
+    (added / "fleet.conf").write_text(bridges.listener(8884, place))
+    said = doctor(root).stdout
+    assert re.search(r"WRONG certificate: /etc/mosquitto/fleet/crl\.pem ends in (19|20) days", said), said
+    assert "mend it: sudo constellation fleet renew" in said
+    assert "centre.crt" not in said, "it lasts ten years"

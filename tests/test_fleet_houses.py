@@ -267,7 +267,49 @@ def _answers(port: int) -> bool:
 
 
 def test_a_list_of_revocations_says_how_long_it_lasts(made: Authority) -> None:
-    assert authority.LIST_DAYS - 1 < made.list_lasts() <= authority.LIST_DAYS
+    assert authority.LIST_DAYS - 1 < authority.lasts(made.revocations, revocations=True) <= authority.LIST_DAYS
+
+
+def test_what_ends_is_renewed_daily_by_itself_and_said_where_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, folder = ["fleet", "--root", str(tmp_path)], tmp_path / "etc/mosquitto/fleet"
+    assert main([*root, "renew"]) == 0  # neither house nor centre
+    with monkeypatch.context() as old:
+        old.setattr(authority, "LIST_DAYS", 50)
+        old.setattr(authority, "HOUSE_DAYS", 20)
+        assert main([*root, "centre", "127.0.0.1"]) == 0
+    kept = Authority(tmp_path / "etc/constellation/fleet", "127.0.0.1")
+    old_list = (folder / "crl.pem").read_bytes()
+    assert main([*root, "renew"]) == 0
+    assert (folder / "crl.pem").read_bytes() == kept.revocations.read_bytes() != old_list
+    kept.make()  # its lists last longer now
+    assert main([*root, "renew"]) == 0
+    new_list = (folder / "crl.pem").read_bytes()
+    kept.renew_list()
+    assert main([*root, "renew"]) == 0
+    assert (folder / "crl.pem").read_bytes() == new_list, "one that is new is left alone"
+
+    (tmp_path / "etc/constellation/fleet").rename(tmp_path / "centre")  # from here on it is a house of that centre
+    kept.folder = tmp_path / "centre"
+    kept.make()
+    server = EnrolmentServer(("127.0.0.1", 0), kept, tmp_path, 8884, lambda name: False)
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    serving.start()
+    enter(server, "h1", folder)
+    first = (folder / "h1.crt").read_text()
+    assert main([*root, "renew"]) == 0
+    assert (folder / "h1.crt").read_text() == first
+    monkeypatch.setattr(joining, "DUE", 0.0)
+    assert main([*root, "renew"]) == 0
+    assert (folder / "h1.crt").read_text() != first
+    server.shutdown()
+    server.server_close()
+    assert main([*root, "renew"]) == 0, "there is time"
+    monkeypatch.setattr(authority, "NEAR", authority.HOUSE_DAYS + 1)
+    capsys.readouterr()
+    assert main([*root, "renew"]) == os.EX_UNAVAILABLE, "people are told: the unit failed"
+    assert "the certificate of h1 lasts" in capsys.readouterr().err
 
 
 def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

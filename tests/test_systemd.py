@@ -51,6 +51,7 @@ ALL_UNITS = [
     "constellation@plain.service",
     "constellation-broker.service",
     "constellation-certificates.service",
+    "constellation-fleet.service",
     "constellation-backup.service",
     *(f"constellation@{name}_shed.service" for name in DROP_INS),
 ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bootstrap_lib import bridges, broker, broker_database, catalog, clock
+from bootstrap_lib.certificates import days_left
 from bootstrap_lib.client import Client, operator
 from bootstrap_lib.commands.units import CONFIG
 from bootstrap_lib.credentials import add_line, given_to, missing_secrets, put_line
@@ -42,6 +43,8 @@ class Finding:
 CONFIG_TXT: Final = ("/boot/firmware/config.txt", "/boot/config.txt")
 FREE_BYTES: Final = 500_000_000
 FREE_SHARE: Final = 0.05
+NEAR: Final = 30
+"""Days before the end of a certificate that should have been renewed long before."""
 PATIENCE: Final = 5.0
 """Seconds that the broker has to answer."""
 
@@ -92,6 +95,7 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
     yield from _disk(system)
     yield from _credentials(system, registry, instances)
     yield from _bridges(system)
+    yield from _certificates(system)
     yield from _units(system, registry, instances)
     yield from _broker_database(system, registry)
     yield from _broker(registry)
@@ -239,6 +243,15 @@ def _bridges(system: Installation) -> Iterator[Finding]:
         text = f"{fault.file}, line {fault.line}: connection {fault.connection}: {fault.text}"
         unit = "constellation-broker" if "constellation" in Path(fault.file).parts else "mosquitto"
         yield Finding("bridge", text, f"write there: {fault.mend}; then: sudo systemctl restart {unit}")
+
+
+def _certificates(system: Installation) -> Iterator[Finding]:
+    """Look how long that lasts by which other brokers know this one, and it knows them: past its end nobody comes in."""
+    for named, revocations in sorted(set(bridges.certificates(bridges.files(system.root)))):
+        file = system.path(named)
+        if os.access(file, os.R_OK) and (left := days_left(file, revocations=revocations)) < NEAR:
+            mend = "sudo constellation fleet renew" if file.parent.name == "fleet" else f"renew {named}"
+            yield Finding("certificate", f"{named} ends in {left} days, and nobody comes in by it then", mend)
 
 
 def _broker_database(system: Installation, registry: Registry) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from typing import Final
 
 from bootstrap_lib import Bus, Client, Registry, StartError, broker, state
 from services.fleet import bridges, joining, nodes, roster
-from services.fleet.authority import NEAR, Authority
+from services.fleet.authority import LIST_DAYS, Authority, lasts
 from services.fleet.enrolment import EnrolmentServer, Invitations
 
 CENTRE: Final = Path("/etc/constellation/fleet")
@@ -217,7 +217,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     _publish(arguments, authority)
     print(f"{arguments.name} is revoked ({count} certificates)")
     if arguments.root == Path("/"):
-        subprocess.run(["systemctl", "reload", "constellation-broker"], check=False)
+        _have_broker(arguments, "reload")
         end_session(Registry(Registry.locate(arguments.config)), arguments.name)
         print("its connection is ended; what it sent is kept")
     return 0
@@ -261,15 +261,27 @@ def _join(arguments: argparse.Namespace) -> int:
 
 
 def _renew(arguments: argparse.Namespace) -> int:
-    if (name := joining.renew(_below(arguments, joining.FOLDER), now=arguments.now)) is not None:
-        print(f"the certificate of {name} is renewed: sudo systemctl restart constellation-broker")
-    if _below(arguments, CENTRE).exists():
+    folder = _below(arguments, joining.FOLDER)
+    if _below(arguments, CENTRE).exists() and (arguments.now or _list_is_old(folder / "crl.pem")):
         authority = _authority(arguments)
-        if arguments.now or authority.list_lasts() < 2 * NEAR - 7:
-            authority.renew_list()
-            _publish(arguments, authority)
-            print("the list of revocations is renewed: sudo systemctl reload constellation-broker")
+        authority.renew_list()
+        _publish(arguments, authority)
+        print("the list of revocations is renewed")
+        _have_broker(arguments, "reload")
+    if (name := joining.renew(folder, now=arguments.now)) is not None:
+        print(f"the certificate of {name} is renewed")
+        _have_broker(arguments, "try-restart")  # a bridge reads its certificate once
     return 0
+
+
+def _list_is_old(published: Path) -> bool:
+    """Whether the list that the broker reads is a week old: one that was made and never got there is, too."""
+    return not published.exists() or lasts(published, revocations=True) < LIST_DAYS - 7
+
+
+def _have_broker(arguments: argparse.Namespace, verb: str) -> None:
+    if arguments.root == Path("/"):
+        subprocess.run(["systemctl", verb, "constellation-broker"], check=False)
 
 
 def _engine(arguments: argparse.Namespace) -> int:

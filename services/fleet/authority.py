@@ -27,7 +27,7 @@ LIST_DAYS: Final = 60
 """Days for which a list of revocations is good: past them nobody gets in, so it is renewed weekly, and its age is looked at."""
 
 NEAR: Final = 30
-"""Days before the list's end from which on it is an alarm."""
+"""Days before its end from which on a certificate or a list that was not renewed is an alarm."""
 
 _CONFIG: Final = """
 [ca]
@@ -183,11 +183,6 @@ class Authority:
         self._openssl("ca", *self._config, "-gencrl", "-out", beside)
         beside.replace(self.revocations)
 
-    def list_lasts(self) -> float:
-        """Days for which the list is still good."""
-        said = self._openssl("crl", "-in", self.revocations, "-noout", "-nextupdate")
-        return (moment(said.partition("=")[2]) - datetime.now(UTC)).total_seconds() / 86400
-
     def _openssl(self, *arguments: str | Path) -> str:
         return openssl(*arguments)
 
@@ -218,6 +213,13 @@ def fingerprint(certificate: str) -> str:
 def moment(said: str) -> datetime:
     """Time that openssl says, such as `Jan 26 17:20:01 2027 GMT`."""
     return datetime.strptime(said.strip(), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
+
+
+def lasts(file: Path, *, revocations: bool = False) -> float:
+    """Days for which a certificate, or a list of `revocations`, is still good."""
+    asked = ("crl", "-nextupdate") if revocations else ("x509", "-enddate")
+    ends = moment(openssl(*asked, "-noout", "-in", file).partition("=")[2])
+    return (ends - datetime.now(UTC)).total_seconds() / 86400
 
 
 def spent(certificate: Path) -> float:

@@ -1,5 +1,6 @@
 """What a house does to become one of a fleet, and to stay one: a key of its own, a certificate for it, and a bridge."""
 
+import logging
 import ssl
 import tempfile
 import urllib.error
@@ -13,6 +14,8 @@ import msgspec
 from bootstrap_lib import StartError, as_json, reason, state
 from services.fleet import authority
 from services.fleet.enrolment import Enrolment
+
+log = logging.getLogger(__name__)
 
 FOLDER: Final = Path("/etc/mosquitto/fleet")
 """Where a broker's own files of the fleet lie: keys, certificates, the list of revocations."""
@@ -81,17 +84,34 @@ def enrol(url: str, token: str, folder: Path) -> Enrolment:
 
 
 def renew(folder: Path, *, now: bool = False) -> str | None:
-    """Renew the certificate at two thirds of its life, by itself; returns the house's name where it was done."""
+    """Renew the certificate at two thirds of its life; returns the house's name where it was done.
+
+    FleetTokenError or StartError where the centre does not renew it, and it ends within `NEAR` days or is asked for `now`.
+    """
     known = state.load(folder / "centre.json", dict[str, str], {})
     name = known.get("name", "")
     certificate = folder / f"{name}.crt"
     if not name or not (now or authority.spent(certificate) >= DUE):
         return None
+    try:
+        _renew(folder, name, known["url"])
+    except StartError as error:
+        left = authority.lasts(certificate)
+        if now or left < authority.NEAR:
+            raise type(error)(
+                f"{error} (the certificate of {name} lasts {left:.0f} days; at the centre: constellation fleet serve)"
+            ) from None
+        log.warning("%s; tried again tomorrow, its certificate lasts %.0f days", error, left)
+        return None
+    return name
+
+
+def _renew(folder: Path, name: str, url: str) -> None:
+    certificate = folder / f"{name}.crt"
     context = _trusting((folder / "ca.crt").read_text())
     context.load_cert_chain(certificate, folder / f"{name}.key")
     body = as_json({"request": authority.new_request(folder, name)})
-    _keep(folder, msgspec.json.decode(_open(f"{known['url']}/renew", context, body), type=Enrolment))
-    return name
+    _keep(folder, msgspec.json.decode(_open(f"{url}/renew", context, body), type=Enrolment))
 
 
 def _trusting(certificate: str) -> ssl.SSLContext:
