@@ -323,6 +323,19 @@ def test_a_certificate_is_renewed_without_a_restart_of_the_broker(lab: Lab) -> N
     lab.fresh("home/data/boiler/water/temperature")
 
 
+def test_a_fleets_list_of_revocations_is_renewed_by_its_unit_where_the_machine_is_of_a_fleet(lab: Lab) -> None:
+    assert "no" in lab.run("systemctl", "show", "-P", "ConditionResult", "constellation-fleet")
+    lab.run(CONSTELLATION, "fleet", "centre", "localhost")
+    lab.run("rm", "/etc/mosquitto/fleet/crl.pem")  # what the broker would read
+    lab.run("systemctl", "start", "constellation-certificates")  # as its timer does
+    lab.run("systemctl", "start", "constellation-fleet")
+    assert lab.run("stat", "-c", "%a", "/etc/mosquitto/fleet/crl.pem").strip() == "644"
+    assert lab.run("systemctl", "show", "-P", "Result", "constellation-fleet").strip() == "success"
+    lab.says("the list of revocations is renewed", "-u", "constellation-fleet")
+    lab.run("rm", "-r", "/etc/mosquitto/fleet", "/etc/constellation/fleet", "/etc/constellation/fleet.json")
+    lab.run("rm", "/etc/mosquitto/constellation/conf.d/fleet.conf", "/etc/mosquitto/constellation/acl.local")
+
+
 def test_a_house_is_backed_up_by_its_unit_while_it_runs_and_the_copy_is_whole(lab: Lab) -> None:
     lab.run("install", "-d", "-m", "700", "/var/backups/constellation")
     lab.run("sh", "-c", "umask 077; echo horse > /etc/constellation/credentials/backup.passphrase")
