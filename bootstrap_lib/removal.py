@@ -18,6 +18,7 @@ UDEV: Final = Path("/etc/udev/rules.d/60-constellation.rules")
 _BROUGHT: Final = (
     f"{ENABLED}/constellation*",
     "/etc/systemd/system/multi-user.target.wants/constellation.target",
+    "/etc/systemd/system/multi-user.target.wants/constellation-enrolment.service",
     "/etc/systemd/system/timers.target.wants/constellation-backup.timer",
     f"{UNITS}/*.service.d/{FENCE}",
     f"{UNITS}/constellation*.d/*.conf",

@@ -25,7 +25,8 @@ HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 
 RENEWS: Final = "constellation-certificates"
 RENEWAL: Final = f"{RENEWS}.timer"
-FLEET_RENEWS: Final = "constellation-fleet"
+FLEET: Final = ("constellation-fleet", "constellation-enrolment")
+"""What renews certificates of a fleet, and what lets houses in at its centre: neither does anything elsewhere."""
 BACKS_UP: Final = "constellation-backup"
 SHIPPED_PROGRAM: Final = "/opt/constellation/bin/constellation"
 
@@ -84,9 +85,9 @@ def unit_files(installation: Installation, registry: Registry) -> dict[str, str]
     if homes:
         wanted[f"{BACKS_UP}.service.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
     if broker.is_here(registry):
-        for name in (BROKER, RENEWAL, f"{RENEWS}.service", f"{FLEET_RENEWS}.service"):
+        for name in (BROKER, RENEWAL, f"{RENEWS}.service", *(f"{one}.service" for one in FLEET)):
             wanted[name] = shipped(name).replace(SHIPPED_PROGRAM, str(program))
-        for name in (RENEWS, FLEET_RENEWS) if homes else ():
+        for name in (RENEWS, *FLEET) if homes else ():
             wanted[f"{name}.service.d/home.conf"] = f"[Service]\nBindReadOnlyPaths={' '.join(map(str, homes))}\n"
         if any(installation.files(f"{broker.ADDED}/*.conf")):  # bridges and listeners of the user's own go anywhere
             wanted[f"{BROKER}.d/network.conf"] = "[Service]\nIPAddressAllow=any\n"

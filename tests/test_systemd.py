@@ -52,6 +52,7 @@ ALL_UNITS = [
     "constellation-broker.service",
     "constellation-certificates.service",
     "constellation-fleet.service",
+    "constellation-enrolment.service",
     "constellation-backup.service",
     *(f"constellation@{name}_shed.service" for name in DROP_INS),
 ]
@@ -323,7 +324,7 @@ def test_a_certificate_is_renewed_without_a_restart_of_the_broker(lab: Lab) -> N
     lab.fresh("home/data/boiler/water/temperature")
 
 
-def test_a_fleets_list_of_revocations_is_renewed_by_its_unit_where_the_machine_is_of_a_fleet(lab: Lab) -> None:
+def test_a_fleet_is_served_and_renewed_by_its_units_where_the_machine_is_of_one(lab: Lab) -> None:
     assert "no" in lab.run("systemctl", "show", "-P", "ConditionResult", "constellation-fleet")
     lab.run(CONSTELLATION, "fleet", "centre", "localhost")
     lab.run("rm", "/etc/mosquitto/fleet/crl.pem")  # what the broker would read
@@ -332,6 +333,11 @@ def test_a_fleets_list_of_revocations_is_renewed_by_its_unit_where_the_machine_i
     assert lab.run("stat", "-c", "%a", "/etc/mosquitto/fleet/crl.pem").strip() == "644"
     assert lab.run("systemctl", "show", "-P", "Result", "constellation-fleet").strip() == "success"
     lab.says("the list of revocations is renewed", "-u", "constellation-fleet")
+    given = lab.run(CONSTELLATION, "fleet", "house", "h1").split("fleet join ")[1].split()
+    lab.run("systemctl", "start", "constellation-enrolment")
+    lab.says("are let in at", "-u", "constellation-enrolment")
+    assert "this house is h1 now" in lab.run(CONSTELLATION, "fleet", "join", *given)
+    lab.run("systemctl", "stop", "constellation-enrolment")
     lab.run("rm", "-r", "/etc/mosquitto/fleet", "/etc/constellation/fleet", "/etc/constellation/fleet.json")
     lab.run("rm", "/etc/mosquitto/constellation/conf.d/fleet.conf", "/etc/mosquitto/constellation/acl.local")
 
