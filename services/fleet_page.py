@@ -96,10 +96,10 @@ class FleetPage(Subscriber):
         from services.fleet.view import FleetView  # noqa: PLC0415
         from services.page import people  # noqa: PLC0415
         from services.page.awaited import Awaited  # noqa: PLC0415
-        from services.page.doors import routes  # noqa: PLC0415
         from services.page.entrance import Entrance  # noqa: PLC0415
         from services.page.fleet_doors import FLEET_DOORS, FleetDoors  # noqa: PLC0415
         from services.page.gate import Gate  # noqa: PLC0415
+        from services.page.routing import routes  # noqa: PLC0415
         from services.page.serving import FLEET_FILES, WebServer, listen_on  # noqa: PLC0415
 
         options = self.options

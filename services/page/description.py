@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from services.page.door import Door
 
 REFUSALS: Final = {
+    "400": "the request came only in part",
     "401": "log in first",
     "403": "a change comes from the page itself",
     "404": "there is no such thing",
+    "405": "this path takes another method",
+    "409": "the service refuses, or nothing is left to do",
+    "410": "the link was used, or has ended",
     "413": "the body is too large",
     "415": "send JSON",
     "421": "the page has another name",
@@ -58,7 +62,7 @@ def _operation(door: "Door", found: dict[int, Any], components: dict[str, Any]) 
     if door.query is not None:
         schema = components[door.query.__name__]
         parameters += [
-            {"name": name, "in": "query", "required": name in schema.get("required", []), "schema": content}
+            {"name": name, "in": "query", "required": name in schema.get("required", []), **_stated(content)}
             for name, content in schema["properties"].items()
         ]
     content = {"application/json": {"schema": found[id(door.answer)]}}
@@ -68,6 +72,11 @@ def _operation(door: "Door", found: dict[int, Any], components: dict[str, Any]) 
         "summary": door.summary,
         "parameters": parameters,
         "responses": {"200": {"description": door.summary, "content": content}}
+        | (
+            {"304": {"description": "it is what you have: If-None-Match names its ETag"}}
+            if door.method == "GET"
+            else {}
+        )
         | {
             status: {
                 "description": sentence,
@@ -84,6 +93,17 @@ def _operation(door: "Door", found: dict[int, Any], components: dict[str, Any]) 
     if door.changes:
         operation["security"] = [{"session": []}]
     return operation
+
+
+def _stated(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's schema, with what is said of it beside it: left out it is None, but no text stands for that."""
+    found = dict(schema)
+    for choice in found.pop("anyOf", []):
+        found |= choice if choice != {"type": "null"} else {}
+    if found.get("default", "") is None:
+        del found["default"]
+    said = found.pop("description", None)
+    return ({"description": said} if said else {}) | {"schema": found}
 
 
 def _hook(kind: type) -> dict[str, Any]:

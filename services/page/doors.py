@@ -1,20 +1,17 @@
 """The doors below /api/1: each with the types of its query, body and answer, from which its description is made."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from bootstrap_lib import Nothing, format_time
 from services.page import forms, links
 from services.page.answers import Refusal, as_answer, as_csv, body_of, moment_of, query_of, span_of
-from services.page.door import BASE, Door
-from services.page.entrance import Entrance
+from services.page.door import Door
 from services.page.live import LogLine
 from services.page.past import PastAway, Series
 
@@ -274,21 +271,3 @@ DOORS: Final = (
     Door("POST", "/services/{instance}/{verb}", "Ask a service", Doors.ask_service, Any, body=Nothing, changes=True),
 )
 """All of them; the stream (`GET /stream`, server-sent events) stands beside them in `server`."""
-
-
-def routes(doors: Any, entrance: Entrance, listed: Iterable[Door]) -> list[BaseRoute]:
-    """Doors as routes; `doors` has what they call, `entrance` says who comes in."""
-
-    def route(door: Door) -> Route:
-        async def endpoint(request: HttpRequest) -> Response:
-            try:
-                entrance.admit(request, door)
-                return await door.handler(doors, request)
-            except Refusal as refusal:
-                return refusal.response()
-            except ClientDisconnect:
-                return Refusal(400, "the request came only in part").response()
-
-        return Route(BASE + door.path, endpoint, methods=[door.method])
-
-    return [route(door) for door in listed]

@@ -14,53 +14,77 @@ LONGEST_WHAT_IF: Final = 31 * 86_400_000
 VERBS: Final = ("pause", "resume", "read", "reload")
 
 Text = Annotated[str, Meta(max_length=60)]
-Names = Annotated[str, Meta(max_length=2000)]
+TimeText = Annotated[
+    str,
+    Meta(
+        max_length=60,
+        description="a time: local to the house, with an offset (RFC 3339), or seconds or ms since 1970",
+        examples=["2026-01-20T06:40", "2026-01-20T05:40:00Z", "1768887600000"],
+    ),
+]
+Names = Annotated[
+    str,
+    Meta(
+        max_length=2000,
+        description=f"1 to {MOST_TOPICS} topics, with commas between them",
+        examples=["boiler/water/temperature,boiler/flue/temperature"],
+    ),
+]
+Name = Annotated[str, Meta(max_length=200, description="a topic", examples=["boiler/burner/phase"])]
 
 
 class Moment(Struct, forbid_unknown_fields=True):
     """A moment; now, where none is named."""
 
-    at: Text | None = None
+    at: TimeText | None = None
 
 
 class Span(Struct, forbid_unknown_fields=True):
     """From one time to before another; to now, where none is named."""
 
-    since: Text = field(name="from")
-    until: Text | None = field(name="to", default=None)
+    since: TimeText = field(name="from")
+    until: TimeText | None = field(name="to", default=None)
 
 
 class History(Span, forbid_unknown_fields=True, kw_only=True):
     """What is drawn: topics with commas between them."""
 
     topics: Names
-    buckets: Annotated[int, Meta(ge=2, le=3000)] = 500
+    buckets: Annotated[int, Meta(ge=2, le=3000, description="parts into which the span falls, at most")] = 500
     format: Literal["json", "csv"] = "json"
 
 
 class Curves(Struct, forbid_unknown_fields=True):
     """Small curves up to a time."""
 
-    until: Text | None = field(name="to", default=None)
+    until: TimeText | None = field(name="to", default=None)
 
 
 class Words(Span, forbid_unknown_fields=True, kw_only=True):
     """A state."""
 
-    topic: Annotated[str, Meta(max_length=200)]
+    topic: Name
 
 
 class Meters(Struct, forbid_unknown_fields=True):
     """Today beside yesterday, or the last days, months or years."""
 
     by: Literal["today", "day", "month", "year"] = "today"
-    at: Text | None = None
+    at: TimeText | None = None
 
 
 class WhatIf(Span, forbid_unknown_fields=True, kw_only=True):
     """A rule as in topics.yaml's `when:`, or its name there."""
 
-    rule: Annotated[str, Meta(max_length=500, min_length=1)]
+    rule: Annotated[
+        str,
+        Meta(
+            max_length=500,
+            min_length=1,
+            description="a rule as in `when:`, with `for` behind it, or the name of one",
+            examples=["boiler/water/temperature > 69 for 10m"],
+        ),
+    ]
 
 
 class Credentials(Struct, forbid_unknown_fields=True):

@@ -128,7 +128,7 @@ class Past:
         for time, word in points:
             if run is not None and time - run[2] > topic.stale + MINUTE:
                 yield from _within(run, since, until)
-                yield from _within(("unknown", run[2] + topic.stale, time), since, until)
+                yield from _within(("unknown", run[2], time), since, until)
                 run = None
             if run is not None and run[0] == word:
                 run = word, run[1], time

@@ -13,9 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from services.page.answers import Refusal
 from services.page.door import BASE, Door
-from services.page.doors import DOORS, Doors, routes
+from services.page.doors import DOORS, Doors
 from services.page.house import PageHouse
 from services.page.listeners import MOST, Listeners, event
+from services.page.routing import not_here, routes
 from services.page.serving import FILES, WebServer
 
 READERS: Final = 2
@@ -54,6 +55,8 @@ class StreamDoor:
         listeners, house = self._server.listeners, self._server.house
         request = HttpRequest(scope)
         try:
+            if request.method != "GET":  # HEAD has no end to wait for
+                raise not_here("GET")
             house.admit(request, self._door)
             if len(listeners) >= MOST:
                 raise Refusal(503, f"{MOST} browsers look already", Retry_After="10")

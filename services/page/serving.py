@@ -12,6 +12,7 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -42,6 +43,9 @@ HEADERS: Final = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
+NO_DOOR: Final = Refusal(404, "there is no such door: /api/1/openapi.json describes those that there are")
+NO_PAGE: Final = Refusal(404, "there is no such page")
+NO_METHOD: Final = 405
 
 SENT: Final = 65_536
 """Bytes that the kernel takes for a browser before it has them: what a dead one may hold, and how soon it is noticed."""
@@ -137,7 +141,8 @@ class WebServer:
             path.relative_to(folder).as_posix(): ShippedFile(path) for path in folder.rglob("*") if path.is_file()
         }
         app = Starlette(
-            routes=[*routes, Route(f"{BASE}/{{rest:path}}", _nothing_there), Route("/{path:path}", self._file)]
+            routes=[*routes, Route(f"{BASE}/{{rest:path}}", NO_DOOR.response()), Route("/{path:path}", self._file)],
+            exception_handlers={404: _no_page, 405: _no_page},
         )
         own = {"localhost", socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
         config = uvicorn.Config(
@@ -187,8 +192,11 @@ class WebServer:
     async def _file(self, request: HttpRequest) -> Response:
         path = request.path_params["path"] or "index.html"
         found = self._files.get(path)
-        return found.answer(request) if found else Refusal(404, "there is no such page").response()
+        return found.answer(request) if found else NO_PAGE.response()
 
 
-async def _nothing_there(_request: HttpRequest) -> Response:
-    return Refusal(404, "there is no such door: /api/1/openapi.json describes those that there are").response()
+async def _no_page(_request: HttpRequest, error: Exception) -> Response:
+    """What no route takes (a path with a line break, a method): in our words, and as JSON."""
+    if isinstance(error, HTTPException) and error.status_code == NO_METHOD:
+        return Refusal(NO_METHOD, "a page takes GET", Allow="GET").response()
+    return NO_PAGE.response()

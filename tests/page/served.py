@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from harness import House
+from harness import Broker, House, free_port, wait_for
 from voices import Voice, now
 
 from services.page import people
@@ -104,6 +104,11 @@ class Page:
         self.house.kill("web")
         self.house.start("web")
 
+    def close(self) -> None:
+        """End it all; a traceback in any log fails the test."""
+        self.voice.close()
+        self.house.close()
+
 
 PASSWORD = "a long enough word"
 PEOPLE = f"ada:{people.hashed(PASSWORD)}\n"
@@ -138,6 +143,38 @@ def fill_archive(path: Path, since: int, until: int, spike: int, hole: tuple[int
             "INSERT INTO minutes (topic, time, count, word) VALUES (4, ?, 1, ?)",
             ((t, "combustion" if t // 60_000 % 720 < 180 else "off") for t in minutes),
         )
+
+
+def serve(
+    folder: Path, broker: Broker, past: tuple[int, int, int, tuple[int, int]], *more: str, **credentials: str
+) -> Page:
+    """A house whose page is served beside `more` services: with a past (see `fill_archive`), a reading and somebody logged in."""
+    house = House(folder / "house", broker.port)
+    page = Page(house, free_port(), Voice(broker.port))
+    try:
+        house.write(TOPICS.format(port=page.port, web=""))
+        kept = house.folder / "credentials"
+        kept.mkdir(parents=True)
+        for name, text in {people.SECRET: PEOPLE, **credentials}.items():
+            (kept / name).touch(mode=0o600)
+            (kept / name).write_text(text)
+        house.environment = {**house.environment, "CONSTELLATION_CREDENTIALS": str(kept)}
+        fill_archive(house.state("archive") / "archive.sqlite", *past)
+        for service in (*more, "web"):
+            house.start(service, wait=False)
+        for service in (*more, "web"):
+            wait_for(lambda service=service: ": started" in house.log(service), what=f"start of {service}")
+        wait_for(lambda: not page.get("house").get("gone"), what="the broker, on the page")
+        for service in more:
+            said = lambda service=service: page.get("house")["services"][service].get("status") == "online"  # noqa: E731
+            wait_for(said, what=f"{service}, on the page")
+        page.say(WATER, 61.4)
+        wait_for(lambda: page.get(f"topics/{WATER}").get("value") == 61.4, what="the value")
+        page.log_in()
+    except BaseException:
+        page.close()
+        raise
+    return page
 
 
 def compute_hours(path: Path, now: int, zone: str = "Europe/Paris") -> None:
