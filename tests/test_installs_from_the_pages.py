@@ -1,4 +1,4 @@
-"""README and docs/operate.md, block by block, in a real systemd: what they say is done, and what they promise is there.
+"""README, docs/install.md and docs/operate.md, block by block, in a real systemd: what they say is done, and what they promise is there.
 
 Packages of Python come from a folder of wheels that is filled once from the index, so that nothing else needs a network.
 """
@@ -113,15 +113,19 @@ def test_the_readme_installs_a_house(reader: Reader) -> None:
             assert "Traceback" not in reader.pastes(line, fails=True)
 
 
-def test_the_page_on_operation_installs_a_house_and_removes_it(reader: Reader) -> None:
+def test_the_pages_on_installation_and_operation_install_a_house_and_remove_it(reader: Reader) -> None:
     reader.pastes("sudo constellation units --remove; rm -r /etc/constellation")
-    first, second, *rest = blocks(section("docs/operate.md", "Install"))
+    first, second = blocks(section("docs/install.md", "In a clone"))
     for line in first:
         if line not in README:  # what is the same was done there
             reader.pastes(line)
     assert second[0].startswith("sudo /opt/constellation/bin/pip install '.[")  # for a 32-bit Pi
     reader.lab.write("/etc/constellation/topics.yaml", HOUSE)
-    begin = next(block for block in rest if block[0].startswith("sudo constellation check"))
+    begin = next(
+        block
+        for block in blocks(section("docs/install.md", "Begin"))
+        if block[0].startswith("sudo constellation check")
+    )
     said = {line: reader.pastes(line, fails="doctor" in line) for line in begin}
     assert "On this machine: host, archive." in said["sudo constellation check"]
     wait_for(

@@ -108,6 +108,12 @@ def test_the_map_of_rooms_names_every_room_and_no_other() -> None:
     assert all((PROJECT / name).exists() for name in named)
 
 
+def test_the_site_leads_to_each_page_once() -> None:
+    listed = re.findall(r"(?m)^ +- (?:[^:\n]+: )?(\S+\.md)$", (PROJECT / "scripts/site.yml").read_text("utf-8"))
+    there = {path.name for path in (PROJECT / "docs").glob("*.md")}
+    assert sorted(listed) == sorted({*there, "index.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"})
+
+
 def test_the_readme_installs_what_pyproject_has() -> None:
     extras = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     for page in PAGES:
