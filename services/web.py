@@ -190,6 +190,7 @@ class Web(Subscriber):
         from services.page.gate import Gate  # noqa: PLC0415
         from services.page.house import PageHouse  # noqa: PLC0415
         from services.page.live import Live  # noqa: PLC0415
+        from services.page.passkeys import Passkeys  # noqa: PLC0415
         from services.page.past import Past  # noqa: PLC0415
         from services.page.permits import Permits  # noqa: PLC0415
 
@@ -201,6 +202,7 @@ class Web(Subscriber):
         page = PageHouse(Live(self.registry), past, diary, gate, permits, options, self.clock.now, self._ask)
         page.gone = self._gone_since
         page.backup = self._backup
+        page.passkeys = Passkeys(self.state_folder, gate)
         return page
 
     def _people(self) -> dict[str, str]:

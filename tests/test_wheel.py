@@ -15,7 +15,7 @@ from harness import PROJECT
 LIBRARIES = {
     "w1thermsensor", "adafruit_ads1x15", "adafruit_bus_device", "Adafruit_PureIO", "board", "busio", "gatt", "dbus", "gi", "serial",
     "cryptography", "requests", "psutil", "gpiozero", "sqlalchemy", "rrdtool", "influxdb_client", "pushover_complete", "apprise",
-    "pymysql", "psycopg", "prometheus_client", "starlette", "uvicorn",
+    "pymysql", "psycopg", "prometheus_client", "starlette", "uvicorn", "webauthn",
 }  # fmt: skip
 """What the extras bring."""
 

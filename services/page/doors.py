@@ -13,6 +13,7 @@ from services.page import forms, links
 from services.page.answers import Refusal, as_answer, as_csv, body_of, moment_of, query_of, span_of
 from services.page.door import Door
 from services.page.live import LogLine
+from services.page.passkey_doors import PASSKEY_DOORS
 from services.page.past import PastAway, Series
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Doors:
                 name=caller.name,
                 may_look=self.house.gate.may_look(caller),
                 people=bool(self.house.gate.people),
+                passkeys=self.house.has_passkeys,
             ),
         )
 
@@ -269,5 +271,6 @@ DOORS: Final = (
         changes=True,
     ),
     Door("POST", "/services/{instance}/{verb}", "Ask a service", Doors.ask_service, Any, body=Nothing, changes=True),
+    *PASSKEY_DOORS,
 )
 """All of them; the stream (`GET /stream`, server-sent events) stands beside them in `server`."""

@@ -1,5 +1,6 @@
 """Who comes in: sessions and rights at each door, alike for the page of a house and for that of a fleet."""
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from services.page.gate import COOKIE, Caller, Gate, Wait, is_origin_of, same_or
 if TYPE_CHECKING:
     from services.page.door import Door
 
+log = logging.getLogger(__name__)
+
 
 class Entrance:
     """What stands behind a gate."""
@@ -25,6 +28,11 @@ class Entrance:
     def address(self) -> str | None:
         """Where the page is reached from outside, where that is another than its own."""
         return None
+
+    @property
+    def has_passkeys(self) -> bool:
+        """Whether one may come in by a passkey."""
+        return False
 
     def caller(self, request: HttpRequest, *, used: bool = True) -> Caller:
         """Who asks; `used`: it keeps a session from idling."""
@@ -63,7 +71,8 @@ class Entrance:
             raise Refusal(503, f"the session cannot be kept: {error}") from None
         if cookie is None:
             raise Refusal(401, "the name or the password is wrong")
-        answer = as_answer(request, forms.Me(name, True, True))
+        log.info("%s logs in by password", name)
+        answer = as_answer(request, forms.Me(name, True, True, self.has_passkeys))
         answer.headers["set-cookie"] = self.gate.cookie(cookie, secure=caller.secure)
         return answer
 
@@ -77,6 +86,8 @@ class Entrance:
             said = f"you are logged out, but a copy of your cookie would be good again after a restart: {error}"
             raise Refusal(503, said, Set_Cookie=gone) from None
         caller = self.caller(request)
-        answer = as_answer(request, forms.Me(None, self.gate.may_look(caller), bool(self.gate.people)))
+        answer = as_answer(
+            request, forms.Me(None, self.gate.may_look(caller), bool(self.gate.people), self.has_passkeys)
+        )
         answer.headers["set-cookie"] = gone
         return answer

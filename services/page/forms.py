@@ -150,11 +150,12 @@ class LinkAnswer(Struct, frozen=True, kw_only=True):
 
 
 class Me(Struct, frozen=True):
-    """Who asks; `people` says whether anybody can log in at all."""
+    """Who asks; `people` says whether anybody can log in at all, `passkeys` whether the house can verify any."""
 
     name: str | None
     may_look: bool
     people: bool
+    passkeys: bool = False
 
 
 class TopicAnswer(TopicFacts, frozen=True, kw_only=True):

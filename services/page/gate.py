@@ -46,6 +46,8 @@ class Login(Struct):
     seen: int
     password: str = ""
     """Digest of the hash by which it was let in: another password ends it."""
+    passkey: str = ""
+    """Id of the passkey by which it was let in: to remove that one ends it. Empty where it was by password."""
 
 
 class Failures(Struct):
@@ -101,8 +103,8 @@ class Gate:
             address = headers.get("x-forwarded-for", peer).rpartition(",")[2].strip() or peer
             name = headers.get("remote-user") or None
             secure = headers.get("x-forwarded-proto", "") == "https" or tls
-        if name is None and cookie:
-            name = self._session(cookie, now, used=used)
+        if name is None and cookie and (session := self.session(cookie, now, used=used)):
+            name = session.name
         return Caller(address[:60], name, _is_loopback(peer) and not forwarded, secure)
 
     def may_look(self, caller: Caller) -> bool:
@@ -118,67 +120,83 @@ class Gate:
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
-    def _session(self, cookie: str, now: int, *, used: bool) -> str | None:
+    def session(self, cookie: str, now: int, *, used: bool = True) -> Login | None:
+        """Who is logged in by a cookie, and by what; None where nobody is, or no more."""
         key = _key(cookie)
         with self._lock:
             session = self._sessions.get(key)
             if session is None:
                 return None
-            changed = session.password != self._digest(session.name)  # or there is no such person any more
+            changed = session.password != self.digest(session.name)  # or there is no such person any more
             over = now - session.began > LONGEST or now - session.seen > IDLE or changed
             if over:
                 del self._sessions[key]
             elif used and now - session.seen > SEEN_EVERY:
                 session.seen = now
             else:
-                return session.name
+                return session
             try:
                 state.save(self._file, self._sessions)
             except OSError as error:
                 log.warning(
                     "sessions are not kept over a restart: %s", error
                 )  # once in SEEN_EVERY; who looks goes on looking
-            return None if over else session.name
+            return None if over else session
 
     def log_in(self, name: str, password: str, address: str, now: int) -> str | None:
         """Cookie of a new session; None for a wrong password; Wait where too many were wrong."""
-        keys = (f"address {address}", f"name {name[:40]}")
-        self._refuse_early(keys, now)
+        self.refuse_early(address, name, now)
         with self._trying:  # one at a time: each takes 16 MB, and what one found holds for those that waited behind it
-            self._refuse_early(keys, now)
+            self.refuse_early(address, name, now)
             right = people.matches(password, self.people.get(name, people.NOBODY)) and name in self.people
-            with self._lock:
-                if not right:
-                    self._fail(keys, now)
-                    return None
-                for key in keys:
-                    self._failures.pop(key, None)
+            if not right:
+                self.fail(address, name, now)
+                return None
+        return self.let_in(name, address, now)
+
+    def let_in(self, name: str, address: str, now: int, passkey: str = "") -> str:
+        """Cookie of a new session of somebody who has shown a password, or the passkey of that id. OSError."""
         cookie = secrets.token_urlsafe(32)
         with self._lock:
-            self._sessions[_key(cookie)] = Login(name, now, now, _key(self.people[name]))
+            for key in _keys(address, name):
+                self._failures.pop(key, None)
+            self._sessions[_key(cookie)] = Login(name, now, now, _key(self.people[name]), passkey)
             for old in sorted(self._sessions, key=lambda one: self._sessions[one].seen)[:-MOST]:
                 del self._sessions[old]
             state.save(self._file, self._sessions)
         return cookie
 
-    def _digest(self, name: str) -> str | None:
+    def digest(self, name: str) -> str | None:
+        """What stands for somebody's password: whatever was given under it ends with it. None where there is no such person."""
         kept = self.people.get(name)
         return None if kept is None else _key(kept)
 
-    def _refuse_early(self, keys: Sequence[str], now: int) -> None:
+    def refuse_early(self, address: str, name: str | None, now: int) -> None:
+        """Wait, where too much was wrong from this address or for this name."""
         with self._lock:
-            until = max((self._failures[key].until for key in keys if key in self._failures), default=0)
-        if until > now:
+            found = [self._failures[key].until for key in _keys(address, name) if key in self._failures]
+        if (until := max(found, default=0)) > now:
             raise Wait(max(1, (until - now) // 1000))
 
-    def _fail(self, keys: Sequence[str], now: int) -> None:
-        for key in keys:
-            failures = self._failures.setdefault(key, Failures())
-            failures.count += 1
-            if failures.count >= FREE:
-                failures.until = now + min(LONGEST_WAIT, 1000 * 2 ** (failures.count - FREE))
-        while len(self._failures) > REMEMBERED:
-            del self._failures[next(iter(self._failures))]
+    def fail(self, address: str, name: str | None, now: int) -> None:
+        """Count something wrong: a password, or what was given for a passkey."""
+        with self._lock:
+            for key in _keys(address, name):
+                failures = self._failures.setdefault(key, Failures())
+                failures.count += 1
+                if failures.count >= FREE:
+                    failures.until = now + min(LONGEST_WAIT, 1000 * 2 ** (failures.count - FREE))
+            while len(self._failures) > REMEMBERED:
+                del self._failures[next(iter(self._failures))]
+
+    def end_by(self, passkey: str) -> None:
+        """End all sessions that began by a passkey. OSError."""
+        with self._lock:
+            ended = [key for key, session in self._sessions.items() if session.passkey == passkey]
+            for key in ended:
+                del self._sessions[key]
+            if ended:
+                state.save(self._file, self._sessions)
 
     def log_out(self, cookie: str | None) -> None:
         """End a session; OSError where a restart would begin it again."""
@@ -206,6 +224,10 @@ def is_origin_of(origin: str | None, address: str | None) -> bool:
         return False
     scheme, _, rest = address.partition("://")
     return hmac.compare_digest(origin.encode(), f"{scheme}://{rest.partition('/')[0]}".lower().encode())
+
+
+def _keys(address: str, name: str | None) -> list[str]:
+    return [f"address {address}", *([f"name {name[:40]}"] if name is not None else [])]
 
 
 def _key(secret: str) -> str:

@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -17,8 +17,12 @@ from services.page.diary import Diary, Fired
 from services.page.entrance import Entrance
 from services.page.gate import Gate
 from services.page.live import Live, LogLine, Stand
+from services.page.passkey_verifier import is_installed
 from services.page.past import Asked, Past, PastAway, Series
 from services.page.permits import Permits
+
+if TYPE_CHECKING:
+    from services.page.passkeys import Passkeys
 
 CURVE: Final = 4 * 3_600_000
 POINTS: Final = 96
@@ -86,6 +90,7 @@ class PageHouse(Entrance):
         self.gone: int | None = None
         self.ledger = proof.Ledger(now())
         self.backup: Callable[[], Mapping[str, Any]] = dict
+        self.passkeys: Passkeys | None = None
 
     @property
     def registry(self) -> Registry:
@@ -307,6 +312,11 @@ class PageHouse(Entrance):
     def address(self) -> str | None:
         """Where the page is reached from outside, behind a proxy."""
         return self.settings.address
+
+    @property
+    def has_passkeys(self) -> bool:
+        """Whether one may come in by a passkey: its library is there."""
+        return self.passkeys is not None and is_installed()
 
     # -- rights and acts ----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import { followProof, proof } from "./proof.js";
 import { heard, login, services } from "./services.js";
 import { big, kiosk, meters } from "./kiosk.js";
 import { key } from "./key.js";
+import { enter, forget, register } from "./passkeys.js";
 import { NAMES, frame, touchFrame } from "./frame.js";
 
 const VIEWS = { now, history: historyView, alerts, meters, proof, services, key, login, kiosk };
@@ -25,7 +26,7 @@ function show() {
   if (shown === "history" && view !== "history") leaveHistory();
   if (shown !== view) m.replaceChildren(); m.dataset.view = view;
   if (s.then) travel(s.now);
-  frame(s, view); VIEWS[view](s, m); shown = view; sign = signOf(s);
+  frame(s, view); VIEWS[view](s, m, show); shown = view; sign = signOf(s);
   document.title = `${s.gone ? `(${t("no broker")}) ` : ""}${s.then ? t("Then") : NAMES()[view] ?? t("Constellation")} · ${t("Constellation")}`;
   follow(s);
 }
@@ -78,12 +79,17 @@ addEventListener("click", e => {
   const a = e.target.closest("a[href^='?']"), button = e.target.closest("button");
   if (a && !e.ctrlKey && !e.metaKey && !e.shiftKey) { e.preventDefault(); history.pushState(null, "", a.getAttribute("href")); show(); $("#main").focus({ preventScroll: true }); scrollTo(0, 0); }
   else if (button?.dataset.act) act(button);
+  else if (button?.dataset.passkey === "enter") enter().then(entered, wrong);
+  else if (button?.dataset.passkey === "forget") forget(button.dataset.id).then(() => ask("me")).then(me => { house.me = me; show(); }, error => speak(error.message));
   else if (button && "logout" in button.dataset) ask("logout", {}).then(me => { house.me = me; show(); }, error => speak(error.message));
 });
+const wrong = error => { const n = $("#wrong"); if (n) n.textContent = error.message; };
+const entered = me => { house.me = me; open(); go({ view: "services" }, true); };
 addEventListener("submit", async e => {
+  if (e.target.id === "passkey") { e.preventDefault(); const form = e.target; register(new FormData(form).get("name")).then(() => { form.reset(); show(); }, error => speak(error.message)); return; }
   if (e.target.matches("form.listen")) { e.preventDefault(); const form = e.target, add = Object.fromEntries(new FormData(form)); if (await changeMeters(form.dataset.instance, { add })) form.reset(); return; }
   if (e.target.id !== "login") return; e.preventDefault(); const data = new FormData(e.target);
-  try { house.me = await ask("login", { name: data.get("name"), password: data.get("password") }); open(); go({ view: "services" }, true); } catch (error) { const n = $("#wrong"); if (n) n.textContent = error.message; }
+  ask("login", { name: data.get("name"), password: data.get("password") }).then(entered, wrong);
 });
 addEventListener("popstate", show);
 addEventListener("keydown", e => {

@@ -1,6 +1,6 @@
 // The shell opens without a network, and then says so: the page itself draws nothing that it was not told.
 const SHELL = "shell-1";
-self.addEventListener("install", e => { self.skipWaiting(); e.waitUntil(caches.open(SHELL).then(c => c.addAll(["./", "page.css", "page.js", "uPlot.iife.min.js", "icon.svg", "words/en.json", "words/fr.json", "words/de.json", ...["words", "dom", "address", "house", "grammar", "boiler", "now", "history", "chart", "alerts", "proof", "services", "kiosk", "key", "frame", "link"].map(n => `${n}.js`)]))); });
+self.addEventListener("install", e => { self.skipWaiting(); e.waitUntil(caches.open(SHELL).then(c => c.addAll(["./", "page.css", "page.js", "uPlot.iife.min.js", "icon.svg", "words/en.json", "words/fr.json", "words/de.json", ...["words", "dom", "address", "house", "grammar", "boiler", "now", "history", "chart", "alerts", "proof", "services", "passkeys", "kiosk", "key", "frame", "link"].map(n => `${n}.js`)]))); });
 self.addEventListener("activate", e => e.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", e => {
   const url = new URL(e.request.url);
