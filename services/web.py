@@ -155,6 +155,21 @@ class Web(Subscriber):
                 problems.append(registry.document.problem((*place, "trust"), f"'{address}' is no address"))
         return problems
 
+    @classmethod
+    def cost(cls, registry: Registry, name: str) -> list[str]:
+        """Say where people can log in by passkey, and what hinders them elsewhere."""
+        from services.page.passkey_verifier import is_installed  # noqa: PLC0415
+        from services.page.passkeys import hindrance  # noqa: PLC0415
+
+        if not is_installed():
+            said = "none, for their library is not installed: pip install 'constellation[passkeys]'"
+        else:
+            address = urlsplit(registry.options_of(name, Options).address or "")
+            offered = hindrance(address.scheme, address.hostname or "") is None
+            elsewhere = f"at https://{address.hostname}" if offered else "by TLS and a name (`address: https://NAME`)"
+            said = f"at http://localhost, elsewhere {elsewhere}"
+        return [*super().cost(registry, name), f"passkeys: {said}"]
+
     def make_bus(self, post: Callable[[Any], None]) -> Bus:
         """Build a connection without a session: what stands at the broker is what is shown, not what was queued."""
         return Bus(

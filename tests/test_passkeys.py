@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from harness import free_port
 
+from bootstrap_lib import cli
 from bootstrap_lib.registry import Registry
 from services.page import passkey_verifier, people
 from services.page.diary import Diary
@@ -351,6 +352,23 @@ def test_without_the_library_nothing_is_offered_and_it_is_said(served: Served, m
     status, said = served.post("passkeys/login/begin", {})
     assert status == 404
     assert "pip install 'constellation[passkeys]'" in said["error"]
+
+
+def test_check_says_where_passkeys_are_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "topics.yaml"
+
+    def said(options: str) -> str:
+        config.write_text(f"subscribers: {{web: {{{options}}}}}\ntopics: {{}}\n")
+        assert cli.main(["check", str(config)]) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if "passkeys:" in line)
+
+    assert "elsewhere at https://house.example" in said('address: "https://house.example/page"')
+    for address in ("http://house.example", "https://192.0.2.7"):
+        assert "elsewhere by TLS and a name" in said(f'address: "{address}"')
+    monkeypatch.setattr(passkey_verifier.importlib.util, "find_spec", lambda _: None)
+    assert "pip install 'constellation[passkeys]'" in said("")
 
 
 # -- bounds -----------------------------------------------------------------------------------------------------------

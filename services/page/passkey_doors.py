@@ -1,7 +1,6 @@
 """The doors of passkeys: to make one known takes a login by password, to come in by one gives the same session as that."""
 
 import logging
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -15,7 +14,7 @@ from services.page.answers import Refusal, as_answer, body_of
 from services.page.door import Door
 from services.page.gate import COOKIE, Login, Wait
 from services.page.passkey_verifier import PasskeyAnswer, PasskeyQuestion, Unverified, ask, is_installed
-from services.page.passkeys import LASTS, MOST, CountedBack, Passkey, Passkeys, UnknownPasskey
+from services.page.passkeys import LASTS, MOST, CountedBack, Passkey, Passkeys, UnknownPasskey, hindrance
 
 if TYPE_CHECKING:
     from services.page.doors import Doors
@@ -40,13 +39,9 @@ def place_of(request: HttpRequest) -> tuple[str, str]:
     origin = request.headers.get("origin", "")
     parts = urlsplit(origin)
     host = parts.hostname or ""
-    if parts.scheme != "https" and host != "localhost":
-        raise Refusal(403, "passkeys need TLS, or localhost", "origin")
-    try:
-        ip_address(host)
-    except ValueError:
-        return origin, host
-    raise Refusal(403, "passkeys belong to a name: open the page by its name, not by an address", "origin")
+    if (why := hindrance(parts.scheme, host)) is not None:
+        raise Refusal(403, why, "origin")
+    return origin, host
 
 
 def session_of(doors: "Doors", request: HttpRequest) -> tuple[str, Login]:

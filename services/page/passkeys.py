@@ -7,6 +7,7 @@ the file could let somebody in.
 import hashlib
 import secrets
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,17 @@ OPEN_EACH: Final = 10
 """The same of one address: it pushes out its own first."""
 LASTS: Final = 300_000
 """Milliseconds for which a question may be answered."""
+
+
+def hindrance(scheme: str, host: str) -> str | None:
+    """Why browsers make no passkeys for a page that is reached so (W3C Web Authentication, 5.1.2); None where they do."""
+    if scheme != "https" and host != "localhost":
+        return "passkeys need TLS, or localhost"
+    try:
+        ip_address(host)
+    except ValueError:
+        return None
+    return "passkeys belong to a name: open the page by its name, not by an address"
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True):
