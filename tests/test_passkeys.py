@@ -136,7 +136,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def without_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verify in this process, with the same library: test_passkeys in tests/page does it in one of its own."""
+    """Verify in this process, with the same library: tests/page/test_passkey_login.py does it in one of its own."""
     monkeypatch.setattr("services.page.passkey_doors.ask", answered)
 
 

@@ -80,13 +80,13 @@ addEventListener("click", e => {
   if (a && !e.ctrlKey && !e.metaKey && !e.shiftKey) { e.preventDefault(); history.pushState(null, "", a.getAttribute("href")); show(); $("#main").focus({ preventScroll: true }); scrollTo(0, 0); }
   else if (button?.dataset.act) act(button);
   else if (button?.dataset.passkey === "enter") enter().then(entered, wrong);
-  else if (button?.dataset.passkey === "forget") forget(button.dataset.id).then(() => ask("me")).then(me => { house.me = me; show(); }, error => speak(error.message));
+  else if (button?.dataset.passkey === "forget") forget(button.dataset.id).then(() => ask("me")).then(me => { house.me = me; show(); speak(t("{what}: done", { what: button.getAttribute("aria-label") })); }, error => speak(error.message));
   else if (button && "logout" in button.dataset) ask("logout", {}).then(me => { house.me = me; show(); }, error => speak(error.message));
 });
 const wrong = error => { const n = $("#wrong"); if (n) n.textContent = error.message; };
 const entered = me => { house.me = me; open(); go({ view: "services" }, true); };
 addEventListener("submit", async e => {
-  if (e.target.id === "passkey") { e.preventDefault(); const form = e.target; register(new FormData(form).get("name")).then(() => { form.reset(); show(); }, error => speak(error.message)); return; }
+  if (e.target.id === "passkey") { e.preventDefault(); const form = e.target; register(new FormData(form).get("name")).then(() => { form.reset(); show(); speak(t("{what}: done", { what: t("Register a passkey") })); }, error => speak(error.message)); return; }
   if (e.target.matches("form.listen")) { e.preventDefault(); const form = e.target, add = Object.fromEntries(new FormData(form)); if (await changeMeters(form.dataset.instance, { add })) form.reset(); return; }
   if (e.target.id !== "login") return; e.preventDefault(); const data = new FormData(e.target);
   ask("login", { name: data.get("name"), password: data.get("password") }).then(entered, wrong);
