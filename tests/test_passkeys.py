@@ -243,6 +243,33 @@ def test_a_removed_passkey_is_refused_and_its_sessions_end(served: Served) -> No
 
 
 @pytest.mark.usefixtures("without_a_process")
+def test_a_disk_that_takes_nothing_lets_nobody_in_and_loses_no_removal(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SoftKey()
+    served.log_in()
+    served.register(key)
+    by_password = dict(served.cookies)
+    assert served.enter(key)[0] == 200
+    by_key, count = dict(served.cookies), key.count
+    served.cookies = dict(by_password)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("bootstrap_lib.state.write", full)
+        assert served.post("passkeys/remove", {"id": text(key.id)})[0] == 503
+        assert served.enter(key)[0] == 503
+        assert served.who() is None
+    served.cookies = dict(by_password)
+    assert served.kept.of("ada")[text(key.id)].count == count
+    assert served.post("passkeys/remove", {"id": text(key.id)}) == (200, [])
+    again = Gate(served.folder, served.gate.people, anyone=False, trust=[])
+    assert again.session(by_key["constellation"], T0) is None, "also after a restart"
+
+
+@pytest.mark.usefixtures("without_a_process")
 def test_another_password_ends_passkeys_and_their_sessions(served: Served) -> None:
     key = SoftKey()
     served.log_in()

@@ -190,13 +190,12 @@ class Gate:
                 del self._failures[next(iter(self._failures))]
 
     def end_by(self, passkey: str) -> None:
-        """End all sessions that began by a passkey. OSError."""
+        """End all sessions that began by a passkey; OSError where a restart would begin them again: then once more."""
         with self._lock:
             ended = [key for key, session in self._sessions.items() if session.passkey == passkey]
             for key in ended:
                 del self._sessions[key]
-            if ended:
-                state.save(self._file, self._sessions)
+            state.save(self._file, self._sessions)
 
     def log_out(self, cookie: str | None) -> None:
         """End a session; OSError where a restart would begin it again."""
