@@ -13,7 +13,7 @@ from fleet_engines import ACCESS, SERVERS, open_engine
 from harness import free_port, wait_for
 
 from bootstrap_lib import Message, Poison, Sequence, as_json, format_time, parse_time
-from services.fleet import filling, partitions, remote_house, summing, tables
+from services.fleet import filling, partitions, quorum, remote_house, summing, tables
 from services.fleet.centre import LARGEST, Centre, Limits
 from services.fleet.dialect import Remedy
 from services.fleet.engine import Engine, EngineAway, PartitionMissing, place
@@ -449,6 +449,17 @@ def test_a_node_that_is_not_there_costs_a_moment_and_all_of_them_a_sentence(serv
     with pytest.raises(EngineAway, match="takes nothing"):
         nobody.run(lambda connection: connection.execute(sql.text("SELECT 1")).scalar(), patience=0.3)
     engine.close()
+
+
+def test_a_node_with_another_password_is_no_node_that_is_gone(server: Any) -> None:
+    if server.kind == "postgresql":  # which has no quorum to ask
+        return
+    (node,) = server.nodes
+    assert quorum.ask(node, ACCESS).answers
+    wrong = quorum.ask(node, ACCESS._replace(password="of another machine"))
+    assert (wrong.answers, wrong.denied) == (False, True)
+    gone = quorum.ask(f"127.0.0.1:{free_port()}", ACCESS)
+    assert (gone.answers, gone.denied) == (False, False)
 
 
 class Said(Exception):

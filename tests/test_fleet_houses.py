@@ -16,6 +16,7 @@ from harness import free_port, wait_for
 from bootstrap_lib import Registry, StartError, broker
 from bootstrap_lib.bridges import faults
 from bootstrap_lib.cli import main
+from services.commands import fleet
 from services.fleet import authority, bridges, joining, quorum, roster
 from services.fleet.authority import Authority
 from services.fleet.dialect import Access
@@ -321,7 +322,12 @@ def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pyte
     assert main([*root, "house", "h1", "--shard", "north"]) == 0
     assert "fleet join https://centre.example:8885 " in capsys.readouterr().out
     assert roster.read(tmp_path / "etc/constellation/fleet.json").of("north") == {"h1"}
+    config = tmp_path / "etc/constellation/topics.yaml"
+    config.write_text("subscribers: {central: {nodes: [a]}, second: {service: central, nodes: [a], shard: north}}\n")
+    assert main([*root, "house", "h1", "--shard", "north"]) == 0
+    assert "no store" not in capsys.readouterr().out
     assert main([*root, "move", "h1", "south"]) == 0
+    assert "no store of shard south stands in" in capsys.readouterr().out
     assert roster.read(tmp_path / "etc/constellation/fleet.json").of("south") == {"h1"}
     capsys.readouterr()
     assert main([*root, "house", "h1"]) == 0
@@ -338,6 +344,15 @@ def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pyte
     written = (tmp_path / "etc/mysql/mariadb.conf.d/90-constellation-fleet.cnf").read_text()
     assert "wsrep_cluster_address=gcomm://10.0.0.1:4567,10.0.0.2:4567,10.0.0.3:4567" in written
     assert "wsrep_node_address=10.0.0.2:4567" in written
+
+
+def test_a_machine_without_a_broker_becomes_no_centre(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fleet, "GROUP", "nobody-s-group")
+    monkeypatch.setattr(fleet, "_below", lambda *_: pytest.fail("it touched something"))
+    assert main(["fleet", "centre", "centre.example"]) == os.EX_UNAVAILABLE
+    assert "sudo constellation units --install, and then this again" in capsys.readouterr().err
 
 
 def test_a_store_may_ask_every_service_of_a_house_and_nobody_else_may(tmp_path: Path) -> None:
@@ -383,6 +398,7 @@ def test_a_bridge_that_drops_what_a_centre_needs_is_refused(tmp_path: Path) -> N
 
 ON = NodeState("a", True, True, "Synced", 3, True, 10)
 OFF = NodeState("b", False)
+DENIED = NodeState("b", False, denied=True)
 LOST = NodeState("c", True, False, "Initialized", 1, False, 12)
 
 
@@ -393,6 +409,8 @@ LOST = NodeState("c", True, False, "Initialized", 1, False, 12)
         ([ON._replace(size=2), ON._replace(size=2), OFF], "restart mariadb there"),
         ([LOST, OFF, OFF], "no majority"),
         ([OFF, OFF, OFF], "safe_to_bootstrap: 1"),
+        ([ON, DENIED, OFF], "b has another password for the stores"),
+        ([DENIED, DENIED, DENIED], "carry /etc/constellation/credentials/fleet.engine"),
     ],
 )
 def test_each_state_of_the_quorum_has_its_word(states: list[NodeState], words: str | None) -> None:
@@ -404,6 +422,9 @@ def test_a_cluster_is_not_begun_twice(tmp_path: Path) -> None:
     access, file = Access("fleet", "store", "x"), tmp_path / "grastate.dat"
     with pytest.raises(StartError, match="takes writes"):
         quorum.bootstrap([LOST, ON], access, file, alone=True)
+    for alone in (False, True):
+        with pytest.raises(StartError, match="another password"):
+            quorum.bootstrap([DENIED, DENIED, OFF], access, file, alone=alone)
     file.write_text("safe_to_bootstrap: 0\n")
     with pytest.raises(StartError, match="not the last to leave"):
         quorum.bootstrap([OFF, OFF, OFF], access, file, alone=False)

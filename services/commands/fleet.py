@@ -8,6 +8,7 @@ Anywhere:        fleet demo --houses 5 --for 60
 
 import argparse
 import getpass
+import grp
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from services.fleet.enrolment import EnrolmentServer, Invitations
 CENTRE: Final = Path("/etc/constellation/fleet")
 ROSTER: Final = Path("/etc/constellation/fleet.json")
 HOUSES_PORT, ENROL_PORT = 8884, 8885
+GROUP: Final = "constellation-broker"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +106,10 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def _centre(arguments: argparse.Namespace) -> int:
+    if arguments.root == Path("/") and not _has_broker():
+        raise StartError(
+            "this machine has no broker of its own yet: sudo constellation units --install, and then this again"
+        )
     folder = _below(arguments, CENTRE)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = _below(arguments, CENTRE)  # once more: somebody may have made it meanwhile
@@ -125,16 +131,22 @@ def _centre(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _has_broker() -> bool:
+    """Whether there is somebody to give the centre's key to: a broker that may not read it does not start."""
+    try:
+        grp.getgrnam(GROUP)
+    except KeyError:
+        return False
+    return True
+
+
 def _publish(arguments: argparse.Namespace, authority: Authority) -> None:
     """Give the broker what it may read of the authority."""
     target = _below(arguments, joining.FOLDER)
     for name, mode in (("ca.crt", 0o644), ("centre.crt", 0o644), ("centre.key", 0o640), ("crl.pem", 0o644)):
         _write(target / name, (authority.folder / name).read_text(), mode)
-        if os.geteuid() == 0 and mode == 0o640:  # noqa: PLR2004
-            try:
-                shutil.chown(target / name, group="constellation-broker")
-            except LookupError:
-                print("the house has no broker here yet: sudo constellation units --install, and run this again")
+        if os.geteuid() == 0 and mode == 0o640 and _has_broker():  # noqa: PLR2004
+            shutil.chown(target / name, group=GROUP)
 
 
 def _house(arguments: argparse.Namespace) -> int:
@@ -148,6 +160,8 @@ def _house(arguments: argparse.Namespace) -> int:
     houses[arguments.name] = roster.RosterHouse(shard=shard)
     roster.write(file, roster.Roster(houses))
     secret = Invitations(authority.folder / "tokens.json").invite(arguments.name)
+    if told := roster.unkept(config, shard):
+        print(told)
     print(f"{arguments.name} belongs to shard {shard}. On the house, within a day, once:")
     print(f"  sudo constellation fleet join https://{authority.address}:{ENROL_PORT} {secret}.{authority.fingerprint}")
     return 0
@@ -188,6 +202,8 @@ def _move(arguments: argparse.Namespace) -> int:
     print(
         f"{arguments.name} goes from shard {before.shard} to {arguments.shard}: its store lets it go, the other fills"
     )
+    if told := roster.unkept(_config(arguments), arguments.shard):
+        print(told)
     return 0
 
 
@@ -245,7 +261,7 @@ def _join(arguments: argparse.Namespace) -> int:
     given = joining.enrol(arguments.url, arguments.token, folder)
     if os.geteuid() == 0:
         try:
-            shutil.chown(folder / f"{given.name}.key", user="constellation-broker")
+            shutil.chown(folder / f"{given.name}.key", user=GROUP)
         except LookupError:
             print("the house's broker is not on this machine: the bridge belongs there")
     record = registry.record or "archive"

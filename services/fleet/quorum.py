@@ -19,10 +19,12 @@ ASKED: Final = (
     "wsrep_ready",
     "wsrep_last_committed",
 )
+DENIED: Final = frozenset({1045, 1698})
+"""Codes of a node that does not take the stores' password."""
 
 
 class NodeState(NamedTuple):
-    """One node. `answers` is False for one that does not speak."""
+    """One node. `answers` is False for one that does not speak, or not with us: `denied` is one that has another password."""
 
     node: str
     answers: bool
@@ -31,9 +33,12 @@ class NodeState(NamedTuple):
     size: int = 0
     ready: bool = False
     committed: int = -1
+    denied: bool = False
 
     def __str__(self) -> str:
         """One line for people."""
+        if self.denied:
+            return f"{self.node}: does not take the stores' password of this machine"
         if not self.answers:
             return f"{self.node}: does not answer"
         part = "primary" if self.primary else "NOT PRIMARY"
@@ -50,8 +55,9 @@ def ask(node: str, access: Access) -> NodeState:
     try:
         with engine.connect() as connection:
             said = {row[0]: row[1] for row in connection.exec_driver_sql("SHOW STATUS LIKE 'wsrep_%%'")}
-    except sql.exc.SQLAlchemyError:
-        return NodeState(node, answers=False)
+    except sql.exc.SQLAlchemyError as error:
+        code = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
+        return NodeState(node, answers=False, denied=code in DENIED)
     finally:
         engine.dispose()
     status, size, state, ready, committed = (said.get(name, "") for name in ASKED)
@@ -68,6 +74,8 @@ def ask(node: str, access: Access) -> NodeState:
 
 def advice(states: list[NodeState]) -> str | None:
     """What is to be done, or None where all is well."""
+    if told := _password(states):
+        return told
     whole = [one for one in states if one.ready and one.primary]
     if len(whole) == len(states) and len({one.size for one in states}) == 1:
         return None
@@ -89,8 +97,21 @@ def advice(states: list[NodeState]) -> str | None:
     )
 
 
+def _password(states: list[NodeState]) -> str | None:
+    """What is to be done where a node runs and has another password than this machine: nothing else can be said of it."""
+    denied = ", ".join(one.node for one in states if one.denied)
+    if not denied:
+        return None
+    return (
+        f"{denied} has another password for the stores than this machine: carry /etc/constellation/credentials/fleet.engine here from"
+        " the machine on which the cluster began (docs/fleet.md)"
+    )
+
+
 def bootstrap(states: list[NodeState], access: Access, grastate: Path, *, alone: bool) -> None:
     """Begin a cluster on this machine, or go on with its node `alone`; refused while another part of it takes writes. StartError."""
+    if told := _password(states):
+        raise StartError(told)
     if living := [one.node for one in states if one.primary and one.ready]:
         raise StartError(
             f"{', '.join(living)} takes writes: sudo systemctl restart mariadb here joins it; two would part for ever"

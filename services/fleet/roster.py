@@ -39,6 +39,15 @@ def store_of(registry: Registry, shard: str) -> str | None:
     return next((one.name for one in registry.find("central") if one.raw.get("shard", ALL) == shard), None)
 
 
+def unkept(config: Path, shard: str) -> str | None:
+    """A sentence where no store of this machine keeps a shard: its houses' readings stay with them until one does."""
+    if not config.exists() or store_of(Registry(config), shard) is not None:
+        return None
+    return (
+        f"no store of shard {shard} stands in {config}: the centre keeps nothing of it unless another machine has one"
+    )
+
+
 def read(path: Path) -> Roster:
     """Read the file; an empty roster where there is none. StartError where it is no roster."""
     try:
