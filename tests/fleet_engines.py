@@ -70,7 +70,12 @@ class PostgresServer:
             f"CREATE USER store PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'",
             "CREATE DATABASE fleet OWNER store",
         ):
-            self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-qc", text)
+            self.tell(text)
+
+    def tell(self, *statements: str) -> None:
+        """Run statements as its owner, each by itself."""
+        said = [word for text in statements for word in ("-c", text)]
+        self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-q", *said)
 
     def _run(self, program: str, *words: str) -> None:
         subprocess.run([*self._as, self.bin / program, *words], check=True, capture_output=True, cwd="/")

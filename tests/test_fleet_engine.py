@@ -462,6 +462,33 @@ def test_a_node_with_another_password_is_no_node_that_is_gone(server: Any) -> No
     assert (gone.answers, gone.denied) == (False, False)
 
 
+def test_a_commit_that_no_standby_hears_of_ends_with_a_sentence_and_is_done_once_one_does(server: Any) -> None:
+    if server.kind == "mariadb":  # whose driver waits for no answer for ever
+        return
+    engine = Engine(server.kind, server.nodes, ACCESS._replace(timeout=0.4))
+    engine.define("CREATE TABLE said (word text PRIMARY KEY)")
+
+    def say(connection: sql.Connection) -> None:
+        connection.execute(
+            sql.text("INSERT INTO said VALUES ('once') ON CONFLICT (word) DO UPDATE SET word = excluded.word")
+        )
+
+    try:
+        server.tell("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (nobody)'")
+        server.close()
+        server.start()
+        with pytest.raises(EngineAway, match="takes nothing"):
+            engine.run(say, patience=0.3)
+        server.tell("ALTER SYSTEM RESET synchronous_standby_names")
+        server.close()
+        server.start()
+        engine.run(say)
+        assert rows(engine, "SELECT word FROM said") == [("once",)]
+        engine.define("DROP TABLE said")
+    finally:
+        engine.close()
+
+
 class Said(Exception):
     """An error of a driver."""
 

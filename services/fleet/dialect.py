@@ -1,6 +1,7 @@
 """What differs between the engines, and how an engine's error is judged: again, elsewhere, or never."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -41,6 +42,9 @@ class Dialect(Protocol):
 
     def arguments(self, access: Access) -> dict[str, Any]:
         """Arguments of the driver's connect: time-outs, above all."""
+
+    def bounded(self, connection: sql.Connection, seconds: float) -> AbstractContextManager[None]:
+        """Cut a connection whose transaction takes longer, where neither driver nor server would."""
 
     def judge(self, error: BaseException) -> Remedy:
         """Say what to do after an error of the driver."""

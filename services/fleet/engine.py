@@ -27,6 +27,9 @@ DIALECTS: Final[dict[str, type[Dialect]]] = {"mariadb": MariaDB, "postgresql": P
 PATIENCE: Final = 12.0
 """Seconds for which a transaction is tried: a cluster that expels a dead node lets everyone wait for two to five."""
 
+LONGEST: Final = 4.0
+"""How many times as long as one statement a transaction may take, with its commit."""
+
 PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 0.5
 
@@ -64,6 +67,7 @@ class Engine:
             for node in self.nodes
         ]
         self._at = 0
+        self._longest = LONGEST * access.timeout
         self.errors: Counter[str] = Counter()
 
     @property
@@ -79,7 +83,11 @@ class Engine:
         deadline, tries = time.monotonic() + patience, 0
         while True:
             try:
-                with self._engines[self._at].begin() as connection:
+                with (
+                    self._engines[self._at].connect() as connection,
+                    self.dialect.bounded(connection, self._longest),
+                    connection.begin(),
+                ):
                     return act(connection)
             except sql.exc.DBAPIError as error:
                 self._judge(error.orig or error)

@@ -1,6 +1,8 @@
 """MariaDB, alone or as a Galera cluster, by PyMySQL."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Final
 
 import sqlalchemy as sql
@@ -42,6 +44,10 @@ class MariaDB:
         """Time-outs: without them PyMySQL waits for ever for a node that is stopped or cut off."""
         limits = {"connect_timeout": 2, "read_timeout": access.timeout, "write_timeout": access.timeout}
         return limits | ({"ssl": {"ca": access.ca}} if access.ca else {})
+
+    def bounded(self, connection: sql.Connection, seconds: float) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Do nothing: the driver waits for no answer longer than `read_timeout`."""
+        return contextlib.nullcontext()
 
     def judge(self, error: BaseException) -> Remedy:
         """Say what to do after an error of the driver."""

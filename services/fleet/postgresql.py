@@ -1,6 +1,10 @@
 """PostgreSQL, one server or a primary with standbys, by psycopg 3."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import sqlalchemy as sql
@@ -51,6 +55,17 @@ class PostgreSQL:
         limits = {"connect_timeout": 2, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 3}
         silent = {"tcp_user_timeout": round(access.timeout * 1000)}
         return limits | silent | {"options": f"-c statement_timeout={round(access.timeout * 1000)}"}
+
+    @contextlib.contextmanager
+    def bounded(self, connection: sql.Connection, seconds: float) -> Iterator[None]:
+        """Cut it: `statement_timeout` ends no COMMIT that waits for a standby, and nothing of a server that stands still."""
+        cut = threading.Timer(seconds, _cut, [connection.connection.driver_connection])
+        cut.daemon = True
+        cut.start()
+        try:
+            yield
+        finally:
+            cut.cancel()
 
     def judge(self, error: BaseException) -> Remedy:
         """Say what to do after an error of the driver; one without a state of SQL is a lost connection."""
@@ -115,6 +130,12 @@ class PostgreSQL:
     def drop(self, table: Table, name: str) -> str:
         """Statement that drops a partition with all that is in it."""
         return f'DROP TABLE IF EXISTS "{table.name}_{name}"'
+
+
+def _cut(connection: Any) -> None:
+    """End a connection under whoever waits for its answer."""
+    with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as ended:
+        ended.shutdown(socket.SHUT_RDWR)
 
 
 def _names(names: Sequence[str]) -> str:
