@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import sqlalchemy as sql
 import yaml
@@ -54,6 +54,8 @@ class Comparison(NamedTuple):
 class DemoFleet:
     """One run. Processes are looked after: what is killed comes back."""
 
+    ENGINE: ClassVar = "mariadb"
+
     def __init__(self, folder: Path, houses: int, nodes: int = 3) -> None:
         """Lay everything out below a folder, which is emptied."""
         self.folder = folder.resolve()
@@ -63,10 +65,14 @@ class DemoFleet:
         self._empty()
         self.names = [f"h{n:04d}" for n in range(1, houses + 1)]
         self.supervisor = Supervisor()
-        self.cluster = LocalCluster(self.folder / "engine", free_port() // 64 * 64 % 20_000 + 10_000, nodes)
+        self.cluster = self.make_cluster(nodes)
         self._ports = {name: free_port() for name in ("centre", "houses", "page", *self.names)}
         self._away: set[str] = set()
         self._enrolment: EnrolmentServer | None = None
+
+    def make_cluster(self, nodes: int) -> LocalCluster:
+        """Nodes of the engine, of which none runs yet."""
+        return LocalCluster(self.folder / "engine", free_port() // 64 * 64 % 20_000 + 10_000, nodes)
 
     def _empty(self) -> None:
         mark = self.folder / MARK
@@ -86,7 +92,7 @@ class DemoFleet:
     def start(self) -> None:
         """Start the engine, the centre, and house after house, each of which joins by a token."""
         nodes = len(self.cluster.places)
-        say(f"engine: {nodes} nodes of MariaDB{' Galera' if nodes > 1 else ''}")
+        say(f"engine: {nodes} nodes of {self.ENGINE}")
         self.cluster.init()
         self.cluster.begin()
         self.cluster.prepare("fleet", "store", PASSWORD)
@@ -108,7 +114,9 @@ class DemoFleet:
         local = root / str(broker.LOCAL_RIGHTS).lstrip("/")
         local.parent.mkdir(parents=True)
         local.write_text(bridges.RIGHTS)
-        text = CENTRE.format(broker="{}", nodes=self.cluster.nodes, roster=houses, port=self._ports["page"])
+        text = CENTRE.format(
+            broker="{}", engine=self.ENGINE, nodes=self.cluster.nodes, roster=houses, port=self._ports["page"]
+        )
         prepared = self._prepare(
             root, config, text, "centre", bridges.listener(self._ports["houses"], fleet, "127.0.0.1")
         )
@@ -203,15 +211,20 @@ class DemoFleet:
             total += len(rounds)
         return total
 
+    def readers(self) -> Iterator[sql.Engine]:
+        """Every node by itself."""
+        engine = Engine(self.ENGINE, self.cluster.nodes, Access("fleet", "store", PASSWORD))
+        yield from (node for _, node in engine.each())
+        engine.close()
+
     def compare(self) -> list[Comparison]:
         """What each node has beside the archives, number by number."""
         record = {(house, topic, moment): value for house, topic, moment, value in self.archives()}
-        engine = Engine("mariadb", self.cluster.nodes, Access("fleet", "store", PASSWORD))
         text = sql.text(
             "SELECT h.name, t.name, r.time, r.value FROM readings r JOIN topics t ON t.id = r.topic JOIN houses h ON h.id = r.house"
         )
         found = []
-        for _, node in engine.each():
+        for node in self.readers():
             try:
                 with node.connect() as connection:
                     rows = [tuple(row) for row in connection.execute(text)]
@@ -222,7 +235,6 @@ class DemoFleet:
             missing = sum(key not in here for key in record)
             wrong = sum(here[key] != value for key, value in record.items() if key in here)
             found.append(Comparison(len(record), len(rows), missing, wrong))
-        engine.close()
         return found
 
     def ask(self, verb: str) -> Any:

@@ -20,9 +20,9 @@ topics:
 """
 CENTRE: Final = """broker: {broker}
 subscribers:
-  central: {{nodes: {nodes}, houses: "{roster}", heartbeat: 2s, compare: 30s}}
+  central: {{engine: {engine}, nodes: {nodes}, houses: "{roster}", heartbeat: 2s, compare: 30s}}
   alerts: {{houses: "{roster}", heartbeat: 5s}}
-  fleet_page: {{nodes: {nodes}, houses: "{roster}", port: {port}, heartbeat: 5s, people: {{olga: {{role: operator}}}}}}
+  fleet_page: {{engine: {engine}, nodes: {nodes}, houses: "{roster}", port: {port}, heartbeat: 5s, people: {{olga: {{role: operator}}}}}}
 alerts:
   cut: {{when: house + is silent, for: 10s}}
 """

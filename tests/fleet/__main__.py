@@ -1,9 +1,11 @@
 """Breaks a fleet while readings flow, and compares every node with every house's archive, number by number.
 
     python -m tests.fleet [--houses 4] [--breaks 20] [--seed 1] [--folder DIR] [--nodes 3]
+    python -m tests.fleet --engine postgresql --failovers 1
 
 Edges, the centre's broker, its store and nodes of the engine are killed with -9 and stopped for a while, alone and together; an edge
-also while the centre is away, which takes what its bridge had queued. Exit code 0: every reading is in every node once.
+also while the centre is away, which takes what its bridge had queued. With --engine postgresql the nodes are a primary and its standbys,
+of which one is promoted by hand for each of --failovers, as docs/fleet.md says. Exit code 0: every reading is in every node once.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 
 from services.simulators.demo import say
 from services.simulators.fleet import DemoFleet, verdict
+from tests.fleet.standbys import StandbyFleet
 
 
 class Breaking:
@@ -95,18 +98,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--houses", type=int, default=4)
     parser.add_argument("--breaks", type=int, default=20)
+    parser.add_argument("--engine", choices=("mariadb", "postgresql"), default="mariadb")
+    parser.add_argument("--failovers", type=int, default=0, help="by hand, spread among the breaks (postgresql)")
     parser.add_argument("--nodes", type=int, default=3, help="1 or 3")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10_000)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="fleet-"))
-    fleet = DemoFleet(folder, asked.houses, asked.nodes)
+    if asked.failovers and asked.engine != "postgresql":
+        parser.error("--failovers is for --engine postgresql: a cluster of MariaDB goes on by itself")
+    fleet = (StandbyFleet if asked.engine == "postgresql" else DemoFleet)(folder, asked.houses, asked.nodes)
     breaking, good, line = Breaking(fleet, asked.seed), False, "it did not start"
     try:
         fleet.start()
         fleet.look_after(10)
-        for _ in range(asked.breaks):
-            breaking.one()
+        turns = [round(asked.breaks * turn / (asked.failovers + 1)) for turn in range(1, asked.failovers + 1)]
+        for number in range(asked.breaks + 1):
+            for _ in range(turns.count(number)):
+                breaking.done["failover"] += 1
+                fleet.fail_over()
+            if number < asked.breaks:
+                breaking.one()
         fleet.look_after(5)
         say("sources end; every node is compared with every archive")
         good, line = verdict(fleet, fleet.settle())
