@@ -18,7 +18,7 @@ BLOCKS = [re.sub(r"(?m)^ {4}", "", part) for part in re.findall(r"(?m)(?:^ {4}\S
 COMMANDS = [
     line for block in BLOCKS for line in block.splitlines() if "constellation " in line and ":" not in line[:14]
 ]
-SETTINGS = [block for block in BLOCKS if block.startswith("subscribers:")]
+SETTINGS = [block for block in BLOCKS if re.search("^subscribers:", block, re.MULTILINE)]
 
 
 def test_there_are_commands_and_settings_to_look_at() -> None:
