@@ -35,6 +35,7 @@ from services.alerting import (
     document_of,
     replay,
 )
+from services.alerting.documents import reasons
 from services.alerting.replay import ANYTHING
 from services.alerting.trial import try_rule
 from services.notices.notice import Notice, Report
@@ -971,6 +972,19 @@ class TestEmergencies:
         scene = Scene({"fire": {"when": f"{WATER} > 85", "priority": 2, "hold_off": hold_off}})
         scene.measure(WATER, [90, 70, 90])
         assert scene.titles == ["Fire", "Over: Fire", "Fire"][:told]
+
+    def test_one_that_swings_about_its_limit_is_told_as_flapping_after_the_third_time(self) -> None:
+        people = {"people": {"ann": "a", "bob": "b"}, "groups": {"all": ["ann", "bob"]}, "notify": "all"}
+        rules = {"fire": {"when": f"{WATER} > 85", "priority": 2, "hold_off": None}}
+        scene = Scene(rules, notifiers=("a", "b"), **people)
+        for _ in range(3):
+            scene.measure(WATER, [90, 70] * 15, every=19)
+            scene.restart()
+        titles = [notice.title for notice in scene.told if notice.notify == "b"]
+        assert titles[:7] == ["Fire", "Over: Fire"] * 3 + ["Flaps: Fire"]
+        assert "Fire" not in titles[6:]
+        assert len(titles) < 20
+        assert any("hold-off" in reason for reason in reasons(scene.teller, "fire", scene.at, scene.wall))
 
     def test_one_that_rang_in_vain_asks_the_next_and_rings_again_unless_acknowledged(self) -> None:
         scene = Scene({"fire": self.RULES["fire"]}, notifiers=("pushover", "mail"))

@@ -157,8 +157,7 @@ def reasons(teller: Teller, name: str, at: int, wall: int) -> list[str]:
     ]
     if alert.signal.behind > at:
         found.append("a backlog of readings is being read")
-    left = rule.rests * 1000 - (wall - told.ended)
-    if told.ended and 0 < left <= rule.rests * 1000:
+    if left := teller.rests(alert, told, wall):
         found.append(f"hold-off for another {Duration(left / 1000)}: it was over a moment ago")
     if teller.settings.is_quiet(rule.priority, wall):
         found.append("quiet hours")

@@ -8,7 +8,6 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct, field
 
 from bootstrap_lib import Duration, nearest
-from services.notices.notice import EMERGENCY
 
 Value = bool | int | float | str
 
@@ -44,7 +43,9 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     hold_off: (
         Annotated[
             Duration,
-            Meta(description="After it is over, how long it may not speak again; 10m, an emergency not at all."),
+            Meta(
+                description="After it is over, how long it may not speak again; 10m, an emergency only once it flaps."
+            ),
         ]
         | None
     ) = None
@@ -68,13 +69,6 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     escalate_after: Annotated[Duration, Meta(description="After how long they are.")] = Duration(1800)
     url: Annotated[str, Meta(description="A page that the message links to.")] | None = None
     picture: Annotated[str, Meta(description="The topic whose last hours are attached as a graph.")] | None = None
-
-    @property
-    def rests(self) -> float:
-        """Seconds that it may not speak after it was over; an emergency is never silent, where nobody wants it so."""
-        if self.hold_off is None:
-            return 0.0 if self.priority == EMERGENCY else HOLD_OFF
-        return float(self.hold_off)
 
 
 class RuleError(ValueError):

@@ -14,6 +14,7 @@ from services.alerting.composing import Composer
 from services.alerting.judging import Judge
 from services.alerting.outbox import Member, Outbox, Outgoing, Settled
 from services.alerting.people import Route
+from services.alerting.rule import HOLD_OFF
 from services.alerting.settings import TellerSettings
 from services.alerting.told import Delivery, TellerMemory, Told, Track
 from services.alerting.verdict import Alert
@@ -63,7 +64,7 @@ class Teller:
         self.news: list[str] = []
         """Sentences for the log, until the caller empties this."""
         self.identity = identity or (lambda: secrets.token_hex(8))
-        self.pause, self.longest_pause, self.most_rounds = PAUSE, LONGEST_PAUSE, GIVEN_UP
+        self.pause, self.longest_pause, self.most_rounds, self.hold_off = PAUSE, LONGEST_PAUSE, GIVEN_UP, HOLD_OFF
         self._gathering: dict[Bundle, int] = {}
         self._failed: dict[str, str] = {}
 
@@ -203,12 +204,12 @@ class Teller:
                 return None  # its source has only just come back: what explained it may still do
             if track.explained == verdict.fired:
                 track.explained = 0  # what explained it is over, and it still fires
-            return None if waits or self._held_off(alert, told, wall) else "fires"
+            return None if waits or self.rests(alert, told, wall) else "fires"
         untold = verdict.fired - track.fired - (track.explained == verdict.fired)
         if untold <= 0 or not wanted:
             track.fired, track.fired_for, track.meanwhile = verdict.fired, verdict.fired_for, False
             return None
-        return None if silenced or waits or self._held_off(alert, told, wall) else "went"
+        return None if silenced or waits or self.rests(alert, told, wall) else "went"
 
     def _is_silenced(self, alert: Alert, told: Told, wall: int) -> bool:
         silenced = max(told.snoozed, self.memory.maintenance) > wall
@@ -219,9 +220,9 @@ class Teller:
         known = any(track.told or track.rounds for track in told.tracks.values())
         return known or any(name in message.members for message in self.outbox.waiting)
 
-    @staticmethod
-    def _held_off(alert: Alert, told: Told, wall: int) -> bool:
-        return 0 <= wall - told.ended < alert.watch.rule.rests * 1000
+    def rests(self, alert: Alert, told: Told, wall: int) -> int:
+        """Milliseconds until it may speak again after it was over."""
+        return told.rests(alert.watch.rule, wall, self.hold_off)
 
     def explains(self, alert: Alert, wall: int) -> bool:
         """Only what fires explains, and only where people heard of it or do so at once, or of what explains it in turn."""
@@ -233,7 +234,7 @@ class Teller:
 
     def _waits(self, alert: Alert, told: Told, wall: int) -> bool:
         """Whether something keeps people from hearing of it: the hour, its hold-off, or that nobody delivers it."""
-        if self.settings.is_quiet(alert.watch.rule.priority, wall) or self._held_off(alert, told, wall):
+        if self.settings.is_quiet(alert.watch.rule.priority, wall) or self.rests(alert, told, wall):
             return True
         late = any(alert.watch.name in message.members for message in self.outbox.late())
         return late or any(track.rounds for track in told.tracks.values())
@@ -333,7 +334,7 @@ class Teller:
             elif message.kind == "resolved":
                 track.told.pop(notifier, None)
             if message.kind in ("resolved", "went"):
-                told.ended = wall
+                told.end(wall, member.fired)
             track.spoken, track.meanwhile = wall, False
             if message.kind != "still":
                 track.fired = max(track.fired, member.fired)

@@ -1,11 +1,16 @@
 """What people know: of each alert, by each way to them. It lasts over restarts, and longer than the rule itself."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from services.alerting.outbox import Outgoing
-from services.alerting.rule import Count, Moment
+from services.alerting.rule import Count, Moment, Rule
+from services.notices.notice import EMERGENCY
+
+OFTEN: Final = 3
+"""Ends within LATELY after which an emergency flaps, and has a hold-off as every other alert."""
+LATELY: Final = 3_600_000
 
 
 class Track(msgspec.Struct, omit_defaults=True):
@@ -51,6 +56,8 @@ class Told(msgspec.Struct, omit_defaults=True):
     """Since when it fires and people were asked to notice; anew after a snooze."""
     ended: Moment = 0
     """When people were told that it is over: the hold-off counts from here."""
+    ends: dict[Count, Moment] = {}
+    """The last such moments, by how often it had fired: those who are told by several ways are told of the same end."""
     acknowledged: Moment = 0
     snoozed: Moment = 0
     unanswered: Count = 0
@@ -58,11 +65,27 @@ class Told(msgspec.Struct, omit_defaults=True):
     escalated: bool = False
     history: list[Delivery] = []
 
+    def end(self, wall: int, fired: int) -> None:
+        """People were told that it is over."""
+        self.ended = self.ends[fired] = wall
+        self.ends = dict(list(self.ends.items())[-OFTEN:])
+
+    def rests(self, rule: Rule, wall: int, usual: float) -> int:
+        """Milliseconds for which it may not speak yet, as it was over a moment ago; `usual` (s) is where no rule says it.
+
+        An emergency speaks at once, where nobody wants it otherwise and it has not been over often lately.
+        """
+        flaps = len(self.ends) == OFTEN and wall - min(self.ends.values()) < LATELY
+        spared = rule.hold_off is None and rule.priority == EMERGENCY and not flaps
+        hold_off = 0.0 if spared else usual if rule.hold_off is None else rule.hold_off
+        return max(0, self.ended + round(hold_off * 1000) - wall) if self.ended <= wall else 0
+
     def shift(self, step: int) -> None:
         """The clock was set."""
         for name in ("noticed", "ended", "acknowledged", "snoozed"):
             if moment := getattr(self, name):
                 setattr(self, name, max(1, moment + step))
+        self.ends = {fired: max(1, moment + step) for fired, moment in self.ends.items()}
         for track in self.tracks.values():
             track.told = {notifier: max(1, begun + step) for notifier, begun in track.told.items()}
             track.spoken = max(1, track.spoken + step) if track.spoken else 0

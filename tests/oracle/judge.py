@@ -4,6 +4,7 @@ import random
 import re
 from typing import TYPE_CHECKING
 
+from services.alerting.told import OFTEN
 from services.notices.emergencies import POLL
 from services.notices.notice import Notice
 from tests.oracle.world import ESCALATE, FALLBACK, GATHER, HOLD_OFF, PAUSE, SECOND, SETTLE, World
@@ -67,6 +68,8 @@ class History:
         self.mentioned: dict[str, int] = {}
         self.heard: dict[str, int] = {}
         """Since when each alert stands on a phone."""
+        self.ends: list[int] = []
+        """When phones showed that the emergency is over."""
         self.first_asked = 0
         """When somebody was first asked to tell of what escalates."""
         self.owed: dict[str, int] = {}
@@ -130,11 +133,12 @@ class History:
         self.world.bad[topic] = False
 
     def _flap(self) -> None:
-        """The explaining rule begins again and again and never fires."""
+        """The explaining rule begins again and again and never fires, or the emergency comes and goes."""
+        topic = self.chance.choice(("a/b/flue", "a/b/box"))
         for n in range(self.chance.choice((4, 30))):
-            self.world.bad["a/b/flue"] = n % 3 == 0
+            self.world.bad[topic] = n % 3 == 0
             self._second()
-        self.world.bad["a/b/flue"] = False
+        self.world.bad[topic] = False
 
     def _quiet(self) -> None:
         world = self.world
@@ -309,6 +313,9 @@ class History:
                 raise Broken("5: an emergency is one of several in a message")
             if "burn" in names_of(notice) and kind == "fires" and notice.priority != 2:
                 raise Broken("5: an emergency does not ring")
+            flaps = "burn" in names_of(notice) and kind == "fires" and len(self.ends) >= OFTEN * len(world.phones)
+            if flaps and at - self.ends[-1] < HOLD_OFF * SECOND and not self.trouble:
+                raise Broken("4: an emergency that flaps has no hold-off")
         self.published = len(world.asked)
 
     def _judge_what_rings(self) -> None:
@@ -343,6 +350,8 @@ class History:
                 self.first_asked = 0 if name == "slow" and phone == "pushover" else self.first_asked
             elif here:
                 raise Broken(f"2: {phone} shows that {name} came and went, and that it fires")
+            if name == "burn" and kind in ("over", "went"):
+                self.ends.append(at)
             stands = any(name in names for names in self.standing.values())
             self.heard = {other: since for other, since in self.heard.items() if other != name or stands}
             if stands:

@@ -7,9 +7,9 @@ from typing import Any
 from services.alerting.hearing import Signal
 from services.alerting.judging import Judge
 from services.alerting.outbox import Outbox, Settled
-from services.alerting.rule import Rule
 from services.alerting.settings import TellerSettings
 from services.alerting.telling import Teller
+from services.alerting.told import Told
 from services.notices.emergencies import Emergencies
 
 
@@ -20,6 +20,17 @@ def _pending_explains(self: Teller, alert: Any, _wall: int) -> bool:
 def _unheard_explains(self: Teller, alert: Any, wall: int) -> bool:
     told = self.memory.told.get(alert.watch.name)
     return bool(alert.verdict.firing) and not (told is not None and told.snoozed > wall)
+
+
+def _rests_always(self: Told, rule: Any, wall: int, _usual: float) -> int:
+    return max(0, self.ended + int((rule.hold_off or 600.0) * 1000) - wall)
+
+
+def _never_rests(original: Callable[..., Any]) -> Callable[..., Any]:
+    def rests(self: Told, rule: Any, *given: Any) -> Any:
+        return 0 if rule.hold_off is None else original(self, rule, *given)
+
+    return rests
 
 
 def _rings_on(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,7 +171,7 @@ def _rule_gone_end_gone(original: Callable[..., Any]) -> Callable[..., Any]:
 MUTANTS: dict[str, tuple[type, str, Any, bool]] = {
     "1 what only begins explains": (Teller, "explains", _pending_explains, False),
     "1 what nobody hears explains": (Teller, "explains", _unheard_explains, False),
-    "1 an emergency has a hold-off": (Rule, "rests", lambda _: property(lambda rule: rule.hold_off or 600.0), True),
+    "1 an emergency has a hold-off": (Told, "rests", _rests_always, False),
     "2 decided is told": (Teller, "_message", _decided_is_told, True),
     "2 the end goes to everybody": (Teller, "_learn", _end_to_all, True),
     "2 what nobody delivered is lost": (Teller, "_learn", _failed_is_lost, True),
@@ -168,6 +179,7 @@ MUTANTS: dict[str, tuple[type, str, Any, bool]] = {
     "2 a rule that is gone takes its end along": (Teller, "_look", _rule_gone_end_gone, True),
     "3 the first value stays": (Judge, "_judge", _first_value, True),
     "4 what is over is not told": (Teller, "_kind", _over_is_forgotten, True),
+    "4 an emergency that flaps has no hold-off": (Told, "rests", _never_rests, True),
     "5 emergencies come together": (Teller, "_bundle", _emergencies_together, True),
     "5 an acknowledgement is forgotten": (Teller, "_kind", _acknowledged_repeats, True),
     "5 rang in vain": (Teller, "_rang_in_vain", _rung_once, False),

@@ -150,7 +150,7 @@ class World:
     def _start(self) -> Desk:
         self.desk = Desk((Path("kept"), Path("run")), self._publish, self.save, self.wall, self)
         teller = self.desk.teller
-        teller.pause, teller.longest_pause = PAUSE * SECOND, 2 * PAUSE * SECOND
+        teller.pause, teller.longest_pause, teller.hold_off = PAUSE * SECOND, 2 * PAUSE * SECOND, HOLD_OFF
         teller.most_rounds = 10_000  # twenty of these short ones would be over while a phone only refuses for a while
         self.desk.judge.suspend(self.at)
         self.take_rules()
