@@ -284,6 +284,10 @@ def test_silent_inputs_are_unknown_by_the_clock_and_a_refill_is_reckoned(house: 
     assert "reminds of nothing" in ear.ask("phase", "reset", {"what": "ash", "boiler": "old"})["error"]
     assert ear.ask("phase", "reset", {"what": "ash", "boiler": "new"})["data"] == {"boiler": "new", "what": "ash"}
     ear.wait("home/data/boiler/burner/phase", lambda said: said["value"] == "unknown")
+    house.stop("phase")
+    house.start("phase")
+    ear.wait("home/data/boiler/burner/ignition_failed_fault", lambda said: said == b"")
+    assert ear.last("home/data/boiler/burner/phase")["value"] == "unknown", "which is what it knows"
 
 
 def test_an_input_that_is_cleared_is_missing_at_once(house: House, ear: Ear) -> None:

@@ -30,18 +30,25 @@ class Standing:
     """The work of one boiler on a time of its own, its inputs, and what it publishes."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.told = START, []
+        self.now, self.told, self.file = START, [], folder / "phase.json"
+        self.cleared: list[str] = []
         monkeypatch.setattr(work, "time", types.SimpleNamespace(monotonic=lambda: self.now / 1000))
+        self.start()
+
+    def start(self) -> None:
+        """Begin, or begin anew with what was saved."""
         quiet = {"disown": lambda topics: None, "housekeep": lambda now: None}
-        publisher: Any = types.SimpleNamespace(publish=lambda *told: self.told.append(told), **quiet)
+        publisher: Any = types.SimpleNamespace(
+            publish=lambda *told: self.told.append(told),
+            clear=lambda name: self.cleared.append(name.removeprefix("b/burner/")),
+            **quiet,
+        )
         filling: Any = types.SimpleNamespace(topics={}, on_tick=lambda: None)
         bus, clock = (
             types.SimpleNamespace(online=True),
             types.SimpleNamespace(trusted=True, now=lambda: self.now + 2500),
         )
-        self.work = work.PhaseWork(
-            folder / "phase.json", publisher, filling, bus=bus, clock=clock, error=lambda *said: None
-        )
+        self.work = work.PhaseWork(self.file, publisher, filling, bus=bus, clock=clock, error=lambda *said: None)
         self.take(*ROLES)
 
     def take(self, *roles: str) -> None:
@@ -95,6 +102,25 @@ def test_no_fault_is_told_to_be_off_while_nothing_is_heard(standing: Standing) -
     told = standing.run(7200)
     assert told["phase"] == "unknown"
     assert not any(name.endswith("_fault") for name in told)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_is_not_known_any_more_is_cleared_once_and_told_again_when_it_is(
+    standing: Standing, restarted: bool
+) -> None:
+    standing.run(4000, *ROLES)
+    standing.work.tell(standing.boiler, standing.boiler.refill(kg=1000.0))
+    if restarted:
+        standing.run(400, "water")
+        standing.work.save()
+        standing.start()
+    standing.run(7200, "water")
+    expected = {"ignition_failed_fault", "jam_or_empty_fault", "overheating_fault", "auger_clamp_fault", "silo_mass"}
+    assert expected <= set(standing.cleared)
+    assert len(standing.cleared) == len(set(standing.cleared))
+    assert not {"phase", "fire_out_fault", "starts"} & set(standing.cleared), "what is still so stands"
+    told = standing.run(4000, *ROLES)
+    assert told["ignition_failed_fault"] is told["overheating_fault"] is False
 
 
 def test_an_input_that_is_gone_from_topics_yaml_tells_nothing_more(standing: Standing) -> None:

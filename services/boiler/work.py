@@ -1,5 +1,6 @@
 """The boilers of a running service: what is known of them, what waits to be judged, and their ways in and out."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from services.boiler.rework import Reworking
 from services.boiler.state import Event
 from services.stores.backfill import Filling
 
+log = logging.getLogger(__name__)
+
 STEP: Final = 120_000
 """Milliseconds by which the clock is behind the readings when it was set back."""
 
@@ -26,6 +29,8 @@ class PhaseMemory(Struct):
     waiting: list[Waiting] = []
     inputs: set[str] = set()
     """Topics that the broker's session brings."""
+    stands: set[str] = set()
+    """Topics on which a value stands that was told."""
 
 
 class PhaseWork:
@@ -62,6 +67,7 @@ class PhaseWork:
         self.boilers = {name: Boiler(entry, zone, memories.get(name)) for name, entry in entries.items()}
         self._memory.boilers = {name: boiler.memory for name, boiler in self.boilers.items()}
         self.publisher.disown(topics)
+        self._memory.stands &= topics.keys()
         self._told_at.clear()
 
     def save(self) -> None:
@@ -140,14 +146,25 @@ class PhaseWork:
         if (topic := self._topics.get(name)) is None:
             return
         self._told_at[name] = time.monotonic()
+        self._memory.stands.add(name)
         try:
             self.publisher.publish(topic, topic.proper(value), moment)
         except ReadingError as error:
             self._error(str(error), name)
 
     def _repeat(self, boiler: Boiler, now: float) -> None:
-        if boiler.known:
-            for output, value in boiler.standing.items():
-                topic = self._topics.get(f"{boiler.entry.thing}/{output}")
-                if topic is not None and now >= self._told_at.get(topic.name, -topic.stale) + topic.stale / 3:
-                    self._publish(topic.name, value, boiler.known)
+        """Say again what it still knows, before it goes stale; what it does not know any more is cleared once it has."""
+        if not boiler.known:
+            return
+        standing, stands = boiler.standing, self._memory.stands
+        for topic in self._topics.values():
+            thing, _, output = topic.name.rpartition("/")
+            if thing != boiler.entry.thing:
+                continue
+            if output in standing:
+                if now >= self._told_at.get(topic.name, -topic.stale) + topic.stale / 3:
+                    self._publish(topic.name, standing[output], boiler.known)
+            elif topic.name in stands and now > self._told_at.setdefault(topic.name, now) + topic.stale:
+                log.info("%s is not known any more, it is cleared: what tells it is silent", topic.name)
+                self.publisher.clear(topic.name)
+                stands.discard(topic.name)
