@@ -6,7 +6,7 @@ import re
 import textwrap
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -771,6 +771,28 @@ class TestOnlyWhatFiresExplains:
         scene.measure(PHASE, ["off"] * 3)
         assert (scene.firing("middle"), scene.firing("hot")) == (True, True)
         assert scene.titles == ["Cause"]
+
+    def test_a_silent_input_explains_that_what_is_concluded_of_it_is_silent(self) -> None:
+        fault = "boiler/auger/fault"
+        house = replace(HOUSE, computed={fault: (FLUE, WATER)})
+        watches, _ = compile_rules({"silent": rule(stale="boiler/+/+")}, house)
+        scene = Scene({}, settle=60)
+        scene.judge.load(watches)
+        for second in range(4000):
+            if not 1000 < second < 3000:
+                scene.feed(FLUE, 50.0)
+            if not 1300 < second < 3004 and second % 10 == 0:
+                scene.feed(fault, False)
+            if second == 1350:
+                scene.judge.clear(fault, scene.at)
+            scene.feed(WATER, 50.0)
+            scene.wait(1)
+        assert scene.titles == ["Silent boiler flue temperature", "Over: Silent boiler flue temperature"]
+        watches, _ = compile_rules({"silent": rule(stale=fault)}, house)
+        scene.judge.load(watches)
+        scene.judge.clear(fault, scene.at)
+        scene.wait(200)
+        assert scene.titles[2:] == ["Silent"], "where nobody hears of an input, it explains nothing"
 
     def test_what_is_in_its_hold_off_explains_nothing(self) -> None:
         scene = Scene(self.CAUSE)

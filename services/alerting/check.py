@@ -6,6 +6,8 @@ Nothing here does I/O, but for the roster of a fleet.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
+from msgspec import Struct
+
 from bootstrap_lib import DocumentError, Problem, Registry, StartError, nearest
 from services.alerting.condition import Scope, Watch, watches_of
 from services.alerting.limits import COMPARE, FALLING, RISING, Condition
@@ -153,7 +155,30 @@ def scope_of(registry: Registry) -> Scope:
     """What rules may speak of; at a centre its houses too, whose topics they say themselves."""
     subscribers = [instance.name for instance in registry.instances.values() if instance.section == "subscribers"]
     people = people_of(registry)
-    return Scope(registry.topics, list(registry.instances), (*subscribers, *people.names()), houses_of(registry))
+    who = (*subscribers, *people.names())
+    return Scope(registry.topics, list(registry.instances), who, houses_of(registry), _computed(registry))
+
+
+class Conclusion(Struct):
+    """What matters here of an entry of `phases:`: all topics below `thing` are concluded from `inputs`."""
+
+    thing: str
+    inputs: dict[str, str]
+
+
+def _computed(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """Topics that are concluded from others; where `phases:` is wrong, its own service says so."""
+    try:
+        entries = registry.entries("phases", Conclusion).values()
+    except DocumentError:
+        return {}
+    inputs = {entry.thing: tuple(entry.inputs.values()) for entry in entries}
+    told = {instance.name for instance in registry.find("phase")}
+    return {
+        name: inputs[thing]
+        for name, topic in registry.topics.items()
+        if topic.source in told and (thing := name.rpartition("/")[0]) in inputs
+    }
 
 
 def _options(registry: Registry) -> tuple[tuple[str, ...], AlertOptions]:

@@ -40,10 +40,9 @@ class Judge:
         self._latest: dict[str, tuple[Value, int, int]] = {}
         self._met: dict[str, Alert] = {}
         self._paused: set[str] = set()
-        self._at = self._offset = 0
-        self._resumed = 0
+        self._inputs: set[str] = set()
+        self._at = self._offset = self._resumed = self._silence_at = 0
         self._suspended = False
-        self._silence_at = 0
 
     def load(self, watches: Iterable[Watch]) -> list[str]:
         """Take a new set of rules; what both have goes on undisturbed. Returns the alerts that are no more."""
@@ -65,6 +64,7 @@ class Judge:
             if verdict.fired and not old:
                 self.changed.add(watch.name)
             again.append(alert)
+        self._inputs = {key for alert in again for key in alert.watch.inputs}
         for alert in self.alerts.values():
             alert.inhibitors = explaining(alert.watch, self.alerts.values())
         self.memory.pulses = {key: pulse for key, pulse in pulses.items() if key in self.signals}
@@ -115,8 +115,8 @@ class Judge:
         moment, unseen = taken
         if was_silent or signal.patience != patience:
             self._silence_at = min(self._silence_at, at)
-        if was_silent and key.startswith("service "):
-            self._came_back(key.split()[1], at)
+        if was_silent and (key.startswith("service ") or key in self._inputs):
+            self._came_back(key.removeprefix("service ").partition(" ")[0], at)
         for alert in self._watching[key]:
             if not alert.watch.is_silence:
                 self._judge(alert, value, moment, unseen)
@@ -124,9 +124,9 @@ class Judge:
                 self._end(alert, at + self._offset)
 
     def _came_back(self, source: str, at: int) -> None:
-        """Give the topics of a service, or all of a house, that is heard again time to speak."""
+        """Give the topics of a service, all of a house, or what is concluded of a topic, that is heard again time to speak."""
         for alert in self.alerts.values():
-            if alert.watch.belongs_to(source) and alert.watch.is_silence:
+            if alert.watch.is_silence and (alert.watch.belongs_to(source) or source in alert.watch.inputs):
                 alert.signal.heard, alert.settles = at, at + self.settle
 
     def _judge(self, alert: Alert, value: Value, time: int, unseen: int) -> None:
