@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, tzinfo
 from typing import Any, ClassVar, Final
 
 from bootstrap_lib import (
@@ -67,6 +68,8 @@ class Alerts(Subscriber):
         """Prepare the instance; nothing is opened yet."""
         super().__init__(registry, name)
         self.watches: list[Watch] = []
+        self._people: tuple[tuple[str, ...], tuple[str, ...], tzinfo] = (), (), UTC
+        """Who is told where nobody is named, all instances that can be told, and the time by which people live."""
         self._desk: Desk | None = None
         self._offset = 0
         self._right = False
@@ -89,8 +92,10 @@ class Alerts(Subscriber):
         watches, problems = compile_lines(registry, scope)
         if problems:
             raise DocumentError(problems)
-        changed = super().load(registry) or self.watches != watches
-        self.watches = watches
+        known = tuple(instance.name for instance in registry.instances.values() if instance.section == "subscribers")
+        people = registry.notifiers, known, registry.timezone
+        changed = super().load(registry) or (self.watches, self._people) != (watches, people)
+        self.watches, self._people = watches, people
         return changed
 
     @classmethod
@@ -139,9 +144,8 @@ class Alerts(Subscriber):
         return self.bus.publish(topic, payload, qos=qos, retain=retain)
 
     def _take_rules(self) -> None:
-        notifiers = self.registry.notifiers
-        known = [instance.name for instance in self.registry.instances.values() if instance.section == "subscribers"]
-        settings = TellerSettings(self.options, notifiers, self.registry.timezone, known=tuple(known))
+        notifiers, known, timezone = self._people
+        settings = TellerSettings(self.options, notifiers, timezone, known=known)
         self.desk.take(self.watches, self.options.settle, settings, self.registry.root, _monotonic())
 
     def on_reloaded(self, changed: bool) -> None:

@@ -89,6 +89,7 @@ class Phase(Subscriber):
         """Prepare the instance; nothing is opened yet."""
         self.entries: dict[str, BoilerEntry] = {}
         self.topics: dict[str, Topic[Any]] = {}
+        self._zone = ""
         self._work: PhaseWork | None = None
         super().__init__(registry, name)
 
@@ -97,8 +98,9 @@ class Phase(Subscriber):
         entries, topics, problems = compile_entries(registry, self.name)
         if problems:
             raise DocumentError(problems)
-        changed = super().load(registry) or (entries, topics) != (self.entries, self.topics)
-        self.entries, self.topics = entries, topics
+        zone = registry.timezone.key
+        changed = super().load(registry) or (entries, topics, zone) != (self.entries, self.topics, self._zone)
+        self.entries, self.topics, self._zone = entries, topics, zone
         return changed
 
     @classmethod
@@ -129,7 +131,7 @@ class Phase(Subscriber):
         publisher, filling = Publisher(self, self.dead), Filling(self)
         file = self.state_folder / "phase.json"
         self._work = PhaseWork(file, publisher, filling, bus=self.bus, clock=self.clock, error=self.error)
-        self._work.take_boilers(self.entries, self.topics, self.registry.timezone.key)
+        self._work.take_boilers(self.entries, self.topics, self._zone)
 
     @property
     def open_work(self) -> PhaseWork:
@@ -141,7 +143,7 @@ class Phase(Subscriber):
     def on_reloaded(self, changed: bool) -> None:
         """Take over other rules; what is known of a boiler stays."""
         if changed and self._work is not None:
-            self._work.take_boilers(self.entries, self.topics, self.registry.timezone.key)
+            self._work.take_boilers(self.entries, self.topics, self._zone)
             self._work.subscribe_inputs()
 
     def request_owners(self) -> Iterable[object]:

@@ -46,7 +46,8 @@ alerts:
 
 SERVICES = """
 sources: {onewire: {}}
-subscribers: {alerts: {every: 100ms, settle: 1s, heartbeat: 300ms}}
+subscribers:
+  alerts: {every: 100ms, settle: 1s, heartbeat: 300ms}
 topics: {boiler/water/temperature: {from: onewire, id: 28-0316a2795f4b}}
 alerts:
   dropping: {when: service onewire counters.dropped != 7}
@@ -355,6 +356,22 @@ def shown(alerts: Alerts, tmp_path: Path) -> dict[str, dict[str, Any]]:
     alerts.on_reloaded(alerts.load(Registry(tmp_path / "topics.yaml")))
     alerts.desk.judge.resume(0)
     return retained
+
+
+def test_other_notifiers_and_another_time_zone_are_taken_over_by_a_reload(alerts: Alerts, tmp_path: Path) -> None:
+    said = []
+    for more in ("", "  pushover: {}", "  mail: {service: apprise, urls: [secret:mail]}", "timezone: Pacific/Auckland"):
+        file = tmp_path / "topics.yaml"
+        file.write_text(SERVICES.replace("\ntopics:", f"\n{more}\ntopics:"))
+        alerts.on_reloaded(alerts.load(Registry(file)))
+        settings = alerts.desk.teller.settings
+        said.append((settings.channels(), settings.is_known("mail"), str(settings.timezone)))
+    assert said == [
+        ((("",),), False, "UTC"),
+        ((("pushover",),), False, "UTC"),
+        ((("mail",),), True, "UTC"),
+        ((("",),), False, "Pacific/Auckland"),
+    ]
 
 
 def test_what_never_fired_has_a_topic_while_it_is_snoozed_and_no_longer(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import paho.mqtt.client as mqtt
@@ -333,6 +334,18 @@ def test_a_wrong_line_is_named_with_what_was_meant(house: House, wrong: str, rig
     except DocumentError as error:
         problems = list(error.problems)
     assert any(sentence in str(problem) for problem in problems), problems
+
+
+def test_another_time_zone_is_taken_over_by_a_reload(house: House) -> None:
+    house.write(topics())
+    service, zones = Phase(Registry(house.config), "phase"), []
+    service.load(service.registry)
+    boilers = lambda _entries, _topics, zone: zones.append(zone)  # noqa: E731
+    service._work = SimpleNamespace(take_boilers=boilers, subscribe_inputs=lambda: None)
+    for more in ("", "timezone: Pacific/Auckland\n"):
+        house.write(more + topics())
+        service.on_reloaded(service.load(Registry(house.config)))
+    assert zones == ["Pacific/Auckland"], "and what did not change is not disturbed"
 
 
 def test_a_topics_yaml_that_is_refused_leaves_all_of_the_old_one(house: House) -> None:
