@@ -614,6 +614,25 @@ def test_overheating_counts_once_it_has_lasted(seconds, told):
     assert (("overheating", True) in faults(events)) == told
 
 
+@pytest.mark.parametrize("roles", [{"water", "flue"}, {"water", "flue", "auger"}])
+def test_water_that_is_too_hot_is_told_although_the_flue_is_dead_and_stands_as_long_as_it_is(roles):
+    machine = PhaseDetector(RULES, roles)
+    events = []
+    for n in range(400):
+        now = START + n * 10 * SECOND
+        events += machine.feed("water", min(97.0, 60.0 + max(0, n - 100) / 2), now)
+        if "auger" in roles:
+            events += machine.feed("auger", 0.0, now)
+        if n < 100:
+            events += machine.feed("flue", 60.0, now)
+        elif n == 100:
+            machine.clear("flue", now)
+    assert ("overheating", True) in faults(events)
+    assert "overheating_fault" not in machine.unheard, "it is so, and said again"
+    machine.advance(now + HOUR)
+    assert "overheating_fault" in machine.unheard, "nobody knows"
+
+
 def test_overheating_does_not_end_because_the_hot_sensor_fell_silent():
     machine = PhaseDetector(RULES, {"water", "flue", "fan"})
     events = []

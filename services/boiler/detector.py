@@ -156,9 +156,10 @@ class PhaseDetector:
         now = state.time
         seen = self._signals.at(now)
         if not seen.enough:
-            state.entered = state.low_since = state.lost_since = state.over_since = 0
+            state.entered = state.low_since = state.lost_since = 0
             if state.phase != "unknown":
                 self._enter("unknown", events)
+            self._faults.overheat(seen, events)
             return False
         if not state.entered:
             state.entered = now

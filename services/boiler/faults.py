@@ -35,7 +35,9 @@ class FaultJudge:
         events.append(Event(f"{fault}_fault", active, self._state.time))
 
     def is_heard(self, fault: Fault) -> bool:
-        """Whether every input speaks now that tells a fault; of what is too hot, each temperature of water and flue."""
+        """Whether every input speaks now that tells a fault; that nothing is too hot takes water and flue, that something is, itself."""
+        if fault == "overheating" and fault in self._state.faults:
+            return self._over(self._signals.at(self._state.time)) is True
         heard = self._signals.heard(self._state.time)
         needed = NEEDED.get(fault, self._signals.roles & {"water", "flue"})
         return all(role in heard and (heard[role] or fault in CLAMPS.values()) for role in needed)
@@ -132,9 +134,9 @@ class FaultJudge:
             state.over_since = state.over_since or state.time
             if state.time - state.over_since >= self._rules.overheating_s * 1000:
                 self.set("overheating", True, events)
-        elif over is False:
+        elif over is False or (seen.water is None and seen.flue is None):
             state.over_since = 0
-            if "overheating" in state.faults:
+            if over is False and "overheating" in state.faults:
                 self.set("overheating", False, events)
 
     def _over(self, seen: Evidence) -> bool | None:
