@@ -842,9 +842,21 @@ class TestOnlyWhatFiresExplains:
             ({"when": f"growth of {WATER} over 1h < -1300"}, "when: it can never fire: readings of"),
             ({"when": f"{WATER} < 56", "armed_at": 60}, ""),
             ({"when": f"growth of {WATER} over 1h > 1254"}, ""),
+            ({"when": f"rate of {WATER} > 100000 per 1h"}, "when: it can never fire: readings of"),
+            ({"when": f"rate of {WATER} < -6276 per 1h"}, "when: it can never fire: readings of"),
+            ({"when": f"rate of {WATER} > 5000 per 1h"}, ""),
+            ({"when": f"{WATER} < 20", "clear": 1201}, "clear: it would never be over: readings of"),
+            ({"when": f"{WATER} > 20", "clear": -56}, "clear: it would never be over: readings of"),
+            ({"when": f"{WATER} >= 20", "clear": -55}, "clear: it would never be over: readings of"),
+            ({"when": f"{WATER} < 20", "clear": 1200}, ""),
+            ({"when": f"{WATER} > 20", "clear": -55}, ""),
+            ({"when": f"{WATER} > 20", "repeat": "0s"}, "repeat: at least 1m"),
+            ({"when": f"{WATER} > 20", "repeat": "1m"}, ""),
         ],
     )
-    def test_what_arms_a_rule_and_what_grows_must_be_possible_too(self, entry: dict[str, Any], said: str) -> None:
+    def test_what_arms_a_rule_what_grows_and_what_ends_it_must_be_possible_too(
+        self, entry: dict[str, Any], said: str
+    ) -> None:
         found = problems(bad=entry)
         assert [said in one for one in found] == [True] * bool(said)
 

@@ -5,6 +5,7 @@ Nothing here does I/O, but for the roster of a fleet.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
 from msgspec import Struct
 
@@ -16,6 +17,11 @@ from services.alerting.rule import Rule, RuleError, hint, is_name, listed
 from services.alerting.settings import AlertOptions
 from services.alerting.wording import rendered_with_made_up_values
 from services.fleet import roster
+
+STEEPEST: Final = 5
+"""A line through readings over half of a rate's span or more changes within the span by no more than this times their range."""
+LEAST_REPEAT: Final = 60.0
+"""Seconds between two messages that it still is so, at least."""
 
 
 def compile_rules(rules: Mapping[str, Rule], scope: Scope) -> tuple[list[Watch], list[tuple[str, RuleError]]]:
@@ -52,6 +58,8 @@ def _check(name: str, rule: Rule, rules: Mapping[str, Rule], scope: Scope) -> No
         raise RuleError("", "no name for a rule: use small letters, digits and _")
     if (rule.when is None) == (rule.stale is None):
         raise RuleError("", "needs exactly one of when: and stale:")
+    if rule.repeat is not None and rule.repeat < LEAST_REPEAT:
+        raise RuleError("repeat", "at least 1m; leave it out for never")
     for key, given, known in (
         ("inhibited_by", listed(rule.inhibited_by), rules),
         ("notify", listed(rule.notify), scope.notifiers),
@@ -88,25 +96,29 @@ def _may_fire(watch: Watch, scope: Scope) -> bool:
 
 
 def _can_fire(watch: Watch, scope: Scope) -> None:
-    """RuleError for a limit that no value of the topic ever passes."""
+    """RuleError for a limit that no value of the topic ever passes, or never passes back."""
     sign, limit, topic = watch.condition.operator, watch.condition.operand, scope.topics.get(watch.key)
     derived, growth = watch.condition.derived, watch.condition.derived == "growth"
     if growth and watch.counts and not isinstance(limit, str) and sign in FALLING:
         if limit < 0 or (sign == "<" and limit == 0):
             raise RuleError("when", "it can never fire: a counter does not fall")
         return
-    if topic is None or isinstance(limit, (bool, str)) or (derived and (watch.counts or not growth)):
+    if topic is None or isinstance(limit, (bool, str)) or (derived and watch.counts):
         return
     low, high = topic.low, topic.high
     said = f"readings of {watch.key} are from {_bound(low)} to {_bound(high)}"
-    if growth:
+    if derived:
         if low is None or high is None:
             return
-        low, high = low - high, high - low
+        widest = (high - low) * (1 if growth else STEEPEST)
+        low, high = -widest, widest
     above = high is not None and sign in (">", ">=", "==") and (limit > high or (sign == ">" and limit == high))
     below = low is not None and sign in ("<", "<=", "==") and (limit < low or (sign == "<" and limit == low))
     if above or below:
         raise RuleError("when", f"it can never fire: {said}")
+    clear, last = watch.rule.clear, high if sign in FALLING else low
+    if clear is not None and last is not None and COMPARE[sign](last, clear):
+        raise RuleError("clear", f"it would never be over: {said}")
     wanted = watch.rule.armed_at
     if wanted is not None and (
         (sign in FALLING and high is not None and wanted > high)

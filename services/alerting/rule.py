@@ -50,7 +50,8 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         | None
     ) = None
     repeat: (
-        Annotated[Duration, Meta(description="How often it says that it still is so, until acknowledged.")] | None
+        Annotated[Duration, Meta(description="How often it says that it still is so, until acknowledged; 1m or more.")]
+        | None
     ) = None
     say: (
         Annotated[str, Meta(description="The text; {value} {unit} {topic} {label} {age} {rule} are filled in.")] | None

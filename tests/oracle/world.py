@@ -4,6 +4,7 @@ The service is the real one from the desk on; its files lie in a dict. One step 
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ SECOND = 1000
 SETTLE, GATHER, FALLBACK, HOLD_OFF, PAUSE = 2, 1, 5, 4, 4
 EXPIRE = 15
 """Seconds for which an emergency rings."""
+REPEAT = 20
+"""Seconds after which it is said that something still is so."""
 ESCALATE = 12
 """Seconds after which the next people are told too."""
 
@@ -128,7 +131,7 @@ class World:
         say = "{label} {{at}} {value} {unit}"
         return {
             self.hot: common
-            | {"when": f"{self.topic} > 80", "for": "6s", "inhibited_by": "cause", "repeat": "20s", "say": say},
+            | {"when": f"{self.topic} > 80", "for": "6s", "inhibited_by": "cause", "repeat": "1m", "say": say},
             "cause": common | {"when": "a/b/flue > 80", "for": "3s", "priority": -1},
             "burn": {"clear": 75, "when": "a/b/box > 80", "priority": 2},
             "slow": common
@@ -142,6 +145,10 @@ class World:
         people = ("pushover", "mail", "bob")
         watches, problems = compile_rules(rules, Scope({topic: Line() for topic in self.TOPICS}, (), people))
         assert not problems, problems
+        for watch in watches:
+            if watch.rule.repeat:  # the least that people may write, of this house's short minutes
+                hurried = msgspec.structs.replace(watch.rule, repeat=Duration(REPEAT))
+                watches[watches.index(watch)] = replace(watch, rule=hurried)
         hours = "00:00-23:59" if self.quiet else None
         options = AlertOptions(gather=Duration(GATHER), fallback=Duration(FALLBACK), quiet=hours, quiet_below=0)
         settings = TellerSettings(options, ("pushover", "mail"), known=people)
