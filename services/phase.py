@@ -33,6 +33,7 @@ from services.boiler.check import compile_entries, tells_of
 from services.boiler.replay import replay_house
 from services.boiler.rework import Rework
 from services.boiler.work import PhaseWork
+from services.protocols.recording import FIRST
 from services.stores.backfill import Filling
 
 log = logging.getLogger(__name__)
@@ -265,6 +266,8 @@ class Phase(Subscriber):
             until = min(parse_time(arguments.until), now) if arguments.until else now
         except ReadingError as error:
             raise RequestError(str(error)) from None
+        if since < FIRST:
+            raise RequestError("`from` lies before the year 2000: there is nothing to be computed")
         if since >= until:
             raise RequestError("the span is empty: `from` lies before `to`, and before now")
         log.info("computing anew from %s to %s", format_time(since), format_time(until))

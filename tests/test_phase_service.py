@@ -262,6 +262,7 @@ def test_a_rework_puts_right_what_wrong_rules_told_and_leaves_the_present_alone(
     assert "corrected 0 readings" in capfd.readouterr().out
     answer = ear.ask("phase", "rework", {"from": end, "to": begin})
     assert "the span is empty" in answer["error"]
+    assert "before the year 2000" in ear.ask("phase", "rework", {"from": "0001-01-01T00:00:00.000Z"})["error"]
 
 
 def test_silent_inputs_are_unknown_by_the_clock_and_a_refill_is_reckoned(house: House, ear: Ear) -> None:

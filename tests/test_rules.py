@@ -38,6 +38,8 @@ from services.alerting import (
 from services.alerting.documents import reasons
 from services.alerting.replay import ANYTHING
 from services.alerting.trial import try_rule
+from services.boiler import replay as replay_boiler
+from services.boiler.rules import Rules
 from services.notices.notice import Notice, Report
 
 START = 1_795_000_000_000
@@ -1353,3 +1355,23 @@ def test_the_recipes_of_the_documentation_can_be_used() -> None:
     }
     house = Scope(topics, ("onewire", "archive"), ("pushover", "mail"))
     assert problems(house, **entries) == []
+
+
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        ("9999-12-31T23:59:59.999Z", "line 2: .*lies ahead of now"),
+        ("2090-01-01T00:00:00.000Z", "line 2: .*lies ahead of now"),
+        ("1970-01-01T00:00:07.000Z", "line 2: .*is before 2000"),
+        ("0001-01-01T00:00:00.000+14:00", "line 2: .*is before 2000"),
+    ],
+)
+def test_a_recording_begins_as_editors_write_it_and_a_time_that_cannot_be_is_named(time: str, said: str) -> None:
+    lines = [f'\ufeff{{"topic":"{WATER}","value":90,"time":"2001-01-01T00:00:00.000Z"}}'.encode()]
+    assert len(list(replay(lines, {"hot": rule(when=f"{WATER} > 85")}, HOUSE))) == 1
+    assert len(list(replay_boiler(lines, {WATER: "water"}, Rules()))) > 1
+    lines.append(f'{{"topic":"{WATER}","value":90,"time":"{time}"}}'.encode())
+    with pytest.raises(ValueError, match=said):
+        list(replay(lines, {"hot": rule(when=f"{WATER} > 85")}, HOUSE))
+    with pytest.raises(ValueError, match=said):
+        list(replay_boiler(lines, {WATER: "water"}, Rules()))

@@ -1,8 +1,8 @@
 """Recorded readings in, published lines out: what the service would have said, for tuning rules and for tests."""
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -16,6 +16,7 @@ from services.alerting.rule import Rule, Value
 from services.alerting.settings import AlertOptions, TellerSettings
 from services.alerting.telling import Teller
 from services.notices.notice import Notice
+from services.protocols.recording import recorded
 
 UNSEEN: Final = 300_000
 """A topic that skips more than this (ms), and more than its `stale`, was not looked at by anybody meanwhile."""
@@ -24,12 +25,6 @@ ANYTHING: Final = ""
 
 Heard = tuple[str, Value | None, int]
 """A topic, its value and when (ms); without a value it was cleared, or was ANYTHING."""
-
-
-class _Line(msgspec.Struct):
-    topic: str
-    value: bool | float | str
-    time: datetime
 
 
 class Rehearsal:
@@ -56,13 +51,13 @@ class Rehearsal:
         at = ticked = 0
         paces: dict[str, tuple[int, int, int]] = {}
         quickest = min((topic.stale for topic in scope.topics.values()), default=0.0)
-        for name, value, time in given:
+        for name, value, moment in given:
             topic = ANYTHING if value is None else name
-            at = at or time
-            sign, signed, _ = paces.get(ANYTHING, (time, at, at))
-            now = max(at, signed + time - sign) if topic else at
-            before, own, seen = paces.get(topic, (time, now, now))
-            step = time - before
+            at = at or moment
+            sign, signed, _ = paces.get(ANYTHING, (moment, at, at))
+            now = max(at, signed + moment - sign) if topic else at
+            before, own, seen = paces.get(topic, (moment, now, now))
+            step = moment - before
             longest = max(UNSEEN, (scope.topics[topic].stale if topic else quickest) * 1000)
             if step > longest:
                 if (unseen := step - (now - seen)) > longest:  # the other topics stood still too
@@ -73,12 +68,12 @@ class Rehearsal:
             else:
                 own += max(0, step)
             at = max(at, own)
-            paces[topic] = time, own, at
+            paces[topic] = moment, own, at
             if at > ticked:
                 yield from self._told(at - 1)
                 ticked = at
             if value is not None:
-                self.judge.feed(topic, value, time, at)
+                self.judge.feed(topic, value, moment, at)
             elif name:
                 self.judge.clear(name, at)
             if self.judge.changed:
@@ -126,21 +121,11 @@ def readings(lines: Iterable[str | bytes], scope: Scope, prefix: str) -> Iterato
 
     Topics may be written with or without `prefix`.
     """
-    decode = msgspec.json.Decoder(_Line).decode
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
-        try:
-            line = decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"line {number}: {error}: give one JSON object a line with topic, value, unit and time"
-            ) from None
-        name = line.topic.removeprefix(prefix)
-        topic = scope.topics.get(name)
-        if topic is not None and believable(topic, line.value):
-            moment = line.time if line.time.tzinfo else line.time.replace(tzinfo=UTC)
-            yield name, line.value, round(moment.timestamp() * 1000)
+    names = {*scope.topics, *(f"{prefix}{name}" for name in scope.topics)}
+    for said, value, moment in recorded(lines, names, time.time_ns() // 1_000_000):
+        name = said.removeprefix(prefix)
+        if believable(scope.topics[name], value):
+            yield name, value, moment
 
 
 def believable(topic: Subject, value: Value) -> bool:

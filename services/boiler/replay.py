@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +11,7 @@ from bootstrap_lib import format_time
 from services.boiler.boiler import Boiler, FirstSystem
 from services.boiler.detector import PhaseDetector
 from services.boiler.legacy import LegacyRules, LegacyState
+from services.protocols.recording import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -23,12 +24,6 @@ LATE_MS: Final = 2 * 3_600_000
 """Readings that are late by up to this are put in order first, as the archive would have them."""
 REBASE_AFTER: Final = 500
 """When so many readings in a row, of every input, are older than that, it was the clock that had been wrong."""
-
-
-class _RecordedLine(msgspec.Struct):
-    topic: str
-    value: bool | float | str
-    time: datetime
 
 
 def replay_house(
@@ -63,20 +58,20 @@ def replay(
     known = count = 0
     seen: set[Role] = set()
     behind: set[Role] = set()
-    for time, role, value in _ordered(readings_of(lines, roles), late_ms):
-        if time >= known:
-            known = time
+    for moment, role, value in _ordered(readings_of(lines, roles), late_ms):
+        if moment >= known:
+            known = moment
             seen.add(role)
             behind.clear()
             count = 0
-        elif time < known - LATE_MS:
+        elif moment < known - LATE_MS:
             behind.add(role)
             count += 1
             if count >= REBASE_AFTER and behind == seen:
-                for event in machine.rebase(time):
+                for event in machine.rebase(moment):
                     yield line(prefix, event)
-                known = time
-        for event in feed(role, value, time):
+                known = moment
+        for event in feed(role, value, moment):
             yield line(prefix, event)
     for event in machine.advance(known + 1) if seen else ():
         yield line(prefix, event)
@@ -90,8 +85,8 @@ def replay_legacy(
 ) -> Iterator[str]:
     """Do the same by the first system's rules: its phase at each minute where it changes, and its alert."""
     system = FirstSystem(msgspec.structs.replace(rules or LegacyRules(), late_minutes=None), LegacyState(), {})
-    for time, role, value in readings_of(lines, roles):
-        system.feed(role, value, time)
+    for moment, role, value in readings_of(lines, roles):
+        system.feed(role, value, moment)
     for event in system.close():
         yield line(prefix, event)
 
@@ -105,23 +100,9 @@ def line(prefix: str, event: Event) -> str:
 
 def readings_of(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iterator[tuple[int, Role, float]]:
     """Time (ms), role and value of each JSON line that is a reading of an input; ValueError names a line that is none."""
-    decode = msgspec.json.Decoder(_RecordedLine).decode
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
-        try:
-            reading = decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"line {number}: {error}: give one JSON object a line with topic, value, unit and time"
-            ) from None
-        role = roles.get(reading.topic)
-        if role is None or isinstance(reading.value, str):
-            continue
-        moment = reading.time
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        yield round(moment.timestamp() * 1000), role, float(reading.value)
+    for name, value, moment in recorded(lines, roles, time.time_ns() // 1_000_000):
+        if not isinstance(value, str):
+            yield moment, roles[name], float(value)
 
 
 def _ordered(readings: Iterable[tuple[int, Role, float]], late_ms: int) -> Iterator[tuple[int, Role, float]]:
@@ -133,9 +114,8 @@ def _ordered(readings: Iterable[tuple[int, Role, float]], late_ms: int) -> Itera
     newest = limit = 0
     for reading in readings:
         waiting.append(reading)
-        time = reading[0]
-        if time > newest:
-            newest = time
+        if reading[0] > newest:
+            newest = reading[0]
             if not limit:
                 limit = newest + 2 * late_ms
             if newest >= limit:
