@@ -17,7 +17,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib import Bus, Client, Registry, StartError, broker, state
+from bootstrap_lib import Client, Registry, StartError, broker, state
 from services.fleet import bridges, joining, nodes, roster
 from services.fleet.authority import LIST_DAYS, Authority, lasts
 from services.fleet.enrolment import EnrolmentServer, Invitations
@@ -234,24 +234,9 @@ def _revoke(arguments: argparse.Namespace) -> int:
     print(f"{arguments.name} is revoked ({count} certificates)")
     if arguments.root == Path("/"):
         _have_broker(arguments, "reload")
-        end_session(Registry(Registry.locate(arguments.config)), arguments.name)
+        bridges.end_session(Registry(Registry.locate(arguments.config)), arguments.name)
         print("its connection is ended; what it sent is kept")
     return 0
-
-
-def end_session(registry: Registry, name: str) -> None:
-    """End a house's standing connection, which a list of revocations does not: whoever takes its client id throws it out."""
-    import threading  # noqa: PLC0415
-
-    settings = registry.broker
-    taken = threading.Event()
-    bus = Bus(settings, "operator", lambda _: taken.set(), client_id=name, exact=True, session_expiry=0)
-    bus.start()
-    if not taken.wait(10):
-        raise StartError(
-            f"the broker does not let us end the connection of {name}: sudo systemctl restart constellation-broker does"
-        )
-    bus.stop()
 
 
 def _join(arguments: argparse.Namespace) -> int:

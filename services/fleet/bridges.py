@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib import broker
+from bootstrap_lib import Bus, Registry, StartError, broker
 from services.fleet.wire import FLEET_ROOT
 
 DROP_IN: Final = broker.ADDED / "fleet.conf"
@@ -70,3 +70,18 @@ def bridge(name: str, address: str, port: int, folder: Path, *, root: str = "hom
 def listener(port: int, folder: Path, address: str = "") -> str:
     """Configuration of the centre's listener for houses; `folder` is what its broker may read of the authority."""
     return _CENTRE.format(port=port, folder=folder, address=f" {address}" if address else "")
+
+
+def end_session(registry: Registry, name: str) -> None:
+    """End a house's standing connection, which a list of revocations does not: whoever takes its client id throws it out."""
+    import threading  # noqa: PLC0415
+
+    settings = registry.broker
+    taken = threading.Event()
+    bus = Bus(settings, "operator", lambda _: taken.set(), client_id=name, exact=True, session_expiry=0)
+    bus.start()
+    if not taken.wait(10):
+        raise StartError(
+            f"the broker does not let us end the connection of {name}: sudo systemctl restart constellation-broker does"
+        )
+    bus.stop()
