@@ -19,12 +19,15 @@ INSTALLED: Final = Path("/etc/constellation/topics.yaml")
 """The file of an installed house: what every verb judges, from every folder."""
 
 
-def find_registry(given: str | None = None, *, say: bool = True) -> Path:
+def find_registry(given: str | None = None, *, say: bool = True, shipped: bool = False) -> Path:
     """Path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one. StartError for root where others could write it.
 
-    Where it is not the installed one, that is said once, unless the verb says so itself.
+    Where it is not the installed one, that is said once, unless the verb says so itself. Where no house is installed yet, `shipped` takes
+    the one that came along.
     """
     path = Path(given or os.environ.get("CONSTELLATION_CONFIG") or INSTALLED)
+    if shipped and path == INSTALLED and not path.exists():
+        path = shipped_house()
     if os.geteuid() == 0 and path.exists():
         owner = path.stat().st_uid
         if owner not in (0, int(os.environ.get("SUDO_UID", "0"))):
@@ -34,6 +37,12 @@ def find_registry(given: str | None = None, *, say: bool = True) -> Path:
     if say and path.absolute() != INSTALLED:
         _say(path.absolute())
     return path
+
+
+def shipped_house() -> Path:
+    """The topics.yaml that came with the distribution, or with a clone of it."""
+    package = Path(__file__).parent
+    return next(file for file in (package / "share" / "topics.yaml", package.parent / "topics.yaml") if file.exists())
 
 
 @functools.lru_cache(maxsize=8)

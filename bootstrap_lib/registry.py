@@ -72,9 +72,9 @@ class Registry:
             raise DocumentError(self.document.problems)
 
     @staticmethod
-    def locate(given: str | None = None) -> Path:
-        """Return the path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one. StartError as `find_registry`."""
-        return find_registry(given)
+    def locate(given: str | None = None, *, shipped: bool = False) -> Path:
+        """Return the path of topics.yaml: as given, $CONSTELLATION_CONFIG, or the installed one; as `find_registry` does it."""
+        return find_registry(given, shipped=shipped)
 
     def edit_lists(self, edit: Callable[[dict[str, Any]], None]) -> bool:
         """Let `edit` change what the machine's own file beside it says, judged first; True if it changed. OSError, DocumentError."""

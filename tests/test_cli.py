@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from harness import PROJECT, Broker, Ear, House, busy, wait_for
 
-from bootstrap_lib import state
+from bootstrap_lib import Registry, location, state
 from bootstrap_lib.cli import _verbs
 
 
@@ -379,6 +379,17 @@ def test_a_request_to_a_service_that_does_not_run_is_not_waited_for(house: House
         "constellation rework: phase does not run, or has no connection to the broker"
     )
     assert time.monotonic() - begun < busy(8)
+
+
+def test_the_demo_takes_the_shipped_house_where_none_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONSTELLATION_CONFIG", raising=False)
+    monkeypatch.setattr(location, "INSTALLED", installed := tmp_path / "topics.yaml")
+    assert (Registry.locate(), Registry.locate(shipped=True)) == (installed, PROJECT / "topics.yaml")
+    assert Registry.locate("mine.yaml", shipped=True) == Path("mine.yaml")
+    installed.write_text("sources: {host: {}}\n")
+    assert Registry.locate(shipped=True) == installed
 
 
 def test_a_pyyaml_without_libyaml_gets_a_sentence(tmp_path: Path) -> None:

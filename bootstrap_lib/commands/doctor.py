@@ -23,7 +23,7 @@ from bootstrap_lib.credentials import add_line, given_to, missing_secrets, put_l
 from bootstrap_lib.document import DocumentError, StartError, plain, reason
 from bootstrap_lib.entries import Instance
 from bootstrap_lib.installation import CREDENTIALS, Installation
-from bootstrap_lib.location import find_registry
+from bootstrap_lib.location import find_registry, shipped_house
 from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
 from bootstrap_lib.secrets import SecretError
@@ -81,7 +81,7 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
         for problem in error.problems:
             mend = f"edit {problem.file}, line {problem.line}; then: constellation check"
             if not path.exists():
-                mend = f"sudo install -D -m 644 {_shipped_house()} {path}   (the shipped one, to begin with)"
+                mend = f"sudo install -D -m 644 {shipped_house()} {path}   (the shipped one, to begin with)"
             elif not os.access(path, os.R_OK):
                 mend = "sudo constellation doctor"
             yield Finding("topics.yaml", str(problem), mend)
@@ -99,12 +99,6 @@ def examine(config: str | None, system: Installation) -> Iterator[Finding]:
     yield from _units(system, registry, instances)
     yield from _broker_database(system, registry)
     yield from _broker(registry)
-
-
-def _shipped_house() -> Path:
-    """The topics.yaml that came with the distribution, or with a clone of it."""
-    package = Path(__file__).parents[1]
-    return next(file for file in (package / "share" / "topics.yaml", package.parent / "topics.yaml") if file.exists())
 
 
 def _user(system: Installation, registry: Registry, instances: list[Instance]) -> Iterator[Finding]:

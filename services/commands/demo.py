@@ -92,7 +92,7 @@ def main(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which is what nohup(1) asks for
             signal.signal(number, signal.default_int_handler)
-    house = DemoHouse(Registry.locate(arguments.config), arguments.folder)
+    house = DemoHouse(Registry.locate(arguments.config, shipped=True), arguments.folder)
     try:
         house.start()
         print(hints(house), flush=True)
