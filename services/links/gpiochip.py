@@ -22,7 +22,6 @@ LABELS: Final = ("pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1")
 
 _CHIP_INFO: Final = 0x8044B401
 _GET_LINE: Final = 0xC250B407
-_GET_VALUES: Final = 0xC010B40E
 _INFO: Final = struct.Struct("32s32sI")
 _REQUEST: Final = struct.Struct("=64I32s" + "QI20x" + "II8sQ" + "216x" + "II20xi")
 _EVENT: Final = struct.Struct("=QIIII24x")

@@ -2,7 +2,7 @@
 # A real systemd as PID 1 of a container that is thrown away, on a host that may have none: for tests/test_systemd.py.
 #
 #   container.sh boot PROJECT      boots; prints "ready PID"; ends and cleans up when its standard input ends
-#   container.sh enter PID CMD...  runs a command inside, as root of the container
+#   container.sh enter PID CMD...  runs a command inside, as root of the container; with $CONTAINER_ONLINE in this machine's network
 #
 # Its root is this machine's own, or $CONTAINER_ROOT with a systemd of its own, read through an overlay: what is there, and PROJECT, is
 # there at once, and whatever is written vanishes. Exit code 77 says, in one sentence, why this host cannot do that.
@@ -11,8 +11,9 @@ set -euo pipefail
 cannot() { echo "$*" >&2; exit 77; }
 
 enter() { # as little of our own power as the container itself has: above all, nobody sets the host's clock
-  local init=$1; shift
-  exec nsenter --target "$init" --mount --uts --ipc --net --pid --cgroup -- \
+  local init=$1 net=--net; shift
+  [ -z "${CONTAINER_ONLINE:-}" ] || net="" # in this machine's network
+  exec nsenter --target "$init" --mount --uts --ipc $net --pid --cgroup -- \
     setpriv --inh-caps=-all --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog -- \
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "$@"
 }
