@@ -24,8 +24,8 @@ def built(number: int) -> Path:
     return found[-1]
 
 
-def fresh(number: int, package: Path) -> Path:
-    """A minimal Debian that has downloaded what the package depends on, and installed nothing of it."""
+def bare(number: int) -> Path:
+    """A minimal Debian with a systemd, made once."""
     root = roots() / f"fresh{number}"
     if not root.exists():
         beside = root.with_name(f"{root.name}.new")
@@ -39,6 +39,12 @@ def fresh(number: int, package: Path) -> Path:
         beside.rename(root)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")  # as Debian's installer does
+    return root
+
+
+def fresh(number: int, package: Path) -> Path:
+    """The same, which has downloaded what the package depends on, and installed nothing of it."""
+    root = bare(number)
     shutil.copy(package, root / "root" / package.name)
     for command in ("apt-get update -qq", f"apt-get install -qq --download-only -y /root/{package.name}"):
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LANG": "C.UTF-8"}
