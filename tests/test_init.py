@@ -27,6 +27,8 @@ def machine(tmp_path: Path) -> Iterator[Path]:
         (root / folder).mkdir(parents=True)
     (root / "dev/serial/by-id/usb-IMST_iM871A-0001").touch()
     (root / "dev/i2c-1").touch()
+    (root / "sys/class/thermal/thermal_zone0").mkdir(parents=True)
+    (root / "sys/class/thermal/thermal_zone0/type").write_text("cpu-thermal\n")
     (root / "etc/localtime").symlink_to("/usr/share/zoneinfo/Europe/Paris")
     with OneWireBus(root / "sys/bus/w1/devices") as bus:
         bus.set(FLUE, 110.5)
@@ -47,6 +49,7 @@ def test_what_is_there_is_named_by_a_person_shown_and_written(machine: Path, tmp
     assert "# reads 61.5 °C" in text
     for found in ("usb-IMST_iM871A-0001", "hci0", '"i2c:1"'):
         assert found in text
+    assert "house/machine/processor_temperature" in registry.topics
     assert set(registry.instances) == {"host", "onewire", "archive", "alerts", "web"}
     again = init(machine, file, "--yes")
     assert (again.returncode != 0, "is there already" in again.stderr) == (True, True)
@@ -66,4 +69,8 @@ def test_nothing_is_written_unless_a_person_says_so(machine: Path, tmp_path: Pat
 
 def test_a_machine_with_nothing_gets_a_house_that_is_right_all_the_same(tmp_path: Path) -> None:
     assert init(tmp_path / "none", tmp_path / "topics.yaml", "--yes").returncode == 0
-    assert set(Registry(tmp_path / "topics.yaml").instances) == {"host", "archive", "alerts", "web"}
+    registry = Registry(tmp_path / "topics.yaml")
+    assert set(registry.instances) == {"host", "archive", "alerts", "web"}
+    assert "house/machine/processor_temperature" not in registry.topics, (
+        "what the kernel does not show would be silent for ever"
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bootstrap_lib import Registry, StartError, quantities, reason, state
+from services.host import PROCESSORS
 
 HOUSE: Final = Path("/etc/constellation/topics.yaml")
 PORTS: Final = (8883, 1883)
@@ -103,8 +104,14 @@ def propose(root: Path, ask: Callable[[str], str]) -> Iterator[str]:
     yield "  web: {}                               # a page: http://localhost:8080"
     yield "  # rrd, influx, phase, pushover, exporter, discovery: docs/services has a page for each"
     yield "\ntopics:                                 # place/thing/name; the last word is the quantity"
-    yield "  house/machine/{processor_temperature,memory_usage,disk_usage}: {from: host}"
+    yield f"  house/machine/{{{_processor(root)}memory_usage,disk_usage}}: {{from: host}}"
     yield from _sensors(sensors, ask)
+
+
+def _processor(root: Path) -> str:
+    """Name of the processor's temperature, where the kernel shows it: a line that is never measured makes its source degraded."""
+    zones = [*(root / "sys/class/thermal").glob("thermal_zone*/type"), *(root / "sys/class/hwmon").glob("hwmon*/name")]
+    return "processor_temperature," if any(zone.read_text().strip() in PROCESSORS for zone in zones) else ""
 
 
 def _sensors(sensors: Iterable[Path], ask: Callable[[str], str]) -> Iterator[str]:
