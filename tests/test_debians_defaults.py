@@ -88,3 +88,10 @@ def test_what_a_demo_installs_is_neither_running_nor_enabled(lab: Lab, tmp_path:
     assert "Not enabled, as nothing here needs them at boot: chatty.service" in said
     assert [lab.run(*words, check=False).strip() for words in state] == ["disabled", "inactive"]
     assert lab.run("sh", "-c", "ls /usr/sbin/policy-rc.d 2>/dev/null", check=False) == ""
+
+
+def test_units_run_no_program_that_a_minimal_debian_lacks() -> None:
+    """/bin/kill is of procps: without it no broker took over the rights of a new instance."""
+    lines = [line for unit in (PROJECT / "systemd").glob("*.service") for line in unit.read_text().splitlines()]
+    run = {line.partition("=")[2].split()[0].lstrip("-+!@:") for line in lines if line.startswith("Exec")}
+    assert run == {"/opt/constellation/bin/constellation", "/usr/sbin/mosquitto", "/bin/sh", "/usr/bin/systemd-run"}
