@@ -172,7 +172,9 @@ def measure(newcomer: Newcomer, python: str) -> None:
     newcomer.types("start it", "systemctl start constellation.target && echo started")
     ask = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/api/1/topics/{TOPIC}').read().decode())"
     newcomer.waits("its value is on the page", f"""{python} -c "{ask}" | grep '"value":612'""")
-    newcomer.writes("/run/sensor", "1500\n")
+    newcomer.types(
+        "the air becomes stuffy", "echo 1500 >/run/sensor && cat /run/sensor"
+    )  # in place: the source has it open
     newcomer.waits("its alert is on the phone", f'grep -o \'"message": *"[^"]*\' {PHONE}')
 
 
