@@ -368,10 +368,10 @@ class Source(Service):
 
     def _watch_all(self) -> None:
         """Watch all topics from now on; clear those that are no longer ours."""
-        now = time.monotonic()
+        now, ours = time.monotonic(), {topic.name for topic in self.topics}
         for topic in self.topics:
             self._silence.watch(topic.name, topic.stale, now)
-        for name in self.publisher.disown({topic.name for topic in self.topics}):
+        for name in {*self.publisher.disown(ours), *self._trouble.topics, *self.health.stale} - ours:
             self._silence.forget(name)
             self._trouble.topics.pop(name, None)
             self.health.stale.discard(name)

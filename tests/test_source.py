@@ -113,6 +113,16 @@ def test_a_value_out_of_range_is_never_published_and_said_once(device: Device, e
     assert log.count(f"{PRECISE} is back: 90.0 °C") == 1
 
 
+def test_a_line_that_never_gave_a_value_takes_its_trouble_along(device: Device, ear: Ear) -> None:
+    device.says(b=20.0, c="its cable is broken", d=20.0)
+    device.configure(stale="300ms")
+    device.house.start("scale")
+    ear.wait("home/service/scale/health", lambda health: health["state"] == "degraded" and health["stale"] == [CALM])
+    lines = device.house.config.read_text().splitlines(keepends=True)
+    device.house.config.write_text("".join(line for line in lines if CALM not in line))
+    ear.wait("home/service/scale/health", lambda health: health["state"] == "running" and health["stale"] == [])
+
+
 def test_the_range_of_the_quantity_holds_where_the_line_names_none(device: Device, ear: Ear) -> None:
     device.says(c=1200.1, d=20.0)
     device.house.start("scale")

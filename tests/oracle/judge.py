@@ -285,8 +285,6 @@ class History:
         """New messages: nothing that is snoozed, acknowledged or explained, and each emergency by itself."""
         world = self.world
         for at, identity, notice in world.asked[self.published :]:
-            if notice.withdraw and notice.notify == "pushover" and self._lasted("slow") > FOR["slow"]:
-                self.first_asked = self.first_asked or at  # it does not even say what became of the last one
             if identity in self.ids or notice.withdraw:
                 continue
             self.ids.add(identity)
@@ -336,7 +334,8 @@ class History:
                 if there and not self.trouble and phone != "bob":
                     raise Broken(f"2: both phones show that {name} fires")
                 known = max(self.first_asked, self.snoozed.get(name, 0))
-                if phone == "bob" and (not self.first_asked or at - known < (ESCALATE - GATHER - 1) * SECOND):
+                told = "slow" in self.standing["pushover"]  # else its phone is known not to be heard, and it counts from the fire
+                if phone == "bob" and told and at - known < (ESCALATE - GATHER - 1) * SECOND:
                     raise Broken(f"9: bob is told of {name} {(at - known) // SECOND} s after others could know")
                 self.standing[phone].add(name)
             elif kind == "still":
