@@ -592,8 +592,8 @@ def test_of_a_gauge_the_finest_alone_is_taken(past: Past, tmp_path: Path) -> Non
     assert past.ask("SELECT count(*), min(time) FROM minutes WHERE mean = 90") == [(1, first + HOUR)]
 
 
-def recorder(file: Path, begin: int, hours_: int, fine_from: int) -> None:
-    """A recorder of Home Assistant whose meter counts 1 kWh in five minutes; times in ms."""
+def recorder(file: Path, begin: int, hours_: int, fine_from: int, off: range = range(0)) -> None:
+    """A recorder of Home Assistant whose meter counts 1 kWh in five minutes, also in the hours that it is off; times in ms."""
     with closing(sqlite3.connect(file)) as database, database:
         columns = "(id INTEGER PRIMARY KEY, metadata_id, start_ts, mean, min, max, state, sum)"
         database.executescript(f"""
@@ -604,7 +604,7 @@ def recorder(file: Path, begin: int, hours_: int, fine_from: int) -> None:
         for table, width in (("statistics", 12), ("statistics_short_term", 1)):
             for n in range(width, hours_ * 12 + 1, width):
                 start = begin + (n - width) * 5 * MINUTE
-                if table == "statistics" or start >= fine_from:
+                if (table == "statistics" or start >= fine_from) and (start - begin) // HOUR not in off:
                     row = f"INSERT INTO {table} (metadata_id, start_ts, state, sum) VALUES (1, ?, ?, ?)"
                     database.execute(row, (start / 1000, 5000 + n, n))
 
@@ -632,6 +632,45 @@ def test_the_hour_in_which_a_houses_own_readings_begin_has_all_its_energy(past: 
         past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
         hour = f"SELECT sum(difference) FROM minutes_by_name WHERE name = '{METER}' AND ms >= {begin + 10 * HOUR} AND ms < {begin + 11 * HOUR}"
         assert past.ask(hour)[0][0] == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "fine"),
+    [
+        (range(10), 40),
+        (range(3, 18), 40),
+        (range(3, 18), 0),
+        (range(15, 30), 40),
+        (range(15, 30), 0),
+        (range(3, 30), 40),
+    ],
+)
+def test_an_outage_of_home_assistant_that_own_readings_cover_counts_once(
+    past: Past, tmp_path: Path, own: range, fine: int
+) -> None:
+    begin = local("2025-03-01T00:00:00")
+    stands(
+        past, [Kept(begin + n * MINUTE, MINUTE, last=5000 + (n + 1) / 5) for n in range(own[0] * 60, own[-1] * 60 + 60)]
+    )
+    recorder(tmp_path / "ha.db", begin, 48, begin + fine * HOUR, off=range(14, 18))
+    counted = 576 - (0.2 if own[0] == 0 else 12 if fine else 1)  # what the first minute or row counted nobody knows
+    for _ in range(2):
+        past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
+        assert past.ask(BY_DAYS)[0][0] == pytest.approx(counted)
+        before = past.all()
+    past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
+    assert past.all() == before
+
+
+def test_an_outage_that_begins_within_an_hour_of_home_assistant_counts_once(past: Past, tmp_path: Path) -> None:
+    begin = local("2025-03-01T00:00:00")
+    stands(past, [Kept(begin + n * MINUTE, MINUTE, last=5000 + (n + 1) / 5) for n in range(180, 1080)])
+    recorder(tmp_path / "ha.db", begin, 24, begin + 20 * HOUR, off=range(14, 18))
+    with closing(sqlite3.connect(tmp_path / "ha.db")) as database, database:
+        last = f"UPDATE statistics SET state = state - 7, sum = sum - 7 WHERE start_ts = {(begin + 13 * HOUR) / 1000}"
+        database.execute(last)  # its last five minutes ended at 13:25
+    past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
+    assert past.ask(BY_DAYS)[0][0] == pytest.approx(276)
 
 
 @pytest.mark.parametrize("rows", [10_000, pytest.param(1_000_000, marks=pytest.mark.whole)])

@@ -31,7 +31,8 @@ OFF: Final = frozenset({"off", "false", "closed", "not_home", "no", "idle", "ina
 class Kept(NamedTuple):
     """A minute, or an hour, as the archive keeps it; `stands` of a counter are those of its minute, in order.
 
-    `span` is the begin and end (ms) of the row that it is all of, or a part of, where that stood for more than the minute.
+    `span` is the begin and end (ms) of the row that it is all of, or a part of, where that stood for more than the minute;
+    its parts counted from `since` on, where that is before its begin.
     """
 
     time: int
@@ -47,6 +48,7 @@ class Kept(NamedTuple):
     word: str | None = None
     stands: tuple[float, ...] = ()
     span: tuple[int, int] | None = None
+    since: int | None = None
 
 
 class NotTaken(NamedTuple):
@@ -201,6 +203,7 @@ class Conversion:
                 seconds_on=None if one.seconds_on is None else one.seconds_on / parts,
                 starts=one.starts if number == 1 or one.starts is None else 0,
                 span=None if by_minute else (times[0], end),
+                since=row.since,
             )
 
     def _times(self, row: Old) -> tuple[list[int], int]:

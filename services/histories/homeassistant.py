@@ -1,7 +1,8 @@
 """Home Assistant's recorder: long-term statistics, those of five minutes, and states.
 
 Schema as since release 2023.3 (developers.home-assistant.io, "Statistics"; homeassistant/components/recorder/db_schema.py): times are
-seconds since 1970; `sum` grows over resets of the meter, `state` is its stand. The database may be in use.
+seconds since 1970; `sum` grows over resets of the meter, `state` is its stand. The first row after an outage has all that was counted
+meanwhile. The database may be in use.
 """
 
 import json
@@ -47,12 +48,15 @@ def _statistics(database: sqlite3.Connection, into: Scratch) -> set[str]:
     for table, length in (("statistics_short_term", FIVE_MINUTES), ("statistics", HOUR)):
         query = f"""
             SELECT metadata_id, start_ts, mean, min, max, state,
-                   sum - lag(sum) OVER (PARTITION BY metadata_id ORDER BY start_ts)
-            FROM {table} WHERE metadata_id IS NOT NULL AND start_ts IS NOT NULL ORDER BY metadata_id, start_ts"""  # noqa: S608
-        for meta, start, mean, low, high, stand, difference in database.execute(query):
+                   sum - lag(sum) OVER line, lag(start_ts) OVER line
+            FROM {table} WHERE metadata_id IS NOT NULL AND start_ts IS NOT NULL
+            WINDOW line AS (PARTITION BY metadata_id ORDER BY start_ts) ORDER BY metadata_id, start_ts"""  # noqa: S608
+        for meta, start, mean, low, high, stand, difference, before in database.execute(query):
             if meta in names and (mean is not None or stand is not None):
                 value = mean if mean is not None else stand
-                into.add(names[meta], Old(_moment(start), length, value, None, low, high, difference))
+                time, since = _moment(start), None if difference is None else _moment(before) + length
+                row = Old(time, length, value, None, low, high, difference)
+                into.add(names[meta], row if since is None or since >= time else row._replace(since=since))
     return told
 
 

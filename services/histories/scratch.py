@@ -15,10 +15,10 @@ _TABLES: Final = """
 PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8000;
 CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, unit TEXT, on_change INTEGER NOT NULL);
 CREATE TABLE rows (series INTEGER, length INTEGER, time INTEGER, value REAL, word TEXT, low REAL, high REAL, difference REAL,
-                   count INTEGER, seconds_on REAL, starts INTEGER, PRIMARY KEY (series, length, time)) WITHOUT ROWID;
+                   count INTEGER, seconds_on REAL, starts INTEGER, since INTEGER, PRIMARY KEY (series, length, time)) WITHOUT ROWID;
 """
 _PUT: Final = """
-INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     value = coalesce(value, excluded.value), low = coalesce(low, excluded.low), high = coalesce(high, excluded.high),
     difference = coalesce(difference, excluded.difference)
 """
@@ -39,7 +39,8 @@ class Foreign(NamedTuple):
 class Old(NamedTuple):
     """One row: a value at a time (`length` 0), or what is known of `length` ms from a time on; times in ms.
 
-    Without value, word and difference it says that nobody knew the value from there on.
+    Without value, word and difference it says that nobody knew the value from there on. `difference` is what was counted from `since`
+    on, where that is before the row's own time.
     """
 
     time: int
@@ -52,6 +53,7 @@ class Old(NamedTuple):
     readings: int | None = None
     seconds_on: float | None = None
     starts: int | None = None
+    since: int | None = None
 
 
 class Scratch:
@@ -114,7 +116,7 @@ class Scratch:
     def rows(self, series: int) -> Iterator[Old]:
         """Rows of a series, the shortest first, each length in the order of time."""
         query = """
-            SELECT time, length, value, word, low, high, difference, count, seconds_on, starts
+            SELECT time, length, value, word, low, high, difference, count, seconds_on, starts, since
             FROM rows WHERE series = ? ORDER BY length, time"""
         for row in self._database.execute(query, (series,)):
             yield Old(*row)

@@ -2,6 +2,7 @@
 
 A mean over half an hour, an hour or a day speaks of all minutes in it. Where the archive has some of these, the rest of a counter's row
 is what it counted more than they did; of all else the finer ones stay alone. So a row that came in whole brings nothing the second time.
+The row behind an outage counted from the outage's begin on, so what is known of that is not its rest either.
 """
 
 import sqlite3
@@ -36,6 +37,8 @@ class Seams:
         """Look at the topic of this number."""
         self._database, self._topic, self._kind = database, topic, kind
         self._first: tuple[int | None] | None = None
+        self._ahead = 0, 0.0
+        """Where the row before ended, and how much more than it counted was known by then: an outage that began within it."""
 
     def wanted(self, some: Iterable[Kept]) -> Iterator[Kept]:
         """What rows of one slice bring that is not known; parts of one row are given together."""
@@ -47,8 +50,9 @@ class Seams:
                 yield from self._rest(list(group), *span)
 
     def _rest(self, parts: list[Kept], begin: int, end: int) -> Iterator[Kept]:
-        minutes = _Known(self._database.execute(_MINUTES, (self._topic, begin, end)))
-        of_hours = (self._topic, begin - HOUR, end)
+        since = begin if parts[0].since is None else parts[0].since
+        minutes = _Known(self._database.execute(_MINUTES, (self._topic, since, end)))
+        of_hours = (self._topic, since - HOUR, end)
         hours = _Known(self._database.execute(_HOURS, of_hours) if parts[0].length == HOUR else ())
         if not minutes.times and not hours.times:
             yield from parts
@@ -63,32 +67,40 @@ class Seams:
         if self._kind != "counter" or not told:
             yield from free
             return
-        counted = sum(max(minutes.sum(part.time, edge), hours.sum(part.time, edge)) for part, edge in slots)
+        times = [(part.time, edge) for part, edge in slots]
+        if since < begin:
+            width = HOUR if parts[0].length == HOUR else begin - since
+            times = [(time, min(time + width, begin)) for time in range(since, begin, width)] + times
+        counted = sum(max(minutes.sum(*time), hours.sum(*time)) for time in times)
+        if since < begin and self._ahead[0] == since:
+            counted += self._ahead[1]
+        self._ahead = end, max(0.0, counted - sum(told))
         rest = max(0.0, round(sum(told) - counted, DECIMALS))
         if free:
             yield from (part._replace(difference=round(rest / len(free), DECIMALS)) for part in free)
         elif rest > sum(told) * NOISE:
-            yield from self._placed(rest, [(part.time, edge) for part, edge in slots], minutes)
+            yield from self._placed(rest, times, minutes, hours)
 
-    def _placed(self, rest: float, slots: list[tuple[int, int]], minutes: "_Known") -> Iterator[Kept]:
+    def _placed(self, rest: float, slots: list[tuple[int, int]], minutes: "_Known", hours: "_Known") -> Iterator[Kept]:
         """The rest as a minute of its own; where none is free, as that of the first stand, which had none before it."""
         self._first = self._first or (self._ask(_FIRST),)
         first = self._first[0]
         for begin, edge in slots:
-            if minutes.between(begin, edge) and (hole := self._hole(begin, edge, minutes, first)) is not None:
+            known = minutes.between(begin, edge) or not hours.between(begin - HOUR + 1, edge)
+            if known and (hole := self._hole(begin, edge, slots[-1][1], minutes, first)) is not None:
                 yield Kept(hole, MINUTE, readings=0, difference=rest)
                 return
         if first is not None and (those := minutes.between(first, first + MINUTE)) and those[0][1] is None:
             self._database.execute(_TELL, (rest, self._topic, first))
 
-    def _hole(self, begin: int, edge: int, minutes: "_Known", first: int | None) -> int | None:
-        """A free minute whose count no stand has counted already: ahead of the first one, or in a wide gap of which the next tells."""
+    def _hole(self, begin: int, edge: int, end: int, minutes: "_Known", first: int | None) -> int | None:
+        """A free minute whose count no stand has counted already: ahead of the first, or in a wide gap that ends behind the row."""
         holes = [moment for moment in range(begin, edge, MINUTE) if not minutes.between(moment, moment + MINUTE)]
         ahead = [moment for moment in holes if first is None or moment < first]
         if ahead or first is None:
             return next(iter(ahead), None)
         before, after = self._ask(_BEFORE, edge), self._ask(_AFTER, edge)
-        if before is None or after is None or after - before <= edge - begin:
+        if before is None or after is None or after < end or after - before <= edge - begin:
             return None
         return next((moment for moment in holes if moment > before), None)
 
