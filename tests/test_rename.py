@@ -66,12 +66,15 @@ phases: {{boiler: {{inputs: {{water: {NEW}}}}}}}
             "  a/b/c:\n    was:\n      - g/h/i\n      - 'j/k/l'  # twice\n    from: x\n",
             "  d/e/f:\n    was: ['a/b/c', 'g/h/i', 'j/k/l']\n    from: x\n",
         ),
+        ("  a/b/c:\n    'was':\n    - g/h/i\n", "  d/e/f:\n    was: ['a/b/c', 'g/h/i']\n"),
         ("  a/b/c:\n    was: d/e/f # hot\n    from: x", "  d/e/f:\n    was: 'a/b/c'  # hot\n    from: x"),
         (
             "  a/b/c:\n    from: x\n  k/l/m:\n    was: o/p/q\n    from: x\n",
             "  d/e/f:\n    was: 'a/b/c'\n    from: x\n  k/l/m:\n    was: o/p/q\n    from: x\n",
         ),
         ("  a/b/c: {was: ['g/{h,i}/j', k], from: x}\n", "  d/e/f: {was: ['a/b/c', 'g/{h,i}/j', 'k'], from: x}\n"),
+        ("  a/b/c: {label: 'Öfen, was: y', from: *x}\n", "  d/e/f: {was: 'a/b/c', label: 'Öfen, was: y', from: *x}\n"),
+        ("  a/b/c: {label: 'was: y', \"was\": g/h/i}\n", "  d/e/f: {was: ['a/b/c', 'g/h/i'], label: 'was: y', }\n"),
         ("  'a/b/c':   {from: x}\n", "  d/e/f:   {was: 'a/b/c', from: x}\n"),
     ],
 )
@@ -91,6 +94,7 @@ def test_a_line_that_is_not_there_or_cannot_be_changed_is_said() -> None:
         "topics: {a/b/c: {from: x}}",
         "topics:\n  a/b/c: &line\n    from: x\n",
         "topics:\n  a/b/c:\n    was: [d/e/f,\n      g/h/i]\n    from: x\n",
+        "topics:\n  a/b/c: {from: x,\n    was: g/h/i}\n",
         "topics:\n  a/b/c:\n    was: &names [d/e/f]\n    from: x\n",
         "topics:\n  a/b/c:\n  d/e/g: {from: x}\n",
     ):

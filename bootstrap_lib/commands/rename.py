@@ -12,17 +12,21 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import Final
 
+import yaml
+
 from bootstrap_lib import keys, state
 from bootstrap_lib.commands.check import problems_of
 from bootstrap_lib.document import DocumentError, StartError, nearest, plain
 from bootstrap_lib.location import find_registry
 from bootstrap_lib.registry import Registry
 
-_WAS: Final = re.compile(r"""was:\s*(?:\[(?P<list>[^\]]*)\]|(?P<one>'[^']*'|"[^"]*"|[^\[&*!,}\s][^,}\s]*))\s*,?\s*""")
-
+_KEY: Final = r"""["']?was["']?\s*:"""
+_WAS: Final = re.compile(
+    _KEY + r"""\s*(?:\[(?P<list>[^\]]*)\]|(?P<one>'[^']*'|"[^"]*"|[^\[&*!,}\s][^,}\s]*))\s*,?\s*"""
+)
 _NAME: Final = re.compile(r"""'([^']*)'|"([^"]*)"|([^,\s'"]+)""")
 _WAS_LINE: Final = re.compile(rf"\s+{_WAS.pattern}(?P<comment>#.*)?\s*")
-_WAS_ABOVE: Final = re.compile(r"\s+was:\s*(?P<comment>#.*)?\s*")
+_WAS_ABOVE: Final = re.compile(rf"\s+{_KEY}\s*(?P<comment>#.*)?\s*")
 _ITEM: Final = re.compile(r"""\s+-\s+(?P<name>'[^']*'|"[^"]*"|[^\s#'"]+)\s*(#.*)?\s*""")
 
 
@@ -61,25 +65,44 @@ def _indent(line: str) -> int:
 
 def _changed(line: str, key: str, old: str, new: str, block: list[str]) -> list[str]:
     """Return the lines of a topic, the key's and those below it, by its new name."""
+    by_hand = StartError(f"no line of the form `{old}: {{…}}` is there: rename it by hand and add was: '{old}'")
     flow = re.match(key + r"(?P<space>\s*)\{", line)
     if flow:
         rest = line[flow.end() :]
-        earlier = _WAS.search(rest)
+        at = _was_of_flow(f"{{{rest}{''.join(block)}")
+        earlier = None if at is None else _WAS.match(rest, at - 1)
+        if at is not None and not earlier:
+            raise by_hand
         was = _was(old, new, _names(earlier) if earlier else [])
         if earlier:
             rest = rest[: earlier.start()] + rest[earlier.end() :]
         return [f"{flow['indent']}{new}:{flow['space']}{{{was}, {rest}", *block]
     first = next((word for word in block if word.strip() and not word.lstrip().startswith("#")), None)
-    by_hand = StartError(f"no line of the form `{old}: {{…}}` is there: rename it by hand and add was: '{old}'")
     if first is None or not re.match(key + r"\s*(#.*)?$", line):
         raise by_hand
     indent = first[: _indent(first)]
-    at = next((n for n, word in enumerate(block) if word.startswith(f"{indent}was:")), None)
+    at = next((n for n, word in enumerate(block) if re.match(indent + _KEY, word)), None)
     names, count, comment = ([], 0, "") if at is None else _earlier(block[at:])
     if at is not None and not names:
         raise by_hand
     noted = f"{indent}{_was(old, new, names)}{comment}\n"
     return [re.sub(key, rf"\g<indent>{new}:", line), *block[: at or 0], noted, *block[(at or 0) + count :]]
+
+
+def _was_of_flow(text: str) -> int | None:
+    """Where the key `was` stands in the braces that a text begins with; what a label says is none."""
+    depth, is_key = 0, False
+    for token in yaml.scan(text):
+        if isinstance(token, (yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken)):
+            depth += 1
+        elif isinstance(token, (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)):
+            depth -= 1
+            if not depth:
+                return None
+        elif is_key and depth == 1 and isinstance(token, yaml.ScalarToken) and token.value == "was":
+            return int(token.start_mark.index)
+        is_key = isinstance(token, yaml.KeyToken)
+    return None
 
 
 def _earlier(lines: list[str]) -> tuple[list[str], int, str]:
