@@ -117,8 +117,11 @@ CONVERSIONS: Final[dict[str, dict[str, tuple[float, float]]]] = {
     "mm": {"cm": (10, 0), "m": (1000, 0), "in": (25.4, 0), "l/m²": (1, 0)},
     "%": {"‰": (0.1, 0)},
     "lx": {"klx": (1e3, 0)},
+    "var": {"kvar": (1e3, 0)}, "VA": {"kVA": (1e3, 0)},
+    "varh": {"kvarh": (1e3, 0)}, "VAh": {"kVAh": (1e3, 0)},
+    "kg/h": {"t/h": (1e3, 0)},
 }  # fmt: skip
-"""Unit of a quantity → units that convert to it, with factor and summand (BIPM, SI brochure; NIST SP 811)."""
+"""Unit of a quantity, or one akin to it → units that convert to it, with factor and summand (BIPM, SI brochure; NIST SP 811)."""
 
 AKIN: Final = {
     "W": ("var", "kvar", "VA", "kVA"),
@@ -131,6 +134,14 @@ AKIN: Final = {
 def conversion(unit: str, own: str) -> tuple[float, float] | None:
     """Factor and summand from a unit to a quantity's own, or None where it does not convert."""
     return (1.0, 0.0) if unit == own else CONVERSIONS.get(own, {}).get(unit)
+
+
+def between(unit: str, other: str) -> tuple[float, float] | None:
+    """Factor and summand from any unit to any other, or None where neither a factor nor a common third one is known."""
+    if unit == other:
+        return 1.0, 0.0
+    ways = ((conversion(unit, own), conversion(other, own)) for own in CONVERSIONS)
+    return next(((one[0] / two[0], (one[1] - two[1]) / two[0]) for one, two in ways if one and two), None)
 
 
 def fits(unit: str, own: str) -> bool:

@@ -393,11 +393,15 @@ def test_the_page_counts_and_draws_the_same_from_hours_as_from_minutes(tmp_path:
     def seen() -> list[Any]:
         with sqlite3.connect(shed.path) as db:
             drawn = [
-                list(buckets.rows_of(db, number, kind, T0 - offset + DAY, T0 - offset + 5 * DAY, step, offset))
+                list(
+                    buckets.rows_of(
+                        db, [buckets.UnitRows(number)], kind, T0 - offset + DAY, T0 - offset + 5 * DAY, step, offset
+                    )
+                )
                 for number, kind in ((1, "gauge"), (2, "switch"), (3, "counter"))
                 for step in (HOUR, 3 * HOUR, DAY)
             ]
-            return [*drawn, [buckets.counted(db, 3, *span) for span in spans]]
+            return [*drawn, [buckets.counted(db, [buckets.UnitRows(3)], *span) for span in spans]]
 
     from_minutes = seen()
     shed.advance()

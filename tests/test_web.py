@@ -276,6 +276,36 @@ def test_a_slow_topic_is_known_at_a_moment_for_as_long_as_it_is_not_stale(kept: 
     assert kept.moment([slow], MIDNIGHT + 16 * HOUR) == {}
 
 
+def test_what_was_stored_in_another_unit_is_shown_in_that_of_now(kept: Kept) -> None:
+    kept.fill("topics", "id, name, unit, kind", [(3, METER, "Wh", "counter"), (4, METER, "m³", "counter")])
+    kept.fill("topics", "id, name, unit, kind", [(5, WATER, "°F", "gauge")])
+    began, changed, end = MIDNIGHT, MIDNIGHT + 95 * MINUTE, MIDNIGHT + 110 * MINUTE
+    for number, scale, since, until in ((3, 1000.0, began, changed), (2, 1.0, changed, end), (4, 7.0, began, end)):
+        rows = [(number, t, 1, (t - began) / MINUTE * scale, scale) for t in range(since, until, MINUTE)]
+        kept.fill("minutes", "topic, time, count, last, difference", rows)
+        kept.fill("readings", "time, topic, value", ((time, number, last) for _, time, _, last, _ in rows))
+    for number, value, since, until in ((5, 68.0, began, changed), (1, 22.0, changed, end)):
+        rows = [(number, t, 1, value, value, value) for t in range(since, until, MINUTE)]
+        kept.fill("minutes", "topic, time, count, mean, low, high", rows)
+    assert kept.counted(COUNTER, [(began, end), (began, changed), (end, end + DAY)]) == [110.0, 95.0, None]
+    assert kept.stand(COUNTER) == (109.0, end)
+    assert kept.last_times([GAUGE, COUNTER]) == {WATER: end, METER: end}
+    assert kept.moment([GAUGE, COUNTER], changed - 1) == {
+        METER: (94.0, changed - MINUTE, 0),
+        WATER: (pytest.approx(20.0), changed - MINUTE, changed - 30_000),
+    }
+    shown = kept.series(COUNTER._replace(every=MINUTE), began, end, 11)
+    assert (shown.mean, shown.holes) == ([60.0] * 11, [])
+    assert set(kept.series(COUNTER, began, end, 1000).mean) == {60.0}
+    shown = kept.series(GAUGE, began, end, 11)
+    assert (shown.mean, shown.holes) == ([20.0] * 9 + [21.0, 22.0], [])
+    assert (shown.low[9], shown.high[9]) == (20.0, 22.0)
+    assert [value for _, value, _ in kept.readings([COUNTER], began, end)] == [float(n) for n in range(110)]
+    kept.fill("topics", "id, name, unit, kind", [(6, "x/y/number", "", "gauge"), (7, "x/y/number", "l", "gauge")])
+    kept.fill("readings", "time, topic, value", [(began, 6, 3.0)])
+    assert kept.readings([GAUGE._replace(name="x/y/number", unit="l")], began, end) == [("x/y/number", 3.0, began)]
+
+
 def test_the_census_reads_no_row_but_the_first_and_the_last(kept: Kept) -> None:
     kept.fill("readings", "time, topic, value", ((MIDNIGHT + n * 1000, 1, 1.0) for n in range(5000)))
     census = kept.census()

@@ -1,7 +1,7 @@
 """Rows of the archive's tables gathered into buckets of time, as a picture needs them: from hours, minutes or single readings."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 MINUTE: Final = 60_000
@@ -30,6 +30,22 @@ class Bucket(NamedTuple):
     high: float | None
 
 
+class UnitRows(NamedTuple):
+    """What is stored of a topic under one number, in one unit; factor and summand lead from there to the unit that it has now."""
+
+    number: int
+    factor: float = 1.0
+    summand: float = 0.0
+
+    def value(self, stored: float) -> float:
+        """A stored number in the unit of now."""
+        return stored * self.factor + self.summand if self[1:] != (1.0, 0.0) else stored
+
+    def bucket(self, time: int, *values: float | None) -> Bucket:
+        """Mean, lowest and highest in the unit of now."""
+        return Bucket(time, *(None if one is None else self.value(one) for one in values))
+
+
 def step_of(since: int, until: int, buckets: int, least: int) -> int:
     """Width of a bucket, ms: at most `buckets` of them, none below `least`."""
     wanted = max(least, (until - since) / max(1, buckets))
@@ -44,7 +60,7 @@ def _hours_until(db: sqlite3.Connection) -> int:
     return int(row[0]) if row and str(row[0]).isdigit() else 0
 
 
-def is_fine(db: sqlite3.Connection, number: int, since: int, until: int, step: int) -> bool:
+def is_fine(db: sqlite3.Connection, numbers: Collection[int], since: int, until: int, step: int) -> bool:
     """Whether a span is to be drawn from single readings: it is short, and they are there as far back as minutes are."""
     if step >= 2 * MINUTE or until - since > RAW_SPAN:
         return False
@@ -52,7 +68,8 @@ def is_fine(db: sqlite3.Connection, number: int, since: int, until: int, step: i
     if first is None:
         return False
     query = "SELECT 1 FROM minutes WHERE topic = ? AND time >= ? AND time < ? LIMIT 1"
-    return first <= since or not db.execute(query, (number, since, first - MINUTE)).fetchone()
+    older = (db.execute(query, (number, since, first - MINUTE)).fetchone() for number in numbers)
+    return first <= since or not any(older)
 
 
 _COLUMNS: Final = {
@@ -69,7 +86,14 @@ _COLUMNS: Final = {
 
 
 def rows_of(  # noqa: PLR0917
-    db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int, offset: int, every: int = MINUTE
+    db: sqlite3.Connection,
+    stored: Sequence[UnitRows],
+    kind: str,
+    since: int,
+    until: int,
+    step: int,
+    offset: int,
+    every: int = MINUTE,
 ) -> Iterator[Bucket]:
     """Buckets in the order of time: from hours where these are enough, else minutes; the newest from single readings.
 
@@ -84,13 +108,15 @@ def rows_of(  # noqa: PLR0917
     found: dict[int, tuple[int, Bucket]] = {}
     for table, end in tables:
         columns = _COLUMNS.get((kind, table), _COLUMNS["gauge", table])
-        for time, weight, *values in _gathered(
-            db, f"{columns} FROM {table} WHERE topic = ?", number, (begin, end), step, offset
-        ):
-            found[time] = _joined(found.get(time), (weight, Bucket(time, *values)), kind)
+        for one in stored:
+            for time, weight, *values in _gathered(
+                db, f"{columns} FROM {table} WHERE topic = ?", one.number, (begin, end), step, offset
+            ):
+                found[time] = _joined(found.get(time), (weight, one.bucket(time, *values)), kind)
         begin = max(begin, end)
-    last = db.execute("SELECT max(time) FROM minutes WHERE topic = ? AND time < ?", (number, until)).fetchone()[0]
-    known = 0 if last is None else last + MINUTE
+    query = "SELECT max(time) FROM minutes WHERE topic = ? AND time < ?"
+    lasts = [db.execute(query, (one.number, until)).fetchone()[0] for one in stored]
+    known = max((last + MINUTE for last in lasts if last is not None), default=0)
     for time in sorted(found):
         weight, row = found[time]
         if kind == "counter" and row.mean is not None:
@@ -99,7 +125,7 @@ def rows_of(  # noqa: PLR0917
         yield row
     tail = max(since, known)
     if kind != "counter" and until - tail <= RAW_SPAN:
-        for row in single(db, number, kind, tail, until, max(step, 1000) if step <= HOUR else MINUTE):
+        for row in single(db, stored, kind, tail, until, max(step, 1000) if step <= HOUR else MINUTE):
             if row.time > (max(found) if found else 0):
                 yield row
 
@@ -141,29 +167,34 @@ def _joined(before: tuple[int, Bucket] | None, more: tuple[int, Bucket], kind: s
 
 
 def single(  # noqa: PLR0917
-    db: sqlite3.Connection, number: int, kind: str, since: int, until: int, step: int
+    db: sqlite3.Connection, stored: Sequence[UnitRows], kind: str, since: int, until: int, step: int
 ) -> Iterator[Bucket]:
     """Buckets from single readings, while these are kept."""
     if kind == "counter":
-        query = "SELECT time, value FROM readings WHERE time >= ? AND time < ? AND topic = ? ORDER BY time"
+        query = "SELECT time, value FROM readings WHERE time >= ? AND time < ? AND topic = ?"
         before: tuple[int, float] | None = None
-        for time, value in db.execute(query, (since, until, number)):
+        rows = ((one, row) for one in stored for row in db.execute(query, (since, until, one.number)))
+        for time, value in sorted((time, one.value(value)) for one, (time, value) in rows):
             if before is not None and value >= before[1] and time > before[0]:
                 rate = (value - before[1]) * HOUR / (time - before[0])
                 yield Bucket(time, rate, None, None)
             before = time, value
         return
     query = (
-        f"SELECT time - time % {step} AS begin, avg(value), min(value), max(value) FROM readings"  # noqa: S608
-        " WHERE time >= ? AND time < ? AND topic = ? AND value IS NOT NULL GROUP BY begin ORDER BY begin"
+        f"SELECT count(*), time - time % {step} AS begin, avg(value), min(value), max(value) FROM readings"  # noqa: S608
+        " WHERE time >= ? AND time < ? AND topic = ? AND value IS NOT NULL GROUP BY begin"
     )
-    yield from (Bucket(*row) for row in db.execute(query, (since, until, number)))
+    found: dict[int, tuple[int, Bucket]] = {}
+    for one in stored:
+        for weight, time, *values in db.execute(query, (since, until, one.number)):
+            found[time] = _joined(found.get(time), (weight, one.bucket(time, *values)), kind)
+    yield from (found[time][1] for time in sorted(found))
 
 
 def points_of(db: sqlite3.Connection, number: int, since: int, until: int) -> Iterator[tuple[int, str]]:
     """Words of a state in the order of time: single readings of short spans, else the last of each minute."""
     begin = since
-    if not is_fine(db, number, since, until, MINUTE):
+    if not is_fine(db, (number,), since, until, MINUTE):
         query = "SELECT time, word FROM minutes WHERE topic = ? AND time >= ? AND time < ? AND word IS NOT NULL ORDER BY time"
         for time, word in db.execute(query, (number, since, until)):
             yield time, word
@@ -176,8 +207,14 @@ def points_of(db: sqlite3.Connection, number: int, since: int, until: int) -> It
     yield from db.execute(query, (begin, until, number))
 
 
-def counted(db: sqlite3.Connection, number: int, since: int, until: int) -> float | None:
-    """What a counter counted from one time to before another (ms); None where nothing was stored."""
+def counted(db: sqlite3.Connection, stored: Sequence[UnitRows], since: int, until: int) -> float | None:
+    """What a counter counted from one time to before another (ms), in all its units; None where nothing was stored."""
+    found = ((one.factor, _counted(db, one.number, since, until)) for one in stored)
+    known = [factor * amount for factor, amount in found if amount is not None]
+    return sum(known) if known else None
+
+
+def _counted(db: sqlite3.Connection, number: int, since: int, until: int) -> float | None:
     total, spans = None, [("minutes", since, until)]
     if until - since > DAY and (ready := _hours_until(db)):
         query = "SELECT min(time), max(time) FROM hours WHERE topic = ? AND time >= ? AND time < ?"

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from bootstrap_lib import Value
-from services.page.buckets import HOUR, MINUTE, Bucket, counted, is_fine, points_of, rows_of, single, step_of
+from bootstrap_lib import Value, quantities
+from services.page.buckets import HOUR, MINUTE, Bucket, UnitRows, counted, is_fine, points_of, rows_of, single, step_of
 from services.stores.heard import clearings, heard
 
 PATIENCE: Final = 1.0
@@ -94,33 +94,33 @@ class Past:
         step = step_of(since, until, buckets, max(1000, round(topic.every * 1.2)))
         series = Series(topic=topic.name, unit=topic.unit, step=step, t=[], mean=[], low=[], high=[], holes=[])
         with self.open() as db:
-            number = _number(db, topic)
-            if number is None:
+            stored = _stored(db, topic)
+            if not stored:
                 series.holes = [(since, until)]
                 return series
             if topic.kind == "state":
-                series.words = list(self._words(db, number, topic, since, until))
+                series.words = list(self._words(db, stored, topic, since, until))
                 return series
-            raw = is_fine(db, number, since, until, step)
+            raw = is_fine(db, [one.number for one in stored], since, until, step)
             series.step = step if raw else max(step, MINUTE)
             if raw:
-                rows = list(single(db, number, topic.kind, since, until, step))
+                rows = list(single(db, stored, topic.kind, since, until, step))
             else:
-                rows = list(rows_of(db, number, topic.kind, since, until, series.step, offset, topic.every))
+                rows = list(rows_of(db, stored, topic.kind, since, until, series.step, offset, topic.every))
         _fill(series, rows, since, until, topic)
         return series
 
     def words(self, topic: Asked, since: int, until: int) -> list[tuple[str, int, int]]:
         """Runs of a state: word, from, to (ms); `unknown` where nothing was stored."""
         with self.open() as db:
-            number = _number(db, topic)
-            return [("unknown", since, until)] if number is None else list(self._words(db, number, topic, since, until))
+            stored = _stored(db, topic)
+            return list(self._words(db, stored, topic, since, until)) if stored else [("unknown", since, until)]
 
     @staticmethod
     def _words(
-        db: sqlite3.Connection, number: int, topic: Asked, since: int, until: int
+        db: sqlite3.Connection, stored: Sequence[UnitRows], topic: Asked, since: int, until: int
     ) -> Iterator[tuple[str, int, int]]:
-        points = list(points_of(db, number, since - topic.stale, until))
+        points = sorted(point for one in stored for point in points_of(db, one.number, since - topic.stale, until))
         first = points[0][0] if points else until
         if first > since + MINUTE:
             yield "unknown", since, min(first, until)
@@ -149,34 +149,37 @@ class Past:
         found: dict[str, int] = {}
         with self.open() as db:
             for topic in topics:
-                number = _number(db, topic)
-                row = db.execute("SELECT max(time) FROM minutes WHERE topic = ?", (number,)).fetchone()
-                if row and row[0] is not None:
-                    found[topic.name] = row[0] + MINUTE
+                query = "SELECT max(time) FROM minutes WHERE topic = ?"
+                lasts = [db.execute(query, (one.number,)).fetchone()[0] for one in _stored(db, topic)]
+                if known := [last for last in lasts if last is not None]:
+                    found[topic.name] = max(known) + MINUTE
         return found
 
     def moment(self, topics: Sequence[Asked], at: int) -> dict[str, tuple[Value | None, int, int]]:
         """What stood on each topic at a time (ms): value, its time, and since when it was cleared (0 if it stood)."""
         found: dict[str, tuple[Value | None, int, int]] = {}
         with self.open() as db:
-            numbers = {number: one for one in topics if (number := _number(db, one)) is not None}
             longest = min(HOUR, max((one.stale for one in topics), default=MINUTE))
             query = "SELECT topic, value, word, max(time) FROM readings WHERE time > ? AND time <= ? GROUP BY topic"
             rows = {row[0]: row for row in db.execute(query, (at - longest, at))}
-            for number, topic in numbers.items():
-                row = rows.get(number) or _minute_at(db, number, topic, at)  # older, or no longer kept one by one
-                if row is not None:
-                    found[topic.name] = self._stood(db, number, topic, row, at)
+            for topic in topics:
+                stored = {one.number: one for one in _stored(db, topic)}
+                each = (
+                    rows.get(one) or _minute_at(db, one, topic, at) for one in stored
+                )  # or no longer kept one by one
+                if known := [row for row in each if row is not None]:
+                    row = max(known, key=lambda row: row[3])
+                    found[topic.name] = self._stood(db, stored[row[0]], topic, row, at)
         return found
 
     @staticmethod
     def _stood(
-        db: sqlite3.Connection, number: int, topic: Asked, row: tuple[Any, ...], at: int
+        db: sqlite3.Connection, stored: UnitRows, topic: Asked, row: tuple[Any, ...], at: int
     ) -> tuple[Value | None, int, int]:
         _, value, word, time = row
-        value = word if value is None else bool(value) if topic.kind == "switch" else value
+        value = word if value is None else bool(value) if topic.kind == "switch" else stored.value(value)
         cleared = db.execute(
-            "SELECT min(time) FROM clearings WHERE topic = ? AND time > ? AND time <= ?", (number, time, at)
+            "SELECT min(time) FROM clearings WHERE topic = ? AND time > ? AND time <= ?", (stored.number, time, at)
         ).fetchone()[0]
         end = cleared or (time + topic.stale if time + topic.stale < at else 0)
         return value, time, end
@@ -184,22 +187,21 @@ class Past:
     def counted(self, topic: Asked, spans: Sequence[tuple[int, int]]) -> list[float | None]:
         """What a counter counted in each span (ms); None where nothing was stored."""
         with self.open() as db:
-            number = _number(db, topic)
-            return [None if number is None else counted(db, number, since, until) for since, until in spans]
+            stored = _stored(db, topic)
+            return [counted(db, stored, since, until) for since, until in spans]
 
     def stand(self, topic: Asked) -> tuple[float, int] | None:
         """Last stand of a counter that stands in a minute, and the end of that minute (ms)."""
         with self.open() as db:
             query = "SELECT last, time FROM minutes WHERE topic = ? AND last IS NOT NULL ORDER BY time DESC LIMIT 1"
-            row = db.execute(query, (_number(db, topic),)).fetchone()
-            return (row[0], row[1] + MINUTE) if row else None
+            rows = ((one, db.execute(query, (one.number,)).fetchone()) for one in _stored(db, topic))
+            known = [(one.value(row[0]), row[1] + MINUTE) for one, row in rows if row]
+            return max(known, key=lambda stand: stand[1], default=None)
 
-    def readings(self, names: Collection[str], since: int, until: int) -> list[tuple[str, Value, int]]:
+    def readings(self, topics: Sequence[Asked], since: int, until: int) -> list[tuple[str, Value, int]]:
         """Stored readings (topic, value, ms), in the order of time; means of minutes where the readings are gone."""
         with self.open() as db:
-            numbers = {
-                row[0]: row[1:] for row in db.execute("SELECT id, name, kind FROM topics").fetchall() if row[1] in names
-            }
+            numbers = {one.number: (topic, one) for topic in topics for one in _stored(db, topic)}
             first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
             first = until if first is None else first
             marks = ",".join("?" * len(numbers))
@@ -207,10 +209,10 @@ class Past:
             if since < first:
                 query = f"SELECT time, topic, coalesce(mean, last), word FROM minutes WHERE topic IN ({marks}) AND time >= ? AND time < ?"  # noqa: S608
                 rows = db.execute(query, (*numbers, since, min(until, first - MINUTE))).fetchmany(MOST_RAW)
-                found += ((t, numbers[n][0], _value(numbers[n][1], v, w)) for t, n, v, w in rows)
+                found += ((t, numbers[n][0].name, _value(*numbers[n], v, w)) for t, n, v, w in rows)
             query = f"SELECT time, topic, value, word FROM readings WHERE time >= ? AND time < ? AND topic IN ({marks})"  # noqa: S608
             rows = db.execute(query, (max(since, first), until, *numbers)).fetchmany(MOST_RAW)
-            found += ((t, numbers[n][0], _value(numbers[n][1], v, w)) for t, n, v, w in rows)
+            found += ((t, numbers[n][0].name, _value(*numbers[n], v, w)) for t, n, v, w in rows)
         found.sort(key=lambda one: one[0])
         return [(name, value, t) for t, name, value in found]
 
@@ -233,14 +235,15 @@ class Past:
         return {"bytes": size, "first": first, "last": last}
 
 
-def _value(kind: str, value: float | None, word: str | None) -> Value:
-    return (word or "") if value is None else bool(value) if kind == "switch" else value
+def _value(topic: Asked, stored: UnitRows, value: float | None, word: str | None) -> Value:
+    return (word or "") if value is None else bool(value) if topic.kind == "switch" else stored.value(value)
 
 
-def _number(db: sqlite3.Connection, topic: Asked) -> int | None:
-    query = "SELECT id FROM topics WHERE name = ? ORDER BY unit = ? AND kind = ? DESC, id DESC LIMIT 1"
-    row = db.execute(query, (topic.name, topic.unit, topic.kind)).fetchone()
-    return int(row[0]) if row else None
+def _stored(db: sqlite3.Connection, topic: Asked) -> list[UnitRows]:
+    """What is stored of a topic in each unit that it ever had; not what does not convert, and where none was said it was that of now."""
+    rows = db.execute("SELECT id, unit FROM topics WHERE name = ? AND kind = ? ORDER BY id", (topic.name, topic.kind))
+    ways = [(number, quantities.between(unit or topic.unit, topic.unit or unit)) for number, unit in rows.fetchall()]
+    return [UnitRows(number, *way) for number, way in ways if way is not None]
 
 
 def _within(run: tuple[str, int, int], since: int, until: int) -> Iterator[tuple[str, int, int]]:

@@ -29,7 +29,7 @@ def run(  # noqa: PLR0917
     topics = [watch.key for watch in watches if not watch.of_service]
     if not topics:
         raise Refusal(422, "what services say of themselves is not kept: only readings are", "rule")
-    readings = past.readings(topics, since, until)
+    readings = past.readings(asked(topics), since, until)
     signs = past.silences(topics, since, until)
     trial = try_rule(watches, sorted([*signs, *readings], key=itemgetter(2)), scope)
     fired = [(firing.since + round(firing.watch.lasts * 1000), firing.until) for firing in trial.firings]
