@@ -141,6 +141,9 @@ class Web(Subscriber):
                 if topic not in registry.topics
             ]
         for topic, tariffs in options.tariffs.items():
+            if topic in registry.topics and (kind := registry.topics[topic].kind) != "counter":
+                sentence = f"a {kind} counts nothing that costs: a tariff is for a counter"
+                problems.append(registry.document.problem((*place, "tariffs", topic), sentence))
             for tariff in tariffs:
                 try:
                     date.fromisoformat(tariff.since)

@@ -9,6 +9,7 @@ import pytest
 from harness import PROJECT
 
 from bootstrap_lib.registry import Registry
+from services.commands.init import propose
 from services.simulators.onewire import Tree as OneWireBus
 
 WATER, FLUE = "28-0316a4f1c9ff", "28-0316a4f1d2aa"
@@ -74,3 +75,15 @@ def test_a_machine_with_nothing_gets_a_house_that_is_right_all_the_same(tmp_path
     assert "house/machine/processor_temperature" not in registry.topics, (
         "what the kernel does not show would be silent for ever"
     )
+
+
+@pytest.mark.parametrize("family", ["10", "22", "3b", "42"])
+def test_every_family_of_thermometers_is_found_and_no_other_1_wire_device(tmp_path: Path, family: str) -> None:
+    sensor = f"{family}-000802b4f1aa"
+    with OneWireBus(tmp_path / "sys/bus/w1/devices") as bus:
+        bus.set(sensor, 21.5)
+        bus.set("1d-0000000c52bb", 0.0)  # a counter
+        lines = list(propose(tmp_path, lambda _: ""))
+    assert [line for line in lines if "from: onewire" in line] == [
+        f"  house/sensor_1/temperature: {{from: onewire, id: {sensor}}}   # reads 21.5 °C"
+    ]

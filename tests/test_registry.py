@@ -46,6 +46,25 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         return [str(problem).removeprefix(f"{tmp_path}/") for problem in error.problems]
 
 
+@pytest.mark.parametrize(
+    ("subscribers", "sentence"),
+    [
+        ("web: {listen: nonsense}", "subscribers.web.listen: 'nonsense' is no address: 127.0.0.1, or 0.0.0.0 for all"),
+        ("exporter: {listen: nonsense}", "'nonsense' is no address"),
+        ("web: {}, exporter: {port: 8080}", "subscribers.exporter.port: 'web' listens on port 8080 already: give"),
+        ("web: {port: 9646}, exporter: {listen: '::'}", "subscribers.exporter: 'web' listens on port 9646 already"),
+        ("web: {listen: 0.0.0.0}, exporter: {port: 8080, listen: 10.0.0.7}", "'web' listens on port 8080"),
+        ("web: {listen: localhost}, exporter: {port: 8080, listen: 10.0.0.7}", ""),
+        ("web: {listen: '::1'}, exporter: {host: shed, port: 8080}", ""),
+    ],
+)
+def test_services_listen_at_addresses_and_two_of_a_machine_not_at_one_port(
+    tmp_path: Path, subscribers: str, sentence: str
+) -> None:
+    said = problems(tmp_path, f"subscribers: {{{subscribers}}}\n")
+    assert (len(said), sentence in "".join(said)) == (1 if sentence else 0, True), said
+
+
 def test_unit_decimals_range_and_staleness_follow_from_the_last_word(tmp_path: Path) -> None:
     registry = read(tmp_path, HOUSE + "  boiler/water/flow_temperature: {from: onewire}\n")
     topic = registry.topics["boiler/water/flow_temperature"]

@@ -344,6 +344,18 @@ def test_a_day_of_a_tariff_is_one(tmp_path: Path) -> None:
     assert "there is no day 2026-02-30" in str(Web.check(Registry(path), "web")[0])
 
 
+def test_a_tariff_is_for_what_counts(tmp_path: Path) -> None:
+    path = tmp_path / "topics.yaml"
+    tariffs = ", ".join(f'{topic}: [{{from: "2026-02-20", price: 1}}]' for topic in (METER, "house/electricity/power"))
+    path.write_text(
+        f"sources: {{wmbus: {{device: /dev/null}}}}\nsubscribers: {{web: {{tariffs: {{{tariffs}}}}}}}\n"
+        f"topics:\n  house/electricity/{{import_energy,power}}: {{from: wmbus, meter: 12345678}}\n"
+    )
+    assert [problem.message for problem in Web.check(Registry(path), "web")] == [
+        "a gauge counts nothing that costs: a tariff is for a counter"
+    ]
+
+
 # -- who may --------------------------------------------------------------------------------------------------------
 
 
@@ -598,6 +610,22 @@ def test_what_the_diary_s_file_does_not_take_stops_nobody_and_is_written_down_la
     assert diary.file.trouble is None
     (one,) = diary.between(0, T0 + 9000)
     assert [(step.kind, step.time) for step in one.steps] == [("fires", T0 + 1000), ("told", T0 + 2000)]
+
+
+def test_what_the_diary_can_never_hold_keeps_nothing_else_out(tmp_path: Path) -> None:
+    diary = Diary(path := tmp_path / "diary.sqlite", T0)
+    diary.note("\ud800", FIRING, T0)
+    diary.note("hot", FIRING, T0)
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("ALTER TABLE alerts RENAME TO hidden")
+        other.commit()
+        for name in ("cold", "\ud800", "wet"):
+            diary.note(name, FIRING, T0 + 1000)
+        assert diary.file.trouble
+        other.execute("ALTER TABLE hidden RENAME TO alerts")
+    diary.file.heal()
+    assert diary.file.trouble is None
+    assert {one.name for one in diary.between(0, T0 + 9000)} == {"hot", "cold", "wet"}
 
 
 def test_what_no_topic_says_any_more_is_over_in_the_diary_and_what_is_said_again_never_was(tmp_path: Path) -> None:

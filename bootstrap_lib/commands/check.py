@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 from bootstrap_lib import bridges, broker, catalog
@@ -14,6 +15,7 @@ from bootstrap_lib.catalog import NoService
 from bootstrap_lib.credentials import denied
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.location import find_registry
+from bootstrap_lib.needs import needs_of
 from bootstrap_lib.registry import Registry
 
 
@@ -37,7 +39,37 @@ def problems_of(registry: Registry) -> list[Problem]:
                 f"secret:{name} is handed to no service, it is another's key to the house: give the secret another name"
             )
             found.append(registry.document.problem((instance.section, instance.name), text))
+    found += _listeners(registry)
     return list(dict.fromkeys(found))
+
+
+def _listeners(registry: Registry) -> Iterator[Problem]:
+    """Yield where services cannot listen: at what is no address, and two of one machine at one port."""
+    taken: dict[tuple[str | None, object], list[tuple[str, str]]] = {}
+    for instance in registry.instances.values():
+        where = needs_of(instance.service).listens
+        if where is None:
+            continue
+        address, port = instance.raw.get("listen", "127.0.0.1"), instance.raw.get(where[0], where[1])
+        place = instance.section, instance.name
+        if not isinstance(address, str):
+            continue  # that is said already
+        address = "127.0.0.1" if address == "localhost" else address
+        try:
+            everywhere = ip_address(address).is_unspecified
+        except ValueError:
+            yield registry.document.problem(
+                (*place, "listen"), f"'{address}' is no address: 127.0.0.1, or 0.0.0.0 for all"
+            )
+            continue
+        there = taken.setdefault((instance.host, port), [])
+        for other, name in there:
+            if everywhere or other == address or ip_address(other).is_unspecified:
+                key = where[0] if where[0] in instance.raw else None
+                sentence = f"'{name}' listens on port {port} already: give one of them another `{where[0]}`"
+                yield registry.document.problem((*place, key) if key else place, sentence)
+                break
+        there.append((address, instance.name))
 
 
 def not_judged(registry: Registry) -> Iterator[str]:

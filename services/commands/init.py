@@ -14,6 +14,7 @@ from typing import Final
 
 from bootstrap_lib import Registry, StartError, quantities, reason, state
 from services.host import PROCESSORS
+from services.onewire import ID
 
 HOUSE: Final = Path("/etc/constellation/topics.yaml")
 PORTS: Final = (8883, 1883)
@@ -71,7 +72,8 @@ def _check(text: str) -> None:
 
 def propose(root: Path, ask: Callable[[str], str]) -> Iterator[str]:
     """Lines of a topics.yaml for what is found below a root; what is only likely stands there as a comment."""
-    sensors = sorted(path for path in (root / "sys/bus/w1/devices").glob("28-*") if (path / "w1_slave").exists())
+    on_bus = sorted((root / "sys/bus/w1/devices").glob("*-*/w1_slave"))
+    sensors = [file.parent for file in on_bus if re.fullmatch(ID, file.parent.name)]
     ports = sorted((root / "dev/serial/by-id").glob("*"))
     radios = sorted(path.name for path in (root / "sys/class/bluetooth").glob("hci[0-9]"))
     buses = sorted(path.name.removeprefix("i2c-") for path in (root / "dev").glob("i2c-*"))

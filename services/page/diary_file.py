@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -72,25 +72,41 @@ class DiaryFile:
         return db
 
     def write(self, write: Write) -> None:
-        """Do it, or keep it until the file takes it; that is tried with each `heal`, and not by who writes."""
+        """Do it, or keep it until the file takes it; that is tried with each `heal`, and not by who writes.
+
+        What fails for a reason of its own (no sqlite3.Error) would fail for ever: that is said, and it is not kept.
+        """
         with self._lock:
             self._owed.append(write)
             if self._in_memory:
-                with self._db as db:
-                    write(db)
+                self._try([write])
             elif self.trouble is None:
                 self._pay()
 
     def _pay(self) -> None:
         try:
-            with self._db as db:
-                for write in self._owed:
-                    write(db)
+            while not self._try(self._owed):
+                pass
         except sqlite3.Error as error:
             self._fail(error)
         else:
             self._owed.clear()
             self.trouble = None
+
+    def _try(self, writes: Iterable[Write]) -> bool:
+        """Do them in one transaction; False where one failed for itself: it is forgotten, nothing is done. sqlite3.Error."""
+        with self._db as db:
+            for write in writes:
+                try:
+                    write(db)
+                except sqlite3.Error:
+                    raise
+                except Exception:
+                    log.exception("%s cannot hold what was to be written down", self._path)
+                    self._owed.remove(write)
+                    db.rollback()
+                    return False
+        return True
 
     def _fail(self, error: sqlite3.Error) -> None:
         if self.trouble is None:
