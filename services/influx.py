@@ -219,9 +219,17 @@ class Influx(Subscriber):
                 self._store.lapse.happened(self._behind)
                 self._behind = None
 
-    def request_times(self, _request: Request, order: FalseTime) -> dict[str, int]:
+    def request_times(self, _request: Request, order: FalseTime) -> object:
         """Take a false time out of the series, and have filled what the archive has by now."""
         since, until, names = chosen(order, self.registry, "influx")
+        if order.do == "lost":
+            things = set() if self._takes_out_topics() else {name.rpartition("/")[0] for name in names}
+            others = self.registry.topics.keys() - set(names)
+            return sorted(
+                name
+                for name in others
+                if name.rpartition("/")[0] in things and self.registry.topics[name].stored_by("influx")
+            )
         if order.do != "list":
             self._entries = [
                 one for one in self._entries if one[1].topic not in names or not since <= one[1].time < until
@@ -233,6 +241,12 @@ class Influx(Subscriber):
             except Away as error:
                 raise RequestError(f"{error}; ask again when it is there") from None
         return {"series": len(names)}
+
+    def _takes_out_topics(self) -> bool:
+        try:
+            return self._store.server.takes_out_topics()
+        except Away as error:
+            raise RequestError(f"{error}; ask again when it is there") from None
 
     def on_beat(self) -> None:
         """Tell health whether something is missing."""

@@ -333,7 +333,7 @@ class RoundRobin(Subscriber):
     def request_times(self, _request: Request, order: FalseTime) -> dict[str, int]:
         """Make files anew from what the archive has, after readings of a false time were moved or dropped there."""
         _, _, names = chosen(order, self.registry, "rrd")
-        if order.do != "list":
+        if order.do in ("move", "drop"):
             for name in names:
                 self._points.pop(name, None)
                 self._rebuild(self.registry.topics[name], f"{name} had readings of a false time")

@@ -1,17 +1,22 @@
 """A wrong clock is undone by a person: what is believed is shown and overruled, and readings of a false time are moved or dropped in all stores."""
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 from harness import PROJECT, Ear, House, wait_for
 from test_influx import MARK, WATER, Metrics, metrics, water  # noqa: F401 (a fixture)
 from voices import Voice, ask_database, now
 
+from bootstrap_lib.cli import main
 from bootstrap_lib.reading import format_time
 from bootstrap_lib.registry import Registry
 from services.stores import moves, retiming, schema
@@ -114,6 +119,75 @@ def test_readings_of_a_false_time_are_listed_moved_and_dropped_in_all_stores(
     assert stores.stop("archive") == 0
     stores.start("archive")
     assert "copy" not in stores.log("archive")[before:], "what was dropped is no older file"
+
+
+class InfluxServerStub(BaseHTTPRequestHandler):
+    """What InfluxDB 2 answers: it takes what is written, and says what is to be deleted."""
+
+    deleted: ClassVar[list[dict[str, str]]] = []
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.startswith("/api/v2/delete"):
+            self.deleted.append(json.loads(content))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_influxdb_loses_nothing_that_nobody_named(
+    house: House, voice: Voice, ear: Ear, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), InfluxServerStub)
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    beside = "boiler/water/outlet_temperature"
+    house.write(f"""
+sources: {{onewire: {{}}, other: {{service: onewire}}}}
+subscribers:
+  archive: {{commit: 50ms, every: 100ms, group: 1m}}
+  influx: {{url: "http://127.0.0.1:{server.server_port}", flush: 50ms, every: 200ms}}
+topics:
+  {WATER}: {{from: onewire}}
+  {beside}: {{from: other}}
+  {OTHER}: {{from: other}}
+""")
+    for name in ("archive", "influx"):
+        house.start(name)
+        ear.wait(f"home/service/{name}/status", lambda status: status == "online")
+    right = now() // MINUTE * MINUTE - 30 * MINUTE
+    voice.say(WATER, 20.0, right, 1)
+    wait_for(lambda: times(house) == [right], what="a reading")
+    voice.stream = "cd34"
+    voice.say(beside, 1.0, right, 1)
+    wait_for(lambda: times(house, beside) == [right], what="one of the other topic")
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite", timeout=5)) as db, db:
+        db.execute(
+            "INSERT INTO minutes (topic, time, count, mean, low, high)"
+            " SELECT id, ?, 1, 1.0, 1.0, 1.0 FROM topics WHERE name IN (?, ?)",
+            (right - 10 * MINUTE, beside, OTHER),
+        )
+
+    def drop(since: int) -> int:
+        span = ("--from", format_time(since), "--to", format_time(right + MINUTE), "--source", "onewire")
+        return main(["--config", str(house.config), "rework", "--drop", *span])
+
+    assert drop(right - 10 * MINUTE) != 0
+    said = capsys.readouterr().err
+    assert f"influx is left as it is: its server deletes by thing, and of {beside} the archive has no raw" in said
+    assert (InfluxServerStub.deleted, times(house), times(house, beside)) == ([], [], [right])
+    assert drop(right - 9 * MINUTE) == 0, "there raw readings are"
+    assert [one["predicate"] for one in InfluxServerStub.deleted] == [
+        '_measurement="home" AND place="boiler" AND thing="water"'
+    ]
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.parametrize("by", [60 * MINUTE, -60 * MINUTE, 61 * MINUTE + 7])

@@ -11,10 +11,11 @@ from bootstrap_lib import ReadingError, Registry, RequestError, parse_time
 class FalseTime(msgspec.Struct, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
     """Payload of `request/times`: from when to when (RFC 3339) readings are to be listed, moved by `by` ms, or dropped.
 
-    `source` and `topics` choose whose; without them all are meant.
+    `source` and `topics` choose whose; without them all are meant. `lost` changes nothing: a store answers with the topics which it
+    would delete besides, the archive with those of which it could not fill all of that time again.
     """
 
-    do: Literal["list", "move", "drop"]
+    do: Literal["list", "lost", "move", "drop"]
     since: str
     until: str
     by: Annotated[int, Meta(ge=-(10**13), le=10**13)] = 0

@@ -49,6 +49,18 @@ def listed(database: Path, names: Collection[str], since: int, until: int) -> li
         return [Holding(*row) for row in connection.execute(query, (since, until)) if row[0] in names]
 
 
+def lost(database: Path, names: Collection[str], since: int, until: int) -> list[str]:
+    """Topics of which minutes are stored from a time (ms) to before another whose raw readings are gone. sqlite3.Error."""
+    query = (
+        "SELECT 1 FROM minutes m WHERE topic = ? AND time > ? AND time < ? AND count > 0 AND NOT EXISTS"
+        " (SELECT 1 FROM readings r WHERE r.time >= m.time AND r.time < m.time + ? AND r.topic = m.topic) LIMIT 1"
+    )
+    span = since - MINUTE, until, MINUTE
+    with closing(open_beside(database, "ro")) as connection:
+        topics = [row for row in connection.execute("SELECT id, name FROM topics") if row[1] in names]
+        return sorted({name for topic, name in topics if connection.execute(query, (topic, *span)).fetchone()})
+
+
 def change(
     database: Path, names: Collection[str], since: int, until: int, by: int | None, *, again: bool = False
 ) -> int:
@@ -136,6 +148,8 @@ class Retiming:
         if order.do == "list":
             found = listed(path, names, since, until)
             return [[one.topic, one.readings, format_time(one.first), format_time(one.last)] for one in found]
+        if order.do == "lost":
+            return sorted({*lost(path, names, since, until), *set(order.topics or ()).difference(names)})
         by = order.by if order.do == "move" else None
         return held.beside.begin(request, lambda: change(path, names, since, until, by, again=order.again))
 

@@ -76,6 +76,10 @@ class InfluxServer:
         except (HTTPError, OSError) as error:
             raise self._away(reason(error)) from None
 
+    def takes_out_topics(self) -> bool:
+        """Whether it deletes a topic by itself: VictoriaMetrics does, InfluxDB only all that a thing measured. Away."""
+        return self._is_victoria()
+
     def resume(self, patience: float) -> bool:
         """Write again what a run before took out, for so many seconds; returns whether nothing is left to do. Away."""
         return not self._series.owing or not self._is_victoria() or self._series.resume(patience)
