@@ -22,7 +22,7 @@ from bootstrap_lib.registry import Registry
 from services.notices import permit
 from services.notices.notice import Notice
 from services.notices.permit import Permit
-from services.page import forms, listeners, people, permits
+from services.page import forms, listeners, past, people, permits, trial
 from services.page.answers import Refusal
 from services.page.costs import costs
 from services.page.diary import Diary
@@ -311,6 +311,28 @@ def test_the_census_reads_no_row_but_the_first_and_the_last(kept: Kept) -> None:
     census = kept.census()
     assert (census["first"], census["last"]) == (MIDNIGHT, MIDNIGHT + 4_999_000)
     assert kept.worked < 10
+
+
+def test_what_if_looks_until_its_readings_end_and_takes_no_cut_for_a_silence(
+    kept: Kept, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(rule: str, most: int) -> tuple[int, int, bool]:
+        monkeypatch.setattr(past, "MOST_RAW", most)
+        answer = trial.run(live.registry, kept, lambda _: [GAUGE], rule, MIDNIGHT, MIDNIGHT + 4 * HOUR)
+        return len(answer.fired), answer.until, answer.whole
+
+    kept.fill("topics", "id, name, unit, kind", [(3, FLUE, "°C", "gauge")])
+    for topic in (1, 3):
+        spoken = ((topic, MIDNIGHT + n * MINUTE, 6, 84.0, 80.0, 88.0, 84.0) for n in range(120))
+        kept.fill("minutes", "topic, time, count, mean, low, high, last", spoken)
+        kept.fill("readings", "time, topic, value", ((MIDNIGHT + n * MINUTE, topic, 84.0) for n in range(120, 240)))
+    assert found(f"{WATER} is stale", 1000) == (0, MIDNIGHT + 4 * HOUR, True)
+    assert found("boiler/+/temperature is stale", 100) == (0, MIDNIGHT + 49 * MINUTE, False), "cut among the minutes"
+    assert found(f"{WATER} is stale", 119) == (0, MIDNIGHT + 118 * MINUTE, False)
+    kept.fill("readings", "time, topic, value", [(MIDNIGHT + 200 * MINUTE + n, 1, 84.0) for n in range(300)])
+    assert found(f"{WATER} is stale", 300) == (0, MIDNIGHT + 200 * MINUTE + 219, False), "cut among the readings"
+    for rule in (f"{WATER} > 85", f"{WATER} < 82"):
+        assert found(rule, 1000)[0] == 1, "of a minute the extreme that the rule is afraid of"
 
 
 YEAR = 366

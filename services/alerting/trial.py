@@ -13,6 +13,41 @@ from services.alerting.rule import Value
 from services.alerting.wording import clean, shown
 
 
+class KeptMinute(NamedTuple):
+    """What the archive keeps of a minute of a topic, as far as a rule may look at it; in the order of its columns."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    seconds_on: float | None
+    starts: int | None
+    word: str | None
+    last: float | None
+
+    def feared(self, kind: str, *, low: bool) -> Value | None:
+        """The value that a rule is afraid of: of a gauge and a switch the extreme, the least where it fears `low`.
+
+        A pulse within a minute, and a peak, would else be seen while single readings are kept, and later no more.
+        """
+        if kind == "state":
+            return self.word
+        if kind == "switch" and self.last is not None:  # on all the time, or at any
+            return bool(self.last and not self.starts) if low else bool(self.last or self.seconds_on)
+        extreme = self.low if low else self.high
+        value = self.last if kind != "gauge" else self.mean if extreme is None else extreme
+        return None if value is None else float(value)
+
+
+def fears_low(watches: Iterable[Watch]) -> set[str]:
+    """Topics of which the least value of a minute, or that a switch was off, is what the rule is about."""
+    return {
+        watch.key
+        for watch in watches
+        if (sign := watch.condition.operator) in ("<", "<=")
+        or (isinstance(operand := watch.condition.operand, bool) and operand is (sign == "!="))
+    }
+
+
 class Firing(NamedTuple):
     """One time that it would have fired; `until` is None where it still would. Times in ms."""
 

@@ -218,6 +218,7 @@ def _readings(
     which anything at all was stored: a topic that is silent while others speak is told from a time in which nobody listened.
     """
     from services.alerting.replay import ANYTHING  # noqa: PLC0415 (only needed here)
+    from services.alerting.trial import fears_low  # noqa: PLC0415
     from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
     from services.stores.archive_file import open_archive  # noqa: PLC0415
     from services.stores.heard import clearings, heard  # noqa: PLC0415
@@ -233,7 +234,7 @@ def _readings(
     )
     first = next(raw, None)
     begin = first[2] - MINUTE if first else until
-    low = {watch.key for watch in watches if _fears_low(watch)}
+    low = fears_low(watches)
     by_topic = [
         _minutes(registry, export.rows(engine, "minutes", [name], since, begin, zone), name in low) for name in names
     ]
@@ -244,23 +245,14 @@ def _readings(
     yield from heapq.merge(signs, *by_topic, late, cleared, key=lambda reading: reading[2])
 
 
-def _fears_low(watch: "Watch") -> bool:
-    """Whether the least value of a minute, or that a switch was off, is what the rule is about."""
-    sign, operand = watch.condition.operator, watch.condition.operand
-    return sign in ("<", "<=") or (isinstance(operand, bool) and operand is (sign == "!="))
-
-
 def _minutes(registry: Registry, slices: Iterable[Any], low: bool) -> Iterator[tuple[str, Any, int]]:
+    from services.alerting.trial import KeptMinute  # noqa: PLC0415 (only needed here)
+
     for _, rows in slices:
-        for row in rows:
-            name, moment, _, _, mean, lowest, highest, _, on, starts, word, last = row
-            kind = registry.topics[name].kind
-            extreme = lowest if low else highest
-            value = {"gauge": mean if extreme is None else extreme, "state": word}.get(kind, last)
-            if kind == "switch" and last is not None:
-                value = bool(last and not starts) if low else bool(last or on)  # on all the time, or at any
+        for name, moment, _, _, mean, lowest, highest, _, *of_switch in rows:
+            value = KeptMinute(mean, lowest, highest, *of_switch).feared(registry.topics[name].kind, low=low)
             if value is not None:
-                yield name, _value(registry, name, value), parse_time(moment)
+                yield name, value, parse_time(moment)
 
 
 def _value(registry: Registry, name: str, stored: Any) -> Any:

@@ -224,7 +224,7 @@ class AlertsAnswer(Struct):
 
 
 class WhatIfAnswer(Struct, kw_only=True):
-    """When it would have fired: [from, to], to None where it still would. `whole` says whether single readings were used."""
+    """When it would have fired: [from, to], to None where it still would. `whole`: it was looked at up to the end of the span."""
 
     topic: str | None
     limit: float | None
@@ -232,6 +232,8 @@ class WhatIfAnswer(Struct, kw_only=True):
     readings: int
     unseen: int
     """Milliseconds of the span of which nothing is stored."""
+    until: int
+    """How far it was looked at (ms): one question looks at so many readings and no more."""
     whole: bool
 
 

@@ -198,8 +198,15 @@ class Past:
             known = [(one.value(row[0]), row[1] + MINUTE) for one, row in rows if row]
             return max(known, key=lambda stand: stand[1], default=None)
 
-    def readings(self, topics: Sequence[Asked], since: int, until: int) -> list[tuple[str, Value, int]]:
-        """Stored readings (topic, value, ms), in the order of time; means of minutes where the readings are gone."""
+    def readings(
+        self, topics: Sequence[Asked], since: int, until: int, low: Collection[str]
+    ) -> tuple[list[tuple[str, Value, int]], int]:
+        """Stored readings (topic, value, ms) in the order of time, the first MOST_RAW, and until when these are all (ms).
+
+        Where the readings are gone, a minute is what a rule is afraid of in it: its least value of the topics in `low`.
+        """
+        from services.alerting.trial import KeptMinute  # noqa: PLC0415 (only who tries a rule pays)
+
         with self.open() as db:
             numbers = {one.number: (topic, one) for topic in topics for one in _stored(db, topic)}
             first = db.execute("SELECT min(time) FROM readings").fetchone()[0]
@@ -207,14 +214,20 @@ class Past:
             marks = ",".join("?" * len(numbers))
             found: list[tuple[int, str, Value]] = []
             if since < first:
-                query = f"SELECT time, topic, coalesce(mean, last), word FROM minutes WHERE topic IN ({marks}) AND time >= ? AND time < ?"  # noqa: S608
+                what = f"SELECT topic, time, {', '.join(KeptMinute._fields)} FROM minutes WHERE topic IN ({marks})"  # noqa: S608
+                query = f"{what} AND time >= ? AND time < ? ORDER BY time"
                 rows = db.execute(query, (*numbers, since, min(until, first - MINUTE))).fetchmany(MOST_RAW)
-                found += ((t, numbers[n][0].name, _value(*numbers[n], v, w)) for t, n, v, w in rows)
-            query = f"SELECT time, topic, value, word FROM readings WHERE time >= ? AND time < ? AND topic IN ({marks})"  # noqa: S608
+                for number, time, *kept in rows:
+                    topic, stored = numbers[number]
+                    value = KeptMinute(*kept).feared(topic.kind, low=topic.name in low)
+                    value = stored.value(value) if isinstance(value, float) else value
+                    found += () if value is None else ((time, topic.name, value),)
+                until = rows[-1][1] if len(rows) == MOST_RAW else until
+            query = f"SELECT time, topic, value, word FROM readings WHERE time >= ? AND time < ? AND topic IN ({marks}) ORDER BY time"  # noqa: S608
             rows = db.execute(query, (max(since, first), until, *numbers)).fetchmany(MOST_RAW)
             found += ((t, numbers[n][0].name, _value(*numbers[n], v, w)) for t, n, v, w in rows)
-        found.sort(key=lambda one: one[0])
-        return [(name, value, t) for t, name, value in found]
+            until = rows[-1][0] if len(rows) == MOST_RAW else until
+        return [(name, value, t) for t, name, value in found], until
 
     def silences(self, names: Collection[str], since: int, until: int) -> list[tuple[str, None, int]]:
         """What tells a silence: each minute in which anything was stored (without a topic), and when topics were cleared (ms)."""

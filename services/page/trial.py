@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bootstrap_lib import DocumentError, Duration, Registry
 from services.page.answers import Refusal
 from services.page.forms import WhatIfAnswer
-from services.page.past import MOST_RAW, Asked, Past
+from services.page.past import Asked, Past
 
 if TYPE_CHECKING:
     from services.alerting import Rule
@@ -20,7 +20,7 @@ def run(  # noqa: PLR0917
 ) -> WhatIfAnswer:
     """When a rule would have fired in a span (ms). Refusal 422 says what is wrong with it; PastAway."""
     from services.alerting import compile_rules, scope_of  # noqa: PLC0415 (only who tries a rule pays)
-    from services.alerting.trial import try_rule  # noqa: PLC0415
+    from services.alerting.trial import fears_low, try_rule  # noqa: PLC0415
 
     scope = scope_of(registry)
     watches, problems = compile_rules({NAME: _rule(registry, text)}, scope)
@@ -29,12 +29,12 @@ def run(  # noqa: PLR0917
     topics = [watch.key for watch in watches if not watch.of_service]
     if not topics:
         raise Refusal(422, "what services say of themselves is not kept: only readings are", "rule")
-    readings = past.readings(asked(topics), since, until)
-    signs = past.silences(topics, since, until)
+    readings, seen = past.readings(asked(topics), since, until, fears_low(watches))
+    signs = past.silences(topics, since, seen)  # beyond, that others spoke would be a silence of the topic
     trial = try_rule(watches, sorted([*signs, *readings], key=itemgetter(2)), scope)
     fired = [(firing.since + round(firing.watch.lasts * 1000), firing.until) for firing in trial.firings]
     one = topics[0] if len(topics) == 1 else None
-    unseen = sum(end - begin for begin, end in past.series(asked([one])[0], since, until, 1000).holes) if one else 0
+    unseen = sum(end - begin for begin, end in past.series(asked([one])[0], since, seen, 1000).holes) if one else 0
     limit = watches[0].condition.operand
     return WhatIfAnswer(
         topic=one,
@@ -42,7 +42,8 @@ def run(  # noqa: PLR0917
         fired=sorted(fired, key=lambda span: span[0]),
         readings=trial.readings,
         unseen=unseen,
-        whole=len(readings) < MOST_RAW,
+        until=seen,
+        whole=seen == until,
     )
 
 

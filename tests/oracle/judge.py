@@ -334,7 +334,9 @@ class History:
                 if there and not self.trouble and phone != "bob":
                     raise Broken(f"2: both phones show that {name} fires")
                 known = max(self.first_asked, self.snoozed.get(name, 0))
-                told = "slow" in self.standing["pushover"]  # else its phone is known not to be heard, and it counts from the fire
+                told = (
+                    "slow" in self.standing["pushover"]
+                )  # else its phone is known not to be heard, and it counts from the fire
                 if phone == "bob" and told and at - known < (ESCALATE - GATHER - 1) * SECOND:
                     raise Broken(f"9: bob is told of {name} {(at - known) // SECOND} s after others could know")
                 self.standing[phone].add(name)
