@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootstrap_lib import parse_time
+from bootstrap_lib import format_time, parse_time
 from bootstrap_lib.document import from_text
 from bootstrap_lib.duration import Duration
 from services import boiler as phase
@@ -1375,3 +1375,19 @@ def test_a_recording_begins_as_editors_write_it_and_a_time_that_cannot_be_is_nam
         list(replay(lines, {"hot": rule(when=f"{WATER} > 85")}, HOUSE))
     with pytest.raises(ValueError, match=said):
         list(replay_boiler(lines, {WATER: "water"}, Rules()))
+
+
+def test_a_recording_of_one_topic_after_the_other_is_put_in_order_or_refused() -> None:
+    def each(hours: float) -> list[bytes]:
+        spoken = [(topic, START + n * MINUTE) for topic in (WATER, FLUE) for n in range(int(hours * 60))]
+        return [f'{{"topic":"{name}","value":60,"time":"{format_time(at)}"}}'.encode() for name, at in spoken]
+
+    silent, inputs = {"silent": rule(stale=WATER)}, {WATER: "water", FLUE: "flue"}
+    assert list(replay(each(2), silent, HOUSE)) == []
+    assert list(replay(each(2)[:40] + each(2)[120:], silent, HOUSE)) != [], "what is silent is found all the same"
+    for hours in (3, 6):
+        refused = rf"line {hours * 60 + 1}: {FLUE} begins more than two hours before .*in the order of time"
+        with pytest.raises(ValueError, match=refused):
+            list(replay(each(hours), silent, HOUSE))
+        with pytest.raises(ValueError, match=refused):
+            list(replay_boiler(each(hours), inputs, Rules()))

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from services.alerting.rule import Rule, Value
 from services.alerting.settings import AlertOptions, TellerSettings
 from services.alerting.telling import Teller
 from services.notices.notice import Notice
-from services.protocols.recording import recorded
+from services.protocols.recording import LATE_MS, ordered, recorded
 
 UNSEEN: Final = 300_000
 """A topic that skips more than this (ms), and more than its `stale`, was not looked at by anybody meanwhile."""
@@ -117,12 +118,14 @@ def replay(
 
 
 def readings(lines: Iterable[str | bytes], scope: Scope, prefix: str) -> Iterator[tuple[str, Value, int]]:
-    """Topic, value and time (ms) of each line that is a reading of the house; ValueError names a line that is none.
+    """Topic, value and time (ms) of each line that is a reading of the house, as the archive would have them in order.
 
-    Topics may be written with or without `prefix`.
+    ValueError names a line that is none, or with which a topic begins long before what was read already. Topics may be
+    written with or without `prefix`.
     """
     names = {*scope.topics, *(f"{prefix}{name}" for name in scope.topics)}
-    for said, value, moment in recorded(lines, names, time.time_ns() // 1_000_000):
+    read = recorded(lines, names, time.time_ns() // 1_000_000)
+    for said, value, moment in ordered(read, LATE_MS, itemgetter(2)):
         name = said.removeprefix(prefix)
         if believable(scope.topics[name], value):
             yield name, value, moment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,7 +12,7 @@ from bootstrap_lib import format_time
 from services.boiler.boiler import Boiler, FirstSystem
 from services.boiler.detector import PhaseDetector
 from services.boiler.legacy import LegacyRules, LegacyState
-from services.protocols.recording import recorded
+from services.protocols.recording import LATE_MS, ordered, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from services.boiler.rules import Role, Rules
     from services.boiler.state import Event
 
-LATE_MS: Final = 2 * 3_600_000
-"""Readings that are late by up to this are put in order first, as the archive would have them."""
 REBASE_AFTER: Final = 500
 """When so many readings in a row, of every input, are older than that, it was the clock that had been wrong."""
 
@@ -58,7 +57,7 @@ def replay(
     known = count = 0
     seen: set[Role] = set()
     behind: set[Role] = set()
-    for moment, role, value in _ordered(readings_of(lines, roles), late_ms):
+    for moment, role, value in ordered(readings_of(lines, roles), late_ms, itemgetter(0)):
         if moment >= known:
             known = moment
             seen.add(role)
@@ -103,31 +102,3 @@ def readings_of(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iter
     for name, value, moment in recorded(lines, roles, time.time_ns() // 1_000_000):
         if not isinstance(value, str):
             yield moment, roles[name], float(value)
-
-
-def _ordered(readings: Iterable[tuple[int, Role, float]], late_ms: int) -> Iterator[tuple[int, Role, float]]:
-    """Sort by time within a span; what is later still comes as it came."""
-    if late_ms <= 0:
-        yield from readings
-        return
-    waiting: list[tuple[int, Role, float]] = []
-    newest = limit = 0
-    for reading in readings:
-        waiting.append(reading)
-        if reading[0] > newest:
-            newest = reading[0]
-            if not limit:
-                limit = newest + 2 * late_ms
-            if newest >= limit:
-                waiting.sort(key=_time)
-                ready = newest - late_ms
-                cut = next(i for i, r in enumerate(waiting) if r[0] > ready)
-                yield from waiting[:cut]
-                del waiting[:cut]
-                limit = newest + late_ms
-    waiting.sort(key=_time)
-    yield from waiting
-
-
-def _time(reading: tuple[int, Role, float]) -> int:
-    return reading[0]

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ REPEATED = 60_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `replay` takes."""
     parser.add_argument("service", choices=SERVICES, help="whose rules are applied")
-    parser.add_argument("file", nargs="?", type=Path, help="readings as JSON lines (default: standard input)")
+    parser.add_argument(
+        "file", nargs="?", type=Path, help="readings as JSON lines, in the order of time (default: standard input)"
+    )
     parser.add_argument("--since", help="take the archive's raw readings since then instead: 3d, or a time")
 
 
@@ -97,7 +100,8 @@ def _with_phases(registry: Registry, lines: Iterable[bytes]) -> Iterator[bytes]:
             return
         kept.seek(0)
         phase: Any = catalog.find("phase")
-        phases = deque(_as_reading(line.removeprefix(prefix)) for line in phase.replay(registry, kept))
+        concluding = (_as_reading(line.removeprefix(prefix)) for line in phase.replay(registry, kept))
+        phases = deque(sorted(concluding, key=itemgetter("time")))  # boilers come one after the other
         standing: dict[str, dict[str, Any]] = {}
         told = 0
         kept.seek(0)

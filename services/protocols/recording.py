@@ -1,8 +1,8 @@
 """Recorded readings as JSON lines: `topic`, `value`, `unit` and `time` in each, as the archive's export writes them."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -13,7 +13,11 @@ FIRST: Final = 946_684_800_000
 AHEAD: Final = 60_000
 """Milliseconds by which a reading may be ahead of now, as in the stores."""
 
+LATE_MS: Final = 2 * 3_600_000
+"""Readings that are late by up to this (ms) are put in order first, as the archive would have them."""
+
 _MARK: Final = "\ufeff"
+_Reading = TypeVar("_Reading")
 
 
 class RecordedLine(msgspec.Struct):
@@ -27,9 +31,13 @@ class RecordedLine(msgspec.Struct):
 def recorded(lines: Iterable[str | bytes], names: Container[str], now: int) -> Iterator[tuple[str, Value, int]]:
     """Topic, value and time (ms since 1970) of each line whose topic is one of `names`.
 
-    ValueError names a line that is no reading, or is of a time that cannot be: before 2000, or ahead of `now` (ms).
+    ValueError names a line that is no reading, or is of a time that cannot be: before 2000, or ahead of `now` (ms). It
+    also names the line with which a topic begins long before what was read already: then the file is no recording in the
+    order of time, but one topic after the other, and each would be silent while the next one speaks.
     """
     decode, last = msgspec.json.Decoder(RecordedLine).decode, now + AHEAD
+    begun: set[str] = set()
+    newest = 0
     for number, text in enumerate(lines, 1):
         if number == 1:  # what some editors put at the beginning of a file
             text = text.removeprefix(_MARK) if isinstance(text, str) else text.removeprefix(_MARK.encode())  # noqa: PLW2901
@@ -47,4 +55,35 @@ def recorded(lines: Iterable[str | bytes], names: Container[str], now: int) -> I
         time = round(moment.timestamp() * 1000)
         if not FIRST <= time <= last:
             raise ValueError(f"line {number}: {line.time} {'lies ahead of now' if time > last else 'is before 2000'}")
+        if line.topic not in begun and time < newest - LATE_MS:
+            raise ValueError(
+                f"line {number}: {line.topic} begins more than two hours before what was read already: give the readings"
+                " of all topics in the order of time"
+            )
+        begun.add(line.topic)
+        newest = max(newest, time)
         yield line.topic, line.value, time
+
+
+def ordered(readings: Iterable[_Reading], late_ms: int, time: Callable[[_Reading], int]) -> Iterator[_Reading]:
+    """Sort readings by their time (ms) within a span; what is later still comes as it came."""
+    if late_ms <= 0:
+        yield from readings
+        return
+    waiting: list[_Reading] = []
+    newest = limit = 0
+    for reading in readings:
+        waiting.append(reading)
+        if (moment := time(reading)) > newest:
+            newest = moment
+            if not limit:
+                limit = newest + 2 * late_ms
+            if newest >= limit:
+                waiting.sort(key=time)
+                ready = newest - late_ms
+                cut = next(i for i, r in enumerate(waiting) if time(r) > ready)
+                yield from waiting[:cut]
+                del waiting[:cut]
+                limit = newest + late_ms
+    waiting.sort(key=time)
+    yield from waiting
