@@ -375,6 +375,21 @@ def test_check_says_what_the_inputs_can_tell_and_what_nothing_will_come_of(house
     said = list(Phase.cost(Registry(house.config), "phase"))
     assert "new: nothing is published on boiler/burner/cycle_mass: it wants the input auger" in said
     assert "new: faults: ignition_failed, overheating, fire_out, igniter_clamp, fan_clamp" in said
+    house.write(
+        topics().replace("      flue: boiler/flue/temperature\n", "", 1).replace("adc: {}", "adc: {every: 30s}")
+    )
+    (said,) = [line for line in Phase.cost(Registry(house.config), "phase") if "hardly told" in line]
+    assert said.startswith(
+        "new: combustion is hardly told: without the input flue the pauses of boiler/auger/current show it"
+    )
+    assert "its source reads it every 30s: read it every 20s or more often" in said
+    for enough in (
+        ("adc: {}", "adc: {every: 20s}"),
+        ("rules: {", "rules: {auger: {on: 0.2, off: 0.1, tau_s: 60, duty_on: 0.1, duty_off: 0.03}, "),
+    ):
+        text = topics().replace("      flue: boiler/flue/temperature\n", "", 1).replace(*enough)
+        house.write(text if "20s" in enough[1] else text.replace("adc: {}", "adc: {every: 30s}"))
+        assert not any("hardly told" in line for line in Phase.cost(Registry(house.config), "phase"))
 
 
 def test_readings_as_json_lines_are_replayed_by_the_rules_of_the_house(

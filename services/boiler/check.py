@@ -4,12 +4,15 @@ Like the registry this uses its "did you mean"; nothing here does I/O.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-from bootstrap_lib import Nothing, Problem, Registry, Topic, nearest
+from bootstrap_lib import Duration, Nothing, Problem, Registry, Topic, nearest
 from services.boiler.boiler import OUTPUTS, WORDS, BoilerEntry
 from services.boiler.tellable import missing_for, tells
 from services.boiler.units import UNITS
+
+SLOW: Final = 25.0
+"""Seconds: of an auger that is read less often the pauses are not seen, and its feeding is taken for an offset of its clamp."""
 
 
 def compile_entries(
@@ -90,6 +93,12 @@ def tells_of(registry: Registry) -> Iterator[str]:
             continue
         roles = frozenset(entry.inputs.topics)
         yield from (f"{name}: {line}" for line in tells(roles, entry.rules))
+        auger = registry.topics.get(entry.inputs.topics.get("auger", ""))
+        if auger and "flue" not in roles and auger.every > SLOW and entry.rules.auger.duty_max < 1.0:
+            yield (
+                f"{name}: combustion is hardly told: without the input flue the pauses of {auger.name} show it, and its"
+                f" source reads it every {Duration(auger.every)}: read it every 20s or more often, or what burns is said to rest"
+            )
         for topic in registry.topics:
             thing, _, output = topic.rpartition("/")
             if thing == entry.thing and (why := missing_for(output, roles, entry.rules)):
