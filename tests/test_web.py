@@ -300,10 +300,12 @@ def test_what_was_stored_in_another_unit_is_shown_in_that_of_now(kept: Kept) -> 
     shown = kept.series(GAUGE, began, end, 11)
     assert (shown.mean, shown.holes) == ([20.0] * 9 + [21.0, 22.0], [])
     assert (shown.low[9], shown.high[9]) == (20.0, 22.0)
-    assert [value for _, value, _ in kept.readings([COUNTER], began, end)] == [float(n) for n in range(110)]
+    assert [value for _, value, _ in kept.readings([COUNTER], began, end, ())[0]] == [float(n) for n in range(110)]
     kept.fill("topics", "id, name, unit, kind", [(6, "x/y/number", "", "gauge"), (7, "x/y/number", "l", "gauge")])
     kept.fill("readings", "time, topic, value", [(began, 6, 3.0)])
-    assert kept.readings([GAUGE._replace(name="x/y/number", unit="l")], began, end) == [("x/y/number", 3.0, began)]
+    assert kept.readings([GAUGE._replace(name="x/y/number", unit="l")], began, end, ())[0] == [
+        ("x/y/number", 3.0, began)
+    ]
 
 
 def test_the_census_reads_no_row_but_the_first_and_the_last(kept: Kept) -> None:
@@ -318,7 +320,14 @@ def test_what_if_looks_until_its_readings_end_and_takes_no_cut_for_a_silence(
 ) -> None:
     def found(rule: str, most: int) -> tuple[int, int, bool]:
         monkeypatch.setattr(past, "MOST_RAW", most)
-        answer = trial.run(live.registry, kept, lambda _: [GAUGE], rule, MIDNIGHT, MIDNIGHT + 4 * HOUR)
+        answer = trial.run(
+            live.registry,
+            kept,
+            lambda names: [GAUGE._replace(name=name) for name in names],
+            rule,
+            MIDNIGHT,
+            MIDNIGHT + 4 * HOUR,
+        )
         return len(answer.fired), answer.until, answer.whole
 
     kept.fill("topics", "id, name, unit, kind", [(3, FLUE, "°C", "gauge")])
