@@ -184,6 +184,7 @@ def test_an_unplugged_sensor_a_dead_service_and_a_pause(
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_a_broker_and_a_service_that_restart_alarm_nobody(
     home: House, ear: Ear, broker: Broker, tree: Tree, phone: PushoverServer
 ) -> None:

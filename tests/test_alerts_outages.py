@@ -144,6 +144,7 @@ def test_an_emergency_stands_alone_and_its_acknowledgement_waits_for_the_alerts_
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_what_has_only_begun_goes_on_after_a_kill(home: House, ear: Ear, boiler: Boiler, phone: PushoverServer) -> None:
     write(home, phone, lasts="12s")
     wait_for(lambda: "is taken over" in home.log("alerts"), what="the reload")

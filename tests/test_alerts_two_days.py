@@ -56,6 +56,7 @@ def lines(registry: Registry) -> Iterator[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_two_days_of_the_shipped_house_tell_its_two_incidents_and_nothing_else() -> None:
     registry = Registry(PROJECT / "topics.yaml")
     said = [

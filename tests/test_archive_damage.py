@@ -445,6 +445,7 @@ def test_a_false_byte_in_its_settings_is_stepped_around_and_said(tmp_path: Path,
     archive.close()
 
 
+@pytest.mark.whole
 def test_topics_that_the_database_does_not_take_now_are_taken_later(archive: House, voice: Voice, ear: Ear) -> None:
     new = "boiler/new/temperature"
     voice.say(WATER, 20.0, now(), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import math
 import os
 import re
 import shutil
@@ -146,7 +147,7 @@ class Told:
     reasons: str = ""
 
     def cells(self) -> list[tuple[float, ...]]:
-        return [tuple(sample[key] for key in KEYS[: len(CELLS)]) for _, sample in self.samples]
+        return [tuple(sample.get(key, math.nan) for key in KEYS[: len(CELLS)]) for _, sample in self.samples]
 
     def samples_after(self, moment: float) -> int:
         return sum(when > moment for when, _ in self.samples)
@@ -772,7 +773,9 @@ OTHER_MAKES = ("daly", "daly_ff00", "daly_p81", "jk")
 @pytest.mark.parametrize("name", OTHER_MAKES)
 def test_other_makes_are_read_over_the_same_link(links: dict[str, Told], name: str) -> None:
     assert len(links[name].samples) >= 5
-    assert set(links[name].cells()) == {CELLS}
+    whole = [cells for cells in links[name].cells() if not any(map(math.isnan, cells))]
+    assert set(whole) == {CELLS}
+    assert len(whole) >= len(links[name].samples) - 1, "the end may cut one"
     if name != "daly_p81":
         told = [values["nominal_charge"] for _, values in links[name].samples if "nominal_charge" in values]
         assert set(told) == {560}

@@ -362,6 +362,7 @@ def test_kill_9_of_the_store_while_it_fills_leaves_a_gap_that_is_still_known(
     settled(ear)
 
 
+@pytest.mark.whole
 def test_readings_wait_at_the_broker_while_the_engine_is_away_and_while_the_store_is(
     central: House, server: MariaServer, engine: Engine, one: StandInHouse, ear: Ear
 ) -> None:

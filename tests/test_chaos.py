@@ -44,7 +44,7 @@ class Run:
 def runs() -> dict[str, Run]:
     """The runs that take longest, one by one."""
     return {
-        "chaos": Run("tests.chaos", "--kills", "12", "--seed", "3", "--patience", "60"),
+        "chaos": Run("tests.chaos", "--kills", "7", "--seed", "3", "--patience", "60"),
         "power": Run("tests.power", "--cuts", "3", "--seed", "1", "--patience", "40"),
         "no_fsync": Run("tests.power", "--cuts", "3", "--seed", "1", "--patience", "1", "--mutant", "no_fsync"),
     }
@@ -262,6 +262,7 @@ def test_a_mark_is_never_of_what_is_not_committed_also_when_the_broker_forgets(
     voice.close()
 
 
+@pytest.mark.whole
 def test_a_broker_that_comes_back_with_an_old_memory_costs_the_other_stores_nothing(
     house: House, tmp_path: Path
 ) -> None:

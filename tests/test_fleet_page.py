@@ -235,6 +235,7 @@ def test_the_page_is_files_of_its_own(site: FleetSite) -> None:
         assert "default-src 'self'" in headers["content-security-policy"]
 
 
+@pytest.mark.whole
 def test_a_person_looks_at_the_fleet_in_a_browser(site: FleetSite, chromium: Any) -> None:
     context = chromium.new_context(viewport={"width": 360, "height": 800}, locale="en-GB")
     tab, wrong = context.new_page(), []

@@ -265,6 +265,7 @@ def test_a_source_on_a_full_disk_measures_on_says_it_once_and_catches_up(
     device.server_close()
 
 
+@pytest.mark.whole
 def test_an_archive_on_a_full_disk_acknowledges_nothing_that_it_has_not_stored(
     small: MakeDisk, house: House, voice: Voice, ear: Ear, tmp_path: Path
 ) -> None:

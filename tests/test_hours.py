@@ -171,7 +171,7 @@ def some(chance: random.Random, begin: int, end: int, count: int) -> list[tuple[
     return rows
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.whole) for seed in range(2, 8))])
 def test_whatever_comes_in_whatever_order_hours_are_what_minutes_say(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     shed, other = (Shed(tmp_path / name, ZONES[(seed + n) % 6]) for n, name in enumerate(("shed", "other")))
@@ -414,7 +414,9 @@ def test_the_page_counts_and_draws_the_same_from_hours_as_from_minutes(tmp_path:
     shed.engine.dispose()
 
 
-@pytest.mark.parametrize("by", [None, 3 * DAY + 7 * MINUTE, -90 * MINUTE, 1234])
+@pytest.mark.parametrize(
+    "by", [None, 3 * DAY + 7 * MINUTE, *(pytest.param(by, marks=pytest.mark.whole) for by in (-90 * MINUTE, 1234))]
+)
 def test_readings_of_a_false_time_are_gone_from_hours_too(shed: Shed, by: int | None) -> None:
     chance = random.Random(3)
     shed.now = T0 + 8 * DAY

@@ -82,6 +82,7 @@ def test_proposals_are_what_topics_yaml_takes():
     assert isinstance(with_proposals(rules, proposals), Rules)
 
 
+@pytest.mark.whole
 def test_the_command_reads_the_archive_says_what_changes_and_draws_it(
     house: House, ear: Ear, capsys: pytest.CaptureFixture[str], tmp_path, monkeypatch
 ) -> None:

@@ -265,6 +265,7 @@ def test_a_rework_puts_right_what_wrong_rules_told_and_leaves_the_present_alone(
     assert "before the year 2000" in ear.ask("phase", "rework", {"from": "0001-01-01T00:00:00.000Z"})["error"]
 
 
+@pytest.mark.whole
 def test_silent_inputs_are_unknown_by_the_clock_and_a_refill_is_reckoned(house: House, ear: Ear) -> None:
     house.write(topics(dwell=1.0, stale=1.5))
     house.start("phase")

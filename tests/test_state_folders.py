@@ -11,6 +11,7 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_spoiled_files_are_said_and_stop_nobody() -> None:
     import tempfile
 

@@ -13,6 +13,9 @@ FIRST: Final = 946_684_800_000
 AHEAD: Final = 60_000
 """Milliseconds by which a reading may be ahead of now, as in the stores."""
 
+ALONE: Final = 50
+"""Lines of a topic that begins in the past, without another's between them, that show that a file is not in the order of time."""
+
 LATE_MS: Final = 2 * 3_600_000
 """Readings that are late by up to this (ms) are put in order first, as the archive would have them."""
 
@@ -37,7 +40,8 @@ def recorded(lines: Iterable[str | bytes], names: Container[str], now: int) -> I
     """
     decode, last = msgspec.json.Decoder(RecordedLine).decode, now + AHEAD
     begun: set[str] = set()
-    newest = 0
+    newest = alone = 0
+    begins = ""
     for number, text in enumerate(lines, 1):
         if number == 1:  # what some editors put at the beginning of a file
             text = text.removeprefix(_MARK) if isinstance(text, str) else text.removeprefix(_MARK.encode())  # noqa: PLW2901
@@ -56,8 +60,13 @@ def recorded(lines: Iterable[str | bytes], names: Container[str], now: int) -> I
         if not FIRST <= time <= last:
             raise ValueError(f"line {number}: {line.time} {'lies ahead of now' if time > last else 'is before 2000'}")
         if line.topic not in begun and time < newest - LATE_MS:
+            begins, alone = f"line {number}: {line.topic}", 0
+        elif not begins.endswith(f": {line.topic}"):
+            begins = ""  # others go on meanwhile: it is late, or a clock was set
+        alone += 1
+        if begins and alone >= ALONE:
             raise ValueError(
-                f"line {number}: {line.topic} begins more than two hours before what was read already: give the readings"
+                f"{begins} begins more than two hours before what was read already: give the readings"
                 " of all topics in the order of time"
             )
         begun.add(line.topic)

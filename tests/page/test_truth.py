@@ -62,6 +62,9 @@ def test_what_if_gives_the_very_alerts_that_the_live_service_gave(page: Page) ->
 
     wait_for(lambda: sum(len(spans) for spans in truth().values()) >= 7, what="what fired, in the diary")
     wait_for(lambda: [one[1] is None for one in truth()["cold"]] == [False, True], what="the last of it")
+    wait_for(
+        lambda: all(end is not None for name in ("hot", "long") for _, end in truth()[name]), what="the other ends"
+    )
     lived = truth()
     assert (len(lived["hot"]), len(lived["never"]), len(lived["cold"])) == (4, 0, 2), lived
     for name in RULES:
