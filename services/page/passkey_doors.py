@@ -1,7 +1,7 @@
 """The doors of passkeys: to make one known takes a login by password, to come in by one gives the same session as that."""
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,7 +17,7 @@ from services.page.passkey_verifier import PasskeyAnswer, PasskeyQuestion, Unver
 from services.page.passkeys import LASTS, MOST, CountedBack, Passkey, Passkeys, UnknownPasskey, hindrance
 
 if TYPE_CHECKING:
-    from services.page.doors import Doors
+    from services.page.house import PageHouse
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,15 @@ TICKET: Final = "constellation-passkey"
 STRANGE: Final = "this passkey is not known here: log in by password, and register it"
 
 
-def passkeys_of(doors: "Doors") -> Passkeys:
+class OfHouse(Protocol):
+    """Doors, as far as passkeys look behind them."""
+
+    @property
+    def house(self) -> "PageHouse":
+        """The house."""
+
+
+def passkeys_of(doors: OfHouse) -> Passkeys:
     """Those of the house; Refusal 404 where it can verify none."""
     found = doors.house.passkeys
     if found is None or not is_installed():
@@ -44,7 +52,7 @@ def place_of(request: HttpRequest) -> tuple[str, str]:
     return origin, host
 
 
-def session_of(doors: "Doors", request: HttpRequest) -> tuple[str, Login]:
+def session_of(doors: OfHouse, request: HttpRequest) -> tuple[str, Login]:
     """Cookie and session of somebody who logged in by password; Refusal 401."""
     cookie = request.cookies.get(COOKIE, "")
     found = doors.house.gate.session(cookie, doors.house.now()) if cookie else None
@@ -71,12 +79,12 @@ def _credential(given: passkey_forms.MadeCredential | passkey_forms.UsedCredenti
 # -- registering --------------------------------------------------------------------------------------------------
 
 
-async def see_passkeys(doors: "Doors", request: HttpRequest) -> Response:
+async def see_passkeys(doors: OfHouse, request: HttpRequest) -> Response:
     """One's own."""
     return _shown(request, passkeys_of(doors), _person(doors, request))
 
 
-async def begin_registration(doors: "Doors", request: HttpRequest) -> Response:
+async def begin_registration(doors: OfHouse, request: HttpRequest) -> Response:
     """What a browser needs to make one."""
     await body_of(request, Nothing)
     kept = passkeys_of(doors)
@@ -97,7 +105,7 @@ async def begin_registration(doors: "Doors", request: HttpRequest) -> Response:
     return as_answer(request, creation)
 
 
-async def register(doors: "Doors", request: HttpRequest) -> Response:
+async def register(doors: OfHouse, request: HttpRequest) -> Response:
     """Keep one that was made."""
     given = await body_of(request, passkey_forms.PasskeyGiven)
     kept = passkeys_of(doors)
@@ -132,7 +140,7 @@ async def register(doors: "Doors", request: HttpRequest) -> Response:
     return _shown(request, kept, session.name)
 
 
-async def remove(doors: "Doors", request: HttpRequest) -> Response:
+async def remove(doors: OfHouse, request: HttpRequest) -> Response:
     """Forget one, and end what began by it."""
     given = await body_of(request, passkey_forms.PasskeyGone)
     kept, person = passkeys_of(doors), _person(doors, request)
@@ -146,7 +154,7 @@ async def remove(doors: "Doors", request: HttpRequest) -> Response:
     return _shown(request, kept, person)
 
 
-def _person(doors: "Doors", request: HttpRequest) -> str:
+def _person(doors: OfHouse, request: HttpRequest) -> str:
     name = doors.house.caller(request).name
     if name is None:
         raise Refusal(401, "log in to see your passkeys")
@@ -162,7 +170,7 @@ def _shown(request: HttpRequest, kept: Passkeys, person: str) -> Response:
 # -- logging in ---------------------------------------------------------------------------------------------------
 
 
-async def begin_login(doors: "Doors", request: HttpRequest) -> Response:
+async def begin_login(doors: OfHouse, request: HttpRequest) -> Response:
     """What a browser needs to answer by one, whosever it is."""
     await body_of(request, Nothing)
     kept = passkeys_of(doors)
@@ -176,7 +184,7 @@ async def begin_login(doors: "Doors", request: HttpRequest) -> Response:
     return answer
 
 
-async def log_in(doors: "Doors", request: HttpRequest) -> Response:
+async def log_in(doors: OfHouse, request: HttpRequest) -> Response:
     """Begin a session."""
     given = await body_of(request, passkey_forms.UsedCredential)
     kept, house = passkeys_of(doors), doors.house
@@ -226,14 +234,14 @@ async def log_in(doors: "Doors", request: HttpRequest) -> Response:
     return response
 
 
-def _wait(doors: "Doors", address: str, name: str | None = None) -> None:
+def _wait(doors: OfHouse, address: str, name: str | None = None) -> None:
     try:
         doors.house.gate.refuse_early(address, name, doors.house.now())
     except Wait as wait:
         raise Refusal(429, str(wait), Retry_After=str(wait.seconds)) from None
 
 
-def _wrong(doors: "Doors", address: str, name: str | None, sentence: str, where: str) -> Refusal:
+def _wrong(doors: OfHouse, address: str, name: str | None, sentence: str, where: str) -> Refusal:
     """Count what was wrong as a wrong password is counted, and say it."""
     doors.house.gate.fail(address, name, doors.house.now())
     return Refusal(401, sentence, where)
