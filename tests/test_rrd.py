@@ -278,6 +278,7 @@ class StubArchive:
             self.ear.say(replay, json.dumps(end))
 
 
+@pytest.mark.slow
 def test_what_the_service_missed_is_filled_from_the_archive(house: House, ear: Ear) -> None:
     path, start = file_of(house, WATER), NOW - 8 * 3600
     history = [(WATER, 20.0 + number % 600 / 100, start + number) for number in range(0, 8 * 3600 - 60, 10)]
