@@ -802,19 +802,19 @@ class TestOnlyWhatFiresExplains:
         scene.measure(WATER, [90] * 3)
         assert scene.titles == ["Cause", "Over: Cause", "Hot"]
 
-    @pytest.mark.parametrize("refused", [True, False])
-    def test_what_nobody_delivers_explains_nothing(self, refused: bool) -> None:
+    @pytest.mark.parametrize("how", ["refused", "unanswered", "taken back"])
+    def test_what_nobody_delivers_explains_nothing(self, how: str) -> None:
         house = Scope(HOUSE.topics, HOUSE.services, ("ann", "bob"))
         rules = {"cause": self.CAUSE["cause"] | {"notify": "ann"}, "hot": self.CAUSE["hot"] | {"notify": "bob"}}
         scene = Scene({}, notifiers=("ann", "bob"), fallback="30s")
         scene.judge.load(compile_rules({name: rule(**entry) for name, entry in rules.items()}, house)[0])
         scene.down.add("ann")
-        scene.measure(FLUE, [90])
+        scene.measure(FLUE, [90, 70, 90] if how == "taken back" else [90], every=2 if how == "taken back" else 10)
         scene.measure(WATER, [90])
         assert not scene.told
-        if refused:
+        if how == "refused":
             scene.teller.hear(scene.asked[0][0], Report("ann", "failed", "no"), scene.wall)
-        scene.wait(5 if refused else 30)
+        scene.wait(5 if how == "refused" else 35)
         assert [(n.title, n.notify) for n in scene.told] == [("Hot", "bob")]
 
     def test_what_nobody_could_be_told_of_is_told_afterwards_though_something_explained_it_later(self) -> None:

@@ -81,7 +81,7 @@ class Outbox:
         self._asked.clear()
 
     def late(self) -> list[Outgoing]:
-        """Messages that nobody has delivered in time so far."""
+        """Messages of which no notifier has said in time what became of them."""
         return [entry for entry in self.waiting if entry.id in self._late]
 
     def due(self, at: int, patience: int, renewed: Callable[[Outgoing], Notice]) -> Iterator[tuple[str, Notice]]:
@@ -90,12 +90,12 @@ class Outbox:
             asked = self._asked.get(entry.id)
             if asked is not None and at - asked < (min(GRACE, patience) if entry.step == "leaving" else patience):
                 continue
-            if asked is not None and entry.step == "asking":
-                self._late.add(entry.id)
-                if len(entry.route) > 1 and entry.kind in ("fires", "went"):
-                    entry.step = "leaving"
-            elif asked is not None and entry.step == "leaving":
+            if asked is not None:
+                self._late.add(entry.id)  # also one that is taken back: whoever does not say what became of it does not answer
+            if asked is not None and entry.step == "leaving":
                 continue  # `overdue` takes it on
+            if asked is not None and entry.step == "asking" and len(entry.route) > 1 and entry.kind in ("fires", "went"):
+                entry.step = "leaving"
             self._asked[entry.id] = at
             if entry.step == "asking":
                 entry.notice = renewed(entry)
