@@ -90,12 +90,12 @@ class Outbox:
             asked = self._asked.get(entry.id)
             if asked is not None and at - asked < (min(GRACE, patience) if entry.step == "leaving" else patience):
                 continue
-            if asked is not None:
-                self._late.add(entry.id)  # also one that is taken back: whoever does not say what became of it does not answer
-            if asked is not None and entry.step == "leaving":
-                continue  # `overdue` takes it on
-            if asked is not None and entry.step == "asking" and len(entry.route) > 1 and entry.kind in ("fires", "went"):
-                entry.step = "leaving"
+            if asked is not None:  # also one that is taken back: whoever does not say what became of it does not answer
+                self._late.add(entry.id)
+                if entry.step == "leaving":
+                    continue  # `overdue` takes it on
+                if entry.step == "asking" and len(entry.route) > 1 and entry.kind in ("fires", "went"):
+                    entry.step = "leaving"
             self._asked[entry.id] = at
             if entry.step == "asking":
                 entry.notice = renewed(entry)
