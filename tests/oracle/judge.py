@@ -63,6 +63,8 @@ class History:
         self.away = self.night = self.world.at
         """When the service or the broker was away last, and when people slept last."""
         self.snoozed: dict[str, int] = {}
+        self.rests: dict[str, int] = {}
+        """Until when a name may be snoozed: the service keeps that also when the rule looks at another topic or is renamed and back."""
         self.snoozed_at: dict[str, int] = {}
         self.acknowledged: set[str] = set()
         self.mentioned: dict[str, int] = {}
@@ -107,6 +109,7 @@ class History:
             phone.up, phone.network = True, "good"
         world.desk.teller.snooze([world.hot, "cause", "burn", "slow"], world.wall)
         self.snoozed.clear()
+        self.rests.clear()
 
     def _act(self) -> None:
         acts: list[tuple[int, Callable[[], None]]] = [
@@ -229,6 +232,7 @@ class History:
         span = self.chance.choice((15, 40)) * SECOND
         if world.alive:
             self.snoozed[name], self.snoozed_at[name] = world.at + span, world.at
+            self.rests[name] = world.at + span
             world.desk.teller.snooze([name], world.wall + span)
             world.desk.save(world.wall)
             self.owed.pop(name, None)
@@ -377,7 +381,7 @@ class History:
         world = self.world
         for name in (world.hot, "cause", "burn", "slow"):
             lasted, wanted = self._lasted(name), FOR.get(name, 6)
-            quiet = world.at < self.snoozed.get(name, 0) + PATIENCE * SECOND
+            quiet = world.at < self.rests.get(name, 0) + PATIENCE * SECOND
             quiet = quiet or (name == "cause" and world.at < self.night + PATIENCE * SECOND)
             explained = name == world.hot and self._explained_lately()
             if lasted > wanted + 2 and world.alive and not quiet and not explained and not self.down:
