@@ -188,10 +188,21 @@ def compute_hours(path: Path, now: int, zone: str = "Europe/Paris") -> None:
 
 
 def wait_on(tab: Any, script: str, timeout: float = 20.0) -> Any:
-    """What a script returns, as soon as it is true; Playwright's own waiting is forbidden by the page's policy."""
+    """What a script returns, as soon as it is true; Playwright's own waiting is forbidden by the page's policy.
+
+    A page that is loading has not yet what the script asks for: that it raises then is no answer, either.
+    """
+    from playwright.sync_api import Error as NotYet
+
     deadline = time.monotonic() + timeout
     while True:
-        if value := tab.evaluate(script):
+        value: Any = None
+        try:
+            value = tab.evaluate(script)
+        except NotYet as error:
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {timeout:g} s: {script}\n{error}")
+        if value:
             return value
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout:g} s: {script}\n{tab.inner_text('main')[:2000]}")

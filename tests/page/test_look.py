@@ -69,8 +69,8 @@ def row(tab: Any) -> dict[str, str]:
 
 def until(tab: Any, state: str, timeout: float = 20.0) -> dict[str, str]:
     """The row of the water, once it looks like this."""
-    wait_on(tab, f"""({ROW})?.state === "{state}" """, timeout)
-    return row(tab)
+    found: dict[str, str] = wait_on(tab, f"""(row => row?.state === "{state}" && row)({ROW})""", timeout)
+    return found
 
 
 def show(tab: Any, query: str) -> None:
