@@ -1,6 +1,7 @@
 """What lies on disk, written so that a power cut leaves it whole, and read so that a damaged file stops nobody."""
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -32,9 +33,12 @@ def replacing(path: Path, mode: int | None = None, owner: tuple[int, int] | None
 
     Made exclusively, no link is followed, synchronised with its folder. `mode` is set whatever the umask says; `owner` is user and
     group, which only root may give away. In a folder of somebody else's root does it with no more than its owner's rights.
+    FileExistsError where a pipe or a device stands there: whoever names /dev/stdout means no file in its place.
     """
     beside = path.with_name(f".{path.name}.new")
     with as_owner_of(path.parent):
+        if _is_device(path):
+            raise FileExistsError(errno.EEXIST, "no plain file, but a pipe or a device", str(path))
         beside.unlink(missing_ok=True)  # of a run that was killed
         file = open(beside, "x+b", opener=unfollowed)  # noqa: SIM115 (closed below)
     try:
@@ -83,6 +87,14 @@ def hindrance(path: Path) -> str | None:
     return None if os.access(path, os.R_OK | os.W_OK, effective_ids=True) else f"{path} may not be used by this user"
 
 
+def _is_device(path: Path) -> bool:
+    """Whether a pipe, a socket or a device stands there, or where a link leads."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
+
+
 def set_aside(path: Path) -> Path:
     """Move what cannot be used out of the way, for a person to look at; an older one that was moved before is replaced."""
     aside = path.with_name(path.name + ".damaged")
@@ -120,7 +132,7 @@ def save(path: Path, value: object, *, often: bool = False) -> None:
     content = slots.both(content) if often else content
     try:
         write(path, content)
-    except IsADirectoryError:  # somebody's folder stands in its place
+    except (IsADirectoryError, FileExistsError):  # somebody's folder or pipe stands in its place
         with as_owner_of(path.parent):
             set_aside(path)
         write(path, content)

@@ -240,9 +240,8 @@ def test_the_commands_export_back_up_and_restore(archive: House, voice: Voice, e
         command(archive, "export", "--topic", "+/burner/phase", "--from", f"{day}").stdout.splitlines()
     )
     assert (row["name"], row["count"], row["word"], row["mean"]) == (PHASE, "1", "off", "")
-    (row, *_) = csv.DictReader(
-        command(archive, "export", "--days", "--topic", WATER, "--from", f"{day}").stdout.splitlines()
-    )
+    span = ("--from", f"{day}", "--to", "9999-12-31T23:59:59Z")
+    (row, *_) = csv.DictReader(command(archive, "export", "--days", "--topic", WATER, *span).stdout.splitlines())
     assert (row["day"], row["count"], row["mean"]) == (f"{day}", "3", "22.0")  # the local day
     assert command(archive, "export", "--to", f"{day}", "--raw").stdout.count("\n") == 1
     assert "is not of the form" in command(archive, "export", "--from", "gestern").stderr

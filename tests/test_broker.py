@@ -399,6 +399,10 @@ def test_a_certificate_is_renewed_in_time_also_with_a_key_that_is_kept_elsewhere
     command = ["--config", str(house / "topics.yaml"), "ca"]
     assert main([*command, "renew", "--root", str(house)]) == 0
     before = server.read_bytes()
+    kept = tmp_path / "kept"
+    kept.symlink_to(house / "etc/constellation/credentials")
+    assert main([*command, "offline", str(kept), "--root", str(house)]) != 0
+    assert (kept / "ca.key").exists(), "nobody loses the key by naming where it lies"
     assert main([*command, "offline", str(stick), "--root", str(house)]) == 0
     assert not (house / "etc/constellation/credentials/ca.key").exists()
     assert (stick / "ca.key").stat().st_mode & 0o777 == 0o600

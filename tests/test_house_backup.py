@@ -532,6 +532,26 @@ def test_what_may_not_be_looked_into_is_not_left_out_without_a_word() -> None:
         assert not (folder / "theirs.tar").exists()
 
 
+def test_a_disk_that_is_not_mounted_below_a_state_folder_pushes_no_good_backup_out(
+    first: Machine, image: Path, tmp_path: Path
+) -> None:
+    """What a mount leaves is an empty folder, which looks like a service that never ran."""
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    assert first.do("backup", "--into", stick).returncode == 0
+    (good,) = stick.glob("house-*")
+    states = first.folder / "var/lib/constellation"
+    states.rename(tmp_path / "unmounted")
+    states.mkdir()
+    for _ in range(2):
+        done = first.do("backup", "--into", stick, "--keep", "1")
+        assert (done.returncode, f"{good} has the state of archive" in done.stderr) == (os.EX_UNAVAILABLE, True)
+    assert [path.name for path in stick.iterdir() if path.name != ".lock"] == [good.name]
+    states.rmdir()
+    (tmp_path / "unmounted").rename(states)
+    assert first.do("backup", "--into", stick, "--keep", "1").returncode == 0
+
+
 def test_a_folder_of_backups_keeps_the_newest_and_touches_nothing_else(first: Machine, tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     assert "make it, or put the stick in" in first.do("backup", "--into", stick).stderr

@@ -37,6 +37,21 @@ def test_a_link_that_was_planted_is_replaced_and_never_followed(tmp_path: Path) 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_or_a_device_is_no_file_to_be_replaced(tmp_path: Path, linked: bool) -> None:
+    pipe = path = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        path = tmp_path / "stdout"
+        path.symlink_to(pipe)
+    with pytest.raises(FileExistsError, match="no plain file"):
+        state.write(path, b"a backup")
+    assert pipe.is_fifo()
+    assert path.is_symlink() == linked
+    save(path, 1)
+    assert load(path, int, 0) == 1, "what is our own state begins anew beside it"
+
+
 def test_file_and_folder_are_synchronised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true, synchronised = os.fsync, []
     monkeypatch.setattr(

@@ -74,6 +74,8 @@ def _show(installation: Installation) -> int:
 def _offline(installation: Installation, folder: Path) -> None:
     key, copy = installation.path(CA_KEY), folder / CA_KEY.name
     try:
+        if folder.samefile(key.parent):
+            raise StartError(f"the key lies in {folder} already: name a folder of a stick")
         content = state.read(key)
         with state.as_owner_of(folder):
             state.write(copy, content, 0o600)

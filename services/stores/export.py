@@ -9,6 +9,7 @@ import sqlalchemy as sql
 
 from bootstrap_lib import format_time
 from services.stores import replay
+from services.stores.database import CEILING
 
 Table = Literal["raw", "minutes", "days", "months"]
 Rows = list[tuple[Any, ...]]
@@ -84,4 +85,4 @@ def ask(engine: sql.Engine, query: str, parameters: tuple[Any, ...]) -> Rows:
 
 
 def _local(moment: int, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(max(0, moment) / 1000, zone).date().isoformat()
+    return datetime.fromtimestamp(min(max(0, moment), CEILING) / 1000, zone).date().isoformat()

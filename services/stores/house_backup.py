@@ -53,8 +53,19 @@ Progress = Callable[[float, str], None]
 """Told before each file: which part (0..1) is done, and its name."""
 
 
-def make(places: Places, registry: Registry, target: Path, passphrase: str | None, progress: Progress) -> Manifest:
-    """Write the whole house into a file, which takes its place when it is whole. StartError says why not."""
+def make(
+    places: Places,
+    registry: Registry,
+    target: Path,
+    passphrase: str | None,
+    progress: Progress,
+    *,
+    before: tuple[Path, Manifest] | None = None,
+) -> Manifest:
+    """Write the whole house into a file, which takes its place when it is whole. StartError says why not.
+
+    A file that lacks an instance whose state was in the one `before` is none: a disk is not mounted.
+    """
     here = [name for name, instance in registry.instances.items() if instance.here]
     left = [f"{name} runs on {one.host}: back up there" for name, one in registry.instances.items() if not one.here]
     left += elsewhere.pictures(registry, places)
@@ -84,12 +95,27 @@ def make(places: Places, registry: Registry, target: Path, passphrase: str | Non
             _add_secrets(writing, gather(places, here), passphrase)
             for held in manifest.files:
                 held.elsewhere = held.name in moved
+            if before is not None:
+                _lacks_nothing(manifest, *before)
             writing.finish()
     except sqlite3.Error as error:
         raise StartError(f"{target} cannot be written: {error}") from None
     except OSError as error:
         raise StartError(f"{target} cannot be written: {reason(error)}") from None
     return manifest
+
+
+def _lacks_nothing(manifest: Manifest, path: Path, before: Manifest) -> None:
+    gone = sorted(_with_state(before).intersection(manifest.instances) - _with_state(manifest))
+    if gone:
+        raise StartError(
+            f"{path} has the state of {', '.join(gone)}, and there is none now: mount its disk; nothing was changed."
+            " If it is meant to be gone, move that file to another folder first"
+        )
+
+
+def _with_state(manifest: Manifest) -> set[str]:
+    return {held.name.split("/")[1] for held in manifest.files if held.name.startswith("state/")}
 
 
 def _files(

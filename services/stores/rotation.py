@@ -1,5 +1,6 @@
 """A folder of many backups: the newest stay."""
 
+import contextlib
 import fcntl
 import re
 import time
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from bootstrap_lib import StartError, state
+from services.stores.house_file import Manifest
+from services.stores.house_restore import opened
 
 _DAILY: Final = re.compile(r"house-\d{8}T\d{6}Z\.tar")
 
@@ -16,14 +19,26 @@ def next_of(folder: Path, now: float) -> Path:
     return folder / time.strftime("house-%Y%m%dT%H%M%SZ.tar", time.gmtime(now))
 
 
+def newest_of(folder: Path) -> tuple[Path, Manifest] | None:
+    """Return the newest whole backup in a folder of many, and what it says it holds."""
+    for path in sorted(_found(folder), reverse=True):
+        with contextlib.suppress(StartError), opened(path) as house:
+            return path, house.manifest
+    return None
+
+
 def forget_older(folder: Path, keep: int) -> list[Path]:
     """Delete all but the newest backups of a folder of many; returns those that went."""
-    found = sorted(path for path in folder.iterdir() if _DAILY.fullmatch(path.name) and not path.is_symlink())
+    found = sorted(_found(folder))
     gone = found[: max(0, len(found) - keep)]
     with state.as_owner_of(folder):
         for path in gone:
             path.unlink()
     return gone
+
+
+def _found(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _DAILY.fullmatch(path.name) and not path.is_symlink()]
 
 
 def alone(folder: Path) -> BinaryIO:
