@@ -19,6 +19,7 @@ from http.client import (
     HTTPResponse,
     HTTPSConnection,
     IncompleteRead,
+    InvalidURL,
     RemoteDisconnected,
     responses,
 )
@@ -95,19 +96,24 @@ class Page:
             where = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
             try:
                 connection.request("GET", where, headers=headers)
-            except ValueError:  # whose text shows the header, and so a secret
+            except (ValueError, InvalidURL):  # whose text shows the header, and so a secret
                 raise WebError(f"{parts.hostname} cannot be asked: {UNSENDABLE}") from None
-            response = HTTPResponse(_Clocked(connection.sock, end), method="GET")  # type: ignore[arg-type]
-            response.begin()
-            if response.status in MOVED:
-                return _Moved(response.headers.get("Location", ""))
-            if response.status == NOT_MODIFIED and self._version:
-                return None
-            if response.status != OK:
-                # its own words may be an echo of ours, with our secret
-                sentence = f"it answers {response.status} {responses.get(response.status, '')}".strip()
-                raise WebError(sentence, _seconds(response.headers.get("Retry-After")))
-            document = JsonDocument(_document(response))
+            # closed before its connection is, or Python 3.13 flushes what is closed when it forgets it
+            with HTTPResponse(_Clocked(connection.sock, end), method="GET") as response:  # type: ignore[arg-type]
+                response.begin()
+                return self._answer(response)
+
+    def _answer(self, response: HTTPResponse) -> JsonDocument | _Moved | None:
+        """Read what was answered: the document, None, or the URL to ask instead."""
+        if response.status in MOVED:
+            return _Moved(response.headers.get("Location", ""))
+        if response.status == NOT_MODIFIED and self._version:
+            return None
+        if response.status != OK:
+            # its own words may be an echo of ours, with our secret
+            sentence = f"it answers {response.status} {responses.get(response.status, '')}".strip()
+            raise WebError(sentence, _seconds(response.headers.get("Retry-After")))
+        document = JsonDocument(_document(response))
         self._version = {ask: response.headers[name] for name, ask in VALIDATORS.items() if name in response.headers}
         return document
 
