@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +43,7 @@ class Shed:
         folder.mkdir(exist_ok=True)
         self.path = folder / "archive.sqlite"
         self.engine = schema.open_file(self.path)
+        weakref.finalize(self, self.engine.dispose)
         sql.event.listen(self.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         schema.migrate(self.engine)
         with self.engine.begin() as connection:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import weakref
 from contextlib import closing, redirect_stderr, redirect_stdout
 from datetime import date, datetime, timedelta
 from io import StringIO
@@ -65,6 +66,7 @@ class Past:
         self.config.write_text(TOPICS.replace("ZONE", zone))
         self.path = folder / "archive.sqlite"
         self.engine = schema.open_file(self.path)
+        weakref.finalize(self, self.engine.dispose)
         sql.event.listen(self.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         schema.migrate(self.engine)
         with self.engine.begin() as connection:

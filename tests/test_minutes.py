@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ class Record:
 
     def __init__(self, folder: Path, zone: ZoneInfo = PARIS) -> None:
         self.engine = schema.open_database("sqlite:///{state}/archive.sqlite", folder)
+        weakref.finalize(self, self.engine.dispose)
         sql.event.listen(self.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         schema.migrate(self.engine)
         with self.engine.begin() as connection:
@@ -336,6 +338,7 @@ def test_an_archive_of_the_first_format_is_brought_to_this_one_with_all_its_read
         assert connection.exec_driver_sql("SELECT number FROM marks").scalar_one() == 120
         assert connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() == 2
         migrated = shape(connection)
+    engine.dispose()
     engine.dispose()
     (tmp_path / "new").mkdir()
     fresh = Record(tmp_path / "new")

@@ -223,26 +223,28 @@ def _readings(
     from services.stores.archive_file import open_archive  # noqa: PLC0415
     from services.stores.heard import clearings, heard  # noqa: PLC0415
 
-    engine, zone = open_archive(registry, archive), registry.timezone
-    names = sorted({watch.key for watch in watches} & set(export.topics(engine)))
-    if not names:
-        return
-    raw = (
-        (name, _value(registry, name, value), parse_time(time))
-        for _, rows in export.rows(engine, "raw", names, since, until, zone)
-        for name, time, value, _ in rows
-    )
-    first = next(raw, None)
-    begin = first[2] - MINUTE if first else until
-    low = fears_low(watches)
-    by_topic = [
-        _minutes(registry, export.rows(engine, "minutes", [name], since, begin, zone), name in low) for name in names
-    ]
-    ask = partial(export.ask, engine)
-    cleared = ((name, None, time) for name, time in clearings(ask, names, since, until))
-    signs = ((ANYTHING, None, time) for time in heard(ask, since, until))
-    late = (first, *raw) if first else ()
-    yield from heapq.merge(signs, *by_topic, late, cleared, key=lambda reading: reading[2])
+    zone = registry.timezone
+    with open_archive(registry, archive) as engine:
+        names = sorted({watch.key for watch in watches} & set(export.topics(engine)))
+        if not names:
+            return
+        raw = (
+            (name, _value(registry, name, value), parse_time(time))
+            for _, rows in export.rows(engine, "raw", names, since, until, zone)
+            for name, time, value, _ in rows
+        )
+        first = next(raw, None)
+        begin = first[2] - MINUTE if first else until
+        low = fears_low(watches)
+        by_topic = [
+            _minutes(registry, export.rows(engine, "minutes", [name], since, begin, zone), name in low)
+            for name in names
+        ]
+        ask = partial(export.ask, engine)
+        cleared = ((name, None, time) for name, time in clearings(ask, names, since, until))
+        signs = ((ANYTHING, None, time) for time in heard(ask, since, until))
+        late = (first, *raw) if first else ()
+        yield from heapq.merge(signs, *by_topic, late, cleared, key=lambda reading: reading[2])
 
 
 def _minutes(registry: Registry, slices: Iterable[Any], low: bool) -> Iterator[tuple[str, Any, int]]:

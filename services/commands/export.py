@@ -47,16 +47,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write CSV to the standard output, and progress to a terminal."""
-    from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.archive_file import open_archive  # noqa: PLC0415
+    from services.stores.archive_file import open_archive  # noqa: PLC0415 (SQLAlchemy is only needed here)
 
     registry = Registry(Registry.locate(arguments.config).resolve())
-    engine = open_archive(registry, arguments.archive)
     try:
         since = _moment(arguments.since, registry.timezone) if arguments.since else 0
         until = _moment(arguments.until, registry.timezone) if arguments.until else time.time_ns() // 1_000_000
     except ReadingError as error:
         raise StartError(str(error)) from None
+    with open_archive(registry, arguments.archive) as engine:
+        return _export(engine, registry, since, until, arguments)
+
+
+def _export(engine: "sql.Engine", registry: Registry, since: int, until: int, arguments: argparse.Namespace) -> int:
+    from services.stores import export  # noqa: PLC0415
+
     patterns = arguments.topic or ["#"]
     names = [name for name in export.topics(engine) if any(topic_matches_sub(pattern, name) for pattern in patterns)]
     if arguments.topic and not names:

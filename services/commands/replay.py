@@ -163,7 +163,8 @@ def archived(registry: Registry, names: Collection[str], since: str) -> Iterator
             begin = parse_time(since)
         except ReadingError as error:
             raise StartError(str(error)) from None
-    for batch in replay.read(open_archive(registry, None), begin, now, list(names)):
-        for row in batch:
-            reading = {"topic": row.name, "value": row.value, "unit": row.unit, "time": format_time(row.time)}
-            yield msgspec.json.encode(reading) + b"\n"
+    with open_archive(registry) as engine:
+        for batch in replay.read(engine, begin, now, list(names)):
+            for row in batch:
+                reading = {"topic": row.name, "value": row.value, "unit": row.unit, "time": format_time(row.time)}
+                yield msgspec.json.encode(reading) + b"\n"

@@ -1,5 +1,7 @@
 """Finds the archive's database for commands that work beside the service, which may run meanwhile."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sql
@@ -26,15 +28,19 @@ def path_of_archive(registry: Registry, name: str | None = None) -> Path:
     return path
 
 
-def open_archive(registry: Registry, name: str | None = None) -> sql.Engine:
-    """Open the database of the archive; StartError where it cannot be read."""
+@contextmanager
+def open_archive(registry: Registry, name: str | None = None) -> Iterator[sql.Engine]:
+    """Database of the archive while it is used; StartError where it cannot be read."""
     path = path_of_archive(registry, name)
     engine = schema.open_database(f"sqlite:///{path}", Path())
     try:
-        with engine.connect() as connection:
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    except sql.exc.DatabaseError as error:
-        raise StartError(f"{path} cannot be read: {error.orig}") from None
-    if version != schema.FORMAT:
-        raise StartError("the archive has the format of another version: start the archive of this version once")
-    return engine
+        try:
+            with engine.connect() as connection:
+                version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        except sql.exc.DatabaseError as error:
+            raise StartError(f"{path} cannot be read: {error.orig}") from None
+        if version != schema.FORMAT:
+            raise StartError("the archive has the format of another version: start the archive of this version once")
+        yield engine
+    finally:
+        engine.dispose()
