@@ -41,7 +41,7 @@ def reached(lab: Lab, address: str) -> bool:
 
 
 def test_the_time_series_database_speaks_with_this_machine_alone(lab: Lab) -> None:
-    lab.run("ip", "address", "add", "10.9.9.9/32", "dev", "lo")  # as if it were the network's
+    lab.run("ip", "address", "replace", "10.9.9.9/32", "dev", "lo")  # as if it were the network's
     lab.run("systemctl", "start", "victoria-metrics")
     wait_for(lambda: reached(lab, "10.9.9.9"), PATIENCE, "Debian's default")
     lab.write("/etc/constellation/topics.yaml", TOPICS)

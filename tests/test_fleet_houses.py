@@ -62,7 +62,7 @@ def test_a_house_joins_by_a_token_once_and_its_key_stays_with_it(server: Enrolme
     subject = authority.openssl(
         "x509", "-in", tmp_path / "h0001/h0001.crt", "-noout", "-subject", "-ext", "extendedKeyUsage"
     )
-    assert "CN = h0001" in subject
+    assert "CN=h0001" in subject.replace(" ", "")
     assert "Client" in subject
     assert "Server" not in subject
     with pytest.raises(FleetTokenError, match="good once"):
@@ -158,7 +158,8 @@ def test_a_house_sends_its_token_to_no_other_centre(server: EnrolmentServer, tmp
 def test_a_request_for_another_name_is_signed_for_the_one_of_the_token(made: Authority, tmp_path: Path) -> None:
     request = authority.new_request(tmp_path, "h0001")  # it says h0001
     (tmp_path / "x.crt").write_text(made.sign("h0300", request))
-    assert "CN = h0300" in authority.openssl("x509", "-in", tmp_path / "x.crt", "-noout", "-subject")
+    subject = authority.openssl("x509", "-in", tmp_path / "x.crt", "-noout", "-subject")
+    assert "CN=h0300" in subject.replace(" ", "")
     with pytest.raises(StartError, match="failed"):
         made.sign("h0300", "no request")
 
