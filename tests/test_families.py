@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import pairwise
 from types import SimpleNamespace
@@ -30,7 +31,6 @@ from services.simulators.bluez import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
 pytestmark = pytest.mark.long
@@ -312,7 +312,10 @@ def test_what_came_before_a_sample_was_asked_for_is_not_taken_for_it(monkeypatch
         decoder._msg_event.set()
         await client.sample()
 
-    with ThreadPoolExecutor(1) as aside, pytest.raises(TimeoutError):  # a test of the page's leaves its browser's loop here
+    with (
+        ThreadPoolExecutor(1) as aside,
+        pytest.raises(TimeoutError),
+    ):  # a test of the page's leaves its browser's loop here
         aside.submit(asyncio.run, ask()).result()
 
 
