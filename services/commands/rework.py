@@ -12,7 +12,7 @@ Readings of a false time (see `constellation clock`) are listed, moved or droppe
     constellation rework --drop --from 2031-01-01 --to 2031-02-01 --source onewire
 
 InfluxDB deletes by thing, and is filled again from raw readings. Where another topic of the thing has none any more
-in that time, it is left as it is, and that is said.
+in that time, nothing is changed, and that is said.
 """
 
 import argparse
@@ -86,6 +86,9 @@ def _false_time(registry: Registry, arguments: argparse.Namespace) -> int:
     if arguments.source:
         order["source"] = arguments.source
     with Client(registry) as client:
+        if order["do"] != "list":
+            for instance in registry.find("influx"):
+                _refuse_losses(client, archives[0].name, instance.name, order)
         done = client.ask(archives[0].name, "times", order, PATIENCE)
         if order["do"] == "list":
             for topic, count, first, last in done:
@@ -93,35 +96,30 @@ def _false_time(registry: Registry, arguments: argparse.Namespace) -> int:
             print("" if done else "nothing of that time", end="" if done else "\n")
             return 0
         print(f"{archives[0].name}: {done['readings']} readings {'moved' if arguments.move else 'dropped'}")
-        away, losses = list[str](), list[str]()
+        if arguments.move and not done["readings"] and not arguments.again:
+            left = sum(row[1] for row in client.ask(archives[0].name, "times", order | {"do": "list"}, PATIENCE))
+            print(f"  {left} readings lie there. What was moved so within a day stays: --again moves what came since")
+        away = list[str]()
         for instance in (*registry.find("rrd"), *registry.find("influx")):
             try:
-                if instance.service == "influx":
-                    _refuse_losses(client, archives[0].name, instance.name, order)
                 found = client.ask(instance.name, "times", order, PATIENCE)
                 print(f"{instance.name}: {', '.join(f'{n} {what}' for what, n in found.items())} are filled anew")
-            except LossError as error:
-                losses.append(str(error))
             except StartError as error:
                 away.append(f"{error}. Give the same order again then: nothing is moved twice")
-    if away or losses:
-        raise StartError("; ".join([*losses, *away]))
+    if away:
+        raise StartError("; ".join(away))
     return 0
 
 
-class LossError(StartError):
-    """A store would lose what the archive cannot give it again."""
-
-
 def _refuse_losses(client: Client, archive: str, store: str, order: dict[str, Any]) -> None:
-    """Raise LossError where a store would delete besides what the archive cannot fill again; StartError."""
+    """Refuse the whole order, before anything is changed, where a store would delete besides what the archive cannot fill again."""
     besides = client.ask(store, "times", order | {"do": "lost"}, PATIENCE)
     if not besides:
         return
     span = {"do": "lost", "from": order["from"], "to": order["to"], "topics": besides}
     if lost := client.ask(archive, "times", span, PATIENCE):
-        raise LossError(
-            f"{store} is left as it is: its server deletes by thing, and of {', '.join(lost)} the archive has no raw readings of that time"
+        raise StartError(
+            f"nothing was changed: the server of {store} deletes by thing, and of {', '.join(lost)} the archive has no raw readings of that time"
             " any more to fill it with. Name a shorter time, or delete the false readings there by hand"
         )
 

@@ -50,15 +50,21 @@ def listed(database: Path, names: Collection[str], since: int, until: int) -> li
 
 
 def lost(database: Path, names: Collection[str], since: int, until: int) -> list[str]:
-    """Topics of which minutes are stored from a time (ms) to before another whose raw readings are gone. sqlite3.Error."""
+    """Topics of which minutes or hours are stored from a time (ms) to before another whose raw readings are gone. sqlite3.Error."""
     query = (
-        "SELECT 1 FROM minutes m WHERE topic = ? AND time > ? AND time < ? AND count > 0 AND NOT EXISTS"
+        "SELECT 1 FROM {0} m WHERE topic = ? AND time > ? AND time < ? AND count > 0 AND NOT EXISTS"
         " (SELECT 1 FROM readings r WHERE r.time >= m.time AND r.time < m.time + ? AND r.topic = m.topic) LIMIT 1"
     )
-    span = since - MINUTE, until, MINUTE
     with closing(open_beside(database, "ro")) as connection:
         topics = [row for row in connection.execute("SELECT id, name FROM topics") if row[1] in names]
-        return sorted({name for topic, name in topics if connection.execute(query, (topic, *span)).fetchone()})
+        return sorted(
+            {
+                name
+                for topic, name in topics
+                for table, length in (("minutes", MINUTE), ("hours", HOUR))  # hours stay when their minutes go
+                if connection.execute(query.format(table), (topic, since - length, until, length)).fetchone()
+            }
+        )
 
 
 def change(
@@ -66,12 +72,13 @@ def change(
 ) -> int:
     """Move what is stored of topics by `by` ms, or drop it (None); returns raw readings that were there. sqlite3.Error.
 
-    The same move again within a day moves nothing twice, and returns the same, unless it is meant (`again`).
+    The same move again within a day moves nothing twice, unless it is meant (`again`); one that was killed is ended, and returned whole.
     """
     with closing(open_beside(database, "rw")) as connection:
         now = time.time_ns() // 1_000_000
         known = [one for one in moves.kept(connection) if not one.ended or abs(now - one.ended) < moves.REMEMBERED]
-        for one in [one for one in known if not one.ended]:
+        unfinished = [one for one in known if not one.ended]
+        for one in unfinished:
             _move(connection, known, one)
             if (one.since, one.until, one.by) != (since, until, by):
                 log.warning("a move of readings by %s s that was cut short is done now: %d", one.by / 1000, one.count)
@@ -86,13 +93,13 @@ def change(
         same = [one for one in known if (one.since, one.until, one.by) == (since, until, by)]
         before = [] if again else [one for one in same if not set(names).isdisjoint(one.names)]
         done = {name for one in before for name in one.names}
-        rest = sorted(set(names) - done)
-        if rest:
+        now_done = [one for one in before if one in unfinished]
+        if rest := sorted(set(names) - done):
             moving = Moving(since, until, by, rest, [topic for topic, name in found if name in rest], (since, until))
             known.append(moving)
             _move(connection, known, moving)
-            before.append(moving)
-        return sum(one.count for one in before)
+            now_done.append(moving)
+        return sum(one.count for one in now_done)
 
 
 def _move(connection: sqlite3.Connection, known: list[Moving], moving: Moving) -> None:
