@@ -89,10 +89,7 @@ def hindrance(path: Path) -> str | None:
 
 def _is_device(path: Path) -> bool:
     """Whether a pipe, a socket or a device stands there, or where a link leads."""
-    with contextlib.suppress(FileNotFoundError):
-        mode = path.stat().st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-    return False
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def set_aside(path: Path) -> Path:

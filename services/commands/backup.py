@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from bootstrap_lib import Registry, StartError, secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.stores.house_file import Manifest, Places
 
 SCRATCH = Path("/var/tmp")  # noqa: S108 (folders of random names are made in it)
@@ -84,7 +86,7 @@ def _house(arguments: argparse.Namespace) -> int:
     places = Places(registry.path, arguments.root.absolute())
     phrase = passphrase(arguments, "passphrase for the credentials (none: they are left out): ", twice=True)
     if arguments.into is None:
-        _make(places, registry, arguments.file, phrase, None)
+        _make(places, registry, arguments.file, phrase, lambda _: None)
         return 0
     if arguments.keep < 1:
         raise StartError("--keep 0 would leave no backup at all")
@@ -92,19 +94,24 @@ def _house(arguments: argparse.Namespace) -> int:
         raise StartError(f"{arguments.into} is not there: make it, or put the stick in")
     with rotation.alone(arguments.into):
         before = rotation.newest_of(arguments.into)
-        _make(places, registry, rotation.next_of(arguments.into, time.time()), phrase, before)
+
+        def judge(manifest: "Manifest") -> None:
+            if before is not None:
+                rotation.lacks_nothing(manifest, *before)
+
+        _make(places, registry, rotation.next_of(arguments.into, time.time()), phrase, judge)
         for gone in rotation.forget_older(arguments.into, arguments.keep):
             print(f"{gone} is gone: {arguments.keep} newer ones are there")
     return 0
 
 
 def _make(
-    places: "Places", registry: Registry, target: Path, phrase: str | None, before: "tuple[Path, Manifest] | None"
+    places: "Places", registry: Registry, target: Path, phrase: str | None, judge: "Callable[[Manifest], None]"
 ) -> None:
     from services.stores import house_backup, last_backup  # noqa: PLC0415
 
     began = time.time_ns() // 1_000_000
-    manifest = house_backup.make(places, registry, target, phrase, show, before=before)
+    manifest = house_backup.make(places, registry, target, phrase, show, judge=judge)
     clear()
     last_backup.note(places.states, taken=began, bytes=target.stat().st_size)
     print(

@@ -119,8 +119,8 @@ def _refuse_losses(client: Client, archive: str, store: str, order: dict[str, An
     span = {"do": "lost", "from": order["from"], "to": order["to"], "topics": besides}
     if lost := client.ask(archive, "times", span, PATIENCE):
         raise StartError(
-            f"nothing was changed: the server of {store} deletes by thing, and of {', '.join(lost)} the archive has no raw readings of that time"
-            " any more to fill it with. Name a shorter time, or delete the false readings there by hand"
+            f"nothing was changed: the server of {store} deletes by thing, and of {', '.join(lost)} the archive has no raw"
+            " readings of that time any more to fill it with. Name a shorter time, or delete the false readings there by hand"
         )
 
 

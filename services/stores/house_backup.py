@@ -60,12 +60,9 @@ def make(
     passphrase: str | None,
     progress: Progress,
     *,
-    before: tuple[Path, Manifest] | None = None,
+    judge: Callable[[Manifest], None] = lambda _: None,
 ) -> Manifest:
-    """Write the whole house into a file, which takes its place when it is whole. StartError says why not.
-
-    A file that lacks an instance whose state was in the one `before` is none: a disk is not mounted.
-    """
+    """Write the whole house into a file, which takes its place when it is whole and `judge` lets it. StartError says why not."""
     here = [name for name, instance in registry.instances.items() if instance.here]
     left = [f"{name} runs on {one.host}: back up there" for name, one in registry.instances.items() if not one.here]
     left += elsewhere.pictures(registry, places)
@@ -95,27 +92,13 @@ def make(
             _add_secrets(writing, gather(places, here), passphrase)
             for held in manifest.files:
                 held.elsewhere = held.name in moved
-            if before is not None:
-                _lacks_nothing(manifest, *before)
+            judge(manifest)
             writing.finish()
     except sqlite3.Error as error:
         raise StartError(f"{target} cannot be written: {error}") from None
     except OSError as error:
         raise StartError(f"{target} cannot be written: {reason(error)}") from None
     return manifest
-
-
-def _lacks_nothing(manifest: Manifest, path: Path, before: Manifest) -> None:
-    gone = sorted(_with_state(before).intersection(manifest.instances) - _with_state(manifest))
-    if gone:
-        raise StartError(
-            f"{path} has the state of {', '.join(gone)}, and there is none now: mount its disk; nothing was changed."
-            " If it is meant to be gone, move that file to another folder first"
-        )
-
-
-def _with_state(manifest: Manifest) -> set[str]:
-    return {held.name.split("/")[1] for held in manifest.files if held.name.startswith("state/")}
 
 
 def _files(

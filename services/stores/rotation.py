@@ -27,6 +27,20 @@ def newest_of(folder: Path) -> tuple[Path, Manifest] | None:
     return None
 
 
+def lacks_nothing(manifest: Manifest, path: Path, before: Manifest) -> None:
+    """Refuse a backup without an instance whose state was in the one before: its disk is not mounted. StartError."""
+    gone = sorted(_with_state(before).intersection(manifest.instances) - _with_state(manifest))
+    if gone:
+        raise StartError(
+            f"{path} has the state of {', '.join(gone)}, and there is none now: mount its disk; nothing was changed."
+            " If it is meant to be gone, move that file to another folder first"
+        )
+
+
+def _with_state(manifest: Manifest) -> set[str]:
+    return {held.name.split("/")[1] for held in manifest.files if held.name.startswith("state/")}
+
+
 def forget_older(folder: Path, keep: int) -> list[Path]:
     """Delete all but the newest backups of a folder of many; returns those that went."""
     found = sorted(_found(folder))
