@@ -22,7 +22,7 @@ from bootstrap_lib.registry import Registry
 from services.links.modbus import RtuLine, Silence, TcpLine
 from services.links.modbus_unit import ModbusUnit
 from services.links.port import SerialPort, TcpPort
-from services.modbus import Ended, Modbus, Options, registers_of, table_of
+from services.modbus import Ended, Modbus, Options, is_there, registers_of, table_of
 from services.modbus import UnitOptions as Unit
 from services.protocols import modbus
 from services.protocols.makes import own, sunspec
@@ -201,6 +201,32 @@ def test_modbus_tcp_takes_the_answer_with_its_own_number() -> None:
                 values, _ = one.read(NAMES)
                 assert right(values, one.unit)
                 assert len(values) == (0 if one.unit == 3 else len(NAMES))
+        port.close()
+
+
+@pytest.mark.parametrize("code", [10, 11])
+def test_a_unit_that_a_gateway_does_not_reach_is_silent_and_not_there(code: int) -> None:
+    with SimulatedGateway(unit(1), unit(2)) as gateway:
+        port = TcpPort("127.0.0.1", int(gateway.port.partition(":")[2]))
+        master = TcpLine(port, 5.0, 0.0, lambda: None)
+        here, away = units_on(master)[:2]
+        asked: list[bytes] = []
+
+        def reply(question: bytes) -> bytes:
+            asked.append(question)
+            return bytes((question[0] | modbus.REFUSED, code))
+
+        gateway.units[2].reply = reply  # type: ignore[method-assign]
+        values, reasons = away.read(NAMES)
+        assert not values
+        assert {f"but a gateway answered in its place (code {code})" in one for one in reasons.values()} == {True}
+        assert away.silent
+        asked.clear()
+        away.read(NAMES)
+        assert len(asked) == 1  # as of any unit that is silent
+        assert not is_there(master, 2)
+        assert is_there(master, 1)
+        assert right(here.read(NAMES)[0], 1)
         port.close()
 
 

@@ -39,6 +39,13 @@ class UnitRefusal(OSError):
         self.code = code
 
 
+def _refusal(code: int) -> Silence | UnitRefusal:
+    """What a code means: a gateway says by two of them that the unit itself said nothing."""
+    if code in modbus.NOT_REACHED:
+        return Silence(f"a gateway answered in its place (code {code})")
+    return UnitRefusal(code)
+
+
 class RtuLine:
     """Modbus RTU on a port: a serial one, or a TCP connection to an adapter that passes bytes on."""
 
@@ -59,7 +66,7 @@ class RtuLine:
                 owed.clear()
             answer = self._exchange(unit, function, address, count)
         if answer.refused:
-            raise UnitRefusal(answer.refused)
+            raise _refusal(answer.refused)
         return answer.words
 
     def _exchange(self, unit: int, function: int, address: int, count: int) -> Answer:
@@ -142,7 +149,7 @@ class TcpLine:
             self.port.close()  # and with it an answer that is late
             raise Silence
         if answer.refused:
-            raise UnitRefusal(answer.refused)
+            raise _refusal(answer.refused)
         if len(answer.words) != count:
             raise Damage(f"it answered with {len(answer.words)} registers instead of {count}")
         return answer.words

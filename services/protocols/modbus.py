@@ -21,6 +21,8 @@ SHORTEST: Final = 5
 """Bytes of a refusal, and of an answer around its registers: unit, function, length or code, CRC."""
 NOT_THERE: Final = (1, 2, 3)
 """Codes of refusals that will be the same the next time: unknown function, address, number."""
+NOT_REACHED: Final = (10, 11)
+"""Codes by which a gateway answers in place of a unit that it cannot reach, or that did not answer it."""
 HEADER: Final = struct.Struct(">HHHB")
 """Of Modbus TCP: transaction, protocol, length of what follows, unit."""
 
