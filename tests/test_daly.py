@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.protocols import daly, modbus
+from services.protocols import daly, daly_p81, modbus
 from services.protocols.battery import BatteryError, BatteryProtocol, BatteryRequest, Frame, Pack, Rejection, to_words
 
 PACK = Pack(
@@ -28,6 +30,18 @@ ANSWERS = [daly.answer(request.frame, PACK) or b"" for request in daly.REQUESTS]
 def fed(*fragments: bytes) -> list[Frame | Rejection]:
     assembler = daly.assembler()
     return [found for fragment in fragments for found in assembler.feed(fragment)]
+
+
+OF_ALL_CELLS = {
+    *("lowest_cell_voltage", "lowest_cell_number", "highest_cell_voltage", "highest_cell_number"),
+    *("average_cell_voltage", "cell_difference_voltage"),
+}
+
+
+def named_by(dialect: Any, request: BatteryRequest, registers: list[int]) -> dict[str, object]:
+    """What a dialect makes of registers."""
+    [frame] = dialect.assembler().feed(dialect.encode_answer(registers))
+    return dict(dialect.measurements(request, frame) or {})
 
 
 def sample() -> dict[str, object]:
@@ -90,6 +104,38 @@ def test_a_probe_that_is_not_there_has_no_value() -> None:
     named = daly.measurements(STATUS, frame) or {}
     assert "probe_1_temperature" not in named
     assert named["probe_2_temperature"] == 23
+
+
+@pytest.mark.parametrize(
+    ("register", "unsaid"),
+    [
+        (daly.VOLTAGE, {"voltage", "power"}),
+        (daly.CURRENT, {"current", "power"}),
+        (daly.SOC, {"soc"}),
+        (daly.REMAINING_CHARGE, {"remaining_charge"}),
+        (daly.CYCLES, {"cycles"}),
+        (daly.CHARGE_FET, {"charge_fet_state"}),
+        (daly.CELLS + 2, {"cell_3_voltage", *OF_ALL_CELLS}),
+    ],
+)
+def test_a_register_of_all_ones_has_no_value(register: int, unsaid: set[str]) -> None:
+    registers = list(to_words(ANSWERS[0][3:-2]))
+    whole = named_by(daly, STATUS, registers)
+    registers[register] = 0xFFFF
+    named = named_by(daly, STATUS, registers)
+    assert whole.keys() - named.keys() == unsaid
+    assert {name: whole[name] for name in named} == named
+
+
+def test_a_register_of_all_ones_has_no_value_in_the_other_dialect() -> None:
+    cells, status = daly_p81.REQUESTS
+    words = [3300] * 4 + [0] * (daly_p81.CELLS_COUNT - 4)
+    words[1], words[daly_p81.CELL_COUNT] = 0xFFFF, 4
+    words[daly_p81.VOLTAGE] = words[daly_p81.CURRENT] = words[daly_p81.SOC] = 0xFFFF
+    named = named_by(daly_p81, cells, words)
+    assert named == {"heartbeat_number": 0, "cell_1_voltage": 3.3, "cell_3_voltage": 3.3, "cell_4_voltage": 3.3}
+    words = [0xFFFF] * daly_p81.STATUS_COUNT
+    assert named_by(daly_p81, status, words).keys() == {"balancing_cells_count"}
 
 
 @pytest.mark.parametrize("size", [1, 3, 20, 129, 244])

@@ -248,13 +248,22 @@ def probe_measurements(temperatures: Iterable[float | None]) -> dict[str, Value]
     return {f"probe_{probe}_temperature": value for probe, value in enumerate(temperatures, 1) if value is not None}
 
 
+NO_CELL: Final = 0xFFFF / 1000
+"""Volts that say that nothing was measured: all ones, in mV."""
+
+
 def cell_measurements(voltages: Sequence[float]) -> dict[str, Value]:
     """Name the voltages of all cells (V, cell 1 first) and what follows from them.
 
-    A cell at 0 V is kept: dropping it would renumber its neighbours.
+    A cell at 0 V is kept: dropping it would renumber its neighbours. One that was not measured has no value, and where
+    there is one nothing is said of all: it might be the lowest.
     """
+    named: dict[str, Value] = {
+        f"cell_{cell}_voltage": voltage for cell, voltage in enumerate(voltages, 1) if voltage != NO_CELL
+    }
+    if len(named) < len(voltages):
+        return named
     lowest, highest = min(voltages), max(voltages)
-    named: dict[str, Value] = {f"cell_{cell}_voltage": voltage for cell, voltage in enumerate(voltages, 1)}
     return named | {
         "lowest_cell_voltage": lowest,
         "lowest_cell_number": voltages.index(lowest) + 1,

@@ -18,7 +18,7 @@ from services.protocols import battery, modbus
 from services.protocols.battery import BatteryError, BatteryRequest, Frame, GattChannel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from services.protocols.battery import Pack, Value
 
@@ -52,6 +52,8 @@ BALANCE_COUNT: Final = 9
 BALANCE_CURRENT, FET_TEMPERATURE, BOARD_TEMPERATURE = 2, 4, 5
 """Places among those."""
 NO_SENSOR: Final = (0x0000, 0x00FF, 0xFFFF)
+NOTHING: Final = 0xFFFF
+"""What a register says that has no value."""
 RATED_CHARGE: Final = 0x80
 SETTINGS_COUNT: Final = 0x29
 VERSIONS: Final = 0xA9
@@ -147,6 +149,26 @@ def assembler() -> DalyAssembler:
     return DalyAssembler()
 
 
+def told(named: dict[str, Value], words: Mapping[str, int]) -> dict[str, Value]:
+    """Leave out of what was named that whose register says nothing, and the power where half of it is unknown."""
+    silent = {name for name, word in words.items() if word == NOTHING}
+    if silent & {"voltage", "current"}:
+        silent.add("power")
+    return {name: value for name, value in named.items() if name not in silent}
+
+
+_PLACES: Final = {
+    "voltage": VOLTAGE,
+    "current": CURRENT,
+    "soc": SOC,
+    "remaining_charge": REMAINING_CHARGE,
+    "cycles": CYCLES,
+    "balancer_state": BALANCER,
+    "charge_fet_state": CHARGE_FET,
+    "discharge_fet_state": DISCHARGE_FET,
+}
+
+
 def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
     cells, probes = registers[CELL_COUNT], registers[PROBE_COUNT]
     if not 1 <= cells <= MAXIMUM_CELLS or probes > MAXIMUM_PROBES:
@@ -165,8 +187,9 @@ def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
         "charge_fet_state": bool(registers[CHARGE_FET]),
         "discharge_fet_state": bool(registers[DISCHARGE_FET]),
     }
+    named = told(named, {name: registers[place] for name, place in _PLACES.items()})
     temperatures = (
-        None if raw in (NO_PROBE, 0xFFFF) else raw - ZERO_TEMPERATURE for raw in registers[PROBES : PROBES + probes]
+        None if raw in (NO_PROBE, NOTHING) else raw - ZERO_TEMPERATURE for raw in registers[PROBES : PROBES + probes]
     )
     if len(registers) >= BALANCING + BALANCE_COUNT:
         named |= _balance_measurements(registers[BALANCING:])
@@ -181,7 +204,7 @@ def _status_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
 def _balance_measurements(registers: tuple[int, ...]) -> dict[str, Value]:
     mask = registers[0] | registers[1] << 16
     named: dict[str, Value] = {"balancing_cells_count": mask.bit_count()}
-    if registers[BALANCE_CURRENT]:  # 30000 is none, 0 is not there
+    if registers[BALANCE_CURRENT] not in (0, NOTHING):  # 30000 is none, 0 is not there
         named["balance_current"] = (registers[BALANCE_CURRENT] - ZERO_CURRENT) / 1000
     for name, place in (("mosfet", FET_TEMPERATURE), ("board", BOARD_TEMPERATURE)):
         if registers[place] not in NO_SENSOR:
@@ -204,7 +227,7 @@ def measurements(request: BatteryRequest, frame: Frame) -> dict[str, Value] | No
     if request.name == _BALANCE.name:
         return _balance_measurements(registers)
     if request.name == _SETTINGS.name:
-        return {"nominal_charge": registers[0] / 10}
+        return told({"nominal_charge": registers[0] / 10}, {"nominal_charge": registers[0]})
     texts = [battery.to_text(piece) for piece in frame.data.split(b"\0") if piece]  # where they begin differs
     return dict(zip(("software_version_text", "hardware_text"), texts, strict=False))
 

@@ -81,8 +81,9 @@ def _cells(registers: tuple[int, ...]) -> dict[str, Value]:
         "soc": registers[SOC] / 10,
         "heartbeat_number": registers[HEARTBEAT],
     }
+    places = {"voltage": VOLTAGE, "current": CURRENT, "soc": SOC}
     return (
-        named
+        daly.told(named, {name: registers[place] for name, place in places.items()})
         | battery.probe_measurements(_celsius(raw) for raw in registers[PROBES : PROBES + probes])
         | battery.cell_measurements([raw / 1000 for raw in registers[:cells]])
     )
@@ -97,9 +98,12 @@ def _status(registers: tuple[int, ...]) -> dict[str, Value]:
         "balancer_state": bool(at[BALANCER]),
         "balancing_cells_count": mask.bit_count(),
     }
-    if at[BALANCE_CURRENT]:  # 30000 is none, 0 is not there
+    if at[BALANCE_CURRENT] not in (0, daly.NOTHING):  # 30000 is none, 0 is not there
         named["balance_current"] = (at[BALANCE_CURRENT] - daly.ZERO_CURRENT) / 1000
     named |= {f"{name}_state": bool(at[place]) for place, name in SWITCHES.items()}
+    places = {"remaining_charge": REMAINING, "cycles": CYCLES, "balancer_state": BALANCER}
+    places |= {f"{name}_state": place for place, name in SWITCHES.items()}
+    named = daly.told(named, {name: at[place] for name, place in places.items()})
     temperatures = {"mosfet": at[FET_TEMPERATURE], "board": at[BOARD_TEMPERATURE]}
     return named | {
         f"{name}_temperature": celsius for name, raw in temperatures.items() if (celsius := _celsius(raw)) is not None
