@@ -1,5 +1,6 @@
 """The command `decode`, as people call it: lines in, a line of JSON out for each, in order, at once."""
 
+import importlib
 import json
 import select
 import subprocess
@@ -86,6 +87,14 @@ def test_fragments_of_a_battery_give_a_line_for_each_frame_and_each_rejected_one
     assert code == 0
     assert [answer.get("voltage") for answer in answers] == [26.4, None, 26.4]
     assert "error" in answers[1]
+
+
+@pytest.mark.parametrize("protocol", ["wmbus", "jbd", "modbus", "vedirect", "victron_ble"])
+def test_an_empty_line_is_not_answered(protocol: str) -> None:
+    decode_lines = importlib.import_module(f"services.protocols.{protocol}").decode_lines
+    said = list(decode_lines(["", " ", "zz", "\r"]))
+    assert len(said) == 1
+    assert "error" in json.loads(said[0])
 
 
 @pytest.mark.parametrize(

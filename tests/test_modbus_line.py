@@ -21,7 +21,7 @@ from bootstrap_lib.document import from_text
 from bootstrap_lib.registry import Registry
 from services.links.modbus import RtuLine, Silence, TcpLine
 from services.links.modbus_unit import ModbusUnit
-from services.links.port import SerialPort, TcpPort
+from services.links.port import PortError, SerialPort, TcpPort
 from services.modbus import Ended, Modbus, Options, is_there, registers_of, table_of
 from services.modbus import UnitOptions as Unit
 from services.protocols import modbus
@@ -228,6 +228,11 @@ def test_a_unit_that_a_gateway_does_not_reach_is_silent_and_not_there(code: int)
         assert is_there(master, 1)
         assert right(here.read(NAMES)[0], 1)
         port.close()
+
+
+def test_a_host_whose_name_is_none_is_said_as_such() -> None:
+    with pytest.raises(PortError, match="that is no host's name"), TcpPort("meter..house", 502).turn(lambda: None):
+        pass
 
 
 class OneAtATime(SimulatedGateway):

@@ -113,6 +113,8 @@ class TcpPort:
                 self._socket = self._connect(idle)
             except OSError as error:
                 raise PortError(f"{self.name} cannot be reached: {error.strerror or error}") from None
+            except UnicodeError:  # a name with a label that is empty or too long
+                raise PortError(f"{self.name} cannot be reached: that is no host's name") from None
         try:
             yield self
         except BaseException:

@@ -110,6 +110,8 @@ def orders(words: Sequence[int]) -> dict[str, list[int | float]]:
 def decode_lines(lines: Iterable[str]) -> Iterator[str]:
     """Decode answers of Modbus RTU, one a line in hex; yield a JSON line for each, each pair of registers in four orders."""
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             buffer = bytearray.fromhex(line)
         except ValueError:

@@ -247,6 +247,8 @@ NAMES: Final = tuple(dict.fromkeys(_names()))
 def decode_lines(lines: Iterable[str], key: bytes | None = None) -> Iterator[str]:
     """Decode manufacturer's data in hex, one a line, each with its own key behind it or all with one; yield JSON lines."""
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         said: dict[str, Any]
         data, _, own = line.strip().partition(" ")
         try:
