@@ -797,8 +797,8 @@ class TestMeters:
         assert not heard(100, 10, 60.0)
         assert not heard(60_000, 20, 90.0)
         assert heard(100, 21, 120.0)
-        assert not heard(100, 22, 150.0, "2025-03-08"), "its date is still to come"
-        assert heard(100, 22, 180.0, "2025-03-09")
+        assert not heard(100, 22, 150.0, "2025-03-07"), "its date is still to come"
+        assert heard(100, 22, 180.0, "2025-03-08"), "half past midnight in Berlin is yesterday by UTC"
         assert meters.counts["implausible"] == 3
         assert heard(0, 1, 180.0 + NEW_BEGINNING), "a meter that was exchanged"
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -122,7 +123,7 @@ class KnownMeters:
     def hear(self, frame: bytes, now: float, today: str | None = None) -> HeardMeter | None:
         """Take a telegram; None where there is nothing to do but to count it.
 
-        `now` in monotonic seconds; `today`, the date as ISO 8601 where the clock is right, is for telegrams whose own
+        `now` in monotonic seconds; `today`, the date by UTC as ISO 8601 where the clock is right, is for telegrams whose own
         coding has no check.
         """
         self.counts["telegrams"] += 1
@@ -220,12 +221,14 @@ _MIDNIGHT: Final = 26.0
 def _doubt(telegram: Telegram, meter: KnownMeter, now: float, today: str | None) -> str | None:
     """Say why a telegram without a check cannot be what its meter shows, or None; then remember what it shows.
 
-    After a long silence, or disbelief for as long, it is a meter that began anew.
+    After a long silence, or disbelief for as long, it is a meter that began anew. A meter's date is that of its own clock,
+    which is hours ahead of `today`'s by UTC in most houses, and seldom right: tomorrow is no doubt.
     """
     values = {record.name: record.value for record in telegram.records}
     ended = values.get("target_date")
+    latest = today and (date.fromisoformat(today) + timedelta(days=1)).isoformat()
     for day in (ended, values.get("date")):
-        if today is not None and isinstance(day, str) and day > today:
+        if latest is not None and isinstance(day, str) and day > latest:
             return f"its date {day} is still to come"
     hours = (now - meter.heard) / 3600 + _MIDNIGHT
     shown: dict[str, ShownTotal] = {}
