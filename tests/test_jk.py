@@ -102,6 +102,13 @@ def test_the_layout_follows_from_what_the_frame_says() -> None:
         named(sealed(short))
 
 
+def test_a_board_that_has_not_measured_yet_says_nothing() -> None:
+    early = bytearray(jk.SIZE)
+    early[jk.LONG.enabled : jk.LONG.enabled + 4] = (0xFF).to_bytes(4, "little")
+    with pytest.raises(BatteryError, match="do not add up"):
+        named(sealed(early))
+
+
 def test_an_active_balancer_says_cells_and_no_current_of_the_pack() -> None:
     import struct
 

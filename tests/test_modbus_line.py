@@ -391,6 +391,9 @@ def test_a_number_in_two_pieces_is_one() -> None:
         ({"type": "hex", "length": 2}, [0x1501, 0x00FF], "150100FF"),
         ({"type": "u64"}, [0, 0, 1, 2], 65538),
         ({"type": "u16", "power": 40017}, [231], None),  # its power of ten was not read
+        ({"type": "string", "length": 3}, [0xFFFF, 0xFFFF, 0xFFFF], None),
+        ({"type": "string", "length": 3}, [0x4142, 0x43FF, 0xFFFF], "ABC"),
+        ({"type": "u32", "bit": 31}, [0x8000, 0], True),
     ],
 )
 def test_a_table_of_ones_own_reads_every_kind_of_number(
@@ -415,6 +418,8 @@ def test_a_table_of_ones_own_reads_every_kind_of_number(
         ({"address": 72, "power": 300}, "its power of ten is too far away"),
         ({"address": 72, "type": "u32", "power": 197}, "its power of ten is too far away"),
         ({"address": 199, "power": 74}, "its power of ten is too far away"),
+        ({"address": 5, "bit": 16}, "a u16 has no bit 16: the last one is 15"),
+        ({"address": 5, "scale": 0}, "times 0 everything is 0"),
     ],
 )
 def test_a_field_that_cannot_be_meant_so_is_found_by_check(

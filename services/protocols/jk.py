@@ -125,7 +125,7 @@ def layout_of(frame: bytes) -> JkLayout | None:
     for layout in (LONG, SHORT):
         cells = _cells(frame, layout)
         volts = layout.unpack("<I", frame, 0) / 1000
-        if cells and abs(volts - sum(cells.values())) <= 0.02 * volts + 0.1:
+        if cells and volts and abs(volts - sum(cells.values())) <= 0.02 * volts + 0.1:
             return layout
     raise BatteryError("The cells do not add up to the voltage in any layout that is known of this make.")
 

@@ -47,8 +47,8 @@ def _sign_and_magnitude(byte: int) -> int:
 
 
 def text(words: Sequence[int]) -> str:
-    """Return ASCII text without its padding."""
-    return b"".join(part.to_bytes(2, "big") for part in words).decode("ascii", "replace").strip(" \0")
+    """Return ASCII text without its padding: blanks, zeros, or all ones."""
+    return b"".join(part.to_bytes(2, "big") for part in words).strip(b" \0\xff").decode("ascii", "replace")
 
 
 def hexadecimal(words: Sequence[int]) -> str:
@@ -88,8 +88,6 @@ def decimal(words: Sequence[int]) -> int | str:
 
 SIGNED: Final = (signed,)
 """Forms of which only the highest bit means that nothing is there."""
-TEXTS: Final = (text, version)
-"""Forms that are never all ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ class Register:
             words = [(one & 0xFF) << 8 | one >> 8 for one in words]
         if self.low_first:
             words = words[::-1]
-        if self.form not in TEXTS and _nothing(words, self.form in SIGNED):
+        if _nothing(words, self.form in SIGNED):
             return None
         raw = self.form(words)
         if isinstance(raw, str):

@@ -77,6 +77,10 @@ def _registers(table: Mapping[str, OwnRegister]) -> Iterator[Register]:
             raise OwnError(name, f"a {own.type} has {length} registers, and {len(pieces)} are named")
         if own.length and own.type not in ("string", "hex"):
             raise OwnError(name, f"a {own.type} has {TYPES[own.type][0]} registers: leave length out")
+        if own.bit is not None and own.bit >= 16 * length:
+            raise OwnError(name, f"a {own.type} has no bit {own.bit}: the last one is {16 * length - 1}")
+        if not own.scale:
+            raise OwnError(name, "times 0 everything is 0: leave scale out, or write what the manual says")
         yield Register(
             name,
             first,
