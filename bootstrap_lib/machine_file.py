@@ -70,6 +70,20 @@ def _text(content: dict[str, Any], path: Path) -> bytes:
     return text
 
 
+def left_behind(own: Document, sources: Mapping[str, Any]) -> list[Problem]:
+    """Take out what a source wrote that topics.yaml has no more, and return its topics' lines: they stop nobody."""
+    gone = []
+    for section in ("sources", "topics"):
+        entries = own.content.get(section)
+        for name, entry in list(entries.items()) if isinstance(entries, dict) else ():
+            owner = entry.get("from") if section == "topics" and isinstance(entry, dict) else name
+            if isinstance(entry, dict) and isinstance(owner, str) and owner not in sources:
+                del entries[name]
+                if section == "topics":
+                    gone.append(own.problem((section, name), f"topics.yaml has no source '{owner}' any more"))
+    return gone
+
+
 def problems_of(own: Document, sources: Mapping[str, Any]) -> list[Problem]:
     """Return what may not stand in such a file: it holds what its writers own, lists of theirs and the topics of these."""
     found = list(own.problems)

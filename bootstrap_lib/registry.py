@@ -84,6 +84,8 @@ class Registry:
         """Add what its writers own: their lists, and the topics of these. What topics.yaml itself says wins. Returns its content."""
         own = Document()
         content = own.read(file, follow=False, content=lists)
+        if lists is None:
+            self.document.problems += machine_file.left_behind(own, self.document.section("sources"))
         if problems := machine_file.problems_of(own, self.document.section("sources")):
             raise DocumentError(problems)
         self.document.add(own)

@@ -175,6 +175,14 @@ def test_a_wrong_line_that_the_machine_wrote_costs_itself_and_is_said(
         read(tmp_path, METERS.replace("Mine}", "Mine}, a/b/x: {from: radio}"), machine)
 
 
+def test_what_a_source_wrote_that_is_no_more_is_left_out_and_stops_nobody(tmp_path: Path) -> None:
+    machine = "sources: {gone: {meters: {'7': {name: kam}}}, stranger: {service: wmbus, meters: {}}}\n"
+    registry = read(tmp_path, METERS, machine + "topics:\n  c/d/energy: {from: gone, meter: 7}\n")
+    assert (list(registry.topics), set(registry.instances)) == (["a/b/energy"], {"onewire", "radio"})
+    (problem,) = registry.left_out
+    assert (problem.line, problem.message) == (3, "topics.yaml has no source 'gone' any more")
+
+
 def test_a_wrong_line_is_not_written_by_the_machine_and_one_that_stands_there_goes(tmp_path: Path) -> None:
     machine = "topics:\n  c/d/duration: {from: radio, meter: 7, unit: month}\n"
     registry = read(tmp_path, METERS, machine)
@@ -200,7 +208,6 @@ def test_a_wrong_line_is_not_written_by_the_machine_and_one_that_stands_there_go
         "subscribers: {archive: {url: 'sqlite:////tmp/x'}}",
         "sources: {radio: {device: /dev/other}}",
         "sources: {onewire: {meters: {}}}",
-        "sources: {stranger: {service: wmbus, meters: {}}}",
         "topics: {c/d/temperature: {from: onewire}}",
         "topics: {c/d/energy: {from: radio, meter: 7, secret: 'secret:mqtt.operator'}}",
         "sources: {radio: {meters: {'7': {name: kam, key: 'secret:mqtt.operator'}}}}",
