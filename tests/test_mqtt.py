@@ -289,7 +289,15 @@ def test_a_message_is_meant_by_what_json_writes_in_it(tmp_path: Path, text: str)
 
 @pytest.mark.parametrize(
     ("there", "away"),
-    [("connected", "disconnected"), ("ready", "lost"), ("2", "0"), ('{"state":"Alive"}', '{"state":"Dead"}')],
+    [
+        ("connected", "disconnected"),
+        ("ready", "lost"),
+        ("2", "0"),
+        ('{"state":"Alive"}', '{"state":"Dead"}'),
+        ('{"state":"online"}', '{"state":"unavailable"}'),
+        ('"online"', '"offline"'),
+        ("\ufeffonline", "\ufeffoffline"),
+    ],
 )
 def test_what_a_device_says_of_itself_is_understood(tmp_path: Path, there: str, away: str) -> None:
     ears = Listener(tmp_path)
@@ -464,6 +472,9 @@ def test_a_gateway_below_our_root_is_no_loop(tmp_path: Path) -> None:
     [
         (1_700_000_000, 1_700_000_000),
         (1_700_000_000_000, 1_700_000_000),
+        ("1700000000", 1_700_000_000),
+        ("1700000000000", 1_700_000_000),
+        ("20231114T221320Z", 1_700_000_000),
         ("2023-11-14T22:13:20Z", 1_700_000_000),
         ("2023-11-14T23:13:20+01:00", 1_700_000_000),
         ("2023-11-14 23:13:20", 1_700_000_000),
@@ -471,6 +482,37 @@ def test_a_gateway_below_our_root_is_no_loop(tmp_path: Path) -> None:
 )
 def test_times_are_numbers_or_text_with_or_without_a_zone(found: object, seconds: float) -> None:
     assert foreign.moment(found, timezone(timedelta(hours=1)), 0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("21.5%", 21.5),
+        ("21.5°C", 21.5),
+        ("5,5kWh", 5.5),
+        ("-3 W", -3),
+        ("1e3", 1000),
+        (".5", 0.5),
+        ("7 m3", 7),
+        ("7m³", 7),
+    ],
+)
+def test_a_number_has_its_unit_behind_it(text: str, value: float) -> None:
+    assert foreign.number(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["1 234,5 W", "1 234", "1_000", "1'000", "1,234.5", "10 h 30", "0x1F", "12:30", "", "W"]
+)
+def test_a_part_of_a_text_is_no_number(text: str) -> None:
+    with pytest.raises(foreign.NoValue):
+        foreign.number(text)
+
+
+def test_a_line_whose_time_gives_none_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ears = lines_of(tmp_path, "a/b/energy: {from: mqtt, topic: x, path: p, time: Tiem}")
+    assert [ears.hear("x", '{"p":5,"Time":1000000000}') for _ in range(2)] == [[(5,)], [(5,)]]
+    assert [record.message for record in caplog.records] == ["a/b/energy: x: its `time: Tiem` gives none"]
 
 
 @given(

@@ -27,6 +27,8 @@ class ForeignNews:
         """What each topic of availability said last."""
         self._strange: set[str] = set()
         """Topics whose device said something of itself that is not understood."""
+        self._timeless: set[str] = set()
+        """Topics whose line names a time that a message did not have."""
         self._last: dict[str, Value] = {}
         self._waiting: dict[str, Message] = {}
         """Retained messages by topic's name, for a device that has not said whether it is there."""
@@ -79,6 +81,9 @@ class ForeignNews:
             if any(text not in _texts(content, where) for where, text in line.when.items()):
                 return
             told = _time_of(line, content, zone, now) if now is not None else None
+            if line.time and told is None and now is not None and topic.name not in self._timeless:
+                self._timeless.add(topic.name)
+                log.warning("%s: %s: its `time: %s` gives none", topic.name, message.topic, line.time)
             if not self._is_news(topic, message, told, now):
                 return
             value = value_of(topic, foreign.find(content, path.parse(line.path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,13 @@ NO: Final = frozenset(("off", "false", "0", "no", "closed", "close", "offline", 
 THERE: Final = YES | {"ready", "connected", "alive", "init", "sleeping", "alert", "available", "2"}
 AWAY: Final = NO | {"disconnected", "lost", "dead", "unavailable"}
 """What devices say of themselves: Homie's `$state`, and 2 of mqtt-smarthome, too."""
+NUMBER: Final = re.compile(
+    r"([-+]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?)"
+    r"(?:\s*(?=[^\W\d_]|[%°/])(?![xX])(?:[^0-9]|m[23]|s2)*)?"
+)
+"""A number in text, with or without its unit; in `1 234`, `1_000` and `10 h 30` what stands first would be an invented one."""
+SINCE_1970: Final = re.compile(r"[0-9]{9,}(?:\.[0-9]+)?")
+"""A time since 1970 in text; with eight digits it is a date."""
 LARGEST: Final = 2**63
 """What an integer is below: 64 bits."""
 MILLISECONDS: Final = 1e11
@@ -38,6 +46,7 @@ class NoValue(ValueError):
 
 def document(payload: bytes, has_path: bool) -> Any:
     """Return what a payload says: JSON where a path leads into it, else text; NoValue where it is none."""
+    payload = payload.removeprefix(BOM_UTF8)
     try:
         return msgspec.json.decode(payload) if has_path else payload.decode().strip()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -60,10 +69,9 @@ def number(found: Any) -> float | int:
     if isinstance(found, bool):
         return int(found)
     if isinstance(found, str):
-        try:
-            found = float(found.split()[0].replace(",", "."))
-        except (ValueError, IndexError):
-            raise NoValue(f"{found[:40]!r} is no number") from None
+        if (written := NUMBER.fullmatch(found.strip())) is None:
+            raise NoValue(f"{found[:40]!r} is no number")
+        found = float(written[1].replace(",", "."))
         found = int(found) if found.is_integer() else found
     if isinstance(found, int) and not -LARGEST <= found < LARGEST:
         raise NoValue("it is a number of more than 64 bits")
@@ -86,8 +94,13 @@ def is_up(payload: bytes, where: str) -> bool:
     """Whether a device says that it is there; older bridges say in plain text what newer ones say in JSON."""
     if not payload:
         raise NoValue
-    content = document(payload, payload[:1] in (b"{", b"["))
-    found = find(content, path.parse(where or "state")) if isinstance(content, dict) else content
+    content = document(payload, payload.removeprefix(BOM_UTF8)[:1] in (b"{", b"[", b'"'))
+    try:  # what `find` takes for no value, as "unavailable", is an answer here
+        found = path.follow(content, path.parse(where or "state")) if isinstance(content, dict) else content
+    except path.PathError:
+        raise NoValue from None
+    if found is None:
+        raise NoValue
     words = {text.strip().casefold() for text in path.texts_of(found)}
     if not words & (THERE | AWAY):
         raise NoValue(f"{str(found)[:40]!r} says neither that it is there nor that it is away")
@@ -99,7 +112,8 @@ def moment(found: Any, zone: tzinfo, now: float) -> float:
 
     Of the hour that a zone has twice in autumn it is the one that is nearer to `now`.
     """
-    if isinstance(found, (int, float)) and not isinstance(found, bool):
+    is_digits = isinstance(found, str) and SINCE_1970.fullmatch(found.strip())
+    if is_digits or (isinstance(found, (int, float)) and not isinstance(found, bool)):
         seconds = number(found)
         return seconds / 1000 if seconds > MILLISECONDS else float(seconds)
     try:
