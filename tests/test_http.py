@@ -351,6 +351,13 @@ def test_a_secret_is_in_no_sentence_of_a_question_that_went_wrong(status: int, t
         assert "\u20ac" not in str(caught.value)
 
 
+def test_an_address_that_cannot_be_sent_is_told_as_that() -> None:
+    for url in served(b"", {}, 200):
+        with pytest.raises(WebError, match="cannot be asked: a header or the address has a character") as caught:
+            Page(f"{url}?k=TOP SECRET", {}, 2).fetch()
+        assert "SECRET" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("said", "least", "most"), [("90", 90, 90), ("date", 80, 121), ("soon", 0, 0), ("past", 0, 0)])
 def test_the_time_that_a_service_wants_is_seconds_or_a_date(said: str, least: float, most: float) -> None:
     dates = {"date": formatdate(time.time() + 120, usegmt=True), "past": formatdate(time.time() - 120, usegmt=True)}
