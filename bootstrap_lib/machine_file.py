@@ -74,8 +74,8 @@ def left_behind(own: Document, sources: Mapping[str, Any]) -> list[Problem]:
     """Take out what a source wrote that topics.yaml has no more, and return its topics' lines: they stop nobody."""
     gone = []
     for section in ("sources", "topics"):
-        entries = own.content.get(section)
-        for name, entry in list(entries.items()) if isinstance(entries, dict) else ():
+        entries = found if isinstance(found := own.content.get(section), dict) else {}
+        for name, entry in list(entries.items()):
             owner = entry.get("from") if section == "topics" and isinstance(entry, dict) else name
             if isinstance(entry, dict) and isinstance(owner, str) and owner not in sources:
                 del entries[name]

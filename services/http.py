@@ -22,7 +22,7 @@ from bootstrap_lib import (
     secrets,
 )
 from services.links.web import Page, WebError, WebQuestion
-from services.protocols import path
+from services.protocols import foreign, path
 
 LONGEST_PAUSE, LONGEST_WAIT = 900.0, 86400.0
 """Seconds after which a service that is in trouble is asked again at the latest: by itself, and at its own wish."""
@@ -138,7 +138,7 @@ def value_of(topic: Topic[DocumentField], document: Any) -> Value | Failure:
     try:
         value = path.follow(document, path.parse(where))
         if topic.kind in ("gauge", "counter") and isinstance(value, str):
-            value = float(value)
+            value = foreign.number(value)
     except path.PathError as error:
         return Failure(str(error))
     except ValueError:

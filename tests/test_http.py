@@ -195,7 +195,7 @@ def test_what_is_no_number_is_no_value_and_a_number_in_quotes_is_one(street: Hou
     street.start("http")
     ear.wait(OPEN)
     for bikes, sentence in (
-        (None, "is null"), ("many", "is no number"), ([1], "is no plain value"), (True, "True is no number"),
+        (None, "is null"), ("many", "is no number"), ("1_000", "is no number"), ("1 234,5", "is no number"), ([1], "is no plain value"), (True, "True is no number"),
         (10**400, "more than 64 bits"),
     ):  # fmt: skip
         web.document = stands(bikes)
