@@ -1,12 +1,17 @@
 """What a store misses because the archive misses it too: a round-robin file takes readings in order only, so it must wait."""
 
+import json
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from harness import Ear, House, wait_for
 from voices import Voice, ask_database
 
+from bootstrap_lib import Message, Registry
 from bootstrap_lib.reading import format_time
+from services.stores.backfill import Filling
 from tests.chaos.picture import wrong_rows
 
 pytestmark = pytest.mark.long
@@ -93,3 +98,20 @@ def test_a_replay_leaves_out_nothing_that_was_heard_and_waits_for_its_commit(
     pages = "home/service/archive/replay/rrd"
     end = ear.wait(pages, lambda page: isinstance(page, dict) and page.get("id") == "late")
     assert end["count"] == 3
+
+
+def test_what_a_replay_has_of_another_unit_or_of_no_time_costs_itself(tmp_path: Path) -> None:
+    (tmp_path / "topics.yaml").write_text(
+        "sources: {modbus: {device: /dev/null}}\nsubscribers: {influx: {}, archive: {}}\n"
+        "topics: {house/inverter/reactive_power: {quantity: number, unit: var, from: modbus, address: 1}}\n"
+    )
+    asker = SimpleNamespace(name="influx", registry=Registry(tmp_path / "topics.yaml"))
+    filling = Filling(asker)  # type: ignore[arg-type]
+    filling._id, name = "1", "house/inverter/reactive_power"
+    rows = [(0.02, "kvar", "2026-11-27T10:00:00Z"), (20.0, "var", "2026-11-27T11:00:00Z"), (21.0, "var", "noon")]
+    rows.append((22.0, "var", "2026-11-27T12:00:00Z"))
+    page = [{"topic": name, "value": value, "unit": unit, "time": time} for value, unit, time in rows]
+    message = Message(
+        "home/service/archive/replay/influx", json.dumps(page).encode(), retained=False, mid=1, connection=1
+    )
+    assert [(one, value) for one, _, value in filling.take(message)] == [(name, 20.0), (name, 22.0)]

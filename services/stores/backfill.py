@@ -7,12 +7,12 @@ message that says where the archive goes on. Nothing is asked of a house that ru
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from bootstrap_lib import Bus, Message, Registry, Value, as_json, clock, format_time, parse_time
+from bootstrap_lib import Bus, Message, ReadingError, Registry, Value, as_json, clock, format_time, parse_time
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +217,19 @@ class Filling:
                 (entry for entry in page if entry.span), key=lambda entry: entry.topic
             ):
                 self._draw(name, list(means))
-        return [(entry.topic, parse_time(entry.time), entry.value) for entry in page if not entry.span]
+        return list(self._readings(page))
+
+    def _readings(self, page: list[ReplayEntry]) -> Iterator[tuple[str, int, Value]]:
+        """Raw readings of a page; one of a time that cannot be, or of another unit than its topic has by now, costs itself."""
+        topics = self._asker.registry.topics
+        for entry in page:
+            topic = topics.get(entry.topic)
+            if entry.span or (topic is not None and entry.unit != topic.unit):
+                continue
+            try:
+                yield entry.topic, parse_time(entry.time), entry.value
+            except ReadingError as error:
+                log.warning("a reading of %s that the archive replayed is left out: %s", ascii(entry.topic[:60]), error)
 
     def _end(self, end: End) -> None:
         if end.count != self._slice_count:  # a broker drops from a full queue without a word
