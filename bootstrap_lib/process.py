@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap_lib import stamp, state
+from bootstrap_lib.bus import Bus
 from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import ClockOrder, Control, Nothing, Request, RequestError
 from bootstrap_lib.document import Problem, StartError
@@ -53,7 +54,15 @@ class Process:
         self.remember()
         self.health = Health(self.clock.now(), self.remembered.start, work.options.heartbeat)
         self.loop = Loop()
-        self.bus = work.make_bus(self.loop.post)
+        will, session = f"{work.prefix}/status", work.SESSION
+        self.bus = Bus(
+            work.registry.broker,
+            work.name,
+            self.loop.post,
+            will=will,
+            session_expiry=session,
+            receive_maximum=work.BATCH,
+        )
         self._next_beat = 0.0
         self._reload = Reload(work, self.error)
         self._rival = Rival(work.name, work.prefix, self.bus, self.health)

@@ -5,7 +5,7 @@ calls `begin`, `work` and `end`, and everything named `on_…`.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar, get_args, get_origin, get_type_hints
@@ -16,7 +16,7 @@ from bootstrap_lib.clock import Clock
 from bootstrap_lib.control import Nothing
 from bootstrap_lib.document import DocumentError, Problem
 from bootstrap_lib.entries import InstanceOptions
-from bootstrap_lib.events import Event, Message
+from bootstrap_lib.events import Message
 from bootstrap_lib.health import BEATS, Health
 from bootstrap_lib.loop import Word
 from bootstrap_lib.needs import Needs
@@ -34,6 +34,10 @@ class Service:
     NEEDS: ClassVar[Needs] = Needs()
     BEATS: ClassVar = BEATS
     """Heartbeats that may fail to come until a service is taken for dead."""
+    SESSION: ClassVar[int] = 3600
+    """Seconds for which the broker keeps our session while we are away; 0 for none: what stands there is what counts, not what waited."""
+    BATCH: ClassVar[int] = 1000
+    """Messages that the broker may send before we acknowledge one."""
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Name the instance; `load` takes its options, and nothing is opened, sent or started yet."""
@@ -82,10 +86,6 @@ class Service:
         return True
 
     # -- what subclasses offer ----------------------------------------------------------------------------------
-
-    def make_bus(self, post: Callable[[Event], None]) -> Bus:
-        """Build the connection to the broker; its events go to `post`."""
-        return Bus(self.registry.broker, self.name, post, will=f"{self.prefix}/status")
 
     def begin(self) -> None:
         """Open what belongs to the process for all its life (spool, database)."""

@@ -8,16 +8,14 @@ the dead letters and never stops the rest.
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from bootstrap_lib import state
-from bootstrap_lib.bus import Bus
 from bootstrap_lib.clock import AHEAD, BORN
 from bootstrap_lib.control import Request, RequestError
 from bootstrap_lib.document import reason as reason_of
 from bootstrap_lib.entries import Topic
-from bootstrap_lib.events import Event, Message
+from bootstrap_lib.events import Message
 from bootstrap_lib.reading import Reading, ReadingError, Sequence, decode, excerpt
 from bootstrap_lib.registry import Registry
 from bootstrap_lib.service import Service
@@ -25,9 +23,6 @@ from bootstrap_lib.state import Dead, DeadLetters, Letter
 from bootstrap_lib.streams import Streams
 
 log = logging.getLogger(__name__)
-
-SESSION = 7 * 86400
-"""Seconds for which the broker keeps what a subscriber that is away has not got."""
 
 
 class Poison(ValueError):
@@ -43,6 +38,8 @@ class Subscriber(Service):
 
     BATCH: ClassVar[int] = 500
     """Readings after which `flush` is called, at the latest every `every` seconds."""
+    SESSION: ClassVar[int] = 7 * 86400
+    """Seconds for which the broker keeps what a subscriber that is away has not got."""
 
     WANTS_DATA: ClassVar[bool] = True
 
@@ -80,17 +77,6 @@ class Subscriber(Service):
 
     def subscribe(self, session: bool) -> None:
         """Subscribe to more than readings; `session` is False when the broker knew nothing of us."""
-
-    def make_bus(self, post: Callable[[Event], None]) -> Bus:
-        """Build a connection with a session that outlasts a week of absence."""
-        return Bus(
-            self.registry.broker,
-            self.name,
-            post,
-            will=f"{self.prefix}/status",
-            session_expiry=SESSION,
-            receive_maximum=self.BATCH,
-        )
 
     def begin(self) -> None:
         """Take up how far each source was heard."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
-from bootstrap_lib.bus import Bus
 from bootstrap_lib.entries import InstanceOptions
 from bootstrap_lib.events import Message
 from bootstrap_lib.registry import Registry
@@ -35,8 +34,9 @@ class Work(Protocol):
     state_folder: Path
     runtime_folder: Path
     stopping: str | None
+    SESSION: ClassVar[int]
+    BATCH: ClassVar[int]
 
-    def make_bus(self, post: Any) -> Bus: ...  # noqa: D102
     def load(self, registry: Registry) -> bool: ...  # noqa: D102
     def begin(self) -> None: ...  # noqa: D102
     def work(self) -> None: ...  # noqa: D102

@@ -1,13 +1,11 @@
 """The house in Home Assistant, by itself: MQTT device discovery (docs/services/discovery.md)."""
 
 import logging
-from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
 from bootstrap_lib import (
-    Bus,
     Duration,
     InstanceOptions,
     Message,
@@ -68,6 +66,7 @@ class Discovery(Subscriber):
     )
 
     options: Options
+    SESSION = 0
     WANTS_DATA = False
 
     def __init__(self, registry: Registry, name: str) -> None:
@@ -85,10 +84,6 @@ class Discovery(Subscriber):
         """By the message's id: what Home Assistant knows of a device once the broker has it."""
         self._confirmed: dict[str, dict[str, Announced]] = {}
         """What the broker has since it was written down last."""
-
-    def make_bus(self, post: Callable[[Any], None]) -> Bus:
-        """Build a connection without a session: all is sent again with each."""
-        return Bus(self.registry.broker, self.name, post, will=f"{self.prefix}/status", session_expiry=0)
 
     def begin(self) -> None:
         """Take up what Home Assistant was told."""

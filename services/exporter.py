@@ -2,13 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, field
 
 from bootstrap_lib import (
-    Bus,
     InstanceOptions,
     Message,
     Needs,
@@ -56,7 +54,7 @@ class Exporter(Subscriber):
     )
 
     options: Options
-    BATCH = 2000
+    BATCH, SESSION = 2000, 0
 
     @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
@@ -84,11 +82,6 @@ class Exporter(Subscriber):
         if self._opened is None:
             raise RuntimeError("it has not begun")
         return self._opened
-
-    def make_bus(self, post: Callable[[Any], None]) -> Bus:
-        """Build a connection without a session: what stands at the broker is what is shown, not what was queued."""
-        will = f"{self.prefix}/status"
-        return Bus(self.registry.broker, self.name, post, will=will, session_expiry=0, receive_maximum=self.BATCH)
 
     def begin(self) -> None:
         """Listen; StartError where the address is taken."""

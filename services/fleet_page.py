@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Meta
 
 from bootstrap_lib import (
-    Bus,
     Duration,
     Message,
     Needs,
@@ -74,6 +73,7 @@ class FleetPage(Subscriber):
     )
 
     options: Options
+    SESSION = 0
     WANTS_DATA = False
 
     def __init__(self, registry: Registry, name: str) -> None:
@@ -84,10 +84,6 @@ class FleetPage(Subscriber):
         self._roster_at = 0.0
         self._awaited: Awaited | None = None
         self._server: WebServer | None = None
-
-    def make_bus(self, post: Callable[[Any], None]) -> Bus:
-        """Build a connection without a session: what stands at the broker is what is shown."""
-        return Bus(self.registry.broker, self.name, post, will=f"{self.prefix}/status", session_expiry=0)
 
     def begin(self) -> None:
         """Listen; the engine may come later."""

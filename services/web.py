@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from ipaddress import ip_network
 from pathlib import Path
@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from bootstrap_lib import Duration as Seconds
 from bootstrap_lib import (
-    Bus,
     InstanceOptions,
     Message,
     Needs,
@@ -30,7 +30,6 @@ from bootstrap_lib import (
     secrets,
     state,
 )
-from bootstrap_lib import Duration as Seconds
 from services.notices import permit
 from services.stores import last_backup, record_url
 
@@ -124,7 +123,7 @@ class Web(Subscriber):
     )
 
     options: Options
-    BATCH = 2000
+    BATCH, SESSION = 2000, 0
 
     @classmethod
     def check(cls, registry: Registry, name: str) -> list[Problem]:
@@ -172,17 +171,6 @@ class Web(Subscriber):
             elsewhere = f"at https://{address.hostname}" if offered else "by TLS and a name (`address: https://NAME`)"
             said = f"at http://localhost, elsewhere {elsewhere}"
         return [*super().cost(registry, name), f"passkeys: {said}"]
-
-    def make_bus(self, post: Callable[[Any], None]) -> Bus:
-        """Build a connection without a session: what stands at the broker is what is shown, not what was queued."""
-        return Bus(
-            self.registry.broker,
-            self.name,
-            post,
-            will=f"{self.prefix}/status",
-            session_expiry=0,
-            receive_maximum=self.BATCH,
-        )
 
     def __init__(self, registry: Registry, name: str) -> None:
         """Prepare the instance; nothing is opened yet."""
