@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from msgspec import Struct
-
 from bootstrap_lib import DocumentError, Problem, Registry, StartError, nearest
 from services.alerting.condition import Scope, Watch, watches_of
 from services.alerting.limits import COMPARE, FALLING, RISING, Condition
@@ -168,29 +166,9 @@ def scope_of(registry: Registry) -> Scope:
     subscribers = [instance.name for instance in registry.instances.values() if instance.section == "subscribers"]
     people = people_of(registry)
     who = (*subscribers, *people.names())
-    return Scope(registry.topics, list(registry.instances), who, houses_of(registry), _computed(registry))
-
-
-class Conclusion(Struct):
-    """What matters here of an entry of `phases:`: all topics below `thing` are concluded from `inputs`."""
-
-    thing: str
-    inputs: dict[str, str]
-
-
-def _computed(registry: Registry) -> dict[str, tuple[str, ...]]:
-    """Topics that are concluded from others; where `phases:` is wrong, its own service says so."""
-    try:
-        entries = registry.entries("phases", Conclusion).values()
-    except DocumentError:
-        return {}
-    inputs = {entry.thing: tuple(entry.inputs.values()) for entry in entries}
-    told = {instance.name for instance in registry.find("phase")}
-    return {
-        name: inputs[thing]
-        for name, topic in registry.topics.items()
-        if topic.source in told and (thing := name.rpartition("/")[0]) in inputs
-    }
+    phases = {instance.name for instance in registry.find("phase")}
+    concluded = {name for name, topic in registry.topics.items() if topic.source in phases}
+    return Scope(registry.topics, list(registry.instances), who, houses_of(registry), concluded)
 
 
 def _options(registry: Registry) -> tuple[tuple[str, ...], AlertOptions]:

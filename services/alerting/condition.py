@@ -6,7 +6,7 @@ Like the registry it uses its durations and its "did you mean"; nothing here doe
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bootstrap_lib import Duration
@@ -69,8 +69,8 @@ class Scope:
     """Instances, people and groups that can be told."""
     houses: Collection[str] | None = None
     """Houses of a fleet, at its centre: their topics are `HOUSE/place/thing/name`, their services `HOUSE/instance`."""
-    computed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Topics that are concluded from others, with those."""
+    concluded: Collection[str] = ()
+    """Topics that are concluded from others, and taken back while that cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class Watch:
     decimals: int
     counts: bool = False
     """Whether its value only grows, so that a fall is a new start."""
-    inputs: tuple[str, ...] = ()
-    """Topics from which its own is concluded: their silence explains that it is silent."""
+    is_concluded: bool = False
+    """Whether its topic is concluded from others: what the living service takes back is not known, and not silent."""
 
     @property
     def is_silence(self) -> bool:
@@ -195,7 +195,7 @@ def watches_of(name: str, rule: Rule, scope: Scope) -> Iterator[Watch]:
             unit=topic.unit,
             decimals=topic.decimals,
             counts=topic.kind == "counter",
-            inputs=scope.computed.get(topic_name, ()) if derived == "silence" else (),
+            is_concluded=topic_name in scope.concluded,
         )
 
 

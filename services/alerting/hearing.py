@@ -37,6 +37,8 @@ class Pace(msgspec.Struct, omit_defaults=True):
     slow: Count = 0
     pace: Count = 0
     """The longest wait for a reading of late (ms), where they come seldom."""
+    untold: bool = False
+    """Whether the service that concludes it took it back: it is not known, and not silent."""
 
 
 class Signal:
@@ -76,6 +78,12 @@ class Signal:
             return self.stale
         return max(self.stale, PATIENT * pulse.pace) if pulse.slow > 1 else None
 
+    def is_silent(self, at: int) -> bool:
+        """Whether it has been heard, and is not now; what its living service took back is not known, and not silent."""
+        patience = self.patience
+        over = self.cleared or (patience is not None and at - self.heard >= patience)
+        return over and bool(self.pulse.time) and not self.pulse.untold
+
     def take(self, value: Value, own: int, at: int, lag: int | None, fresh: bool | None) -> tuple[int, int] | None:
         """Take a reading; its time as it counts, and for how long nobody measured before it. None where it is known.
 
@@ -99,7 +107,7 @@ class Signal:
             self._learn(time - pulse.time)
         pulse.time, pulse.own, self.value = time, own, value
         self.at = self.heard = at
-        self.cleared, self._suspect = False, None
+        self.cleared, self._suspect, pulse.untold = False, None, False
         return time, unseen
 
     def _is_live(self, value: Value, own: int, at: int, fresh: bool | None) -> bool:

@@ -108,7 +108,7 @@ class WatchedHouses:
         for name, house in self._known.items():
             topics |= {f"{name}/{topic}": facts for topic, facts in house.topics.items()}
             services += [f"{name}/{service}" for service in sorted(house.services)]
-        return Scope(ChainMap(dict(own.topics), topics), services, own.notifiers, self.names, own.computed)
+        return Scope(ChainMap(dict(own.topics), topics), services, own.notifiers, self.names, own.concluded)
 
     def subscribe(self, bus: Bus, *, anew: bool) -> None:
         """Hear what rules speak of; `anew` on a connection."""

@@ -40,7 +40,6 @@ class Judge:
         self._latest: dict[str, tuple[Value, int, int]] = {}
         self._met: dict[str, Alert] = {}
         self._paused: set[str] = set()
-        self._inputs: set[str] = set()
         self._at = self._offset = self._resumed = self._silence_at = 0
         self._suspended = False
 
@@ -64,7 +63,6 @@ class Judge:
             if verdict.fired and not old:
                 self.changed.add(watch.name)
             again.append(alert)
-        self._inputs = {key for alert in again for key in alert.watch.inputs}
         for alert in self.alerts.values():
             alert.inhibitors = explaining(alert.watch, self.alerts.values())
         self.memory.pulses = {key: pulse for key, pulse in pulses.items() if key in self.signals}
@@ -106,7 +104,7 @@ class Judge:
             if len(self._latest) > MOST_UNWATCHED:
                 del self._latest[next(iter(self._latest))]
             return
-        was_silent, patience = self._is_silent(signal, at), signal.patience
+        was_silent, patience = signal.is_silent(at), signal.patience
         taken = signal.take(value, time, at, lag, fresh)
         if taken is None:
             if time == signal.pulse.own and fresh is None and signal.at and not signal.cleared:
@@ -115,7 +113,7 @@ class Judge:
         moment, unseen = taken
         if was_silent or signal.patience != patience:
             self._silence_at = min(self._silence_at, at)
-        if was_silent and (key.startswith("service ") or key in self._inputs):
+        if was_silent and key.startswith("service "):
             self._came_back(key.removeprefix("service ").partition(" ")[0], at)
         for alert in self._watching[key]:
             if not alert.watch.is_silence:
@@ -124,9 +122,9 @@ class Judge:
                 self._end(alert, at + self._offset)
 
     def _came_back(self, source: str, at: int) -> None:
-        """Give the topics of a service, all of a house, or what is concluded of a topic, that is heard again time to speak."""
+        """Give the topics of a service, or all of a house, that is heard again time to speak."""
         for alert in self.alerts.values():
-            if alert.watch.is_silence and (alert.watch.belongs_to(source) or source in alert.watch.inputs):
+            if alert.watch.is_silence and alert.watch.belongs_to(source):
                 alert.signal.heard, alert.settles = at, at + self.settle
 
     def _judge(self, alert: Alert, value: Value, time: int, unseen: int) -> None:
@@ -185,6 +183,10 @@ class Judge:
         if signal := self.signals.get(key):
             signal.cleared, signal.behind = True, 0
             self._silence_at = min(self._silence_at, at)
+            for alert in self._watching[key]:
+                signal.pulse.untold |= alert.watch.is_concluded
+                if signal.pulse.untold and alert.watch.is_silence and alert.verdict.met:
+                    self._end(alert, at + self._offset)
 
     def beat(self, key: str, seconds: float) -> None:
         """Learn how long a service may be silent (s)."""
@@ -270,20 +272,16 @@ class Judge:
                 self._fire(alert)
         return True
 
-    def _is_silent(self, signal: Signal, at: int) -> bool:
-        patience = signal.patience
-        return bool(signal.pulse.time) and (signal.cleared or (patience is not None and at - signal.heard >= patience))
-
     def _look_for_silence(self, at: int) -> None:
         self._silence_at = at + AN_HOUR
         for alert in self.alerts.values():
             signal = alert.signal
             if not alert.watch.is_silence or alert.verdict.met or self.is_paused(alert) or not signal.pulse.time:
                 continue
-            if self._is_silent(signal, at):
+            if signal.is_silent(at):
                 alert.verdict.met, alert.verdict.since, self.unsaved = True, self._now(alert, at), True
                 self._met[alert.watch.name] = alert
-            elif (patience := signal.patience) is not None:
+            elif (patience := signal.patience) is not None and not signal.pulse.untold:
                 self._silence_at = min(self._silence_at, signal.heard + patience)
 
     def _now(self, alert: Alert, at: int) -> int:

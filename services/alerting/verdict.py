@@ -89,18 +89,13 @@ class Alert:
 
 
 def explaining(watch: Watch, alerts: Collection[Alert]) -> list[Alert]:
-    """Alerts that explain one: of a rule with a pattern, those of the same topic, of its source or of its house.
-
-    That an input is silent explains that what is concluded of it is.
-    """
+    """Alerts that explain one: of a rule with a pattern, those of the same topic, of its source or of its house."""
     found: list[Alert] = []
     for owner in listed(watch.rule.inhibited_by):
         keys = (watch.key, f"service {watch.source}", f"service {watch.house}")
         all_of = [alert for alert in alerts if alert.watch.owner == owner]
         related = [alert for alert in all_of if alert.watch.key in keys]
         found += all_of if len(all_of) == 1 else related
-    if watch.inputs:
-        found += [alert for alert in alerts if alert.watch.is_silence and alert.watch.key in watch.inputs]
     return found
 
 

@@ -164,7 +164,7 @@ class PhaseWork:
             if output in standing:
                 if now >= self._told_at.get(topic.name, -topic.stale) + topic.stale / 3:
                     self._publish(topic.name, standing[output], boiler.known)
-            elif topic.name in stands and now > self._told_at.setdefault(topic.name, now) + topic.stale:
+            elif topic.name in stands and now > self._told_at.get(topic.name, -topic.stale) + topic.stale:
                 log.info("%s is not known any more, it is cleared: what tells it is silent", topic.name)
                 self.publisher.clear(topic.name)
                 stands.discard(topic.name)
