@@ -155,6 +155,49 @@ def test_a_house_sends_its_token_to_no_other_centre(server: EnrolmentServer, tmp
         joining.enrol(f"https://127.0.0.1:{free_port()}", f"{secret}.{'0' * 64}", tmp_path / "h")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "../../cron.d/x"},
+        {"name": "h0005\n"},
+        {"address": "c\nlistener 1883 0.0.0.0"},
+        {"address": "centre.example\n"},
+        {"port": 0},
+        {"port": 65536},
+        {"certificate": "* * * * * root sh"},
+        {"authority": ""},
+        {},
+    ],
+)
+def test_of_a_centre_that_was_broken_into_root_writes_no_file_and_no_line_of_its_own(
+    server: EnrolmentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, object]
+) -> None:
+    good = server.authority.certificate.read_text()
+    said = {"name": "h0005", "certificate": good, "authority": good, "address": "c", "port": 1} | wrong
+    said = said if wrong else {"name": "h0005"}  # or no answer at all
+    folder = tmp_path / "etc/mosquitto/fleet"
+    token = f"{server.invitations.invite('h0005')}.{server.authority.fingerprint}"
+    with monkeypatch.context() as broken_into:
+        broken_into.setattr("services.fleet.enrolment.Enrolment", lambda *_: said)
+        with pytest.raises(StartError, match="nothing of it is kept"):
+            joining.enrol(url(server), token, folder)
+    assert sorted(file.name for file in folder.iterdir()) == ["house.csr", "house.key"]
+    assert not (tmp_path / "etc/cron.d").exists()
+    assert joining.enrol(url(server), token, folder).name == "h0005", "the same token, once the centre is mended"
+
+
+def test_a_renewal_brings_no_certificate_of_another_house(
+    server: EnrolmentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = enter(server, "h0007", tmp_path / "h0007")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    other = server.authority.certificate.read_text()
+    monkeypatch.setattr("services.fleet.enrolment._Handler._found", lambda *_: ("h0008", other))
+    with pytest.raises(StartError, match="another house"):
+        joining.renew(folder, now=True)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
 def test_a_request_for_another_name_is_signed_for_the_one_of_the_token(made: Authority, tmp_path: Path) -> None:
     request = authority.new_request(tmp_path, "h0001")  # it says h0001
     (tmp_path / "x.crt").write_text(made.sign("h0300", request))
@@ -336,7 +379,7 @@ def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pyte
     assert main([*root, "move", "h1", "Süd"]) == os.EX_UNAVAILABLE
     assert main([*root, "move", "h2", "south"]) == os.EX_UNAVAILABLE
     assert main([*root, "move", "h1", "north"]) == 0
-    for name in ("operator", "home", "a+b", "h/1", "central"):
+    for name in ("operator", "home", "a+b", "h/1", "h1\n", "central"):
         assert main([*root, "house", name]) == os.EX_UNAVAILABLE
     assert main([*root, "revoke", "h1"]) == 0
     assert roster.read(tmp_path / "etc/constellation/fleet.json").of("north") == set()

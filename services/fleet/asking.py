@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bootstrap_lib import Message, ReadingError, Request, RequestError, as_json, format_time, parse_time
+from services.fleet import roster
 from services.fleet.centre import Centre
 from services.fleet.remote_house import RemoteHouse
 
@@ -24,8 +25,6 @@ PATIENCE: Final = 20.0
 MOST: Final = 200
 """Requests to houses that wait for their answer at a time."""
 
-_WORD: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
-
 
 class Comparing(Struct, forbid_unknown_fields=True):
     """Payload of `request/compare` and `request/houses`: one house or all; since a time, or the last comparison."""
@@ -38,8 +37,8 @@ class Asking(Struct, forbid_unknown_fields=True):
     """Payload of `request/ask`: what somebody wants of a house's service, and who that is."""
 
     house: str
-    instance: Annotated[str, Meta(pattern=_WORD, max_length=60)]
-    verb: Annotated[str, Meta(pattern=_WORD, max_length=60)]
+    instance: Annotated[str, Meta(pattern=roster.WORD, max_length=60)]
+    verb: Annotated[str, Meta(pattern=roster.WORD, max_length=60)]
     by: Annotated[str, Meta(min_length=1, max_length=60)]
     arguments: dict[str, Any] = {}
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from bootstrap_lib import StartError, as_json, state
+from services.fleet import roster
 from services.fleet.authority import Authority, alone
 
 DAY: Final = 86_400
@@ -35,13 +37,13 @@ class Invitation(msgspec.Struct):
 
 
 class Enrolment(msgspec.Struct, frozen=True):
-    """What a house gets."""
+    """What a house gets, bounded: names of files and lines of its broker's configuration are made of it, by root."""
 
-    name: str
+    name: Annotated[str, Meta(pattern=roster.WORD, max_length=60)]
     certificate: str
     authority: str
-    address: str
-    port: int
+    address: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}(?!\n)$")]
+    port: Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Invitations:

@@ -75,7 +75,7 @@ def enrol(url: str, token: str, folder: Path) -> Enrolment:
     if not (key.exists() and asked.exists()):
         state.write(asked, authority.new_request(folder, "house").encode(), 0o644)
     body = as_json({"token": secret, "request": asked.read_text()})
-    given = msgspec.json.decode(_open(f"{url.rstrip('/')}/enrol", _trusting(trusted), body), type=Enrolment)
+    given = _given(_open(f"{url.rstrip('/')}/enrol", _trusting(trusted), body))
     _keep(folder, given)
     key.replace(folder / f"{given.name}.key")
     asked.unlink()
@@ -111,7 +111,23 @@ def _renew(folder: Path, name: str, url: str) -> None:
     context = _trusting((folder / "ca.crt").read_text())
     context.load_cert_chain(certificate, folder / f"{name}.key")
     body = as_json({"request": authority.new_request(folder, name)})
-    _keep(folder, msgspec.json.decode(_open(f"{url}/renew", context, body), type=Enrolment))
+    given = _given(_open(f"{url}/renew", context, body))
+    if given.name != name:
+        raise StartError(f"the centre answers {name} with the certificate of another house: nothing of it is kept")
+    _keep(folder, given)
+
+
+def _given(answer: bytes) -> Enrolment:
+    """What a centre answered; StartError for what is none: root writes it, and a centre may have been broken into."""
+    try:
+        given = msgspec.json.decode(answer, type=Enrolment)
+        for text in (given.certificate, given.authority):
+            ssl.PEM_cert_to_DER_cert(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise StartError(
+            f"what the centre answers is no certificate of a house, nothing of it is kept: {error}"
+        ) from None
+    return given
 
 
 def _trusting(certificate: str) -> ssl.SSLContext:

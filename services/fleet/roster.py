@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from bootstrap_lib import Registry, StartError, reason, state
 
-WORD: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
+WORD: Final = r"^[a-z0-9]+(_[a-z0-9]+)*(?!\n)$"
 ALL: Final = "all"
 """The shard of a fleet that has one."""
 
