@@ -156,6 +156,49 @@ def test_a_house_sends_its_token_to_no_other_centre(server: EnrolmentServer, tmp
 
 
 @pytest.mark.parametrize(
+    "typed",
+    [
+        "https://centre:88x5",
+        "https://exa mple:8885",
+        "https://[::1",
+        "https://127.0.0.1:99999",
+        "http://centre:8885",
+        "x",
+    ],
+)
+def test_an_address_that_was_mistyped_is_told_in_a_sentence(
+    typed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc/constellation").mkdir(parents=True)
+    (tmp_path / "etc/constellation/topics.yaml").write_text("{}\n")
+    assert main(["fleet", "--root", str(tmp_path), "join", typed, f"a.{'0' * 64}"]) == os.EX_UNAVAILABLE
+    assert "as the centre does" in (told := capsys.readouterr().err) or "no address of a centre" in told
+
+
+@pytest.mark.parametrize(
+    ("answered", "told"),
+    [((413, b""), "413"), ((404, b""), "404"), ((200, b"cut"), "does not answer|nothing of it is kept")],
+)
+def test_what_is_no_refusal_of_a_token_is_told_as_none(
+    server: EnrolmentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: tuple[int, bytes], told: str
+) -> None:
+    folder, (code, body) = enter(server, "h0009", tmp_path / "h0009"), answered
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.rfile.read(int(handler.headers["Content-Length"]))  # closed with something unread, the answer is lost
+        handler.send_response(code)
+        handler.send_header("Content-Length", str(2 * len(body)))  # what is cut off is no answer either
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = True
+
+    monkeypatch.setattr("services.fleet.enrolment._Handler.do_POST", answer)
+    with pytest.raises(StartError, match=told) as error:
+        joining.renew(folder, now=True)
+    assert not isinstance(error.value, FleetTokenError)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"name": "../../cron.d/x"},
@@ -216,7 +259,7 @@ def test_a_certificate_is_renewed_with_itself_and_that_of_a_house_that_is_out_is
     assert joining.renew(folder, now=True) == "h0002"
     assert (folder / "h0002.crt").read_text() != before
     out = enter(server, "h0666", tmp_path / "h0666")
-    with pytest.raises(FleetTokenError):
+    with pytest.raises(FleetTokenError, match="does not renew this certificate"):
         joining.renew(out, now=True)
 
 

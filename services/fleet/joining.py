@@ -1,5 +1,6 @@
 """What a house does to become one of a fleet, and to stay one: a key of its own, a certificate for it, and a bridge."""
 
+import http.client
 import logging
 import ssl
 import tempfile
@@ -26,25 +27,29 @@ DUE: Final = 2 / 3
 PATIENCE: Final = 60.0
 """Seconds that a centre may take to answer: it signs with openssl, perhaps on a Pi that has much to do."""
 
+NOT_LET_IN: Final = "the centre does not take this token: it is good once, for a day; ask for a new one (constellation fleet house NAME)"
+NOT_RENEWED: Final = "the centre does not renew this certificate: the house is revoked there, or was let in anew"
+
 
 class FleetTokenError(StartError):
-    """A token that is none, or the centre's no more."""
+    """A token or a certificate that is none, or the centre's no more."""
 
 
 def _open(url: str, context: ssl.SSLContext, body: bytes | None = None) -> bytes:
-    if urlsplit(url).scheme != "https":
-        raise StartError(f"{url} is no address of a centre: https://NAME:8885")
-    request = urllib.request.Request(url, data=body)  # noqa: S310 (https, as looked at above)
+    """What the centre answers; FleetTokenError where it refuses, StartError for a wrong address and for anybody else who answers."""
     try:
+        if urlsplit(url).scheme != "https":
+            raise StartError(f"{url} is no address of a centre: https://NAME:8885")
+        request = urllib.request.Request(url, data=body)  # noqa: S310 (https, as looked at above)
         with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:  # noqa: S310
             content: bytes = answer.read(1_000_000)
             return content
     except urllib.error.HTTPError as error:
         error.close()
-        raise FleetTokenError(
-            "the centre does not take this token: it is good once, for a day; ask for a new one (constellation fleet house NAME)"
-        ) from None
-    except OSError as error:
+        if error.code != http.HTTPStatus.FORBIDDEN:
+            raise StartError(f"{url} does not answer as the centre does: {error.code} {error.reason}") from None
+        raise FleetTokenError(NOT_LET_IN if url.endswith("/enrol") else NOT_RENEWED) from None
+    except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
         raise StartError(f"{url} does not answer as the centre does: {reason(error)}") from None
 
 
