@@ -1,6 +1,9 @@
 """How houses come into a fleet and go: tokens, certificates, rights, bridges; on real brokers with the configuration that the commands write."""
 
+import contextlib
 import os
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -17,10 +20,10 @@ from bootstrap_lib import Registry, StartError, broker
 from bootstrap_lib.bridges import faults
 from bootstrap_lib.cli import main
 from services.commands import fleet
-from services.fleet import authority, bridges, joining, quorum, roster
+from services.fleet import authority, bridges, enrolment, joining, quorum, roster
 from services.fleet.authority import Authority
 from services.fleet.dialect import Access
-from services.fleet.enrolment import EnrolmentServer, Invitations
+from services.fleet.enrolment import MOST, EnrolmentServer, Invitations
 from services.fleet.joining import FleetTokenError
 from services.fleet.quorum import NodeState
 
@@ -153,6 +156,34 @@ def test_a_house_sends_its_token_to_no_other_centre(server: EnrolmentServer, tmp
         joining.enrol(url(server), "word", tmp_path / "h")
     with pytest.raises(StartError, match="does not answer"):
         joining.enrol(f"https://127.0.0.1:{free_port()}", f"{secret}.{'0' * 64}", tmp_path / "h")
+
+
+def test_strangers_who_say_nothing_keep_no_house_out(server: EnrolmentServer, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection(server.server_address[:2], 5)) for _ in range(MOST + 5)
+        ]
+        assert [stranger.recv(1) for stranger in strangers[:5]] == [b""] * 5, "those who came first made room"
+        enter(server, "h0010", tmp_path / "h0010")
+
+
+@pytest.mark.parametrize("spoken", [False, True], ids=["before TLS", "within TLS"])
+def test_who_says_a_byte_now_and_then_is_heard_no_longer_than_anybody(
+    server: EnrolmentServer, monkeypatch: pytest.MonkeyPatch, *, spoken: bool
+) -> None:
+    monkeypatch.setattr(enrolment, "PATIENCE", 0.5)
+    line: socket.socket = socket.create_connection(server.server_address[:2], 5)
+    first, more = b"\x16\x03\x01\x40\x00", b"\x00"  # a handshake of 16 KB
+    if spoken:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        line, first, more = context.wrap_socket(line), b"GET /", b"a"
+    with line:
+        line.sendall(first)
+        with pytest.raises(OSError):  # noqa: PT011, PT012 (however, and whenever, the end shows)
+            for _ in range(200):
+                time.sleep(0.05)
+                line.sendall(more)
 
 
 @pytest.mark.parametrize(
@@ -348,8 +379,6 @@ def test_a_house_reaches_its_own_branch_and_nothing_else_whatever_it_calls_itsel
 
 
 def _answers(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

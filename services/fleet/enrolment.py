@@ -3,9 +3,13 @@
 The centre listens for it on a port of its own, by HTTPS, as long as `constellation fleet serve` runs.
 """
 
+import contextlib
 import hashlib
+import logging
 import secrets
+import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,11 +24,15 @@ from bootstrap_lib import StartError, as_json, state
 from services.fleet import roster
 from services.fleet.authority import Authority, alone
 
+log = logging.getLogger(__name__)
+
 DAY: Final = 86_400
 LONGEST: Final = 20_000
 """Bytes of a request: one for a certificate has some five hundred."""
 PATIENCE: Final = 10.0
-"""Seconds that somebody may take to say what he wants."""
+"""Seconds that somebody may take to say what he wants, all of it."""
+MOST: Final = 20
+"""Who may be heard at a time and has not said what he wants: one more, and the one who took longest is heard no more."""
 
 
 class Invitation(msgspec.Struct):
@@ -97,6 +105,7 @@ class EnrolmentServer(ThreadingHTTPServer):
     """The port at which houses come in for their certificates."""
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(
         self, address: tuple[str, int], authority: Authority, folder: Path, port: int, revoked: Callable[[str], bool]
@@ -110,15 +119,46 @@ class EnrolmentServer(ThreadingHTTPServer):
         context.load_verify_locations(authority.certificate)
         context.verify_mode = ssl.CERT_OPTIONAL
         self._context = context
+        self._unheard: dict[ssl.SSLSocket, float] = {}
+        """Who has not said what he wants, the one who came first at the front, with the time (monotonic) that he has for it."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hear somebody in a thread of his own, and make room for him: strangers who say nothing keep no house out."""
+        request.settimeout(PATIENCE)
+        wrapped = self._context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        for slow in list(self._unheard)[: max(0, len(self._unheard) - MOST + 1)]:
+            self._cut(slow)
+        self._unheard[wrapped] = time.monotonic() + PATIENCE
+        super().process_request(wrapped, client_address)
+
+    def service_actions(self) -> None:
+        """End those who took too long: a time-out of the socket's is one of each read."""
+        now = time.monotonic()
+        for slow in [one for one, due in list(self._unheard.items()) if due <= now]:
+            self._cut(slow)
+
+    def _cut(self, connection: ssl.SSLSocket) -> None:
+        self.heard(connection)
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # beneath TLS, which another thread is reading
+
+    def heard(self, connection: Any) -> None:
+        """Note that somebody said all: however long the answer takes, he is not cut off."""
+        self._unheard.pop(connection, None)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Speak TLS in the request's own thread: who says nothing holds up nobody."""
-        request.settimeout(PATIENCE)
         try:
-            with self._context.wrap_socket(request, server_side=True) as wrapped:
-                super().finish_request(wrapped, client_address)
+            request.do_handshake()
+            super().finish_request(request, client_address)
         except OSError:
             return
+        finally:
+            self.heard(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (as the library calls it)
+        """Say in a line what a request came to grief by."""
+        log.warning("%s is not answered: %s", client_address[0], sys.exc_info()[1])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -141,7 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
             if not 0 <= length <= LONGEST:
                 self._answer(413, b"")
                 return
-            asked = msgspec.json.decode(self.rfile.read(length), type=dict[str, str])
+            said = self.rfile.read(length)
+            self.server.heard(self.connection)
+            asked = msgspec.json.decode(said, type=dict[str, str])
             found = self._found(asked)
         except (ValueError, msgspec.DecodeError, StartError):
             found = None
