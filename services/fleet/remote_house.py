@@ -8,7 +8,7 @@ from bootstrap_lib import Poison, Sequence
 from services.fleet.gaps import Gaps
 from services.fleet.numbers import Numbers
 from services.fleet.tables import LONGEST
-from services.stores.house_registry import PublishedRegistry
+from services.stores.house_registry import PublishedRegistry, PublishedTopic
 
 MOST_TOPICS: Final = 3000
 """Topics of a house: one that invents more is refused them."""
@@ -128,10 +128,9 @@ class RemoteHouse:
         """Take what the house says of its topics; those that it renamed keep what is stored of them."""
         self.timezone, self.digest = _plain(registry.timezone), _plain(registry.digest)
         self.changed = True
-        for name, facts in list(registry.topics.items())[:MOST_TOPICS]:
-            for old in facts.was if _fits(name, facts.unit) else ():
-                if old in self.topics and old not in registry.topics and name not in self.topics:
-                    self._rename(old, name)
+        said_of = dict(list(registry.topics.items())[:MOST_TOPICS])
+        self._take_names(said_of, registry)
+        for name, facts in said_of.items():
             if name not in self.topics and not facts.stored:
                 continue
             try:
@@ -145,6 +144,22 @@ class RemoteHouse:
             topic.stale, topic.stored = facts.stale, facts.stored
         for name in self.topics.keys() - registry.topics.keys():
             self.topics[name].stale, self.topics[name].stored = -1.0, None if registry.left_out else False
+
+    def _take_names(self, said_of: dict[str, PublishedTopic], registry: PublishedRegistry) -> None:
+        """Give topics the names that they have now; one whose new name is another's yet waits until that one has moved.
+
+        An old name that the house gave to something else is taken up only for a topic that is kept: it is there from then on, and
+        what bears the old name later is that something else.
+        """
+        moved, before = set[str](), -1
+        while before != len(moved):
+            before = len(moved)
+            for name, facts in said_of.items():
+                for old in facts.was if _fits(name, facts.unit) and name not in moved else ():
+                    given_on = old in registry.topics
+                    if name not in self.topics and old in self.topics.keys() - moved and (facts.stored or not given_on):
+                        self._rename(old, name)
+                        moved.add(name)
 
     def _rename(self, old: str, name: str) -> None:
         del self.topics[old]
