@@ -283,6 +283,7 @@ def test_a_reading_of_a_page_that_is_none_costs_no_other_and_its_house_is_filled
             )
         )
     ]
+    entries[:0] = [{"topic": WATER, "value": 1.0, "time": "nonsense"}, entries[1] | {"value": None}, {}]
     with pytest.raises(Poison):
         centre.take_page(house, Message("", as_json(entries), False, 1, 1), NOW)
     end = {"end": True, "id": asked[-1]["id"], "count": len(entries), "next": None}
@@ -290,7 +291,7 @@ def test_a_reading_of_a_page_that_is_none_costs_no_other_and_its_house_is_filled
     assert not house.lacking
     centre.commit(NOW)
     assert rows(engine, "SELECT time FROM readings ORDER BY time") == [(NOW - 999,), (NOW - 995,)]
-    assert (centre.counters["filled"], centre.counters["refused"]) == (2, 4)
+    assert (centre.counters["filled"], centre.counters["refused"]) == (2, 7)
     house.compared, house.number = NOW - HOUR, None
     fills.count(house, NOW - HOUR, NOW - 1)
     fills.on_tick([house])

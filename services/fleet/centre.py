@@ -183,6 +183,8 @@ class Centre:
         try:
             for filled in self.filling.take(house, message):
                 try:
+                    if isinstance(filled, Poison):
+                        raise filled
                     if filled.time <= now + AHEAD:
                         self.keep(house.topic(filled.name, filled.unit), filled.time, filled.value, now)
                         self._count("filled")

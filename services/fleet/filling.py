@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bootstrap_lib import Message, Value, as_json, format_time, parse_time
+from bootstrap_lib import Message, Poison, Value, as_json, format_time, parse_time
 from services.fleet.remote_house import RemoteHouse
+from services.fleet.wire import CountAnswer
 from services.stores.backfill import End, ReplayAnswer, ReplayEntry
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,10 @@ HOUR: Final = 3_600_000
 COUNTED: Final = 6 * HOUR
 """Milliseconds that an archive counts at a time."""
 
-_page = msgspec.json.Decoder(list[ReplayEntry] | End)
+_page = msgspec.json.Decoder(list[msgspec.Raw] | End)
+_entry = msgspec.json.Decoder(ReplayEntry)
 _answer = msgspec.json.Decoder(ReplayAnswer)
+_counts = msgspec.json.Decoder(CountAnswer)
 
 
 class Filled(NamedTuple):
@@ -54,25 +57,6 @@ class Filled(NamedTuple):
     unit: str
     time: int
     value: Value
-
-
-class HourCounts(msgspec.Struct, frozen=True):
-    """What an archive says of a range: a number for each topic and hour."""
-
-    hours: list[str]
-    topics: dict[str, list[int]]
-
-
-class CountAnswer(msgspec.Struct, frozen=True):
-    """An archive's answer to `request/counts`."""
-
-    status: str
-    data: HourCounts | None = None
-    error: str = ""
-    id: Any = None
-
-
-_counts = msgspec.json.Decoder(CountAnswer)
 
 
 class Errand:
@@ -106,6 +90,8 @@ class FleetFilling:
         self._counting: dict[str, tuple[int, int]] = {}
         self._slices: dict[str, int] = {}
         """Milliseconds that are asked for at a time of houses which have too many readings in a usual slice."""
+        self._passed: dict[str, int] = {}
+        """Up to when (ms) houses are asked for the rest first: what lies before came short again and again."""
         self._numbers = itertools.count(time.time_ns() // 1_000_000)
         self._said: dict[str, str] = {}
         self.short = 0
@@ -128,7 +114,7 @@ class FleetFilling:
 
     def forget(self, name: str) -> None:
         """Ask a house for nothing any more."""
-        for kept in (self._errands, self._rests, self._counting, self._slices, self._said):
+        for kept in (self._errands, self._rests, self._counting, self._slices, self._passed, self._said):
             kept.pop(name, None)
 
     def wake(self, name: str) -> None:
@@ -165,7 +151,9 @@ class FleetFilling:
         errand.seen.clear()
         errand.counting = not house.lacking
         if house.lacking:
-            errand.since, errand.until = house.lacking.first(self._slices.get(house.name, SLICE))
+            errand.since, errand.until = house.lacking.first(
+                self._slices.get(house.name, SLICE), self._passed.get(house.name, 0)
+            )
         elif house.name in self._counting:
             since, until = self._counting[house.name]
             errand.since, errand.until = since, min(until, since // HOUR * HOUR + COUNTED)
@@ -204,8 +192,11 @@ class FleetFilling:
 
     # -- what comes ---------------------------------------------------------------------------------------------------
 
-    def take(self, house: RemoteHouse, message: Message) -> Iterator[Filled]:
-        """Readings of a page. A slice that is whole is taken from what the house lacks; ValueError for a page that is none."""
+    def take(self, house: RemoteHouse, message: Message) -> Iterator[Filled | Poison]:
+        """Readings of a page, Poison for each that is none: its archive counts it too, and has nothing better.
+
+        A slice that is whole is taken from what the house lacks; ValueError for a page that is none.
+        """
         try:
             page = _page.decode(message.payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -215,15 +206,23 @@ class FleetFilling:
             if errand is not None and page.id == errand.identity is not None:
                 self._count_slice(errand, page)
             return
-        for entry in page:
-            if not entry.span:
-                moment = parse_time(entry.time)
-                if errand is not None and errand.since <= moment < errand.until:
-                    errand.seen.add(hash((entry.topic, entry.unit, moment)))
-                    if len(errand.seen) > MOST_SEEN:
-                        self._take_less(errand)
-                        errand = None
-                yield Filled(entry.topic, entry.unit, moment, entry.value)
+        filled: Filled | Poison
+        for raw in page:
+            try:
+                entry = _entry.decode(raw)
+                filled = Filled(entry.topic, entry.unit, parse_time(entry.time), entry.value)
+            except (msgspec.DecodeError, ValueError) as error:
+                mark, filled = hash(bytes(raw)), Poison(f"a reading of a page is none: {error}")
+            else:
+                if entry.span:
+                    continue
+                mark = hash((entry.topic, entry.unit, filled.time))
+            if errand is not None and (isinstance(filled, Poison) or errand.since <= filled.time < errand.until):
+                errand.seen.add(mark)
+                if len(errand.seen) > MOST_SEEN:
+                    self._take_less(errand)
+                    errand = None
+            yield filled
         if errand is not None:
             errand.due = time.monotonic() + PATIENCE
 
@@ -240,6 +239,8 @@ class FleetFilling:
             self.short += 1
             if errand.tries >= TRIES:
                 self._rest(errand, f"of {end.count} readings {len(errand.seen)} came")
+                if self._rests[errand.house.name][1] >= TRIES:  # what stays short keeps the rest of its house no longer
+                    self._passed[errand.house.name] = errand.until
             else:
                 self._ask(errand, time.monotonic())
             return

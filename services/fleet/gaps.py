@@ -52,7 +52,8 @@ class Gaps:
             left += [(max(a, until), b)] if until < b else []
         self._ranges = [(a, b) for a, b in left if a < b] if self._ranges else []
 
-    def first(self, longest: int) -> tuple[int, int]:
-        """The oldest range, cut to a length (ms)."""
-        since, until = self._ranges[0]
+    def first(self, longest: int, after: int = 0) -> tuple[int, int]:
+        """The oldest range, cut to a length (ms): of what lies `after` a time where anything does."""
+        behind = ((max(since, after), until) for since, until in self._ranges if until > after)
+        since, until = next(behind, self._ranges[0])
         return since, min(until, since + longest)

@@ -1,6 +1,6 @@
-"""What of a house's readings stands on their topics, read by who has no topics.yaml of it."""
+"""What of a house stands on its topics and what its archive counts, read by who has no topics.yaml of it."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +19,22 @@ class WireReading(msgspec.Struct, frozen=True, gc=False):
     value: Value
     time: str
     unit: str = ""
+
+
+class HourCounts(msgspec.Struct, frozen=True):
+    """What an archive says of a range: a number for each topic and hour."""
+
+    hours: list[str]
+    topics: dict[str, list[int]]
+
+
+class CountAnswer(msgspec.Struct, frozen=True):
+    """An archive's answer to `request/counts`."""
+
+    status: str
+    data: HourCounts | None = None
+    error: str = ""
+    id: Any = None
 
 
 _reading = msgspec.json.Decoder(WireReading)
