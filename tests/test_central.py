@@ -272,9 +272,10 @@ def test_a_topic_that_was_renamed_keeps_its_history_and_unit_and_label_are_told(
     one.registry({WATER: {"unit": "°C", "label": "Boiler", "from": "onewire"}})
     one.say(WATER, 1.0, now())
     whole(engine, one)
-    one.registry({FLUE: {"unit": "°C", "label": "Flue", "from": "onewire", "was": [WATER]}})
     one.kept = {(FLUE, moment): value for (_, moment), value in one.kept.items()}
-    one.say(FLUE, 2.0, now())
+    one.say(FLUE, 2.0, now())  # its source was reloaded before its archive was
+    one.registry({FLUE: {"unit": "°C", "label": "Flue", "from": "onewire", "was": [WATER]}})
+    one.say(FLUE, 3.0, now())
     whole(engine, one)
     wait_for(
         lambda: (

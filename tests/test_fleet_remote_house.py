@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.fleet.remote_house import RemoteHouse
+from services.fleet import remote_house
+from services.fleet.remote_house import RemoteHouse, RemoteTopic
 from services.stores.house_registry import PublishedRegistry
 
 A, B, C = "boiler/a/temperature", "boiler/b/temperature", "boiler/c/temperature"
@@ -53,3 +54,36 @@ def test_renames_that_come_as_one_registry_mix_no_topics(
         assert name not in rows, "an engine takes no two topics of a name"
         rows[name] = rows.pop(old)
     assert rows == expected
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_reading_that_comes_before_the_registry_of_its_new_name_waits_for_it(*, restarted: bool) -> None:
+    house = RemoteHouse("h1", "h1/home", 1)
+    if restarted:
+        topic = RemoteTopic(house, A, "°C", 7)
+        topic.source = "onewire"  # as the engine has it: a registry told it
+        house.know(topic)
+    else:
+        assert not house.awaits(A, 500, 500), "a house that says nothing of its topics has no name that is to come"
+        house.take_registry(said({A: {}, C: {"stored": False}}))
+    history = house.topics[A]
+    assert house.awaits(B, 1000, 900)
+    assert not house.awaits(A, 1000, 1000)
+    assert house.awaits(C, 1000, 1000) == restarted
+    assert list(house.lacking) == [(1000, 1001)]
+    house.filled(0, 2000)  # an archive that was asked too early has nothing of it
+    house.take_registry(said({B: {"was": [A]}, C: {"stored": False}}))
+    assert house.topics == {B: history}
+    assert list(house.lacking) == [(1000, 1001)], "it is asked once more"
+    assert not house.awaits(B, 2000, 2000)
+    assert not house.awaits(C, 2000, 2000), "what is not kept is no new name"
+    house.take_registry(said({B: {}}, left_out=1))
+    assert not house.awaits(A, 3000, 3000), "it may be one that had no room"
+
+
+def test_a_house_that_has_all_topics_that_it_may_is_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_house, "MOST_TOPICS", 1)
+    house = RemoteHouse("h1", "h1/home", 1)
+    house.take_registry(said({A: {}, B: {}}))
+    assert not house.awaits(B, 1000, 1000)
+    assert not house.lacking

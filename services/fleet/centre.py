@@ -112,6 +112,8 @@ class Centre:
             self._cleared(house, name, sequence, now)
             return
         wire, moment = read(message.payload, now)
+        if not message.retained and house.awaits(name, moment, now):
+            return
         topic = house.topic(name, wire.unit)
         if sequence is not None:
             self.follow(house, topic, sequence, moment, now)
@@ -172,10 +174,9 @@ class Centre:
     def take_registry(self, house: RemoteHouse, message: Message) -> None:
         """Take what a house says of its topics; Poison where it is no registry."""
         try:
-            registry = _registry.decode(message.payload)
+            house.take_registry(_registry.decode(message.payload))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Poison(f"no registry of a house: {error}") from None
-        house.take_registry(registry)
 
     def take_page(self, house: RemoteHouse, message: Message, now: int) -> None:
         """Take a page of a replay; Poison says what is wrong with it, or with one of its readings: the others are kept."""

@@ -71,12 +71,32 @@ class RemoteHouse:
         """Old and new names of topics whose rows bear the old one yet, in their order."""
         self.newest = 0
         """Time (ms) of its newest reading."""
+        self.announced = False
+        """Whether it says on `service/registry` what its topics are."""
+        self._early = Gaps()
+        """When readings came of names that it had not said yet."""
+        self._unkept: frozenset[str] = frozenset()
+        """Topics that it says its record does not keep."""
         self.linked = False
         """Whether anything of it was heard since we are connected."""
 
     def know(self, topic: RemoteTopic) -> None:
         """Take up a topic that the engine has."""
         self._units[topic.name, topic.unit] = self.topics[topic.name] = topic
+        if not self.digest:
+            self.announced = self.announced or bool(topic.source or topic.kind)  # which a registry alone told
+
+    def awaits(self, name: str, moment: int, now: int) -> bool:
+        """Whether a reading (its time in ms) is of a new name whose registry is still to come: that tells whose new name it is.
+
+        It is lacking then, and its place among the numbers is not taken: its archive brings it once the registry is here.
+        """
+        known = name in self.topics or name in self._unkept
+        if known or not self.announced or not self.has_room_for(name):
+            return False
+        self._early.add(moment, max(now, moment) + 1)
+        self.lack(moment, max(now, moment) + 1)
+        return True
 
     def topic(self, name: str, unit: str) -> RemoteTopic:
         """The topic of a reading; Poison for a name that is none, and for one too many."""
@@ -127,8 +147,9 @@ class RemoteHouse:
     def take_registry(self, registry: PublishedRegistry) -> None:
         """Take what the house says of its topics; those that it renamed keep what is stored of them."""
         self.timezone, self.digest = _plain(registry.timezone), _plain(registry.digest)
-        self.changed = True
+        self.changed, self.announced = True, not registry.left_out
         said_of = dict(list(registry.topics.items())[:MOST_TOPICS])
+        self._unkept = frozenset(name for name, facts in said_of.items() if not facts.stored)
         self._take_names(said_of, registry)
         for name, facts in said_of.items():
             if name not in self.topics and not facts.stored:
@@ -142,6 +163,9 @@ class RemoteHouse:
                 topic.kind, topic.label, topic.source = said
                 self.told.add(topic)
             topic.stale, topic.stored = facts.stale, facts.stored
+        for since, until in self._early:
+            self.lack(since, until)
+        self._early = Gaps()
         for name in self.topics.keys() - registry.topics.keys():
             self.topics[name].stale, self.topics[name].stored = -1.0, None if registry.left_out else False
 
