@@ -541,7 +541,9 @@ def test_partitions_end_where_the_next_begins(tmp_path: Path) -> None:
     assert all(partitions.begin("month", end) == end for end in found.values())
 
 
-def test_the_questions_of_the_page_are_answered_by_both_engines(engine: Engine) -> None:
+def test_the_questions_of_the_page_are_answered_by_both_engines(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, view = held(engine), FleetView(engine)
     assert store.claim("h1", NOW) == "new"
     house = store.load("h1", "h1/home")
@@ -566,7 +568,17 @@ def test_the_questions_of_the_page_are_answered_by_both_engines(engine: Engine) 
     months = view.months([shown], WATER, begin - DAY)["h1"]
     assert sum(month.counted or 0.0 for month in months) > 0
     assert len(list(view.readings(shown.number, begin, NOW))) == 41
+    run, spans = view._run, dict[str, int]()
+
+    def noted(text: str, **asked: Any) -> int:
+        if "until" in asked:
+            spans[text.split()[2]] = asked["until"] - asked["since"]
+        return run(text, **asked)
+
+    monkeypatch.setattr(view, "_run", noted)
     assert view.erase(shown.number, "h1") == 41
+    most = {"readings": HOUR, "minutes": DAY}  # of 60 topics each second, or each minute: below 200,000 rows
+    assert {table: spans[table] for table in most} == most, "no DELETE takes longer than an engine may"
     assert view.houses() == []
     for table in tables.ALL:
         if table is not tables.SHARDS:

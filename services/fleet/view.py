@@ -237,7 +237,7 @@ class FleetView:
         return deleted
 
     def _erase(self, table: str, where: str, house: int) -> int:
-        """Delete rows day by day, so that no transaction is longer than an engine takes at once."""
+        """Delete rows hour by hour, minutes day by day, sums by thirty days: no transaction is longer than an engine takes at once."""
         timed = table in ("readings", "minutes", "hours", "days", "clearings")
         if not timed:
             return self._run(f"DELETE FROM {table} WHERE {where}", house=house)  # noqa: S608 (our own words)
@@ -246,7 +246,7 @@ class FleetView:
             first = self._select(f"SELECT min(time) AS first FROM {table} WHERE {where}", house=house)[0].first  # noqa: S608
             if first is None:
                 return deleted
-            span = HOUR if table == "readings" else 30 * DAY
+            span = HOUR if table == "readings" else DAY if table == "minutes" else 30 * DAY
             text = f"DELETE FROM {table} WHERE {where} AND time >= :since AND time < :until"  # noqa: S608
             deleted += self._run(text, house=house, since=first, until=first + span)
 
