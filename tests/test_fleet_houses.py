@@ -433,6 +433,11 @@ def test_the_commands_make_a_centre_and_add_a_house(tmp_path: Path, capsys: pyte
     root = ["fleet", "--root", str(tmp_path)]
     assert main([*root, "house", "h1"]) == os.EX_UNAVAILABLE
     assert main([*root, "centre", "centre.example"]) == 0
+    kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert main([*root, "centre", "centre.new.example"]) == os.EX_UNAVAILABLE
+    assert "this authority is for centre.example" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == kept
+    assert main([*root, "centre", "centre.example"]) == 0, "the same one again is nothing new"
     assert "pattern readwrite %u/#" in (tmp_path / "etc/mosquitto/constellation/acl.local").read_text()
     capsys.readouterr()
     assert main([*root, "house", "h1", "--shard", "north"]) == 0

@@ -113,6 +113,11 @@ def _centre(arguments: argparse.Namespace) -> int:
     folder = _below(arguments, CENTRE)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = _below(arguments, CENTRE)  # once more: somebody may have made it meanwhile
+    if (folder / "ca.crt").exists() and (known := _authority(arguments).address) != arguments.address:
+        raise StartError(
+            f"this authority is for {known}, its certificates say so and houses know it by that name; a new one is made once"
+            f" {folder} is moved away, and then each house joins again"
+        )
     _write(folder / "address", arguments.address + "\n")
     authority = Authority(folder, arguments.address)
     authority.make()
