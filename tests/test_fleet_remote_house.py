@@ -87,3 +87,11 @@ def test_a_house_that_has_all_topics_that_it_may_is_asked_for_no_more(monkeypatc
     house.take_registry(said({A: {}, B: {}}))
     assert not house.awaits(B, 1000, 1000)
     assert not house.lacking
+
+
+@pytest.mark.parametrize(("stale", "taken"), [(1e308, 90 * 86_400.0), (-5.0, 1.0), (30.0, 30.0)])
+def test_no_house_has_a_silence_that_no_clock_can_count(stale: float, taken: float) -> None:
+    house = RemoteHouse("h1", "h1/home", 1)
+    house.take_registry(said({A: {"stale": stale}}))
+    house.topics[A].standing, house.newest = 1000, 1000 + round((taken + 1) * 1000) + remote_house.GRACE
+    assert list(house.ghosts()) == [(house.topics[A], 1000 + round(taken * 1000))]

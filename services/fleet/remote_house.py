@@ -16,6 +16,9 @@ MOST_TOPICS: Final = 3000
 GRACE: Final = 60_000
 """Milliseconds beyond `stale` after which a topic that is still standing here was cleared in its house."""
 
+LONGEST_STALE: Final = 90 * 86_400.0
+"""Seconds of silence after which any topic was cleared, whatever its house says of itself."""
+
 AHEAD: Final = 60_000
 """Milliseconds by which the clocks of a house's sources may differ."""
 
@@ -162,7 +165,7 @@ class RemoteHouse:
             if said != (topic.kind, topic.label, topic.source):
                 topic.kind, topic.label, topic.source = said
                 self.told.add(topic)
-            topic.stale, topic.stored = facts.stale, facts.stored
+            topic.stale, topic.stored = min(LONGEST_STALE, max(1.0, facts.stale)), facts.stored
         for since, until in self._early:
             self.lack(since, until)
         self._early = Gaps()
