@@ -183,6 +183,21 @@ def test_no_centre_of_a_fleet_is_made_in_a_folder_that_somebody_made_before(
     assert (folder / "ca.key").stat().st_uid == 0
 
 
+@pytest.mark.parametrize("folder", ["etc/constellation/credentials", "etc/mysql/mariadb.conf.d"])
+def test_no_node_of_a_fleet_is_prepared_in_a_folder_of_somebody_elses(tmp_path: Path, folder: str) -> None:
+    root, place = tmp_path / "root", tmp_path / "root" / folder
+    place.mkdir(parents=True)
+    os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)
+    words = ("fleet", "--root", root, "engine", "init", "--nodes", "10.0.0.1,10.0.0.2,10.0.0.3", "--node", "1")
+    done = constellation(*words)
+    assert (done.returncode, done.stdout) == (os.EX_UNAVAILABLE, "")
+    assert f"constellation fleet: {place} belongs to another user" in done.stderr
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+    os.chown(place, 0, 0)
+    assert constellation(*words).returncode == 0
+    assert (root / "etc/constellation/credentials/fleet.engine").stat().st_mode & 0o777 == 0o600
+
+
 def test_no_verb_does_as_a_topics_yaml_of_somebody_elses_says(theirs: Path) -> None:
     topics = theirs / "topics.yaml"
     topics.write_text("broker: {port: 1}\nsources: {onewire: {}}\n")

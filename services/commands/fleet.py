@@ -17,10 +17,11 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from bootstrap_lib import Client, Registry, StartError, broker, state
+from bootstrap_lib import Client, Registry, StartError, broker
 from services.fleet import bridges, joining, nodes, roster
 from services.fleet.authority import LIST_DAYS, Authority, lasts
 from services.fleet.enrolment import EnrolmentServer, Invitations
+from services.fleet.root_tree import below, write
 
 CENTRE: Final = Path("/etc/constellation/fleet")
 ROSTER: Final = Path("/etc/constellation/fleet.json")
@@ -78,11 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _below(arguments: argparse.Namespace, path: Path) -> Path:
-    """Where a file or folder of root's really lies; StartError where somebody else has a hand in it."""
-    place = Path(arguments.root, *path.parts[1:])
-    if os.geteuid() == 0 and (why := state.foreign(place, arguments.root)):
-        raise StartError(why)
-    return place
+    return below(arguments.root, path)
 
 
 def _config(arguments: argparse.Namespace) -> Path:
@@ -100,11 +97,6 @@ def _authority(arguments: argparse.Namespace) -> Authority:
     return Authority(folder, address)
 
 
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state.write(path, text.encode(), mode)
-
-
 def _centre(arguments: argparse.Namespace) -> int:
     if arguments.root == Path("/") and not _has_broker():
         raise StartError(
@@ -118,16 +110,16 @@ def _centre(arguments: argparse.Namespace) -> int:
             f"this authority is for {known}, its certificates say so and houses know it by that name; a new one is made once"
             f" {folder} is moved away, and then each house joins again"
         )
-    _write(folder / "address", arguments.address + "\n")
+    write(folder / "address", arguments.address + "\n")
     authority = Authority(folder, arguments.address)
     authority.make()
-    _write(folder / "port", f"{arguments.port}\n")
+    write(folder / "port", f"{arguments.port}\n")
     _publish(arguments, authority)
-    _write(_below(arguments, bridges.DROP_IN), bridges.listener(arguments.port, _below(arguments, joining.FOLDER)))
+    write(_below(arguments, bridges.DROP_IN), bridges.listener(arguments.port, _below(arguments, joining.FOLDER)))
     local = _below(arguments, broker.LOCAL_RIGHTS)
     known = local.read_text() if local.exists() else ""
     if bridges.RIGHTS not in known:
-        _write(local, known + bridges.RIGHTS, 0o640)
+        write(local, known + bridges.RIGHTS, 0o640)
     if not _below(arguments, ROSTER).exists():
         roster.write(_below(arguments, ROSTER), roster.Roster())
     print(f"houses come in at {arguments.address}, port {arguments.port}. Next:")
@@ -149,7 +141,7 @@ def _publish(arguments: argparse.Namespace, authority: Authority) -> None:
     """Give the broker what it may read of the authority."""
     target = _below(arguments, joining.FOLDER)
     for name, mode in (("ca.crt", 0o644), ("centre.crt", 0o644), ("centre.key", 0o640), ("crl.pem", 0o644)):
-        _write(target / name, (authority.folder / name).read_text(), mode)
+        write(target / name, (authority.folder / name).read_text(), mode)
         if os.geteuid() == 0 and mode == 0o640 and _has_broker():  # noqa: PLR2004
             shutil.chown(target / name, group=GROUP)
 
@@ -256,7 +248,7 @@ def _join(arguments: argparse.Namespace) -> int:
             print("the house's broker is not on this machine: the bridge belongs there")
     record = registry.record or "archive"
     text = bridges.bridge(given.name, given.address, given.port, folder, root=registry.root, record=record)
-    _write(_below(arguments, bridges.DROP_IN), text)
+    write(_below(arguments, bridges.DROP_IN), text)
     print(f"this house is {given.name} now; its key is {folder / given.name}.key and never leaves it")
     if registry.record is None or registry.instances[record].raw.get("centre") != "central":
         print(
