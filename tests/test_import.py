@@ -594,6 +594,33 @@ def test_of_a_gauge_the_finest_alone_is_taken(past: Past, tmp_path: Path) -> Non
     assert past.ask("SELECT count(*), min(time) FROM minutes WHERE mean = 90") == [(1, first + HOUR)]
 
 
+@pytest.mark.parametrize("form", ["columns", "hourly", "newest first", "out of order", "own form", "table"])
+def test_the_hour_that_autumn_has_twice_is_read_twice(past: Past, tmp_path: Path, form: str) -> None:
+    first, every = local("2025-10-26T00:30:00"), HOUR if form == "hourly" else 7 * MINUTE
+    moments = [first + n * every for n in range(6 * HOUR // every)]
+    rows = [
+        (datetime.fromtimestamp(moment / 1000, PARIS).strftime("%F %T"), 5000.0 + n) for n, moment in enumerate(moments)
+    ]
+    if form == "newest first":
+        rows.reverse()
+    if form == "out of order":
+        ahead = [
+            (datetime.fromtimestamp(m / 1000 - 1, PARIS).strftime("%F %T"), n) for n, m in enumerate(moments, 5000)
+        ]
+        rows = [row for pair in zip(rows, ahead, strict=True) for row in pair]
+    file = write_csv(tmp_path / "old.csv", rows)
+    if form == "own form":
+        file.write_text("time,name,value,unit\n" + "".join(f"{when},old,{stand},kWh\n" for when, stand in rows))
+    if form == "table":
+        with closing(sqlite3.connect(file := tmp_path / "old.db")) as database, database:
+            database.execute("CREATE TABLE old (time, meter)")
+            database.executemany("INSERT INTO old VALUES (?, ?)", rows)
+    past.take(file, "--map", f"{'old.meter' if form == 'table' else 'old'}={METER}", "--write")
+    counted = past.ask("SELECT sum(difference) FROM minutes")[0][0]
+    assert counted == len(moments) - 1
+    assert {row[0] for row in past.ask("SELECT time FROM minutes")} >= set(moments)
+
+
 def recorder(file: Path, begin: int, hours_: int, fine_from: int, off: range = range(0)) -> None:
     """A recorder of Home Assistant whose meter counts 1 kWh in five minutes, also in the hours that it is off; times in ms."""
     with closing(sqlite3.connect(file)) as database, database:

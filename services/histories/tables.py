@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from bootstrap_lib import StartError
 from services.boiler.legacy import NUMBERS
-from services.histories.moments import moment_of
+from services.histories.moments import Moments
 from services.histories.scratch import Old, Scratch
 
 MINUTE: Final = 60_000
@@ -47,10 +47,11 @@ def _table(database: sqlite3.Connection, table: str, into: Scratch, zone: ZoneIn
         column: into.series(f"{table}.{column}", "°C" if first and column.startswith("temp") else None)
         for column in others
     }
+    moment_of = Moments(zone)
     quoted = ", ".join('"{}"'.format(column.replace('"', '""')) for column in (times, *others))
     for moment, *values in database.execute(f'SELECT {quoted} FROM "{name}"'):  # noqa: S608 (names of its own, quoted)
         try:
-            time = moment_of(str(moment), zone)
+            time = moment_of(str(moment))
         except ValueError:
             into.problem(f"{table}: times that are none")
             continue

@@ -12,7 +12,7 @@ from typing import Final, TextIO
 from zoneinfo import ZoneInfo
 
 from bootstrap_lib import StartError
-from services.histories.moments import moment_of
+from services.histories.moments import Moments, moment_of
 from services.histories.scratch import Old, Scratch
 from services.histories.tables import NOTHING
 
@@ -89,11 +89,12 @@ def _count(text: str | None) -> int | None:
 
 def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> None:
     """Read what `constellation export` wrote: raw readings, minutes or hours with all that is known of them."""
+    moments = Moments(zone)
     length = (HOUR if "minutes" in names else MINUTE) if "count" in names else 0
     for values in csv.reader(_lines(file)):
         row = dict(zip(names, values, strict=False))
         try:
-            moment, name = moment_of(row["time"], zone), row["name"]
+            moment, name = moments(row["time"]), row["name"]
         except (ValueError, KeyError):
             into.problem("lines without a time or a name")
             continue
@@ -129,10 +130,11 @@ def _columns(  # noqa: PLR0917
     place = next(index for index, name in enumerate(names) if name.lower() in _TIMES)
     others = [(index, name) for index, name in enumerate(names) if index != place][:COLUMNS]
     labels = {index: stem if len(others) == 1 else name for index, name in others}
+    moments = Moments(zone)
     first = {"temp0", "watt0"} <= set(names)  # a recording of the first boiler system
     for values in csv.reader(_lines(file), delimiter=delimiter):
         try:
-            moment = moment_of(values[place], zone)
+            moment = moments(values[place])
         except (ValueError, IndexError):
             if values:
                 into.problem("lines without a time")
