@@ -399,6 +399,33 @@ def test_a_houses_own_export_comes_in_as_it_was(past: Past, tmp_path: Path) -> N
     assert other.do("export", "--days").stdout == past.do("export", "--days").stdout
 
 
+def test_a_series_whose_unit_changed_comes_in_by_the_unit_of_each_row(past: Past, tmp_path: Path) -> None:
+    rows = [("2025-05-05T10:00:00Z", 140, "°F"), ("2025-05-05T10:01:00Z", 60, "°C"), ("2025-05-05T10:02:00Z", 5, "W")]
+    (file := tmp_path / "x.csv").write_text(
+        "time,name,value,unit\n" + "".join(f"{when},x,{value},{unit}\n" for when, value, unit in rows)
+    )
+    shown = past.take(file, "--map", f"x={WATER}", "--write")
+    assert "x (W): not taken, 1 rows" in shown
+    assert past.ask("SELECT mean FROM minutes ORDER BY time") == [(60.0,), (60.0,)]
+
+
+def test_an_entity_whose_unit_changed_comes_in_by_the_unit_of_each_state(past: Past, tmp_path: Path) -> None:
+    first = local("2025-05-05T10:00:00") // 1000
+    with closing(sqlite3.connect(tmp_path / "ha.db")) as database, database:
+        database.executescript("""
+            CREATE TABLE statistics_meta (id, statistic_id, unit_of_measurement); CREATE TABLE states_meta (metadata_id, entity_id);
+            CREATE TABLE statistics (metadata_id, start_ts, mean, min, max, state, sum);
+            CREATE TABLE statistics_short_term (metadata_id, start_ts, mean, min, max, state, sum);
+            CREATE TABLE state_attributes (attributes_id, shared_attrs); INSERT INTO states_meta VALUES (1, 'sensor.x');
+            CREATE TABLE states (metadata_id, state, last_updated_ts, attributes_id);
+            INSERT INTO state_attributes VALUES (1, '{"unit_of_measurement":"°F"}'), (2, '{}'), (3, '{"unit_of_measurement":"°C"}');
+        """)
+        for n, (state, attributes) in enumerate((("140", 1), ("unavailable", 2), ("140", 2), ("60", 3))):
+            database.execute("INSERT INTO states VALUES (1, ?, ?, ?)", (state, first + 60 * n, attributes))
+    past.take(tmp_path / "ha.db", "--map", f"sensor.x={WATER}", "--write")
+    assert past.ask("SELECT mean FROM minutes ORDER BY time") == [(60.0,)] * 3
+
+
 @pytest.mark.parametrize(
     ("rows", "words", "sentence"),
     [

@@ -63,6 +63,7 @@ def _statistics(database: sqlite3.Connection, into: Scratch) -> set[str]:
 def _states(database: sqlite3.Connection, into: Scratch, told: set[str]) -> None:
     """Read states; numbers of which there are statistics are left to these."""
     units: dict[int, str | None] = {}
+    known: tuple[int, int | None] | None = None
     query = """
         SELECT m.metadata_id, m.entity_id, s.state, s.last_updated_ts, s.attributes_id
         FROM states s JOIN states_meta m ON m.metadata_id = s.metadata_id
@@ -70,8 +71,8 @@ def _states(database: sqlite3.Connection, into: Scratch, told: set[str]) -> None
     for meta, name, state, moment, attributes in database.execute(query):
         if name in told:
             continue
-        if meta not in units:
-            units[meta] = _unit_of(database, attributes)
+        if known != (known := (meta, attributes)):
+            units[meta] = _unit_of(database, attributes) or units.get(meta)
         series = into.series(name, units[meta], on_change=True)
         into.add(series, _old(_moment(moment), state))
 

@@ -1,6 +1,7 @@
 """Which foreign series becomes which topic, and how that looks before anything is written."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -56,18 +57,22 @@ def mapped(
     registry: Registry, found: Iterable[Foreign], maps: Mapping[str, str], units: Mapping[str, str]
 ) -> Iterator[tuple[Foreign, Topic[Any] | None]]:
     """Each series with its topic: as it is told, or by the same name. StartError for names that are none."""
-    series = {one.name: one for one in found}
+    series = list(found)
+    said = Counter(one.name for one in series)
     for name in (*maps, *units):
-        if name not in series:
-            raise StartError(f"there is no series '{name}'{nearest(name, series)}")
-    for name, one in series.items():
-        wanted = maps.get(name, name)
+        if name not in said:
+            raise StartError(f"there is no series '{name}'{nearest(name, said)}")
+    for one in series:
+        name, wanted = one.name, maps.get(one.name, one.name)
         topic = registry.topics.get(wanted) or registry.formerly.get(wanted)
         if topic is None and name in maps:
             raise StartError(f"topics.yaml has no topic '{wanted}'{nearest(wanted, registry.topics)}")
         if topic is not None and not topic.stored_by("archive"):
             raise StartError(f"the archive does not store {topic.name}")
-        yield one._replace(unit=units.get(name, one.unit)), topic
+        if one.unit is None or said[name] == 1:
+            yield one._replace(unit=units.get(name, one.unit)), topic
+        else:  # of several units each is what its rows say, and one that is another quantity is left out
+            yield one, topic if topic is None or quantities.conversion(one.unit, topic.unit) else None
 
 
 def proposal(registry: Registry, foreign: Foreign) -> str | None:

@@ -13,7 +13,7 @@ TIMES: Final = 2**53
 
 _TABLES: Final = """
 PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8000;
-CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, unit TEXT, on_change INTEGER NOT NULL);
+CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL, unit TEXT, on_change INTEGER NOT NULL);
 CREATE TABLE rows (series INTEGER, length INTEGER, time INTEGER, value REAL, word TEXT, low REAL, high REAL, difference REAL,
                    count INTEGER, seconds_on REAL, starts INTEGER, since INTEGER, PRIMARY KEY (series, length, time)) WITHOUT ROWID;
 """
@@ -63,7 +63,7 @@ class Scratch:
         """Begin it in a file of its own."""
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.executescript(_TABLES)
-        self._ids: dict[str, int] = {}
+        self._ids: dict[tuple[str, str | None], int] = {}
         self._waiting: list[tuple[object, ...]] = []
         self.problems: dict[str, int] = {}
         """Lines and rows that could not be read: why, and how many."""
@@ -77,11 +77,12 @@ class Scratch:
         self._database.close()
 
     def series(self, name: str, unit: str | None = None, *, on_change: bool = False) -> int:
-        """Return the number of a series; its unit is the first that was said."""
-        found = self._ids.get(name)
+        """Return the number of a series; what has one name and two units is two."""
+        unit = unit or None
+        found = self._ids.get((name, unit))
         if found is None:
             row = "INSERT INTO series (name, unit, on_change) VALUES (?, ?, ?) RETURNING id"
-            found = self._ids[name] = self._database.execute(row, (name, unit, on_change)).fetchone()[0]
+            found = self._ids[name, unit] = self._database.execute(row, (name, unit, on_change)).fetchone()[0]
         return found
 
     def add(self, series: int, row: Old) -> None:
@@ -106,11 +107,11 @@ class Scratch:
         self._waiting.clear()
 
     def found(self) -> list[Foreign]:
-        """All series, by name."""
+        """All series, by name and unit."""
         self.flush()
         query = """
             SELECT s.id, s.name, s.unit, s.on_change, count(*), min(r.time), max(r.time + r.length)
-            FROM series s JOIN rows r ON r.series = s.id GROUP BY s.id ORDER BY s.name"""
+            FROM series s JOIN rows r ON r.series = s.id GROUP BY s.id ORDER BY s.name, s.unit"""
         return [Foreign(*row) for row in self._database.execute(query)]
 
     def rows(self, series: int) -> Iterator[Old]:
