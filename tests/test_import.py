@@ -399,6 +399,62 @@ def test_a_houses_own_export_comes_in_as_it_was(past: Past, tmp_path: Path) -> N
     assert other.do("export", "--days").stdout == past.do("export", "--days").stdout
 
 
+def test_a_date_and_a_time_may_stand_in_two_columns(past: Past, tmp_path: Path) -> None:
+    (file := tmp_path / "x.csv").write_text(
+        "Date;Time;Water;Timestamp\n2025-05-05;10:00;20,5;1\n2025-05-05;10:01:30;21;2\n"
+    )
+    past.take(file, "--map", f"x={WATER}", "--write")
+    first = local("2025-05-05T10:00:00")
+    assert past.ask("SELECT time, mean FROM minutes ORDER BY time") == [(first, 20.5), (first + MINUTE, 21.0)]
+
+
+FLUX = ",result,table,_start,_stop,_time,_value,_field,_measurement,room"
+TAGGED = f"""#group,false,false,true,true,false,false,true,true,true
+#datatype,string,long,dateTime:RFC3339,dateTime:RFC3339,dateTime:RFC3339,double,string,string,string
+#default,_result,,,,,,,,
+{FLUX}
+,,0,2025-05-01T00:00:00Z,2025-06-01T00:00:00Z,2025-05-05T08:00:00Z,61.5,water,boiler,cellar
+,,1,2025-05-01T00:00:00Z,2025-06-01T00:00:00Z,2025-05-05T08:00:00Z,181,flue,boiler,
+
+#group,false,false,true,true,false,false,true,true,true
+#datatype,string,long,dateTime:RFC3339,dateTime:RFC3339,dateTime:RFC3339,boolean,string,string,string
+#default,_result,,,,,,,,
+{FLUX.replace("_value,_field", "_field,_value")}
+,,2,2025-05-01T00:00:00Z,2025-06-01T00:00:00Z,2025-05-05T08:00:00Z,pump,true,boiler,cellar
+,,2,2025-05-01T00:00:00Z,2025-06-01T00:00:00Z,2025-05-05T08:01:00Z,pump,false,boiler,cellar
+"""
+STATES = """entity_id,state,last_changed
+sensor.water,61.5,2025-05-05T08:00:03.120Z
+sensor.flue,181.0,2025-05-05T08:00:04.120Z
+sensor.water,unavailable,2025-05-05T08:00:30.120Z
+binary_sensor.pump,on,2025-05-05T08:00:00.000Z
+binary_sensor.pump,off,2025-05-05T08:01:00.000Z
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (TAGGED, ("boiler,room=cellar:water", "boiler,room=cellar:pump", "boiler:flue")),
+        (STATES, ("sensor.water", "binary_sensor.pump", "sensor.flue")),
+        (STATES.replace("entity_id,state,last_changed", "Sensor,Value,Time"), ("sensor.water", "binary_sensor.pump", "sensor.flue")),
+    ],
+    ids=["InfluxDB", "Home Assistant", "others"],
+)  # fmt: skip
+def test_rows_may_say_which_series_they_are_of(past: Past, tmp_path: Path, text: str, names: tuple[str, ...]) -> None:
+    (file := tmp_path / "history.csv").write_text(text)
+    shown = past.take(file, "--map", f"{names[0]}={WATER}", "--map", f"{names[1]}={PUMP}", "--write")
+    assert "3 series" in shown
+    assert f"{names[2]}: not taken, 1 rows" in shown
+    assert "not read" not in shown
+    assert "refused" not in shown
+    first = local("2025-05-05T10:00:00")
+    assert past.ask(f"SELECT ms, mean FROM minutes_by_name WHERE name = '{WATER}'") == [(first, 61.5)]
+    assert past.ask(f"SELECT sum(seconds_on) FROM minutes_by_name WHERE name = '{PUMP}'") == [
+        (60.0 if "entity_id" in text else 30.0,)
+    ], "of Home Assistant's it is believed until it changes"
+
+
 def test_a_series_whose_unit_changed_comes_in_by_the_unit_of_each_row(past: Past, tmp_path: Path) -> None:
     rows = [("2025-05-05T10:00:00Z", 140, "°F"), ("2025-05-05T10:01:00Z", 60, "°C"), ("2025-05-05T10:02:00Z", 5, "W")]
     (file := tmp_path / "x.csv").write_text(
@@ -435,6 +491,8 @@ def test_an_entity_whose_unit_changed_comes_in_by_the_unit_of_each_state(past: P
         ("time,value\n1700000000,20\n", ["--map", "x"], "is not of the form NAME=TOPIC"),
         ("time,value\n1700000000,20\n", ["--map", "x=shed/text/text"], "the archive does not store shed/text/text"),
         ("what,ever\n1,2\n", [], "is neither CSV with a column named time nor InfluxDB's line protocol"),
+        ("name,time,room,degrees\nclimate,1700000000,hall,20\n", [], "says in its column name what a row is of, and has no column"),
+        ("_time,_measurement,water\n1700000000,boiler,20\n", [], "says in its column _measurement what a row is of"),
         ("SQLite format 3\0" + "x" * 5000, [], "cannot be read"),
         ("time,value\n1700000000," + "x" * 200_000 + "\n", [], "cannot be read as CSV"),
         ("<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b 'c'>]><rrd/>", [], "declares entities"),

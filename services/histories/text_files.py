@@ -1,4 +1,4 @@
-"""Lines of text: CSV as `constellation export` writes it, CSV with a column of times, and InfluxDB's line protocol."""
+"""Lines of text: CSV as `constellation export` writes it, CSV of columns or of named rows, and InfluxDB's line protocol."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from typing import Final, TextIO
 from zoneinfo import ZoneInfo
 
 from bootstrap_lib import StartError
+from services.histories.homeassistant import UNKNOWN
 from services.histories.moments import Moments, moment_of
 from services.histories.scratch import Old, Scratch
 from services.histories.tables import NOTHING
@@ -23,7 +24,13 @@ LONGEST: Final = 1_000_000
 COLUMNS: Final = 1000
 MOST_COUNTED: Final = 1_000_000
 """Readings or starts within an hour; more are none."""
-_TIMES: Final = ("time", "timestamp", "date", "datetime", "dt", "ts", "_time", "last_changed", "last_updated")
+_TIMES: Final = ("time", "timestamp", "datetime", "dt", "ts", "_time", "last_changed", "last_updated", "date")
+_NAMES: Final = ("_field", "_measurement", "entity_id", "topic", "sensor", "metric", "name")
+"""Columns that say which series a row is of."""
+_VALUES: Final = ("_value", "state", "value")
+"""Columns of such rows' values."""
+_FLUX: Final = ("", "result", "table", "_start", "_stop", "_time", "_value", "_field", "_measurement")
+"""Columns of InfluxDB's annotated CSV that are no tags (docs.influxdata.com, "Annotated CSV")."""
 
 
 def read(path: Path, into: Scratch, zone: ZoneInfo) -> None:
@@ -51,10 +58,20 @@ def _text(file: TextIO, path: Path, into: Scratch, zone: ZoneInfo) -> None:
         first = file.readline(LONGEST)
     header = next(csv.reader([first], delimiter=_delimiter(first)), [])
     names = [name.strip() for name in header]
-    if {"name", "time"} <= set(names):
+    lowered = [name.lower() for name in names]
+    key = next((name for name in _NAMES if name in lowered), None)
+    if key == "name" and "time" in names and "date" not in lowered and {"value", "count"} & set(names):
         _exported(file, names, into, zone)
-    elif any(name.lower() in _TIMES for name in names):
-        _columns(file, names, path.stem, into, zone, _delimiter(first))
+    elif places := _places(lowered):
+        if key is None:
+            _columns(file, names, places, path.stem, into, zone, _delimiter(first))
+        elif value := next((name for name in _VALUES if name in lowered), None):
+            _named(file, names, (places, key, value), into, zone, _delimiter(first))
+        else:
+            raise StartError(
+                f"{path} says in its column {key} what a row is of, and has no column {', '.join(_VALUES[1:])}:"
+                " export a row a value, or one series alone without that column"
+            )
     elif _LINE.fullmatch(first.strip()):
         _line(first, into)
         for line in _lines(file):
@@ -123,18 +140,51 @@ def _exported(file: TextIO, names: list[str], into: Scratch, zone: ZoneInfo) -> 
         )
 
 
-def _columns(  # noqa: PLR0917
-    file: TextIO, names: list[str], stem: str, into: Scratch, zone: ZoneInfo, delimiter: str
+def _places(lowered: list[str]) -> list[int]:
+    """Where the time stands: in one column, or in those of date and time together."""
+    if {"date", "time"} <= set(lowered):
+        return [lowered.index("date"), lowered.index("time")]
+    return [lowered.index(name) for name in _TIMES if name in lowered][:1]
+
+
+def _named(  # noqa: PLR0917
+    file: TextIO, names: list[str], places: tuple[list[int], str, str], into: Scratch, zone: ZoneInfo, delimiter: str
 ) -> None:
-    """Read a column of times and others of values: with one of these the series is called as the file."""
-    place = next(index for index, name in enumerate(names) if name.lower() in _TIMES)
-    others = [(index, name) for index, name in enumerate(names) if index != place][:COLUMNS]
+    """Read rows that say which series they are of, as Home Assistant's history and InfluxDB's annotated CSV."""
+    (times, key, value), moments = places, Moments(zone)
+    flux = key.startswith("_")
+    for values in csv.reader(_lines(file), delimiter=delimiter):
+        if flux and {"_time", "_value"} <= set(values):  # the header of the next table
+            names, times = values, [values.index("_time")]
+        elif values and not (flux and values[0].startswith("#")):
+            row = dict(zip(names if flux else map(str.lower, names), map(str.strip, values), strict=False))
+            try:
+                name, moment = _tagged(row) if flux else row[key], moments(" ".join(values[index] for index in times))
+            except (ValueError, LookupError):
+                into.problem("lines without a time or a name")
+                continue
+            text = row.get(value, "")
+            series = into.series(name, row.get("unit"), on_change=key == "entity_id")
+            into.add(series, _old(moment, "" if text in UNKNOWN else text, comma=delimiter == ";"))
+
+
+def _tagged(row: dict[str, str]) -> str:
+    """Name of a series as line protocol gives it."""
+    tags = "".join(f",{tag}={row[tag]}" for tag in sorted(row) if tag not in _FLUX and row[tag])
+    return f"{row.get('_measurement', '')}{tags}:{row.get('_field', '')}"
+
+
+def _columns(  # noqa: PLR0917
+    file: TextIO, names: list[str], places: list[int], stem: str, into: Scratch, zone: ZoneInfo, delimiter: str
+) -> None:
+    """Read columns of times and others of values: with one of these the series is called as the file."""
+    others = [(index, name) for index, name in enumerate(names) if name.lower() not in _TIMES][:COLUMNS]
     labels = {index: stem if len(others) == 1 else name for index, name in others}
     moments = Moments(zone)
     first = {"temp0", "watt0"} <= set(names)  # a recording of the first boiler system
     for values in csv.reader(_lines(file), delimiter=delimiter):
         try:
-            moment = moments(values[place])
+            moment = moments(" ".join(values[index] for index in places))
         except (ValueError, IndexError):
             if values:
                 into.problem("lines without a time")
