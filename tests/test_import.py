@@ -740,7 +740,7 @@ def test_the_hour_in_which_five_minute_statistics_begin_has_all_its_energy(past:
 def test_the_hour_in_which_a_houses_own_readings_begin_has_all_its_energy(past: Past, tmp_path: Path) -> None:
     begin = local("2025-03-01T00:00:00")
     own = begin + 10 * HOUR + 20 * MINUTE
-    stands(past, [Kept(own + n * MINUTE, MINUTE, last=5124 + n / 5) for n in range(100)])
+    stands(past, [Kept(own + n * MINUTE, MINUTE, last=5124 + (n + 1) / 5) for n in range(100)])
     recorder(tmp_path / "ha.db", begin, 14, begin + 10 * HOUR)
     for _ in range(2):
         past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
@@ -785,6 +785,38 @@ def test_an_outage_that_begins_within_an_hour_of_home_assistant_counts_once(past
         database.execute(last)  # its last five minutes ended at 13:25
     past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
     assert past.ask(BY_DAYS)[0][0] == pytest.approx(276)
+
+
+@pytest.mark.parametrize("seed", range(1, 8))
+def test_what_a_meter_counted_counts_once_whoever_read_it_when(past: Past, tmp_path: Path, seed: int) -> None:
+    """Own readings at times, Home Assistant with outages, its hours and its five minutes: the yardstick is the meter."""
+    chance, begin, whole = random.Random(seed), local("2025-03-01T00:00:00"), 30 * 60
+    rate, meter = 1.0, [5000.0]  # kWh at the begin of each minute
+    for _ in range(whole):
+        rate = chance.choice([0, 0.1, 1, 3]) if chance.random() < 0.02 else rate
+        meter.append(round(meter[-1] + rate * chance.random() / 5, 3))
+    off: set[int] = set()  # five minutes of which Home Assistant has nothing
+    for _ in range(chance.randrange(3)):
+        off.update(range(start := chance.randrange(4, whole // 5 - 60), start + chance.choice([1, 3, 12, 20, 50])))
+    on = [n for n in range(whole // 5) if n not in off]
+    fine = chance.choice([1, 10, 20, 29]) * 12 + chance.choice([0, 8])
+    begins = chance.choices(range(whole - 100), k=1 + seed % 3)
+    own = sorted({n for one in begins for n in range(one, one + chance.choice([3, 30, 100]))})
+    stands(past, [Kept(begin + n * MINUTE, MINUTE, last=meter[n + 1]) for n in own])
+    recorder(tmp_path / "ha.db", begin, 0, 0)
+    hourly = {n // 12 * 12: n for n in on}
+    with closing(sqlite3.connect(tmp_path / "ha.db")) as database, database:
+        for table, rows in (("statistics", hourly), ("statistics_short_term", {n: n for n in on if n >= fine})):
+            row = f"INSERT INTO {table} (metadata_id, start_ts, state, sum) VALUES (1, ?, ?, ?)"
+            database.executemany(
+                row, [((begin + a * 5 * MINUTE) / 1000, meter[5 * z + 5], meter[5 * z + 5]) for a, z in rows.items()]
+            )
+    known = [n + 1 for n in own] + [5 * n + 5 for n in (hourly[0], on[-1])]
+    past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
+    assert past.ask(BY_DAYS)[0][0] == pytest.approx(meter[max(known)] - meter[min(known)], abs=0.01)
+    before = past.all()
+    past.take(tmp_path / "ha.db", "--map", f"sensor.meter={METER}", "--write")
+    assert past.all() == before
 
 
 @pytest.mark.parametrize("rows", [10_000, pytest.param(1_000_000, marks=pytest.mark.whole)])

@@ -71,9 +71,9 @@ class CounterTopic:
         for time in sorted(line):
             if (kept := new.get(time)) is not None:
                 counted = kept.difference
-                if counted is None and kept.last is not None and stand is not None:
-                    counted = difference(stand.value, kept.stands or (kept.last,))
-                    counted = self._without(counted or 0.0, rates, stand.time, time)
+                if (counted is None or not ours) and kept.last is not None and stand is not None:
+                    by_stands = difference(stand.value, kept.stands or (kept.last,)) or 0.0
+                    counted = max(counted or 0.0, self._without(by_stands, rates, stand.time, time))
                 rows.append(kept._replace(difference=counted))
                 ours = True
                 if kept.last is None:

@@ -9,7 +9,7 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.histories.conversion import HOUR, Kept
 from services.stores.minutes import DECIMALS
@@ -17,17 +17,16 @@ from services.stores.schema import MINUTE
 
 NOISE: Final = 1e-6
 """Part of a row up to which its difference from the sum of finer ones is their rounding: files have seven digits and more."""
+MOST: Final = 12
+"""An hour in which Home Assistant went off may end with the first of its twelve rows: what came until its end is as many times more."""
 
-_MINUTES: Final = (
-    "SELECT time, difference, last IS NOT NULL FROM minutes WHERE topic = ? AND time >= ? AND time < ? ORDER BY time"
-)
-_HOURS: Final = "SELECT time, difference, 0 FROM hours WHERE topic = ? AND time > ? AND time < ? ORDER BY time"
-_FIRST: Final = "SELECT min(time) FROM minutes WHERE topic = ? AND last IS NOT NULL"
+_MINUTES: Final = "SELECT time, difference, last FROM minutes WHERE topic = ? AND time >= ? AND time < ? ORDER BY time"
+_HOURS: Final = "SELECT time, difference, NULL FROM hours WHERE topic = ? AND time > ? AND time < ? ORDER BY time"
 _BEFORE: Final = "SELECT max(time) FROM minutes WHERE topic = ? AND time < ? AND last IS NOT NULL"
 _AFTER: Final = "SELECT min(time) FROM minutes WHERE topic = ? AND time >= ? AND last IS NOT NULL"
 _TELL: Final = """
     UPDATE minutes SET difference = ?1 WHERE topic = ?2 AND time = ?3
-    AND NOT EXISTS (SELECT 1 FROM readings WHERE time >= ?3 AND time < ?3 + 60000 AND topic = ?2)"""
+    AND difference IS NULL AND NOT EXISTS (SELECT 1 FROM readings WHERE time >= ?3 AND time < ?3 + 60000 AND topic = ?2)"""
 
 
 class Seams:
@@ -36,13 +35,11 @@ class Seams:
     def __init__(self, database: sqlite3.Connection, topic: int, kind: str) -> None:
         """Look at the topic of this number."""
         self._database, self._topic, self._kind = database, topic, kind
-        self._first: tuple[int | None] | None = None
         self._ahead = 0, 0.0
         """Where the row before ended, and how much more than it counted was known by then: an outage that began within it."""
 
     def wanted(self, some: Iterable[Kept]) -> Iterator[Kept]:
         """What rows of one slice bring that is not known; parts of one row are given together."""
-        self._first = None  # the slice before may have brought stands
         for span, group in groupby(some, key=lambda row: row.span):
             if span is None:
                 yield from group
@@ -76,50 +73,108 @@ class Seams:
             counted += self._ahead[1]
         self._ahead = end, max(0.0, counted - sum(told))
         rest = max(0.0, round(sum(told) - counted, DECIMALS))
-        if free:
+        if stands := minutes.stands():
+            row = _Row(since, end, sum(told), rest, parts[-1].last)
+            yield from self._around(row, stands, [slot for slot in slots if slot[0] in free], minutes, hours)
+        elif free:
             yield from (part._replace(difference=round(rest / len(free), DECIMALS)) for part in free)
         elif rest > sum(told) * NOISE:
-            yield from self._placed(rest, times, minutes, hours)
+            for slot in times:
+                known = minutes.between(*slot) or not hours.between(slot[0] - HOUR + 1, slot[1])
+                if known and (hole := minutes.hole(*slot)) is not None:
+                    yield Kept(hole, MINUTE, readings=0, difference=rest)
+                    return
 
-    def _placed(self, rest: float, slots: list[tuple[int, int]], minutes: "_Known", hours: "_Known") -> Iterator[Kept]:
-        """The rest as a minute of its own; where none is free, as that of the first stand, which had none before it."""
-        self._first = self._first or (self._ask(_FIRST),)
-        first = self._first[0]
-        for begin, edge in slots:
-            known = minutes.between(begin, edge) or not hours.between(begin - HOUR + 1, edge)
-            if known and (hole := self._hole(begin, edge, slots[-1][1], minutes, first)) is not None:
-                yield Kept(hole, MINUTE, readings=0, difference=rest)
-                return
-        if first is not None and (those := minutes.between(first, first + MINUTE)) and those[0][1] is None:
-            self._database.execute(_TELL, (rest, self._topic, first))
+    def _around(
+        self,
+        row: "_Row",
+        stands: list[tuple[int, float]],
+        free: list[tuple[Kept, int]],
+        minutes: "_Known",
+        hours: "_Known",
+    ) -> Iterator[Kept]:
+        """What a row brings in which there are stands: nothing between these, and behind them what the next one counted."""
+        (first, low), (last, high) = stands[0], stands[-1]
+        before, after = self._ask(_BEFORE, row.since), self._ask(_AFTER, row.end)
+        ahead = behind = 0.0
+        if before is None:
+            told = None if row.stand is None else low - (row.stand - row.told)
+            ahead = row.part(told, minutes, hours, row.since, first + MINUTE)
+        if after is not None:
+            told = None if row.stand is None else row.stand - high
+            behind = row.part(told, minutes, hours, last + MINUTE, row.end)
+        those = [part for part, edge in free if edge <= first]
+        if those or ahead > row.told * NOISE:
+            yield from self._put(ahead, those, minutes.hole(row.since, first), first)
+        for part, _ in free:
+            if part.time > last:
+                told_by_stand = part.length == MINUTE and part.last is not None
+                yield part._replace(difference=None if told_by_stand else behind)
+                behind = 0.0
+        wide = after is not None and after - last > row.end - row.since
+        if wide and behind > row.told * NOISE and (hole := minutes.hole(last + MINUTE, row.end)) is not None:
+            yield Kept(hole, MINUTE, readings=0, difference=behind)
 
-    def _hole(self, begin: int, edge: int, end: int, minutes: "_Known", first: int | None) -> int | None:
-        """A free minute whose count no stand has counted already: ahead of the first, or in a wide gap that ends behind the row."""
-        holes = [moment for moment in range(begin, edge, MINUTE) if not minutes.between(moment, moment + MINUTE)]
-        ahead = [moment for moment in holes if first is None or moment < first]
-        if ahead or first is None:
-            return next(iter(ahead), None)
-        before, after = self._ask(_BEFORE, edge), self._ask(_AFTER, edge)
-        if before is None or after is None or after < end or after - before <= edge - begin:
-            return None
-        return next((moment for moment in holes if moment > before), None)
+    def _put(self, ahead: float, those: list[Kept], hole: int | None, first: int) -> Iterator[Kept]:
+        """What was counted ahead of the first stand: as parts of the row, a minute, or that of this stand."""
+        if those:
+            yield from (part._replace(difference=round(ahead / len(those), DECIMALS)) for part in those)
+        elif hole is not None:
+            yield Kept(hole, MINUTE, readings=0, difference=ahead)
+        else:
+            self._database.execute(_TELL, (ahead, self._topic, first))
 
     def _ask(self, query: str, *moment: int) -> int | None:
         found: int | None = self._database.execute(query, (self._topic, *moment)).fetchone()[0]
         return found
 
 
-class _Known:
-    """Minutes or hours that are there, in the order of time: what each counted, and whether it has a stand."""
+class _Row(NamedTuple):
+    """A counter's row: what it counted from `since` to `end` (ms), how much of that nobody else knows, and its stand at the end."""
 
-    def __init__(self, rows: Iterable[tuple[int, float | None, int]]) -> None:
+    since: int
+    end: int
+    told: float
+    rest: float
+    stand: float | None
+
+    def part(self, told: float | None, minutes: "_Known", hours: "_Known", begin: int, end: int) -> float:
+        """What it counted more in a part of its time than is known of that: by the stands at both ends, or by its share of free minutes."""
+        if told is None or not 0 <= told <= self.told * MOST:
+            free = minutes.free(self.since, self.end)
+            return round(self.rest * minutes.free(begin, end) / free, DECIMALS) if free else 0.0
+        known = minutes.sum(begin, end)
+        known += sum(
+            hour[1] or 0.0
+            for hour in hours.between(begin, end - HOUR + 1)
+            if not minutes.between(hour[0], hour[0] + HOUR)
+        )
+        return max(0.0, round(told - known, DECIMALS))
+
+
+class _Known:
+    """Minutes or hours that are there, in the order of time: what each counted, and its stand."""
+
+    def __init__(self, rows: Iterable[tuple[int, float | None, float | None]]) -> None:
         self._rows = list(rows)
         self.times = [row[0] for row in self._rows]
 
-    def between(self, begin: int, end: int) -> list[tuple[int, float | None, int]]:
+    def between(self, begin: int, end: int) -> list[tuple[int, float | None, float | None]]:
         """Those from a time (ms) to before another."""
         return self._rows[bisect_left(self.times, begin) : bisect_left(self.times, end)]
 
     def sum(self, begin: int, end: int) -> float:
         """What these counted."""
         return sum(row[1] or 0.0 for row in self.between(begin, end))
+
+    def stands(self) -> list[tuple[int, float]]:
+        """Minutes that have a stand."""
+        return [(time, stand) for time, _, stand in self._rows if stand is not None]
+
+    def hole(self, begin: int, end: int) -> int | None:
+        """The first minute of this time that is not there."""
+        return next((time for time in range(begin, end, MINUTE) if not self.between(time, time + MINUTE)), None)
+
+    def free(self, begin: int, end: int) -> int:
+        """How many minutes of this time are not there."""
+        return (end - begin) // MINUTE - len(self.between(begin, end))
