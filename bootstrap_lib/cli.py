@@ -59,12 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from bootstrap_lib.catalog import NoService  # noqa: PLC0415 (as late as it can be)
-    from bootstrap_lib.document import DocumentError, StartError, escaped, reason  # noqa: PLC0415
-    from bootstrap_lib.secrets import SecretError  # noqa: PLC0415
+    from bootstrap_lib.catalog import NoService
+    from bootstrap_lib.document import DocumentError, StartError, escaped, reason
+    from bootstrap_lib.secrets import SecretError
 
     if parsed.logs:
-        from bootstrap_lib import log  # noqa: PLC0415
+        from bootstrap_lib import log
 
         log.set_up(parsed.logs)
     try:

@@ -60,7 +60,7 @@ def is_synchronised() -> bool:
     """Whether the kernel's clock is disciplined by NTP, or was set from a battery-backed clock."""
     if Path("/run/systemd/timesync/synchronized").exists() or _battery_clock_agrees():
         return True
-    import ctypes  # noqa: PLC0415 (only a machine without either pays for it)
+    import ctypes
 
     timex = ctypes.create_string_buffer(512)
     if ctypes.CDLL(None).adjtimex(timex) < 0:

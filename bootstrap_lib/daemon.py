@@ -29,8 +29,8 @@ class Daemon:
 
     def __enter__(self) -> Self:
         """Detach; StartError if the pidfile belongs to a process that lives."""
-        import daemon  # noqa: PLC0415 (only where it is asked for)
-        import daemon.pidfile  # noqa: PLC0415
+        import daemon
+        import daemon.pidfile
 
         for folder in (self._working_folder, self.pidfile.parent):
             folder.mkdir(parents=True, exist_ok=True)

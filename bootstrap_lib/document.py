@@ -292,7 +292,7 @@ def escaped(text: str, but: str = "\n\t") -> str:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return `, did you mean …?` when one of the words is close, else an empty text."""
-    import difflib  # noqa: PLC0415 (only where somebody mistyped)
+    import difflib
 
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f", did you mean '{close[0]}'?" if close else ""

@@ -100,7 +100,7 @@ def set_up(instance: str, *, daemon: bool = False, level: int = logging.INFO) ->
     handler: logging.Handler
     keep = []
     if daemon and os.path.exists("/dev/log"):  # noqa: PTH110 (a socket)
-        from logging.handlers import SysLogHandler  # noqa: PLC0415 (0.4 MB that only a daemon needs)
+        from logging.handlers import SysLogHandler  # 0.4 MB that only a daemon needs
 
         handler = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
         handler.setFormatter(_Escaping(f"{instance}[%(process)d]: %(message)s"))

@@ -120,7 +120,7 @@ class Registry:
     @property
     def timezone(self) -> "ZoneInfo":
         """Where days and months of the house begin."""
-        from zoneinfo import ZoneInfo  # noqa: PLC0415 (1 MB that few services need)
+        from zoneinfo import ZoneInfo  # 1 MB that few services need
 
         return ZoneInfo(self.zone)
 

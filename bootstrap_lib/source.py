@@ -465,7 +465,7 @@ class _Once:
 def _sentence(error: Exception) -> str:
     """What a device's library raised, for people."""
     if isinstance(error, ImportError):
-        from bootstrap_lib.catalog import missing  # noqa: PLC0415 (it knows services, and services stand on this)
+        from bootstrap_lib.catalog import missing
 
         return missing(error)
     said = reason_of(error)

@@ -173,7 +173,7 @@ class SpoolFile:
         """Delete readings, and return the room that a backlog took."""
         if not self.ask("SELECT 1 FROM tail LIMIT 1"):
             return
-        self.do(f"DELETE FROM tail WHERE {where}", (number,))  # noqa: S608 (our own words)
+        self.do(f"DELETE FROM tail WHERE {where}", (number,))
         free, pages = self.first("PRAGMA freelist_count"), self.first("PRAGMA page_count")
         if free > max(EMPTY, 0.9 * pages):
             with contextlib.suppress(sqlite3.Error):  # it can wait
@@ -226,7 +226,7 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> int:
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.Error):
             new.execute("BEGIN")
-            for row in old.execute(f"SELECT * FROM tail ORDER BY number {order}"):  # noqa: S608 (our own words)
+            for row in old.execute(f"SELECT * FROM tail ORDER BY number {order}"):
                 new.execute(_ADD, row)
         if new.in_transaction:
             new.execute("COMMIT")

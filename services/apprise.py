@@ -46,7 +46,7 @@ class Apprise(Notifier):
 
     def deliver(self, entry: Queued, picture: bytes | None) -> Outcome:
         """Send a message by all addresses; where one of several took it, it is not sent again."""
-        import apprise  # noqa: PLC0415 (17 MB, only once there is a message)
+        import apprise  # 17 MB, only once there is a message
 
         if self._apprise is None:
             self._apprise = apprise.Apprise()

@@ -86,9 +86,9 @@ class Exporter(Subscriber):
     def begin(self) -> None:
         """Listen; StartError where the address is taken."""
         super().begin()
-        from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 (8 MB that `check` does not need)
+        from prometheus_client import CollectorRegistry, start_http_server  # 8 MB that `check` does not need
 
-        from services.metrics.board import Board  # noqa: PLC0415
+        from services.metrics.board import Board
 
         options = self.options
         self._opened = Board(self.registry, options.compatibility, self.clock.now, time.monotonic)

@@ -88,15 +88,15 @@ class FleetPage(Subscriber):
     def begin(self) -> None:
         """Listen; the engine may come later."""
         super().begin()
-        from services.fleet.opening import engine_of  # noqa: PLC0415 (and what stands on libraries that `check` does not need)
-        from services.fleet.view import FleetView  # noqa: PLC0415
-        from services.page import people  # noqa: PLC0415
-        from services.page.awaited import Awaited  # noqa: PLC0415
-        from services.page.entrance import Entrance  # noqa: PLC0415
-        from services.page.fleet_doors import FLEET_DOORS, FleetDoors  # noqa: PLC0415
-        from services.page.gate import Gate  # noqa: PLC0415
-        from services.page.routing import routes  # noqa: PLC0415
-        from services.page.serving import FLEET_FILES, WebServer, listen_on  # noqa: PLC0415
+        from services.fleet.opening import engine_of
+        from services.fleet.view import FleetView
+        from services.page import people
+        from services.page.awaited import Awaited
+        from services.page.entrance import Entrance
+        from services.page.fleet_doors import FLEET_DOORS, FleetDoors
+        from services.page.gate import Gate
+        from services.page.routing import routes
+        from services.page.serving import FLEET_FILES, WebServer, listen_on
 
         options = self.options
         self._look_at_roster()
@@ -184,7 +184,7 @@ class FleetPage(Subscriber):
 
     async def ask(self, house: str, instance: str, verb: str, by: str) -> Any:
         """Ask a service of a house, by the store of its shard."""
-        from services.page.answers import Refusal  # noqa: PLC0415
+        from services.page.answers import Refusal
 
         store = roster.store_of(self.registry, self._roster.houses[house].shard) if house in self.members() else None
         if store is None or self._awaited is None:

@@ -53,7 +53,7 @@ class MachineNow:
 
     def __init__(self, sys: Path) -> None:
         """`sys` is where the kernel shows its hardware."""
-        import psutil  # noqa: PLC0415 (checks and documents run without it)
+        import psutil
 
         self.sys, self.psutil = sys, psutil
 

@@ -99,7 +99,7 @@ class Influx(Subscriber):
     def begin(self) -> None:
         """Prepare; the server may come later."""
         super().begin()
-        from services.stores.server import InfluxServer  # noqa: PLC0415 (30 MB that `check` does not need)
+        from services.stores.server import InfluxServer  # 30 MB that `check` does not need
 
         options = self.options
         try:

@@ -137,8 +137,8 @@ class OneWire(Source):
 def open_bus(folder: Path) -> Callable[[str, float | None], float | Failure]:
     """Give the function that reads a sensor by its id, with its last value (°C); DeviceError where there is no bus."""
     os.environ["W1THERMSENSOR_NO_KERNEL_MODULE"] = "1"  # modules belong to config.txt
-    from w1thermsensor import Sensor as Family  # noqa: PLC0415 (hardware)
-    from w1thermsensor import W1ThermSensor, W1ThermSensorError  # noqa: PLC0415
+    from w1thermsensor import Sensor as Family
+    from w1thermsensor import W1ThermSensor, W1ThermSensorError
 
     if not folder.is_dir():
         raise DeviceError(f"{folder} is not there: switch 1-wire on (dtoverlay=w1-gpio in config.txt) and reboot")

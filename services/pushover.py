@@ -128,7 +128,7 @@ class Pushover(Notifier):
     # -- one message, in the courier's thread -------------------------------------------------------------------
 
     def _open(self) -> "Account":
-        from services.notices.accounts import Account  # noqa: PLC0415 (8 MB, only once there is a message)
+        from services.notices.accounts import Account  # 8 MB, only once there is a message
 
         if self._account is None:
             options = self.options

@@ -350,7 +350,7 @@ class RoundRobin(Subscriber):
 
     def dump_files(self, file: Path, progress: Callable[[int, int, str], None]) -> int:
         """Write all files into a tar of XML; returns how many. OSError says what is wrong."""
-        from services.stores import rrd_dump as moving  # noqa: PLC0415 (nothing that the service needs)
+        from services.stores import rrd_dump as moving
 
         return moving.dump(self.folder, file, progress)
 
@@ -360,7 +360,7 @@ class RoundRobin(Subscriber):
         What came since the dump is filled from the archive at the next start. Run by root, it works with the rights of the owner of
         the state folder. StartError while the service runs.
         """
-        from services.stores import rrd_dump as moving  # noqa: PLC0415
+        from services.stores import rrd_dump as moving
 
         self.state_folder.mkdir(parents=True, exist_ok=True)
         with (

@@ -160,8 +160,8 @@ class Web(Subscriber):
     @classmethod
     def cost(cls, registry: Registry, name: str) -> list[str]:
         """Say where people can log in by passkey, and what hinders them elsewhere."""
-        from services.page.passkey_verifier import is_installed  # noqa: PLC0415
-        from services.page.passkeys import hindrance  # noqa: PLC0415
+        from services.page.passkey_verifier import is_installed
+        from services.page.passkeys import hindrance
 
         if not is_installed():
             said = "none, for their library is not installed: pip install 'constellation[passkeys]'"
@@ -183,7 +183,7 @@ class Web(Subscriber):
         """Open what is kept, and listen."""
         super().begin()
         self._gone_since = self.clock.now()
-        from services.page.awaited import Awaited  # noqa: PLC0415 (stands on starlette)
+        from services.page.awaited import Awaited
 
         self.awaited = Awaited(self.name)
         self.page = self._open()
@@ -192,13 +192,13 @@ class Web(Subscriber):
         self.opened.callback(self.server.stop)
 
     def _open(self) -> "PageHouse":
-        from services.page.diary import Diary  # noqa: PLC0415 (and what stands on starlette, that `check` does not need)
-        from services.page.gate import Gate  # noqa: PLC0415
-        from services.page.house import PageHouse  # noqa: PLC0415
-        from services.page.live import Live  # noqa: PLC0415
-        from services.page.passkeys import Passkeys  # noqa: PLC0415
-        from services.page.past import Past  # noqa: PLC0415
-        from services.page.permits import Permits  # noqa: PLC0415
+        from services.page.diary import Diary
+        from services.page.gate import Gate
+        from services.page.house import PageHouse
+        from services.page.live import Live
+        from services.page.passkeys import Passkeys
+        from services.page.past import Past
+        from services.page.permits import Permits
 
         options = self.options
         gate = Gate(self.state_folder, self._people(), anyone=options.look == "anyone", trust=options.trust)
@@ -212,7 +212,7 @@ class Web(Subscriber):
         return page
 
     def _people(self) -> dict[str, str]:
-        from services.page import people  # noqa: PLC0415
+        from services.page import people
 
         try:
             return people.read(secrets.resolve(f"secret:{people.SECRET}", lines=True))
@@ -256,8 +256,8 @@ class Web(Subscriber):
         return {}
 
     def _listen(self, page: "PageHouse") -> "PageServer":
-        from services.page.server import PageServer  # noqa: PLC0415
-        from services.page.serving import listen_on  # noqa: PLC0415
+        from services.page.server import PageServer
+        from services.page.serving import listen_on
 
         options = self.options
         listener = listen_on(options.listen, options.port)
@@ -400,7 +400,7 @@ class Web(Subscriber):
         with self.page.lock:
             unheard = [name for name, stand in self.page.live.values.items() if stand.asked and not stand.time]
         if unheard:
-            from services.page.past import PastAway  # noqa: PLC0415
+            from services.page.past import PastAway
 
             with contextlib.suppress(PastAway):
                 known = self.page.last_times(unheard)
@@ -421,7 +421,7 @@ class Web(Subscriber):
             self._send("house", self.page.encoded())
 
     def _send(self, name: str, content: bytes) -> None:
-        from services.page.listeners import event  # noqa: PLC0415
+        from services.page.listeners import event
 
         self.server.listeners.send_from(event(name, content))
 
@@ -429,7 +429,7 @@ class Web(Subscriber):
 
     async def _ask(self, instance: str, verb: str, arguments: dict[str, Any]) -> Any:
         """Ask a service in somebody's name, from the server's thread; Refusal where it does not answer, or refuses."""
-        from services.page.answers import Refusal  # noqa: PLC0415
+        from services.page.answers import Refusal
 
         who = arguments.pop("by")
         facts = self.page.live.services.get(instance)

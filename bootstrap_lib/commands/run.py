@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
         if service.registry.path != INSTALLED:
             logging.getLogger(__name__).info("%s is used, not %s", service.registry.path, INSTALLED)
         return service.run()
-    from bootstrap_lib.daemon import Daemon, refuse_under_systemd  # noqa: PLC0415 (only where asked for)
+    from bootstrap_lib.daemon import Daemon, refuse_under_systemd
 
     refuse_under_systemd()
     keep = log.set_up(arguments.instance, daemon=True, level=level)

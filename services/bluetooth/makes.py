@@ -34,7 +34,7 @@ def unlock_of(address: str, password: str | None) -> Callable[[], Unlocks] | Non
     """What opens the module of a battery, where `password` refers to a secret; SecretError where that is not there."""
     if password is None:
         return None
-    from services.protocols.jbd import Unlocking  # noqa: PLC0415 (few need it)
+    from services.protocols.jbd import Unlocking
 
     return functools.partial(Unlocking, address, secrets.resolve(password))
 

@@ -180,9 +180,9 @@ def _test(client: Client, service: str, notify: str) -> int:
 
 
 def _try(registry: Registry, arguments: argparse.Namespace) -> int:
-    from services.alerting import Rule, scope_of  # noqa: PLC0415 (only needed here)
-    from services.alerting.check import compile_rules  # noqa: PLC0415
-    from services.alerting.trial import try_rule  # noqa: PLC0415
+    from services.alerting import Rule, scope_of
+    from services.alerting.check import compile_rules
+    from services.alerting.trial import try_rule
 
     rules = registry.entries("alerts", Rule)
     try:
@@ -217,11 +217,11 @@ def _readings(
     Of a minute of a gauge or a switch the value counts that the rule is afraid of. Beside them stands each minute in
     which anything at all was stored: a topic that is silent while others speak is told from a time in which nobody listened.
     """
-    from services.alerting.replay import ANYTHING  # noqa: PLC0415 (only needed here)
-    from services.alerting.trial import fears_low  # noqa: PLC0415
-    from services.stores import export  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.archive_file import open_archive  # noqa: PLC0415
-    from services.stores.heard import clearings, heard  # noqa: PLC0415
+    from services.alerting.replay import ANYTHING
+    from services.alerting.trial import fears_low
+    from services.stores import export
+    from services.stores.archive_file import open_archive
+    from services.stores.heard import clearings, heard
 
     zone = registry.timezone
     with open_archive(registry, archive) as engine:
@@ -248,7 +248,7 @@ def _readings(
 
 
 def _minutes(registry: Registry, slices: Iterable[Any], low: bool) -> Iterator[tuple[str, Any, int]]:
-    from services.alerting.trial import KeptMinute  # noqa: PLC0415 (only needed here)
+    from services.alerting.trial import KeptMinute
 
     for _, rows in slices:
         for name, moment, _, _, mean, lowest, highest, _, *of_switch in rows:

@@ -69,8 +69,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _archive(arguments: argparse.Namespace) -> int:
-    from services.stores import backup  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.archive_file import path_of_archive  # noqa: PLC0415
+    from services.stores import backup
+    from services.stores.archive_file import path_of_archive
 
     registry = Registry(Registry.locate(arguments.config).resolve())
     database = path_of_archive(registry, arguments.archive)
@@ -79,8 +79,8 @@ def _archive(arguments: argparse.Namespace) -> int:
 
 
 def _house(arguments: argparse.Namespace) -> int:
-    from services.stores import rotation  # noqa: PLC0415
-    from services.stores.house_file import Places  # noqa: PLC0415
+    from services.stores import rotation
+    from services.stores.house_file import Places
 
     registry = Registry(Registry.locate(config_of(arguments)).resolve())
     places = Places(registry.path, arguments.root.absolute())
@@ -108,7 +108,7 @@ def _house(arguments: argparse.Namespace) -> int:
 def _make(
     places: "Places", registry: Registry, target: Path, phrase: str | None, judge: "Callable[[Manifest], None]"
 ) -> None:
-    from services.stores import house_backup, last_backup  # noqa: PLC0415
+    from services.stores import house_backup, last_backup
 
     began = time.time_ns() // 1_000_000
     manifest = house_backup.make(places, registry, target, phrase, show, judge=judge)
@@ -122,8 +122,8 @@ def _make(
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from services.stores import house_restore, last_backup  # noqa: PLC0415
-    from services.stores.house_file import Places  # noqa: PLC0415
+    from services.stores import house_restore, last_backup
+    from services.stores.house_file import Places
 
     phrase = passphrase(arguments, "passphrase for the credentials (none: they are not opened): ", twice=False)
     noted = Places(Path(), arguments.root.absolute()).states

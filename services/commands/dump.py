@@ -49,8 +49,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace, target: Path) -> int:
-    from services.commands.backup import config_of  # noqa: PLC0415
-    from services.reporting import report  # noqa: PLC0415 (needed only here)
+    from services.commands.backup import config_of
+    from services.reporting import report
 
     config = Path(Registry.locate(config_of(arguments))).absolute()
     for line in report.write(report.ReportedHouse(config, arguments.root.absolute()), target):

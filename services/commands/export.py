@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write CSV to the standard output, and progress to a terminal."""
-    from services.stores.archive_file import open_archive  # noqa: PLC0415 (SQLAlchemy is only needed here)
+    from services.stores.archive_file import open_archive
 
     registry = Registry(Registry.locate(arguments.config).resolve())
     try:
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _export(engine: "sql.Engine", registry: Registry, since: int, until: int, arguments: argparse.Namespace) -> int:
-    from services.stores import export  # noqa: PLC0415
+    from services.stores import export
 
     patterns = arguments.topic or ["#"]
     names = [name for name in export.topics(engine) if any(topic_matches_sub(pattern, name) for pattern in patterns)]
@@ -82,7 +82,7 @@ def _export(engine: "sql.Engine", registry: Registry, since: int, until: int, ar
 
 
 def _passport(engine: "sql.Engine", registry: Registry, names: list[str], arguments: argparse.Namespace) -> int:
-    from services.stores import passport  # noqa: PLC0415
+    from services.stores import passport
 
     if arguments.since or arguments.until:
         raise StartError("--all writes what there is: leave out --from and --to")
@@ -96,7 +96,7 @@ def _passport(engine: "sql.Engine", registry: Registry, names: list[str], argume
 
 
 def _moment(text: str, zone: "ZoneInfo") -> int:
-    from services.stores.days import midnight  # noqa: PLC0415
+    from services.stores.days import midnight
 
     try:
         return midnight(date.fromisoformat(text), zone)

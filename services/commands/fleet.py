@@ -287,6 +287,6 @@ def _engine(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from services.simulators.fleet import run  # noqa: PLC0415 (the demo alone needs what it starts)
+    from services.simulators.fleet import run
 
     return run(arguments.folder, arguments.houses, arguments.seconds, arguments.nodes)

@@ -44,9 +44,9 @@ def _pixels(text: str) -> int:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw it and print where it is."""
-    from services.rrd import RoundRobin  # noqa: PLC0415 (a command is light until it is used)
-    from services.stores import graph  # noqa: PLC0415
-    from services.stores.fresh import Recent  # noqa: PLC0415
+    from services.rrd import RoundRobin
+    from services.stores import graph
+    from services.stores.fresh import Recent
 
     if arguments.output.is_dir():
         raise StartError(f"{arguments.output} is a folder: name a file with --output")

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Read, show, and write if that was asked for."""
-    from services.histories import opening, plan  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.histories.scratch import Scratch  # noqa: PLC0415
+    from services.histories import opening, plan
+    from services.histories.scratch import Scratch
 
     registry = Registry(Registry.locate(arguments.config).resolve())
     maps, units = dict(map(_pair, arguments.map)), dict(map(_pair, arguments.unit))
@@ -87,7 +87,7 @@ def _rows(scratch: "Scratch", ways: "list[tuple[Foreign, Conversion]]", place: i
 
 
 def _show(scratch: "Scratch", ways: "list[tuple[Foreign, Conversion]]") -> int:
-    from services.histories import plan  # noqa: PLC0415
+    from services.histories import plan
 
     for place, (one, way) in enumerate(ways):
         picture = plan.Picture(one)
@@ -99,7 +99,7 @@ def _show(scratch: "Scratch", ways: "list[tuple[Foreign, Conversion]]") -> int:
 
 
 def _say(one: "Foreign", way: "Conversion", picture: "Picture") -> None:
-    from services.histories import plan  # noqa: PLC0415
+    from services.histories import plan
 
     clear()
     print(*plan.lines(one, way, picture), sep="\n")
@@ -111,13 +111,13 @@ def _write(
     scratch: "Scratch",
     ways: "list[tuple[Foreign, Conversion]]",
 ) -> int:
-    import sqlite3  # noqa: PLC0415
-    from contextlib import closing  # noqa: PLC0415
+    import sqlite3
+    from contextlib import closing
 
-    from services.histories import plan  # noqa: PLC0415
-    from services.histories.taking import Taking  # noqa: PLC0415
-    from services.stores.archive_file import path_of_archive  # noqa: PLC0415
-    from services.stores.backup import open_beside  # noqa: PLC0415
+    from services.histories import plan
+    from services.histories.taking import Taking
+    from services.stores.archive_file import path_of_archive
+    from services.stores.backup import open_beside
 
     path = path_of_archive(registry, arguments.archive)
     try:

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print proposals and what they change, and draw both."""
-    from services.boiler import calibrate  # noqa: PLC0415 (a command is light until it is used)
+    from services.boiler import calibrate
 
     registry = Registry(Registry.locate(arguments.config).resolve())
     name, entry = _entry(registry, arguments.boiler)
@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _entry(registry: Registry, wanted: str | None) -> "tuple[str, BoilerEntry]":
-    from services.boiler.boiler import BoilerEntry  # noqa: PLC0415
+    from services.boiler.boiler import BoilerEntry
 
     entries = {
         name: entry for name, entry in registry.entries("phases", BoilerEntry).items() if entry.profile == "modern"
@@ -79,8 +79,8 @@ def _entry(registry: Registry, wanted: str | None) -> "tuple[str, BoilerEntry]":
 
 
 def _readings(registry: Registry, entry: "BoilerEntry", arguments: argparse.Namespace) -> "list[StoredReading]":
-    from services.boiler.replay import readings_of  # noqa: PLC0415
-    from services.commands.replay import archived  # noqa: PLC0415
+    from services.boiler.replay import readings_of
+    from services.commands.replay import archived
 
     prefix = f"{registry.root}/data/"
     topics = {topic: role for role, topic in entry.inputs.topics.items() if role != "outdoor"}
@@ -96,8 +96,8 @@ def _readings(registry: Registry, entry: "BoilerEntry", arguments: argparse.Name
 
 def _draw(registry: Registry, entry: "BoilerEntry", before: "Outcome", after: "Outcome", output: Path) -> None:
     """Draw the phases by both rules, one below the other."""
-    from services.boiler.rules import PHASES  # noqa: PLC0415
-    from services.stores import canvas, graph  # noqa: PLC0415
+    from services.boiler.rules import PHASES
+    from services.stores import canvas, graph
 
     phase = registry.topics.get(f"{entry.thing}/phase")
     if phase is None:

@@ -152,8 +152,8 @@ class _RecordedLines:
 
 def archived(registry: Registry, names: Collection[str], since: str) -> Iterator[bytes]:
     """Raw readings of topics from the archive of this host, as JSON lines; `since` is so long ago, or a time."""
-    from services.stores import replay  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.archive_file import open_archive  # noqa: PLC0415
+    from services.stores import replay
+    from services.stores.archive_file import open_archive
 
     now = time.time_ns() // 1_000_000
     try:

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Take in what the file is, and say how much."""
-    from services.stores import house_restore  # noqa: PLC0415 (SQLAlchemy is only needed here)
-    from services.stores.house_file import Places  # noqa: PLC0415
+    from services.stores import house_restore
+    from services.stores.house_file import Places
 
     if not arguments.file.is_file() or _is_archive(arguments.file):
         return _archive(arguments)
@@ -50,8 +50,8 @@ def _is_archive(path: Path) -> bool:
 
 
 def _archive(arguments: argparse.Namespace) -> int:
-    from services.stores import backup  # noqa: PLC0415
-    from services.stores.archive_file import path_of_archive  # noqa: PLC0415
+    from services.stores import backup
+    from services.stores.archive_file import path_of_archive
 
     registry = Registry(Registry.locate(arguments.config).resolve())
     database = path_of_archive(registry, arguments.archive)

@@ -74,7 +74,7 @@ def listener(port: int, folder: Path, address: str = "") -> str:
 
 def end_session(registry: Registry, name: str) -> None:
     """End a house's standing connection, which a list of revocations does not: whoever takes its client id throws it out."""
-    import threading  # noqa: PLC0415
+    import threading
 
     settings = registry.broker
     taken = threading.Event()

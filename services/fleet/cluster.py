@@ -264,6 +264,6 @@ BACKUP: Final = (
 
 
 def _user() -> str:
-    import pwd  # noqa: PLC0415 (root runs it as itself, others as themselves)
+    import pwd
 
     return pwd.getpwuid(os.geteuid()).pw_name

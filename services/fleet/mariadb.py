@@ -79,7 +79,7 @@ class MariaDB:
 
     def insert(self, connection: sql.Connection, table: Table, rows: Sequence[Row]) -> None:
         """Write rows in statements of some hundred."""
-        head = f"INSERT INTO `{table.name}` ({_names(table.written)}) VALUES "  # noqa: S608 (our own words)
+        head = f"INSERT INTO `{table.name}` ({_names(table.written)}) VALUES "
         place = f"({', '.join(['%s'] * len(table.written))})"
         tail = f" {self.on_repeat(table)}"
         for begin in range(0, len(rows), ROWS):

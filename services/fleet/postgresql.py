@@ -108,7 +108,7 @@ class PostgreSQL:
         """Write rows as arrays, one for each column."""
         kinds = [ARRAYS[column.kind] for column in table.columns if column.kind != "serial"]
         places = ", ".join(f"%s::{kind}" for kind in kinds)
-        head = f'INSERT INTO "{table.name}" ({_names(table.written)}) SELECT * FROM unnest({places})'  # noqa: S608 (our own words)
+        head = f'INSERT INTO "{table.name}" ({_names(table.written)}) SELECT * FROM unnest({places})'
         for begin in range(0, len(rows), ROWS):
             columns = tuple(list(column) for column in zip(*rows[begin : begin + ROWS], strict=True))
             connection.exec_driver_sql(f"{head} {self.on_repeat(table)}", columns)

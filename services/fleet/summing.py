@@ -76,9 +76,9 @@ def _range(house: int, since: int, until: int, begin: int) -> dict[str, int]:
 
 def _minutes(engine: Engine) -> sql.TextClause:
     begin = "time - time % 60000"
-    numbered = f"SELECT topic, {begin} AS begin, value, word, {_LAST.format(begin=begin)} AS place FROM readings"  # noqa: S608
+    numbered = f"SELECT topic, {begin} AS begin, value, word, {_LAST.format(begin=begin)} AS place FROM readings"
     return sql.text(
-        "INSERT INTO minutes (topic, time, count, mean, low, high, last, word)"  # noqa: S608 (our own words)
+        "INSERT INTO minutes (topic, time, count, mean, low, high, last, word)"
         " SELECT topic, begin, count(*), avg(value), min(value), max(value),"
         " max(CASE WHEN place = 1 THEN value END), max(CASE WHEN place = 1 THEN word END)"
         f" FROM ({numbered} WHERE house = :house AND time >= :since AND time < :until) AS r GROUP BY topic, begin "
@@ -88,13 +88,13 @@ def _minutes(engine: Engine) -> sql.TextClause:
 
 def _sums(engine: Engine, source: Table, target: Table) -> sql.TextClause:
     numbered = (
-        "SELECT s.topic, s.time, s.count, s.mean, s.low, s.high, s.last, s.word,"  # noqa: S608 (our own words)
+        "SELECT s.topic, s.time, s.count, s.mean, s.low, s.high, s.last, s.word,"
         " ROW_NUMBER() OVER (PARTITION BY s.topic ORDER BY s.time DESC) AS place"
         f" FROM topics t JOIN {source.name} s ON s.topic = t.id"
         " WHERE t.house = :house AND s.time >= :since AND s.time < :until"
     )
     return sql.text(
-        f"INSERT INTO {target.name} (topic, time, count, mean, low, high, last, word)"  # noqa: S608 (our own words)
+        f"INSERT INTO {target.name} (topic, time, count, mean, low, high, last, word)"
         " SELECT topic, :begin, sum(count), sum(mean * count) / sum(CASE WHEN mean IS NULL THEN 0 ELSE count END),"
         " min(low), max(high), max(CASE WHEN place = 1 THEN last END), max(CASE WHEN place = 1 THEN word END)"
         f" FROM ({numbered}) AS r GROUP BY topic " + engine.dialect.on_repeat(target)

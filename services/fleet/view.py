@@ -148,7 +148,7 @@ class FleetView:
         raw = table == "readings"
         mean, low, high = ("value", "value", "value") if raw else ("mean", "low", "high")
         text = (
-            f"SELECT time - time % :step AS begun, avg({mean}) AS m, min({low}) AS l, max({high}) AS h FROM {table}"  # noqa: S608
+            f"SELECT time - time % :step AS begun, avg({mean}) AS m, min({low}) AS l, max({high}) AS h FROM {table}"
             f" WHERE {'house = :house AND ' if raw else ''}topic = :topic AND time >= :since AND time < :until"
             f" AND {mean} IS NOT NULL GROUP BY begun ORDER BY begun"
         )
@@ -189,7 +189,7 @@ class FleetView:
 
     def _days(self, house: int, which: str, topic: str, since: int) -> list[Any]:
         text = (
-            "SELECT d.time, d.topic, d.last FROM days d JOIN topics t ON t.id = d.topic WHERE t.house = :house"  # noqa: S608 (our own words)
+            "SELECT d.time, d.topic, d.last FROM days d JOIN topics t ON t.id = d.topic WHERE t.house = :house"
             f" AND t.name {which} AND d.time >= :since AND d.last IS NOT NULL ORDER BY d.time"
         )
         return self._select(text, house=house, topic=topic, since=since)
@@ -240,14 +240,14 @@ class FleetView:
         """Delete rows hour by hour, minutes day by day, sums by thirty days: no transaction is longer than an engine takes at once."""
         timed = table in ("readings", "minutes", "hours", "days", "clearings")
         if not timed:
-            return self._run(f"DELETE FROM {table} WHERE {where}", house=house)  # noqa: S608 (our own words)
+            return self._run(f"DELETE FROM {table} WHERE {where}", house=house)
         deleted = 0
         while True:
-            first = self._select(f"SELECT min(time) AS first FROM {table} WHERE {where}", house=house)[0].first  # noqa: S608
+            first = self._select(f"SELECT min(time) AS first FROM {table} WHERE {where}", house=house)[0].first
             if first is None:
                 return deleted
             span = HOUR if table == "readings" else DAY if table == "minutes" else 30 * DAY
-            text = f"DELETE FROM {table} WHERE {where} AND time >= :since AND time < :until"  # noqa: S608
+            text = f"DELETE FROM {table} WHERE {where} AND time >= :since AND time < :until"
             deleted += self._run(text, house=house, since=first, until=first + span)
 
     def _run(self, text: str, **asked: Any) -> int:

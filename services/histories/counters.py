@@ -25,7 +25,7 @@ COLUMNS: Final = (
     "word",
 )
 HOUR_ROW: Final = (
-    f"INSERT OR IGNORE INTO hours ({', '.join(COLUMNS)}, minutes) SELECT {', '.join(f'?{n + 1}' for n in range(len(COLUMNS)))}, 60"  # noqa: S608 (our own words)
+    f"INSERT OR IGNORE INTO hours ({', '.join(COLUMNS)}, minutes) SELECT {', '.join(f'?{n + 1}' for n in range(len(COLUMNS)))}, 60"
     f" WHERE NOT EXISTS (SELECT 1 FROM hours WHERE topic = ?1 AND time > ?2 - {HOUR} AND time < ?2 + {HOUR})"
 )
 """An hour comes where none is that overlaps it; minutes of it are the business of `seams`."""
@@ -37,7 +37,7 @@ _AFTER: Final = """
 _RATES: Final = "SELECT sum(difference) FROM minutes WHERE topic = ?1 AND time > ?2 AND time < ?3 AND last IS NULL"
 _WHOLE: Final = f"""
     SELECT sum(difference) FROM hours h WHERE topic = ?1 AND time > ?2 AND time + {HOUR} <= ?3
-    AND NOT EXISTS (SELECT 1 FROM minutes WHERE topic = ?1 AND time >= h.time AND time < h.time + {HOUR})"""  # noqa: S608
+    AND NOT EXISTS (SELECT 1 FROM minutes WHERE topic = ?1 AND time >= h.time AND time < h.time + {HOUR})"""
 _IS_RAW: Final = "SELECT 1 FROM readings WHERE time >= ?2 AND time < ?2 + 60000 AND topic = ?1 LIMIT 1"
 
 

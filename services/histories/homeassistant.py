@@ -50,7 +50,7 @@ def _statistics(database: sqlite3.Connection, into: Scratch) -> set[str]:
             SELECT metadata_id, start_ts, mean, min, max, state,
                    sum - lag(sum) OVER line, lag(start_ts) OVER line
             FROM {table} WHERE metadata_id IS NOT NULL AND start_ts IS NOT NULL
-            WINDOW line AS (PARTITION BY metadata_id ORDER BY start_ts) ORDER BY metadata_id, start_ts"""  # noqa: S608
+            WINDOW line AS (PARTITION BY metadata_id ORDER BY start_ts) ORDER BY metadata_id, start_ts"""
         for meta, start, mean, low, high, stand, difference, before in database.execute(query):
             if meta in names and (mean is not None or stand is not None):
                 value = mean if mean is not None else stand

@@ -49,7 +49,7 @@ def _table(database: sqlite3.Connection, table: str, into: Scratch, zone: ZoneIn
     }
     moment_of = Moments(zone)
     quoted = ", ".join('"{}"'.format(column.replace('"', '""')) for column in (times, *others))
-    for moment, *values in database.execute(f'SELECT {quoted} FROM "{name}"'):  # noqa: S608 (names of its own, quoted)
+    for moment, *values in database.execute(f'SELECT {quoted} FROM "{name}"'):
         try:
             time = moment_of(str(moment))
         except ValueError:

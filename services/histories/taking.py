@@ -19,7 +19,7 @@ from services.stores.schema import CALENDAR, FORMAT, MINUTE
 SLICE: Final = 2000
 """Rows that are put in with one transaction."""
 
-_MINUTE: Final = f"INSERT OR IGNORE INTO minutes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 (our own words)
+_MINUTE: Final = f"INSERT OR IGNORE INTO minutes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 
 class TakenIn(NamedTuple):
@@ -50,7 +50,7 @@ class Taking:
             names = ", ".join(f'"{column.name}"' for column in CALENDAR.columns)
             rows = [tuple(day) for day in days.local_days_between(first, known, ZoneInfo(zone[0]))]
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany(f"INSERT OR IGNORE INTO calendar ({names}) VALUES (?, ?, ?, ?)", rows)  # noqa: S608
+            self._database.executemany(f"INSERT OR IGNORE INTO calendar ({names}) VALUES (?, ?, ?, ?)", rows)
             self._database.execute("COMMIT")
 
     def take(self, topic: Topic[Any], kept: Iterable[Kept]) -> Iterator[TakenIn]:

@@ -106,8 +106,8 @@ class Chip:
         return Samples(tuple(times), tuple(code * volts for code in codes), saturated)
 
     def _window(self, input_: Input, gain: float, seconds: float) -> tuple[list[float], list[int]]:
-        from adafruit_ads1x15 import ADS1115, AnalogIn  # noqa: PLC0415 - checks and documents run without the driver
-        from adafruit_ads1x15.ads1x15 import Mode  # noqa: PLC0415
+        from adafruit_ads1x15 import ADS1115, AnalogIn
+        from adafruit_ads1x15.ads1x15 import Mode
 
         if self._driver is None:
             self._driver = ADS1115(self._bus, gain=gain, data_rate=DATA_RATE, address=self._address)

@@ -45,13 +45,13 @@ class Contact:
         self._opened.close()
 
     def _open(self) -> None:
-        from gpiozero import GPIOZeroError, InputDevice, PinFactoryFallback  # noqa: PLC0415 (hardware)
+        from gpiozero import GPIOZeroError, InputDevice, PinFactoryFallback
 
         if self._pin in TAKEN:
             raise DeviceError(taken(self._pin))
         factory, kind, where = None, *self._pins.partition(":")[::2]
         if kind == "sim":
-            from gpiozero.pins.mock import MockFactory  # noqa: PLC0415
+            from gpiozero.pins.mock import MockFactory
 
             factory = MockFactory()
         try:
@@ -71,7 +71,7 @@ class Contact:
         self._opened.callback(thread.join, 1.0)
         self._opened.callback(self._end)
         if kind == "sim":
-            from services.simulators.button import Finger  # noqa: PLC0415
+            from services.simulators.button import Finger
 
             self._opened.enter_context(Finger(Path(where), device.pin))
 

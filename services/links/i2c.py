@@ -41,7 +41,7 @@ class LinuxBus:
     """`/dev/i2c-N` through Adafruit's PureIO; its speed is set in config.txt (`dtparam=i2c_arm_baudrate=400000`)."""
 
     def __init__(self, number: int) -> None:
-        from Adafruit_PureIO.smbus import SMBus  # noqa: PLC0415 - a machine without the bus needs no driver
+        from Adafruit_PureIO.smbus import SMBus
 
         self._bus = SMBus(number)
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ def open_bus(spec: str) -> I2C:
     """
     kind, _, where = spec.partition(":")
     if kind == "sim" and where:
-        from services.simulators.ads1115 import DescribedBus  # noqa: PLC0415 - only those who simulate load it
+        from services.simulators.ads1115 import DescribedBus
 
         return DescribedBus(Path(where))
     if kind != "i2c" or not where.isdecimal():

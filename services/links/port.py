@@ -29,7 +29,7 @@ class SerialPort:
 
     def __init__(self, path: Path, baud: int, parity: Parity = "N", stop: int = 1) -> None:
         """Open the port; PortError says why it cannot be."""
-        import serial  # noqa: PLC0415 - checks and documents run without it
+        import serial
 
         self.name = str(path)
         self.baud = baud

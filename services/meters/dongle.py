@@ -46,7 +46,7 @@ class Dongle:
         self._deaf = False
 
     def __enter__(self) -> Self:
-        import serial  # noqa: PLC0415 (hardware)
+        import serial
 
         try:
             self._port = serial.Serial(self._name, im871a.BAUD, timeout=0, write_timeout=1, exclusive=True)

@@ -29,9 +29,9 @@ class Switch:
 
     def ask(self) -> str:
         """Ask, in a thread; the reason without the address where that fails, else nothing."""
-        import requests  # noqa: PLC0415 (8 MB, only for those who have a switch)
+        import requests  # 8 MB, only for those who have a switch
 
-        from services.notices.wire import Wire  # noqa: PLC0415 (as above)
+        from services.notices.wire import Wire
 
         limits = min(CONNECT, self._timeout), self._timeout
         self._wire = Wire()

@@ -31,7 +31,7 @@ REFUSALS: Final = {
 
 def description(doors: Sequence["Door"]) -> dict[str, Any]:
     """The whole document."""
-    from importlib.metadata import version  # noqa: PLC0415 (only where a server runs)
+    from importlib.metadata import version
 
     kinds = [kind for door in doors for kind in (door.query, door.body, door.answer) if kind is not None]
     schemas, components = msgspec.json.schema_components(

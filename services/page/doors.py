@@ -29,7 +29,7 @@ class Doors:
 
     async def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
         """Ask the archive in a thread of its own; Refusal 503 where it cannot be read."""
-        import asyncio  # noqa: PLC0415 (only where a server runs)
+        import asyncio
 
         call = functools.partial(question, *arguments)
         try:
@@ -143,7 +143,7 @@ class Doors:
 
     async def describe(self, request: HttpRequest) -> Response:
         """This very description."""
-        from services.page.description import description  # noqa: PLC0415 (who asks pays for it)
+        from services.page.description import description
 
         return as_answer(request, description(DOORS))
 

@@ -60,7 +60,7 @@ class Entrance:
 
     async def log_in(self, request: HttpRequest, name: str, password: str) -> Response:
         """Begin a session."""
-        from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 (only where a server runs)
+        from starlette.concurrency import run_in_threadpool
 
         caller = self.caller(request)
         try:

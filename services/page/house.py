@@ -119,7 +119,7 @@ class PageHouse(Entrance):
 
     def _document(self) -> forms.HouseAnswer:
         live = self.live
-        from importlib.metadata import version  # noqa: PLC0415 (only where a server runs)
+        from importlib.metadata import version
 
         return forms.HouseAnswer(
             now=self.now(),

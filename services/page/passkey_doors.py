@@ -63,7 +63,7 @@ def session_of(doors: OfHouse, request: HttpRequest) -> tuple[str, Login]:
 
 async def verified(question: PasskeyQuestion) -> PasskeyAnswer:
     """What came of it; Refusal 503 where nothing did."""
-    from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 (only where a server runs)
+    from starlette.concurrency import run_in_threadpool
 
     try:
         return await run_in_threadpool(ask, question)

@@ -101,8 +101,8 @@ def _run(command: list[str], asked: bytes) -> bytes:
 
 def answered(question: PasskeyQuestion) -> PasskeyAnswer:
     """Verify, in the process of its own. That somebody was there is not enough: the device must know who (docs/decisions.md)."""
-    import webauthn  # noqa: PLC0415 (which is why this is a process of its own)
-    from webauthn.helpers import base64url_to_bytes, bytes_to_base64url  # noqa: PLC0415
+    import webauthn
+    from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
 
     expected: dict[str, Any] = {
         "expected_rp_id": question.host,
@@ -132,7 +132,7 @@ def answered(question: PasskeyQuestion) -> PasskeyAnswer:
 def main() -> None:
     """Answer the question on standard input."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # a unit that may not set bounds has one of its own
-        import resource  # noqa: PLC0415
+        import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     question = msgspec.json.decode(sys.stdin.buffer.read(LARGEST + 1), type=PasskeyQuestion)

@@ -205,7 +205,7 @@ class Past:
 
         Where the readings are gone, a minute is what a rule is afraid of in it: its least value of the topics in `low`.
         """
-        from services.alerting.trial import KeptMinute  # noqa: PLC0415 (only who tries a rule pays)
+        from services.alerting.trial import KeptMinute
 
         with self.open() as db:
             numbers = {one.number: (topic, one) for topic in topics for one in _stored(db, topic)}
@@ -214,7 +214,7 @@ class Past:
             marks = ",".join("?" * len(numbers))
             found: list[tuple[int, str, Value]] = []
             if since < first:
-                what = f"SELECT topic, time, {', '.join(KeptMinute._fields)} FROM minutes WHERE topic IN ({marks})"  # noqa: S608
+                what = f"SELECT topic, time, {', '.join(KeptMinute._fields)} FROM minutes WHERE topic IN ({marks})"
                 query = f"{what} AND time >= ? AND time < ? ORDER BY time"
                 rows = db.execute(query, (*numbers, since, min(until, first - MINUTE))).fetchmany(MOST_RAW)
                 for number, time, *kept in rows:
@@ -223,7 +223,7 @@ class Past:
                     value = stored.value(value) if isinstance(value, float) else value
                     found += () if value is None else ((time, topic.name, value),)
                 until = rows[-1][1] if len(rows) == MOST_RAW else until
-            query = f"SELECT time, topic, value, word FROM readings WHERE time >= ? AND time < ? AND topic IN ({marks}) ORDER BY time"  # noqa: S608
+            query = f"SELECT time, topic, value, word FROM readings WHERE time >= ? AND time < ? AND topic IN ({marks}) ORDER BY time"
             rows = db.execute(query, (max(since, first), until, *numbers)).fetchmany(MOST_RAW)
             found += ((t, numbers[n][0].name, _value(*numbers[n], v, w)) for t, n, v, w in rows)
             until = rows[-1][0] if len(rows) == MOST_RAW else until

@@ -19,8 +19,8 @@ def run(  # noqa: PLR0917
     registry: Registry, past: Past, asked: Callable[[list[str]], list[Asked]], text: str, since: int, until: int
 ) -> WhatIfAnswer:
     """When a rule would have fired in a span (ms). Refusal 422 says what is wrong with it; PastAway."""
-    from services.alerting import compile_rules, scope_of  # noqa: PLC0415 (only who tries a rule pays)
-    from services.alerting.trial import fears_low, try_rule  # noqa: PLC0415
+    from services.alerting import compile_rules, scope_of
+    from services.alerting.trial import fears_low, try_rule
 
     scope = scope_of(registry)
     watches, problems = compile_rules({NAME: _rule(registry, text)}, scope)
@@ -48,14 +48,14 @@ def run(  # noqa: PLR0917
 
 
 def _rule(registry: Registry, text: str) -> "Rule":
-    from services.alerting import Rule  # noqa: PLC0415
+    from services.alerting import Rule
 
     try:
         named = registry.entries("alerts", Rule)
     except DocumentError as error:
         raise Refusal(422, str(error), "rule") from None
     if text in named:
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         return msgspec.structs.replace(named[text], inhibited_by=[], notify=[], picture=None)
     when, lasts = text.strip(), None

@@ -141,7 +141,7 @@ def key_of(text: str) -> bytes:
 
 
 def _crypt(counter: int, key: bytes, data: bytes) -> bytes:
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415 (3 MB)
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # 3 MB
 
     blocks = -(-len(data) // 16)
     stream = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - the blocks of a counter that grows at its low end

@@ -129,7 +129,7 @@ def bluez(house: DemoHouse, instance: Instance) -> Options:
 
 def page(house: DemoHouse, instance: Instance) -> Options:
     """The port that topics.yaml names or a free one of loopback, a person who may change things, and a key for links in messages."""
-    from services.page import people  # noqa: PLC0415 (only a house with a page)
+    from services.page import people
 
     port = instance.raw.get("port") or free_port()
     house.secrets[permit.SECRET] = secrets.token_hex(32)

@@ -95,7 +95,7 @@ def _merge(merging_: Merging, source: sqlite3.Connection) -> int:
     ):
         if not source.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
             continue  # of a format that had no hours
-        for rows in _slices(source, f"SELECT {', '.join(columns)} FROM {table}"):  # noqa: S608 (our own words)
+        for rows in _slices(source, f"SELECT {', '.join(columns)} FROM {table}"):
             take(rows)
     merging_.finish()
     return merging_.added

@@ -102,6 +102,6 @@ def _rows(path: Path, start: int, end: int, function: str) -> list[tuple[int, fl
 
 
 def _rrdtool() -> Any:
-    import rrdtool  # noqa: PLC0415 (pulls cairo and pango: only who draws pays for it)
+    import rrdtool
 
     return rrdtool

@@ -251,7 +251,7 @@ _AS_TIME: Final = "CAST(value AS INTEGER)"  # of whatever bytes stand there
 
 def noted(db: sqlite3.Connection, name: str) -> int | None:
     """Return one of the settings that are times (ms); None where there is none, or what stands there is no time."""
-    row = db.execute(f"SELECT {_AS_TIME} FROM settings WHERE name = ?", (name,)).fetchone()  # noqa: S608 (our own words)
+    row = db.execute(f"SELECT {_AS_TIME} FROM settings WHERE name = ?", (name,)).fetchone()
     return int(row[0]) if row and FLOOR <= row[0] < CEILING else None
 
 

@@ -55,7 +55,7 @@ def rows(  # noqa: PLR0917
         else:
             column = table.removesuffix("s")
             first, last = (_local(moment, zone)[: 10 if table == "days" else 7] for moment in (since, until - 1))
-            query = f"SELECT {_COLUMNS[table]} FROM {table} WHERE name = ? AND {column} >= ? AND {column} <= ? ORDER BY {column}"  # noqa: S608
+            query = f"SELECT {_COLUMNS[table]} FROM {table} WHERE name = ? AND {column} >= ? AND {column} <= ? ORDER BY {column}"
             yield part, ask(engine, query, (name, first, last))
 
 
@@ -72,7 +72,7 @@ def _text(value: object) -> object:
 
 
 def _minutes(engine: sql.Engine, name: str, since: int, until: int) -> Iterator[Rows]:
-    query = f"SELECT {_COLUMNS['minutes']}, ms FROM minutes_by_name WHERE name = ? AND ms >= ? AND ms < ? ORDER BY ms LIMIT {SLICE}"  # noqa: S608
+    query = f"SELECT {_COLUMNS['minutes']}, ms FROM minutes_by_name WHERE name = ? AND ms >= ? AND ms < ? ORDER BY ms LIMIT {SLICE}"
     while found := ask(engine, query, (name, since, until)):
         yield [row[:-1] for row in found]
         since = found[-1][-1] + 1

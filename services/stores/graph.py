@@ -113,7 +113,7 @@ def draw(
 
 def draw_sheet(topics: Sequence[Topic[Any]], sheet: Sheet, output: Path, *, width: int, height: int) -> None:
     """Draw what was prepared into a PNG file; GraphError where rrdtool refuses."""
-    import rrdtool  # noqa: PLC0415 (pulls cairo and pango: only who draws pays for it)
+    import rrdtool
 
     with tempfile.TemporaryDirectory(prefix="graph-") as scratch:
         drawn = Path(scratch, "picture.png")

@@ -15,7 +15,7 @@ _HEARD: Final = f"""
         SELECT min(time) FROM readings WHERE time >= ? AND time < ?
         UNION ALL SELECT (SELECT min(time) FROM readings WHERE time >= heard.time - heard.time % {MINUTE} + {MINUTE} AND time < ?)
         FROM heard WHERE time IS NOT NULL)
-    SELECT time FROM heard WHERE time IS NOT NULL LIMIT {SLICE}"""  # noqa: S608
+    SELECT time FROM heard WHERE time IS NOT NULL LIMIT {SLICE}"""
 _HEARD_BEFORE: Final = """
     SELECT DISTINCT m.time FROM topics t CROSS JOIN minutes m ON m.topic = t.id AND m.time >= ? AND m.time < ?
     AND m.count > 0 ORDER BY m.time"""
@@ -37,6 +37,6 @@ def heard(ask: Ask, since: int, until: int) -> Iterator[int]:
 def clearings(ask: Ask, names: Collection[str], since: int, until: int) -> Iterator[tuple[str, int]]:
     """When topics were cleared (ms), in the order of time: nobody could measure them any more."""
     marks = ",".join("?" * len(names))
-    chosen = f"SELECT id FROM topics WHERE name IN ({marks})"  # noqa: S608
+    chosen = f"SELECT id FROM topics WHERE name IN ({marks})"
     query = f"{_CLEARINGS} WHERE c.topic IN ({chosen}) AND c.time >= ? AND c.time < ? ORDER BY c.time"
     yield from ((name, time) for name, time in ask(query, (*names, since, until)))

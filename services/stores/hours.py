@@ -28,22 +28,22 @@ _COMPUTE: Final = f"""
     FROM ({{spans}}) s CROSS JOIN minutes m ON m.topic = s.topic AND m.time >= s."begin" AND m.time < s."end"
     GROUP BY s.topic, s."begin"
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])}
-    WHERE excluded.minutes >= hours.minutes"""  # noqa: S608 (our own words)
+    WHERE excluded.minutes >= hours.minutes"""
 _DUE: Final = _COMPUTE.format(
     spans=f"""
     SELECT DISTINCT d.topic, c."begin" + (d.time - c."begin") / {HOUR} * {HOUR} AS "begin",
         min(c."begin" + ((d.time - c."begin") / {HOUR} + 1) * {HOUR}, c."end") AS "end"
-    FROM due d JOIN calendar c ON c."begin" = (SELECT max("begin") FROM calendar WHERE "begin" <= d.time)"""  # noqa: S608
+    FROM due d JOIN calendar c ON c."begin" = (SELECT max("begin") FROM calendar WHERE "begin" <= d.time)"""
 )
 _ALL: Final = _COMPUTE.format(spans='SELECT id AS topic, :begin AS "begin", :end AS "end" FROM topics')
 _ELSEWHERE: Final = f"""
     DELETE FROM hours WHERE topic IN (SELECT id FROM topics) AND time > :begin - {HOUR} AND time < :end
     AND (time - (SELECT max("begin") FROM calendar WHERE "begin" <= time)) % {HOUR} != 0
-    AND EXISTS (SELECT 1 FROM minutes m WHERE m.topic = hours.topic AND m.time >= hours.time AND m.time < hours.time + {HOUR})"""  # noqa: S608
+    AND EXISTS (SELECT 1 FROM minutes m WHERE m.topic = hours.topic AND m.time >= hours.time AND m.time < hours.time + {HOUR})"""
 _NEXT: Final = "SELECT min((SELECT min(time) FROM minutes WHERE topic = topics.id AND time >= ?)) FROM topics"
 _LEFT: Final = f"""
     INSERT OR IGNORE INTO due (time, topic) SELECT DISTINCT time - time % {QUARTER}, topic FROM minutes
-    WHERE topic = :topic AND time >= :begin AND time < min(:end, :until)"""  # noqa: S608
+    WHERE topic = :topic AND time >= :begin AND time < min(:end, :until)"""
 _REACH: Final = "INSERT INTO settings VALUES ('hours', ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
 

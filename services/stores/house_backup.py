@@ -209,7 +209,7 @@ class _Writing:
             _complete_spool(copy, tail)
         with closing(sqlite3.connect(copy)) as database:
             tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            rows = {table: database.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in tables}  # noqa: S608
+            rows = {table: database.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in tables}
         with copy.open("rb") as file:
             self.put(name, file, path.stat(), rows)
         copy.unlink()

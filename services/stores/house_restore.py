@@ -138,7 +138,7 @@ def _compare(copy: Path, held: Held, path: Path) -> int:
             if (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise HouseFileError(f"{path} is damaged in {held.name}: {found}")
             told = held.rows or {}
-            rows = {table: database.execute(f'SELECT count(*) FROM "{_word(table)}"').fetchone()[0] for table in told}  # noqa: S608
+            rows = {table: database.execute(f'SELECT count(*) FROM "{_word(table)}"').fetchone()[0] for table in told}
     except sqlite3.Error as error:
         raise HouseFileError(f"{path} is damaged in {held.name}: {error}") from None
     if rows != told:

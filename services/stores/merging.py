@@ -22,11 +22,11 @@ HOUR_COLUMNS: Final = tuple(column.name for column in HOURS.columns)
 """Columns of the tables that are taken in; topic and time come first, and are the key."""
 
 _INSERT: Final = (
-    f"INSERT INTO minutes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO UPDATE SET "  # noqa: S608
+    f"INSERT INTO minutes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO UPDATE SET "
     f"{', '.join(f'{name} = excluded.{name}' for name in COLUMNS[2:])} WHERE excluded.count > minutes.count"
 )
 _INSERT_HOUR: Final = (
-    f"INSERT INTO hours ({', '.join(HOUR_COLUMNS)}) SELECT {', '.join(f'?{n + 1}' for n in range(len(HOUR_COLUMNS)))}"  # noqa: S608
+    f"INSERT INTO hours ({', '.join(HOUR_COLUMNS)}) SELECT {', '.join(f'?{n + 1}' for n in range(len(HOUR_COLUMNS)))}"
     f" WHERE NOT EXISTS (SELECT 1 FROM hours WHERE topic = ?1 AND time > ?2 - {hours.HOUR} AND time < ?2 + {hours.HOUR} AND time != ?2)"
     f" AND NOT EXISTS (SELECT 1 FROM minutes WHERE topic = ?1 AND time >= ?2 AND time < ?2 + {hours.HOUR})"
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in HOUR_COLUMNS[2:])}"
@@ -108,4 +108,4 @@ class Merging:
         with suppress(ValueError, OSError, KeyError):  # a zone that this machine does not know
             rows = [tuple(day) for day in days.local_days_between(oldest, first, ZoneInfo(zone[0]))]
             names = ", ".join(f'"{column.name}"' for column in CALENDAR.columns)
-            self._add(f"INSERT OR IGNORE INTO calendar ({names}) VALUES (?, ?, ?, ?)", rows)  # noqa: S608
+            self._add(f"INSERT OR IGNORE INTO calendar ({names}) VALUES (?, ?, ?, ?)", rows)

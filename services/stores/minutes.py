@@ -112,13 +112,13 @@ _STATES: Final = sql.text(f"""
     INSERT INTO minutes (topic, time, count, word)
     SELECT topic, time, count, word FROM (
         SELECT p.topic, p.time, count(*) AS count, r.word, max(r.time) {_DUE} 'state' GROUP BY p.topic, p.time)
-    WHERE true {_REPLACE}""")  # noqa: S608
+    WHERE true {_REPLACE}""")
 _COUNTER: Final = sql.text(f"""
     INSERT INTO minutes (topic, time, count, last, difference)
-    VALUES (:topic, :time, :count, :last, :difference) {_REPLACE}""")  # noqa: S608
+    VALUES (:topic, :time, :count, :last, :difference) {_REPLACE}""")
 _SWITCH: Final = sql.text(f"""
     INSERT INTO minutes (topic, time, count, high, seconds_on, starts, last)
-    VALUES (:topic, :time, :count, :high, :seconds_on, :starts, :last) {_REPLACE}""")  # noqa: S608
+    VALUES (:topic, :time, :count, :high, :seconds_on, :starts, :last) {_REPLACE}""")
 _OTHERS: Final = sql.text("""
     SELECT p.time, p.topic, t.kind FROM pending p JOIN topics t ON t.id = p.topic
     WHERE p.time <= :last AND t.kind IN ('counter', 'switch') ORDER BY p.time""")

@@ -248,7 +248,7 @@ class _Passport:
             self.rows[holds] += count
 
     def _minutes(self, one: _TopicFiles, first: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        query = f"SELECT ms, name, time, unit, {_AGGREGATES} FROM minutes_by_name WHERE name = ? AND ms > ? ORDER BY ms LIMIT {SLICE}"  # noqa: S608
+        query = f"SELECT ms, name, time, unit, {_AGGREGATES} FROM minutes_by_name WHERE name = ? AND ms > ? ORDER BY ms LIMIT {SLICE}"
         for moment, *row in self._slices(query, one.name):
             if not _is_marked(one.raw_minutes, moment // MINUTE - first // MINUTE):
                 yield moment, tuple(row)
@@ -260,7 +260,7 @@ class _Passport:
             SELECT h.time, t.name, t.unit, h.minutes, {columns} FROM topics t CROSS JOIN hours h ON h.topic = t.id
             WHERE t.name = ? AND h.time > ? AND NOT EXISTS (
                 SELECT 1 FROM minutes m WHERE m.topic = t.id AND m.time >= h.time AND m.time < h.time + {HOUR})
-            ORDER BY h.time LIMIT {SLICE}"""  # noqa: S608
+            ORDER BY h.time LIMIT {SLICE}"""
         for moment, _, unit, *row in self._slices(query, name):
             yield moment, (name, format_time(moment), unit, *row)
 

@@ -40,16 +40,16 @@ def move(engine: sql.Engine, old: int, new: int) -> Iterator[object]:
         while moved == SLICE:
             with engine.begin() as connection:
                 span = connection.exec_driver_sql(
-                    f"SELECT max(time), count(*) FROM (SELECT time FROM {table} WHERE topic = ? ORDER BY time LIMIT ?)",  # noqa: S608
+                    f"SELECT max(time), count(*) FROM (SELECT time FROM {table} WHERE topic = ? ORDER BY time LIMIT ?)",
                     (old, SLICE),
                 ).one()
                 moved = span[1]
                 values = {"old": old, "new": new, "last": span[0]}
                 connection.execute(
-                    sql.text(f"UPDATE OR IGNORE {table} SET topic = :new WHERE topic = :old AND time <= :last"),  # noqa: S608
+                    sql.text(f"UPDATE OR IGNORE {table} SET topic = :new WHERE topic = :old AND time <= :last"),
                     values,
                 )
-                connection.execute(sql.text(f"DELETE FROM {table} WHERE topic = :old AND time <= :last"), values)  # noqa: S608
+                connection.execute(sql.text(f"DELETE FROM {table} WHERE topic = :old AND time <= :last"), values)
                 hours.correct(hours.below(connection))
             yield None
     with engine.begin() as connection:

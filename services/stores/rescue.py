@@ -90,10 +90,10 @@ def _by_tree(source: Path, found: Rescued, merging_: Merging, others: list[tuple
                     ("minutes", merging.COLUMNS, merging_.minutes),
                     *((("hours", merging.HOUR_COLUMNS, merging_.hours),) if with_hours else ()),
                 ):
-                    query = f"SELECT {', '.join(columns)} FROM {table} WHERE topic = {topic} AND "  # noqa: S608
+                    query = f"SELECT {', '.join(columns)} FROM {table} WHERE topic = {topic} AND "
                     for rows in _around(old, query, others, 1):
                         yield take, rows
-            query = f"SELECT {', '.join(merging.READINGS)} FROM readings WHERE "  # noqa: S608
+            query = f"SELECT {', '.join(merging.READINGS)} FROM readings WHERE "
             for rows in _around(old, query, found.gaps, 1):
                 yield merging_.readings, rows
     except sqlite3.Error:

@@ -101,7 +101,7 @@ def oldest(connection: sql.Connection, table: str) -> int | None:
     if table == "readings":
         return connection.exec_driver_sql("SELECT min(time) FROM readings").scalar()
     each = "SELECT (SELECT min(time) FROM minutes WHERE topic = topics.id) AS first FROM topics"
-    return connection.exec_driver_sql(f"SELECT min(first) FROM ({each})").scalar()  # noqa: S608 (our own words)
+    return connection.exec_driver_sql(f"SELECT min(first) FROM ({each})").scalar()
 
 
 def shorten(engine: sql.Engine, now: int) -> Iterator[int] | None:

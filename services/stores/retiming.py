@@ -123,11 +123,11 @@ def _hours(
     """Hours in which something is stored, cut at the span's ends."""
 
     def edge(which: str, order: str, begin: int, end: int) -> int | None:
-        query = f"SELECT {which}(time) FROM readings WHERE time >= ? AND time < ?"  # noqa: S608
+        query = f"SELECT {which}(time) FROM readings WHERE time >= ? AND time < ?"
         raw = connection.execute(query, (begin, end)).fetchone()[0]
         found = [] if raw is None else [raw]
         for table in ("minutes", "clearings"):
-            query = f"SELECT time FROM {table} WHERE topic = ? AND time >= ? AND time < ? ORDER BY time {order} LIMIT 1"  # noqa: S608
+            query = f"SELECT time FROM {table} WHERE topic = ? AND time >= ? AND time < ? ORDER BY time {order} LIMIT 1"
             found += [row[0] for topic in topics for row in connection.execute(query, (topic, begin, end))]
         return (max if which == "max" else min)(found) if found else None
 
@@ -174,12 +174,12 @@ class _Change:
         into, by = self._connection, self._by
         span, whole = (begin, end), (begin + -begin % MINUTE, end - end % MINUTE)
         where = f"WHERE time >= ? AND time < ? AND {self._chosen}"
-        raw = into.execute(f"SELECT time, topic, value, word FROM readings {where}", span).fetchall()  # noqa: S608
-        computed = into.execute(f"SELECT * FROM minutes {where}", whole).fetchall()  # noqa: S608
-        silent = into.execute(f"SELECT topic, time FROM clearings {where}", span).fetchall()  # noqa: S608
+        raw = into.execute(f"SELECT time, topic, value, word FROM readings {where}", span).fetchall()
+        computed = into.execute(f"SELECT * FROM minutes {where}", whole).fetchall()
+        silent = into.execute(f"SELECT topic, time FROM clearings {where}", span).fetchall()
         touched = {(at - at % MINUTE, topic) for at, topic, *_ in raw}
         for table, cut in (("readings", span), ("minutes", whole), ("clearings", span)):
-            into.execute(f"DELETE FROM {table} {where}", cut)  # noqa: S608
+            into.execute(f"DELETE FROM {table} {where}", cut)
         into.executemany("DELETE FROM minutes WHERE time = ? AND topic = ?", touched)  # also those that the span cuts
         self.count += len(raw)
         alone = [row for row in computed if (row[1], row[0]) not in touched]
@@ -191,7 +191,7 @@ class _Change:
             minutes = round(by / MINUTE) * MINUTE
             rows = [(topic, time + minutes, *rest) for topic, time, *rest in alone if FLOOR <= time + minutes < CEILING]
             if rows:
-                into.executemany(f"INSERT OR IGNORE INTO minutes VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608
+                into.executemany(f"INSERT OR IGNORE INTO minutes VALUES ({', '.join('?' * len(rows[0]))})", rows)
             into.executemany(
                 "INSERT OR IGNORE INTO clearings (topic, time) VALUES (?, ?)",
                 [(topic, time + by) for topic, time in silent if FLOOR <= time + by < CEILING],

@@ -250,7 +250,7 @@ def _arrays(info: dict[str, Any]) -> tuple[Array, ...]:
 
 
 def _rrdtool() -> ModuleType:
-    import rrdtool  # noqa: PLC0415 (pulls cairo and pango: only who touches files pays for it)
+    import rrdtool
 
     module: ModuleType = rrdtool
     return module

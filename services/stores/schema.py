@@ -216,9 +216,9 @@ def _take_over_first_format(connection: sql.Connection) -> None:
     """Format 1 lay in the order of topics and had no minutes: all of its minutes are to be computed."""
     for table in _FIRST_FORMAT:
         columns = ", ".join(column.name for column in SCHEMA.tables[table].columns)
-        connection.exec_driver_sql(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM old_{table}")  # noqa: S608
+        connection.exec_driver_sql(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM old_{table}")
     connection.exec_driver_sql(
-        f"INSERT INTO pending (time, topic) SELECT DISTINCT time - time % {MINUTE}, topic FROM readings"  # noqa: S608
+        f"INSERT INTO pending (time, topic) SELECT DISTINCT time - time % {MINUTE}, topic FROM readings"
     )
     for table in reversed(_FIRST_FORMAT):
         connection.exec_driver_sql(f"DROP TABLE old_{table}")
@@ -260,4 +260,4 @@ def _insertion(table: sql.Table, size: int) -> str:
     corrected = ", ".join(f"{name} = excluded.{name}" for name in values)
     other = " OR ".join(f"{table.name}.{name} IS NOT excluded.{name}" for name in values)
     conflict = f"UPDATE SET {corrected} WHERE {other}" if values else "NOTHING"
-    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * size)} ON CONFLICT DO {conflict}"  # noqa: S608
+    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * size)} ON CONFLICT DO {conflict}"

@@ -30,7 +30,7 @@ def seal(content: bytes, passphrase: str) -> bytes:
 
 def unseal(sealed: bytes, passphrase: str) -> bytes:
     """Return what was sealed; SealError for another passphrase, and for what was changed or cut."""
-    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (only who has a passphrase needs it)
+    from cryptography.exceptions import InvalidTag
 
     begin = len(MAGIC) + _SALT + _NONCE
     if not sealed.startswith(MAGIC) or len(sealed) < begin:
@@ -44,8 +44,8 @@ def unseal(sealed: bytes, passphrase: str) -> bytes:
 
 def _cipher(passphrase: str, salt: bytes) -> "AESGCM":
     try:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-        from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
     except ImportError:
         raise StartError(
             "credentials are sealed by the package cryptography, which is missing: /opt/constellation/bin/pip install cryptography"

@@ -32,28 +32,28 @@ def _gathered(period: str, source: str, length: str, which: str) -> str:
     def of(column: str) -> str:
         return f"coalesce(h.{column}, m.{column})" if source == _EITHER else f"m.{column}"
 
-    opened = f"""coalesce((SELECT {period} FROM calendar WHERE "end" > {_REACHED} ORDER BY "begin" LIMIT 1), '~')"""  # noqa: S608
+    opened = f"""coalesce((SELECT {period} FROM calendar WHERE "end" > {_REACHED} ORDER BY "begin" LIMIT 1), '~')"""
     last_word = f"max(CASE WHEN {of('word')} IS NOT NULL THEN printf('%015d', {of('time')}) || {of('word')} END)"
     return f"""
     SELECT t.name, c.{period}, t.unit, sum({of("count")}) AS count, sum({of("mean")} * {length}) / sum({length}) AS mean,
            min({of("low")}) AS low, max({of("high")}) AS high, sum({of("difference")}) AS difference,
            sum({of("seconds_on")}) AS seconds_on, sum({of("starts")}) AS starts, substr({last_word}, 16) AS word
     FROM topics t CROSS JOIN calendar c {source}
-    WHERE c.{period} {which} {opened} AND {of("time")} IS NOT NULL GROUP BY t.name, t.unit, t.kind, c.{period}"""  # noqa: S608
+    WHERE c.{period} {which} {opened} AND {of("time")} IS NOT NULL GROUP BY t.name, t.unit, t.kind, c.{period}"""
 
 
 VIEWS: Final = {
     "readings_by_name": f"""
     SELECT name, {_moment("time")} AS time, {_VALUE} AS value, unit, time AS ms
-    FROM readings JOIN topics ON topics.id = readings.topic""",  # noqa: S608 (our own words)
+    FROM readings JOIN topics ON topics.id = readings.topic""",
     "minutes_by_name": f"""
     SELECT name, {_moment("time")} AS time, unit, count, mean, low, high, last, difference, seconds_on, starts, word,
            time AS ms
-    FROM topics CROSS JOIN minutes ON minutes.topic = topics.id""",  # noqa: S608
+    FROM topics CROSS JOIN minutes ON minutes.topic = topics.id""",
     "hours_by_name": f"""
     SELECT name, {_moment("time")} AS time, unit, minutes, count, mean, low, high, last, difference, seconds_on, starts,
            word, time AS ms
-    FROM topics CROSS JOIN hours ON hours.topic = topics.id AND time < {_REACHED}""",  # noqa: S608
+    FROM topics CROSS JOIN hours ON hours.topic = topics.id AND time < {_REACHED}""",
     "days": f"{_gathered('day', _HOURS, 'm.minutes', '<')} UNION ALL {_gathered('day', _MINUTES, '1', '>=')}",
     "months": f"""{_gathered("month", _HOURS, "m.minutes", "<")}
     UNION ALL {_gathered("month", _EITHER, "coalesce(h.minutes, 1)", ">=")}""",
@@ -68,7 +68,7 @@ TRIGGERS: Final = {
     AFTER {event} ON minutes WHEN new.time < {_REACHED} BEGIN
         INSERT INTO due (time, topic) SELECT new.time - new.time % {QUARTER}, new.topic
         WHERE NOT EXISTS (SELECT 1 FROM due WHERE time = new.time - new.time % {QUARTER} AND topic = new.topic);
-    END"""  # noqa: S608 (`OR IGNORE` would be overruled by the ON CONFLICT of the statement that triggers)
+    END"""
     for event in ("INSERT", "UPDATE")
 }
 """What whoever changes a minute leaves to do for its hour, in the same transaction (services/stores/hours.py)."""

@@ -25,10 +25,10 @@ ADVERTISES_AFTER = 100
 class SimulatedDaemon(Protocol):
     """The simulated bluetoothd, as its objects see it."""
 
-    def export(self, one: Object) -> None: ...  # noqa: D102
-    def withdraw(self, one: Object) -> None: ...  # noqa: D102
-    def note(self, event: str) -> None: ...  # noqa: D102
-    def signal(self, path: str, interface: str, name: str, signature: str, values: tuple[Any, ...]) -> None: ...  # noqa: D102
+    def export(self, one: Object) -> None: ...
+    def withdraw(self, one: Object) -> None: ...
+    def note(self, event: str) -> None: ...
+    def signal(self, path: str, interface: str, name: str, signature: str, values: tuple[Any, ...]) -> None: ...
 
 
 class Object:
