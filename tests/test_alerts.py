@@ -339,6 +339,8 @@ def test_an_alert_that_changes_while_its_rule_is_taken_away_ends_nobody(alerts: 
     (tmp_path / "topics.yaml").write_text(SERVICES.replace("  dropping:", "  lost:"))
     alerts.on_reloaded(alerts.load(Registry(tmp_path / "topics.yaml")))
     alerts.on_tick()
+    assert "lost" in alerts.desk.judge.alerts
+    assert not {"dropping"} & (alerts.desk.judge.alerts.keys() | alerts.desk.judge.changed)
 
 
 @pytest.fixture

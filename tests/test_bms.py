@@ -640,7 +640,7 @@ def test_a_module_behind_the_apps_password_is_opened_or_says_what_it_wants(world
     assert "123456" not in worlds["app_password"].log
 
 
-def test_plain(links: dict[str, Told]) -> None:
+def test_a_healthy_battery_gives_whole_samples_in_one_session(links: dict[str, Told]) -> None:
     assert_whole_samples(links["plain"], 5)
     assert_unbroken(links["plain"])
     assert links["plain"].statistics["sessions"] == 1
