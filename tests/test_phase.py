@@ -629,6 +629,11 @@ def test_water_that_is_too_hot_is_told_although_the_flue_is_dead_and_stands_as_l
             machine.clear("flue", now)
     assert ("overheating", True) in faults(events)
     assert "overheating_fault" not in machine.unheard, "it is so, and said again"
+    cooled = [max(50.0, 97.0 - n / 2) for n in range(200)] + [min(97.0, 50.0 + n / 2) for n in range(200)]
+    for water in cooled:
+        now += 10 * SECOND
+        events += machine.feed("water", water, now)
+    assert [value for name, value in faults(events) if name == "overheating"] == [True, False, True], "by the water alone"
     machine.advance(now + HOUR)
     assert "overheating_fault" in machine.unheard, "nobody knows"
 

@@ -132,23 +132,29 @@ class FaultJudge:
         over = self._over(seen)
         if over is True:
             state.over_since = state.over_since or state.time
+            state.hot_by |= self._hot(seen)
             if state.time - state.over_since >= self._rules.overheating_s * 1000:
                 self.set("overheating", True, events)
         elif over is False or (seen.water is None and seen.flue is None):
             state.over_since = 0
-            if over is False and "overheating" in state.faults:
-                self.set("overheating", False, events)
+            if over is False:
+                state.hot_by.clear()
+                if "overheating" in state.faults:
+                    self.set("overheating", False, events)
 
     def _over(self, seen: Evidence) -> bool | None:
-        """Whether it is too hot; None when an input that could still be is missing."""
-        rules, signals = self._rules, self._signals
+        """Whether it is too hot; None when an input that could still be is missing: where it was, one by which it was."""
+        if self._hot(seen):
+            return True
+        needed = self._state.hot_by or self._signals.roles & {"water", "flue"}
+        heard = {role for role, signal in (("water", seen.water), ("flue", seen.flue)) if signal is not None}
+        return False if heard >= needed else None
+
+    def _hot(self, seen: Evidence) -> frozenset[str]:
+        rules, inputs = self._rules, (("water", seen.water), ("flue", seen.flue))
         below = rules.overheating_hysteresis if "overheating" in self._state.faults else 0.0
-        if seen.flue is not None and seen.flue.value >= rules.flue_max - below:
-            return True
-        if seen.water is not None and seen.water.value >= rules.water_max - below:
-            return True
-        blind = (seen.flue is None and signals.flue is not None) or (seen.water is None and signals.water is not None)
-        return None if blind else False
+        most = {"water": rules.water_max, "flue": rules.flue_max}
+        return frozenset(role for role, signal in inputs if signal is not None and signal.value >= most[role] - below)
 
     def _cold(self, seen: Evidence, events: list[Event]) -> None:
         state, rules = self._state, self._rules

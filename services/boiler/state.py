@@ -47,6 +47,8 @@ class DetectorState(msgspec.Struct):
     low_since: int = 0
     lost_since: int = 0
     over_since: int = 0
+    hot_by: set[str] = msgspec.field(default_factory=set)
+    """Roles by which it was too hot since then: by these it ends."""
     told: set[Fault] = msgspec.field(default_factory=set)
     """Faults of which anything was ever told."""
     ignition_start: int = 0
