@@ -226,10 +226,7 @@ class Phase(Subscriber):
         found = self._named(name)
         if len(found) > 1:
             raise RequestError(f'there are {", ".join(found)}: say which with "boiler"')
-        name, boiler = next(iter(found.items()))
-        if not boiler.known:  # what is entered counts from a moment on
-            raise RequestError(f"nothing was heard of {name} yet: ask again in some minutes")
-        return name, boiler
+        return next(iter(found.items()))
 
     def request_refill(self, _request: Request, arguments: Refill) -> dict[str, Any]:
         """Enter what the silo holds after a refill, or the bags that were filled in."""

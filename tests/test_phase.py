@@ -633,7 +633,9 @@ def test_water_that_is_too_hot_is_told_although_the_flue_is_dead_and_stands_as_l
     for water in cooled:
         now += 10 * SECOND
         events += machine.feed("water", water, now)
-    assert [value for name, value in faults(events) if name == "overheating"] == [True, False, True], "by the water alone"
+    assert [value for name, value in faults(events) if name == "overheating"] == [True, False, True], (
+        "by the water alone"
+    )
     machine.advance(now + HOUR)
     assert "overheating_fault" in machine.unheard, "nobody knows"
 

@@ -270,7 +270,7 @@ def test_silent_inputs_are_unknown_by_the_clock_and_a_refill_is_reckoned(house: 
     house.write(topics(dwell=1.0, stale=1.5))
     house.start("phase")
     ear.wait("home/service/phase/health")
-    assert "nothing was heard of new yet" in ear.ask("phase", "refill", {"kg": 1500, "boiler": "new"})["error"]
+    assert "nothing was heard of it yet" in ear.ask("phase", "refill", {"kg": 1500, "boiler": "new"})["error"]
     deadline = time.monotonic() + 60
     while (ear.last("home/data/boiler/burner/phase") or {}).get("value") != "off":
         assert time.monotonic() < deadline, house.log("phase")

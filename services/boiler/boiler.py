@@ -198,6 +198,7 @@ class Boiler:
             raise ValueError(
                 "give one of kg (what the silo holds now), bags (what was filled in) and level (% of silo_kg)"
             )
+        self._must_be_known()
         if bags is not None:
             return self._note(self.engine.fill_bags(bags, self.known))
         if level is not None:
@@ -210,7 +211,13 @@ class Boiler:
         """Note that ash was emptied, or the boiler cleaned or serviced; ValueError in the legacy profile."""
         if not isinstance(self.engine, PhaseDetector):
             raise ValueError("the legacy profile reminds of nothing")  # noqa: TRY004 (a setting, not a type)
+        if time is None:
+            self._must_be_known()
         return self._note(self.engine.reset(chore, self.known if time is None else time))
+
+    def _must_be_known(self) -> None:
+        if not self.known:  # what is entered counts from a moment on
+            raise ValueError("nothing was heard of it yet: enter it again in some minutes")
 
     @property
     def reckons_fuel(self) -> bool:
