@@ -150,6 +150,14 @@ class Web(Subscriber):
                     problems.append(
                         registry.document.problem((*place, "tariffs", topic), f"there is no day {tariff.since}")
                     )
+        try:
+            reached = options.address is None or ((found := urlsplit(options.address)).hostname and found.port != 0)
+        except ValueError:
+            reached = None
+        if not reached:
+            problems.append(
+                registry.document.problem((*place, "address"), f"'{options.address}' is no address of a page")
+            )
         for address in options.trust:
             try:
                 ip_network(address, strict=False)

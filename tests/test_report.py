@@ -6,10 +6,11 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from harness import PROJECT, Ear, House
+from harness import PROJECT, Ear, House, busy
 
 from services.reporting.redaction import Redaction
 
@@ -151,6 +152,19 @@ def test_a_report_tells_nothing_of_secrets_people_and_addresses_wherever_they_st
 )
 def test_what_looks_like_a_secret_an_address_or_a_person_is_taken_out(said: str, shown: str) -> None:
     assert Redaction().text(said) == shown
+
+
+@pytest.mark.parametrize("said", ["-", "_", "a-", "-token", "x-psk"])
+def test_a_long_line_of_one_sign_holds_no_report_up(said: str) -> None:
+    begun = time.process_time()
+    Redaction().text(said * (100_000 // len(said)))
+    assert time.process_time() - begun < busy(3)
+
+
+@pytest.mark.parametrize("said", ["--key=5", "access_token=abc", "X-Api-Key: abc", "wifi-psk=abc"])
+def test_an_option_is_hidden_as_a_word_is(said: str) -> None:
+    word, sign, _ = said.partition("=" if "=" in said else ": ")
+    assert Redaction().text(said) == f"{word}{sign}<secret>"
 
 
 def test_what_a_line_says_beside_a_secret_stays(planted: House, tmp_path: Path) -> None:

@@ -150,6 +150,27 @@ def test_what_the_archive_misses_for_good_is_lost(live: Live) -> None:
     assert (claim.state, claim.facts["missing"]) == ("no", [(T0, T0 + 1000)])
 
 
+def test_what_stands_at_the_broker_of_a_service_that_says_nothing_more_shows_nothing(live: Live) -> None:
+    ledger, heard = Ledger(T0), {"backup": T0, "backup_bytes": 5, "backup_tried": T0}
+
+    def claims(now: int) -> dict[str, str]:
+        return {claim.key: claim.state for claim in of(live, ledger, heard, now, None).claims}
+
+    for name in live.services:
+        says(live, ledger, name, T0, beat=30)
+    alive = claims(T0 + 100_000)
+    assert (alive["nothing_lost"], alive["whole"]) == ("yes", "yes")
+    says(live, ledger, "onewire", T0 + 60_000, beat=30)
+    assert claims(T0 + 110_000)["nothing_lost"] == "open", "an archive that is silent may miss something"
+    assert of(live, ledger, heard, T0 + 110_000, None).sources[0].state == "running"
+    assert of(live, ledger, heard, T0 + 170_000, None).sources[0].state == "offline"
+    says(live, ledger, "archive", T0 + 110_000, beat=30)
+    assert claims(T0 + 120_000)["nothing_lost"] == "yes"
+    live.ask()
+    live.hear("onewire", "status", b"online", T0 + 121_000)
+    assert claims(T0 + 121_000)["nothing_lost"] == "open", "a retained word of a dead one has no health beside it"
+
+
 def test_an_end_is_unclean_where_a_service_began_anew_and_had_not_said_that_it_stops(live: Live) -> None:
     ledger = Ledger(T0)
 
@@ -387,6 +408,16 @@ def test_a_tariff_is_for_what_counts(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "address", ["https://[::1", "https://a]b", "https://haus.example:x", "https://haus.example:99999"]
+)
+def test_an_address_that_is_none_is_told_as_that(tmp_path: Path, address: str) -> None:
+    path = tmp_path / "topics.yaml"
+    path.write_text(f"subscribers: {{web: {{address: '{address}'}}}}\n")
+    (problem,) = Web.check(Registry(path), "web")
+    assert (problem.path, problem.message) == ("subscribers.web.address", f"'{address}' is no address of a page")
+
+
 # -- who may --------------------------------------------------------------------------------------------------------
 
 
@@ -459,6 +490,17 @@ def test_who_guesses_waits_longer_and_longer(gate: Gate) -> None:
     with pytest.raises(Wait):
         gate.log_in("ada", "a long enough word", "5.6.7.8", T0)
     assert gate.log_in("ada", "a long enough word", "5.6.7.8", T0 + 1001)
+
+
+def test_many_addresses_and_names_push_out_nobody_who_has_to_wait(gate: Gate) -> None:
+    for _ in range(FREE + 3):
+        gate.fail("2001:db8:1:2::1", "ada", T0)
+    for number in range(3000):
+        gate.fail(f"2001:db8:{number:x}::7", f"nobody {number}", T0)
+    for address, name in (("1.2.3.4", "ada"), ("2001:db8:1:2:aaaa::5", None)):
+        with pytest.raises(Wait):
+            gate.refuse_early(address, name, T0 + 5000)
+    gate.refuse_early("2001:db8:1:3::1", "heidi", T0 + 5000)
 
 
 def test_a_burst_of_guesses_is_no_more_than_so_many_tries(gate: Gate) -> None:

@@ -84,7 +84,8 @@ class Gate:
         self._trust: list[IPv4Network | IPv6Network] = [ip_network(one, strict=False) for one in trust]
         self._file = folder / "sessions.json"
         self._sessions = state.load(self._file, dict[str, Login], {})
-        self._failures: dict[str, Failures] = {}
+        self._failures: tuple[dict[str, Failures], dict[str, Failures]] = {}, {}
+        """Of addresses, and of names: many of the one push out none of the other."""
         self._lock = threading.Lock()
         self._trying = threading.Lock()
 
@@ -158,8 +159,8 @@ class Gate:
         """Cookie of a new session of somebody who has shown a password, or the passkey of that id. OSError."""
         cookie = secrets.token_urlsafe(32)
         with self._lock:
-            for key in _keys(address, name):
-                self._failures.pop(key, None)
+            for failures, key in self._failures_of(address, name):
+                failures.pop(key, None)
             self._sessions[_key(cookie)] = Login(name, now, now, _key(self.people[name]), passkey)
             for old in sorted(self._sessions, key=lambda one: self._sessions[one].seen)[:-MOST]:
                 del self._sessions[old]
@@ -174,20 +175,25 @@ class Gate:
     def refuse_early(self, address: str, name: str | None, now: int) -> None:
         """Wait, where too much was wrong from this address or for this name."""
         with self._lock:
-            found = [self._failures[key].until for key in _keys(address, name) if key in self._failures]
+            found = [failures[key].until for failures, key in self._failures_of(address, name) if key in failures]
         if (until := max(found, default=0)) > now:
             raise Wait(max(1, (until - now) // 1000))
 
     def fail(self, address: str, name: str | None, now: int) -> None:
         """Count something wrong: a password, or what was given for a passkey."""
         with self._lock:
-            for key in _keys(address, name):
-                failures = self._failures.setdefault(key, Failures())
+            for known, key in self._failures_of(address, name):
+                failures = known.pop(key, Failures())
                 failures.count += 1
                 if failures.count >= FREE:
                     failures.until = now + min(LONGEST_WAIT, 1000 * 2 ** (failures.count - FREE))
-            while len(self._failures) > REMEMBERED:
-                del self._failures[next(iter(self._failures))]
+                if len(known) >= REMEMBERED:  # who has to wait for longest stays
+                    del known[min(known, key=lambda one: known[one].until)]
+                known[key] = failures
+
+    def _failures_of(self, address: str, name: str | None) -> list[tuple[dict[str, Failures], str]]:
+        addresses, names = self._failures
+        return [(addresses, _household(address)), *([(names, name[:40])] if name is not None else [])]
 
     def end_by(self, passkey: str) -> None:
         """End all sessions that began by a passkey; OSError where a restart would begin them again: then once more."""
@@ -225,8 +231,12 @@ def is_origin_of(origin: str | None, address: str | None) -> bool:
     return hmac.compare_digest(origin.encode(), f"{scheme}://{rest.partition('/')[0]}".lower().encode())
 
 
-def _keys(address: str, name: str | None) -> list[str]:
-    return [f"address {address}", *([f"name {name[:40]}"] if name is not None else [])]
+def _household(address: str) -> str:
+    """What counts as one address: of IPv6 the 64 bits of a network, for a machine has as many addresses there as it likes."""
+    with contextlib.suppress(ValueError):
+        if ip_address(address.partition("%")[0]).version == 6:  # noqa: PLR2004
+            return str(ip_network(f"{address.partition('%')[0]}/64", strict=False))
+    return address
 
 
 def _key(secret: str) -> str:

@@ -9,7 +9,10 @@ from msgspec import Struct, field
 
 from bootstrap_lib import ReadingError, Sequence, parse_time
 from services.page.forms import Claim, ProofAnswer, SourceProof
-from services.page.live import Live
+from services.page.live import Live, ServiceFacts
+
+Healths = Mapping[str, Mapping[str, Any]]
+"""By service; empty for one that does not live."""
 
 REMEMBERED: Final = 2000
 """Readings of a source whose arrival is remembered until the mark has passed them."""
@@ -19,6 +22,11 @@ WAITING: Final = 5000
 
 FRESH: Final = 2 * 86_400_000
 """Age (ms) up to which a backup is believed."""
+BEATS: Final = 3.5
+"""Beats after which a health is not believed any more."""
+USUAL_BEAT: Final = 30
+LONGEST_BEAT: Final = 86_400
+"""Seconds between two healths that are believed."""
 TRIED: Final = 35 * 86_400_000
 """Age (ms) up to which a trial shows that backups can be put back."""
 
@@ -117,14 +125,15 @@ class Ledger:
 
 def of(live: Live, ledger: Ledger, archive: Mapping[str, Any], now: int, gone: int | None) -> ProofAnswer:
     """The proof at a time (ms). `archive` says what was found beside it: bytes, backup (ms), trouble."""
-    sources = [_source(name, live, ledger, now) for name in _sources(live)]
+    healths = _healths(live, now)
+    sources = [_source(name, healths[name], ledger, now) for name in _sources(live)]
     claims = [
-        _on_disk(sources, live, now, gone),
-        _nothing_lost(sources, live, gone),
-        _whole(live, archive, gone),
-        _filled(live, gone),
+        _on_disk(sources, gone),
+        _nothing_lost(sources, live, healths, gone),
+        _whole(live, healths, archive, gone),
+        _filled(live, healths, gone),
         _backup(archive, now),
-        _nothing_refused(live, gone),
+        _nothing_refused(healths, gone),
     ]
     shown = all(claim.state == "yes" for claim in claims)
     return ProofAnswer(at=now, heard=ledger.begun, shown=shown, claims=claims, sources=sources)
@@ -135,9 +144,15 @@ def _sources(live: Live) -> list[str]:
     return [name for name in live.services if name in publishing]
 
 
-def _health(live: Live, name: str) -> dict[str, Any]:
-    service = live.services[name]
-    return (service.health or {}) if service.status == "online" else {}
+def _healths(live: Live, now: int) -> Healths:
+    """What each service says of itself, as long as it says so; what stands at the broker outlives who said it."""
+    return {name: (one.health or {}) if _is_alive(one, now) else {} for name, one in live.services.items()}
+
+
+def _is_alive(service: ServiceFacts, now: int) -> bool:
+    beat = (service.health or {}).get("beat")
+    beat = beat if isinstance(beat, (int, float)) and 0 < beat <= LONGEST_BEAT else USUAL_BEAT
+    return service.status == "online" and now - service.heard <= BEATS * 1000 * beat
 
 
 def _number(content: object, *path: str) -> int:
@@ -150,8 +165,8 @@ def _lost(health: Mapping[str, Any]) -> int:
     return _number(health, "spool", "dropped") + _number(health, "counters", "lost")
 
 
-def _source(name: str, live: Live, ledger: Ledger, now: int) -> SourceProof:
-    health, sent = _health(live, name), ledger.sources.get(name, Sent())
+def _source(name: str, health: Mapping[str, Any], ledger: Ledger, now: int) -> SourceProof:
+    sent = ledger.sources.get(name, Sent())
     late = sum(1 for _, arrived in sent.above if now - arrived > WAITING)
     return SourceProof(
         source=name,
@@ -171,7 +186,7 @@ def _source(name: str, live: Live, ledger: Ledger, now: int) -> SourceProof:
     )
 
 
-def _on_disk(sources: list[SourceProof], live: Live, now: int, gone: int | None) -> Claim:  # noqa: ARG001 (like the others)
+def _on_disk(sources: list[SourceProof], gone: int | None) -> Claim:
     known = [one for one in sources if one.newest is not None]
     waiting = sum(one.waiting for one in sources)
     unmarked = [one.source for one in known if one.stored is None]
@@ -185,12 +200,12 @@ def _on_disk(sources: list[SourceProof], live: Live, now: int, gone: int | None)
     return Claim(key="on_disk", state="yes" if shown else "open", facts=facts)
 
 
-def _nothing_lost(sources: list[SourceProof], live: Live, gone: int | None) -> Claim:
+def _nothing_lost(sources: list[SourceProof], live: Live, healths: Healths, gone: int | None) -> Claim:
     lost = {one.source: one.lost for one in sources if one.lost}
     since = {one.source: one.lost_since for one in sources if one.lost}
-    dead = [one.source for one in sources if not _health(live, one.source)]
     stores = [name for name, one in live.services.items() if one.service == "archive"]
-    missing = [span for name in stores for span in _spans(_health(live, name).get("lost"))]
+    dead = [name for name in (*(one.source for one in sources), *stores) if not healths[name]]
+    missing = [span for name in stores for span in _spans(healths[name].get("lost"))]
     facts = {"lost": lost, "since": since, "missing": missing, "silent": dead}
     return Claim(key="nothing_lost", state="no" if lost or missing else "open" if dead or gone else "yes", facts=facts)
 
@@ -205,9 +220,9 @@ def _spans(found: object) -> list[tuple[int, int]]:
     return spans
 
 
-def _whole(live: Live, archive: Mapping[str, Any], gone: int | None) -> Claim:
+def _whole(live: Live, healths: Healths, archive: Mapping[str, Any], gone: int | None) -> Claim:
     name = next((name for name, one in live.services.items() if one.service == "archive"), None)
-    health = _health(live, name) if name else {}
+    health = healths[name] if name else {}
     facts = {key: archive.get(key) for key in ("bytes", "trouble", "first")} | {"state": health.get("state")}
     if archive.get("trouble"):
         return Claim(key="whole", state="no" if name else "open", facts=facts)
@@ -215,10 +230,10 @@ def _whole(live: Live, archive: Mapping[str, Any], gone: int | None) -> Claim:
     return Claim(key="whole", state="yes" if shown else "open", facts=facts)
 
 
-def _filled(live: Live, gone: int | None) -> Claim:
+def _filled(live: Live, healths: Healths, gone: int | None) -> Claim:
     stores = [name for name, one in live.services.items() if one.service in ("influx", "rrd")]
-    filling = [name for name in stores if _health(live, name).get("filling")]
-    silent = [name for name in stores if not _health(live, name)]
+    filling = [name for name in stores if healths[name].get("filling")]
+    silent = [name for name in stores if not healths[name]]
     facts = {"stores": stores, "filling": filling, "silent": silent}
     return Claim(key="filled", state="open" if filling or silent or gone else "yes", facts=facts)
 
@@ -232,8 +247,8 @@ def _backup(archive: Mapping[str, Any], now: int) -> Claim:
     return Claim(key="backup", state="yes" if shown else "open", facts=facts)
 
 
-def _nothing_refused(live: Live, gone: int | None) -> Claim:
-    refused = {name: dead for name in live.services if (dead := _number(_health(live, name), "counters", "dead"))}
+def _nothing_refused(healths: Healths, gone: int | None) -> Claim:
+    refused = {name: dead for name, health in healths.items() if (dead := _number(health, "counters", "dead"))}
     return Claim(
         key="nothing_refused", state="no" if refused else "open" if gone else "yes", facts={"refused": refused}
     )

@@ -59,7 +59,7 @@ _PATTERNS: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]
     (  # what follows may have spaces: the rest of the line, unless it is quoted or one of several
         "secret",
         re.compile(
-            r"(?i)\b([\w-]*(?:passw(?:or)?d|passphrase|psk)(?:[\"']?\s*[=:]|\s+(?:is|for\s+[^\s:]{1,60}:))\s*)"
+            r"(?i)(?<![\w-])([\w-]*(?:passw(?:or)?d|passphrase|psk)(?:[\"']?\s*[=:]|\s+(?:is|for\s+[^\s:]{1,60}:))\s*)"
             r"(?!<)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^,;}&\n]+)"
         ),
         r"\1<secret>",
@@ -67,7 +67,7 @@ _PATTERNS: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]
     (
         "secret",
         re.compile(
-            r"(?i)(?<![A-Za-z0-9])((?:[\w-]*(?:token|secret|api[_-]?key|authorization|appid)|pass|pwd|key|user(?:name)?)[\"']?\s*[=:]\s*)"
+            r"(?i)(?<![\w-])((?:[\w-]*(?:token|secret|api[_-]?key|authorization|appid)|-*(?:pass|pwd|key|user(?:name)?))[\"']?\s*[=:]\s*)"
             r"(?!<|basic |bearer |digest )(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;}&]+)"
         ),
         r"\1<secret>",
