@@ -187,6 +187,18 @@ topics:
         query = "INSERT INTO hours (topic, time, count, minutes) SELECT id, ?, 1, 1 FROM topics WHERE name = ?"
         db.execute(query, (hour, beside))
     assert drop(hour, hour + 60 * MINUTE) != 0, "minutes may be gone too, where hours stay"
+    gone = "boiler/water/inlet_temperature"
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite", timeout=5)) as db, db:
+        past = [(100, gone, "°C", right - 100 * MINUTE), (101, beside, "°F", right - 120 * MINUTE)]
+        db.executemany("INSERT INTO topics (id, name, unit, kind) VALUES (?, ?, ?, 'gauge')", [row[:3] for row in past])
+        db.executemany(
+            "INSERT INTO readings (topic, time, value) VALUES (?, ?, 1.0)", [(row[0], row[3]) for row in past]
+        )
+    capsys.readouterr()
+    for _, name, _, moment in past:
+        assert drop(moment, moment + 1) != 0, "what topics.yaml has no more, or in another unit, is not filled"
+        assert f"of {name} the archive" in capsys.readouterr().err
+    assert (InfluxServerStub.deleted, times(house)) == ([], [right])
     assert drop(right - 9 * MINUTE) == 0, "there raw readings are"
     assert [one["predicate"] for one in InfluxServerStub.deleted] == [
         '_measurement="home" AND place="boiler" AND thing="water"'

@@ -12,7 +12,7 @@ Readings of a false time (see `constellation clock`) are listed, moved or droppe
     constellation rework --drop --from 2031-01-01 --to 2031-02-01 --source onewire
 
 InfluxDB deletes by thing, and is filled again from raw readings. Where another topic of the thing has none any more
-in that time, nothing is changed, and that is said.
+in that time, or is in topics.yaml no more, nothing is changed, and that is said.
 """
 
 import argparse
@@ -113,14 +113,12 @@ def _false_time(registry: Registry, arguments: argparse.Namespace) -> int:
 
 def _refuse_losses(client: Client, archive: str, store: str, order: dict[str, Any]) -> None:
     """Refuse the whole order, before anything is changed, where a store would delete besides what the archive cannot fill again."""
-    besides = client.ask(store, "times", order | {"do": "lost"}, PATIENCE)
-    if not besides:
-        return
-    span = {"do": "lost", "from": order["from"], "to": order["to"], "topics": besides}
-    if lost := client.ask(archive, "times", span, PATIENCE):
+    things = client.ask(store, "times", order | {"do": "lost"}, PATIENCE)
+    if lost := client.ask(archive, "times", order | {"do": "lost", "things": things}, PATIENCE):
         raise StartError(
             f"nothing was changed: the server of {store} deletes by thing, and of {', '.join(lost)} the archive has no raw"
-            " readings of that time any more to fill it with. Name a shorter time, or delete the false readings there by hand"
+            " readings of that time to fill it with, or topics.yaml has the topic no more or in another unit. Name a shorter"
+            " time, or delete the false readings there by hand"
         )
 
 

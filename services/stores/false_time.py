@@ -11,8 +11,8 @@ from bootstrap_lib import ReadingError, Registry, RequestError, parse_time
 class FalseTime(msgspec.Struct, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
     """Payload of `request/times`: from when to when (RFC 3339) readings are to be listed, moved by `by` ms, or dropped.
 
-    `source` and `topics` choose whose; without them all are meant. `lost` changes nothing: a store answers with the topics which it
-    would delete besides, the archive with those of which it could not fill all of that time again.
+    `source` chooses whose; without it all are meant. `lost` changes nothing: a store answers with the things of which it would delete
+    everything, the archive with topics of such `things` that nobody meant and of which it could not fill all of that time again.
     """
 
     do: Literal["list", "lost", "move", "drop"]
@@ -22,7 +22,7 @@ class FalseTime(msgspec.Struct, forbid_unknown_fields=True, rename={"since": "fr
     source: str | None = None
     again: bool = False
     """Whether a move that was done within a day is meant a second time."""
-    topics: Annotated[list[str], Meta(max_length=1000)] | None = None
+    things: Annotated[list[str], Meta(max_length=1000)] = msgspec.field(default_factory=list)
 
 
 def chosen(order: FalseTime, registry: Registry, store: str) -> tuple[int, int, list[str]]:
@@ -37,12 +37,5 @@ def chosen(order: FalseTime, registry: Registry, store: str) -> tuple[int, int, 
         raise RequestError("`by` says by how many milliseconds they are moved")
     if order.source is not None and order.source not in registry.instances:
         raise RequestError(registry.no_instance(order.source))
-    wanted = set(order.topics or ())
-    if unknown := sorted(wanted - registry.topics.keys()):
-        raise RequestError(f"topics.yaml has no {unknown[0][:100]}")
     topics = [topic for topic in registry.topics.values() if topic.stored_by(store)]
-    return (
-        since,
-        until,
-        [one.name for one in topics if order.source in (None, one.source) and (not wanted or one.name in wanted)],
-    )
+    return since, until, [one.name for one in topics if order.source in (None, one.source)]

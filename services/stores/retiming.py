@@ -8,7 +8,7 @@ where they never were: after a kill the next order ends it first, and the same o
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -49,22 +49,31 @@ def listed(database: Path, names: Collection[str], since: int, until: int) -> li
         return [Holding(*row) for row in connection.execute(query, (since, until)) if row[0] in names]
 
 
-def lost(database: Path, names: Collection[str], since: int, until: int) -> list[str]:
-    """Topics of which minutes or hours are stored from a time (ms) to before another whose raw readings are gone. sqlite3.Error."""
-    query = (
-        "SELECT 1 FROM {0} m WHERE topic = ? AND time > ? AND time < ? AND count > 0 AND NOT EXISTS"
-        " (SELECT 1 FROM readings r WHERE r.time >= m.time AND r.time < m.time + ? AND r.topic = m.topic) LIMIT 1"
-    )
-    with closing(open_beside(database, "ro")) as connection:
-        topics = [row for row in connection.execute("SELECT id, name FROM topics") if row[1] in names]
-        return sorted(
-            {
-                name
-                for topic, name in topics
-                for table, length in (("minutes", MINUTE), ("hours", HOUR))  # hours stay when their minutes go
-                if connection.execute(query.format(table), (topic, since - length, until, length)).fetchone()
-            }
+def lost(
+    database: Path, things: Collection[str], meant: Collection[str], filled: Mapping[str, str], span: tuple[int, int]
+) -> list[str]:
+    """Topics of things, but for those meant, of which a replay does not fill all that is stored from a time (ms) to before another.
+
+    Minutes or hours whose raw readings are gone are not filled, nor is any topic that is not `filled` (its unit) by now. sqlite3.Error.
+    """
+    some = "SELECT 1 FROM {0} m WHERE topic = :topic AND time > :since - :length AND time < :until"
+    counted = f"{some} AND count > 0"
+    raw = "SELECT 1 FROM readings WHERE time >= m.time AND time < m.time + :length AND topic = m.topic"
+    alone = f"{counted} AND NOT EXISTS ({raw})"
+    computed = (("minutes", MINUTE), ("hours", HOUR))  # hours stay when their minutes go
+
+    def loses(topic: int, *, fills: bool) -> bool:
+        tables = [(alone if fills else counted, *one) for one in computed] + [(some, "readings", 1)] * (not fills)
+        at = {"topic": topic, "since": span[0], "until": span[1]}
+        return any(
+            connection.execute(f"{query.format(table)} LIMIT 1", at | {"length": length}).fetchone()
+            for query, table, length in tables
         )
+
+    with closing(open_beside(database, "ro")) as connection:
+        topics = connection.execute("SELECT id, name, unit FROM topics").fetchall()
+        besides = [row for row in topics if row[1].rpartition("/")[0] in things and row[1] not in meant]
+        return sorted({name for topic, name, unit in besides if loses(topic, fills=filled.get(name) == unit)})
 
 
 def change(
@@ -156,9 +165,18 @@ class Retiming:
             found = listed(path, names, since, until)
             return [[one.topic, one.readings, format_time(one.first), format_time(one.last)] for one in found]
         if order.do == "lost":
-            return sorted({*lost(path, names, since, until), *set(order.topics or ()).difference(names)})
+            return self._lost(path, order, since, until)
         by = order.by if order.do == "move" else None
         return held.beside.begin(request, lambda: change(path, names, since, until, by, again=order.again))
+
+    def _lost(self, database: Path, order: FalseTime, since: int, until: int) -> list[str]:
+        """Topics of which a store that deletes whole things would lose what nobody meant: `influx` is the only one."""
+        topics = self._registry().topics.values()
+        besides = [one for one in topics if one.stored_by("influx") and order.source not in (None, one.source)]
+        filled = {one.name: one.unit for one in besides if one.stored_by("archive")}
+        meant = {one.name for one in topics}.difference(one.name for one in besides)
+        never = {one.name for one in besides if one.name.rpartition("/")[0] in order.things}.difference(filled)
+        return sorted(never.union(lost(database, order.things, meant, filled, (since, until))))
 
 
 class _Change:
