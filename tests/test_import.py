@@ -590,6 +590,14 @@ def test_a_counter_whose_history_has_two_resolutions_counts_once(past: Past) -> 
     assert past.ask(counted) == [(4999.0,)], "twice is once"
 
 
+def test_what_a_program_counted_over_a_reset_is_believed(past: Past) -> None:
+    first = local("2025-03-01T00:00:00")
+    stands(past, [Kept(first, MINUTE, last=100.0)])
+    span = first + 5 * MINUTE, first + 10 * MINUTE
+    stands(past, [Kept(span[0], MINUTE, last=0.5, difference=1.25, span=span)])
+    assert past.ask("SELECT sum(difference) FROM minutes") == [(1.25,)]
+
+
 def test_what_lies_between_stands_of_ours_is_not_counted_twice(past: Past) -> None:
     first = local("2025-03-01T00:00:00")
     stands(past, [Kept(first + n * 5 * MINUTE, MINUTE, last=100.0 + 5 * n) for n in range(21)])

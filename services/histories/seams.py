@@ -35,8 +35,6 @@ class Seams:
     def __init__(self, database: sqlite3.Connection, topic: int, kind: str) -> None:
         """Look at the topic of this number."""
         self._database, self._topic, self._kind = database, topic, kind
-        self._ahead = 0, 0.0
-        """Where the row before ended, and how much more than it counted was known by then: an outage that began within it."""
 
     def wanted(self, some: Iterable[Kept]) -> Iterator[Kept]:
         """What rows of one slice bring that is not known; parts of one row are given together."""
@@ -69,9 +67,6 @@ class Seams:
             width = HOUR if parts[0].length == HOUR else begin - since
             times = [(time, min(time + width, begin)) for time in range(since, begin, width)] + times
         counted = sum(max(minutes.sum(*time), hours.sum(*time)) for time in times)
-        if since < begin and self._ahead[0] == since:
-            counted += self._ahead[1]
-        self._ahead = end, max(0.0, counted - sum(told))
         rest = max(0.0, round(sum(told) - counted, DECIMALS))
         if stands := minutes.stands():
             row = _Row(since, end, sum(told), rest, parts[-1].last)
@@ -108,8 +103,7 @@ class Seams:
             yield from self._put(ahead, those, minutes.hole(row.since, first), first)
         for part, _ in free:
             if part.time > last:
-                told_by_stand = part.length == MINUTE and part.last is not None
-                yield part._replace(difference=None if told_by_stand else behind)
+                yield part._replace(difference=behind)
                 behind = 0.0
         wide = after is not None and after - last > row.end - row.since
         if wide and behind > row.told * NOISE and (hole := minutes.hole(last + MINUTE, row.end)) is not None:
@@ -140,7 +134,7 @@ class _Row(NamedTuple):
 
     def part(self, told: float | None, minutes: "_Known", hours: "_Known", begin: int, end: int) -> float:
         """What it counted more in a part of its time than is known of that: by the stands at both ends, or by its share of free minutes."""
-        if told is None or not 0 <= told <= self.told * MOST:
+        if told is None or abs(told) > self.told * MOST:
             free = minutes.free(self.since, self.end)
             return round(self.rest * minutes.free(begin, end) / free, DECIMALS) if free else 0.0
         known = minutes.sum(begin, end)
