@@ -312,6 +312,13 @@ def test_a_kill_while_it_is_set_aside_leaves_nothing_unread(
     def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    made, open_file = [], schema.open_file
+
+    def remembered(path: Path) -> Any:
+        made.append(open_file(path))
+        return made[-1]
+
+    monkeypatch.setattr(schema, "open_file", remembered)
     archive, start, total = opened(), now() - 3_000_000, 2500
     archive.recognise(now(), again=False)
     for number in range(total):
@@ -342,8 +349,8 @@ def test_a_kill_while_it_is_set_aside_leaves_nothing_unread(
             patch.setattr(Mending, "begin", kill)
         with pytest.raises(KeyboardInterrupt):
             archive.begin_anew("its file is damaged", now()) if running else opened()
-    if running:
-        archive.database.engine.dispose()
+    for engine in made:  # what a kill leaves open its process closes
+        engine.dispose()
     archive = opened()
     archive.recognise(now(), again=True)
     said = archive.news()

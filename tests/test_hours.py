@@ -5,6 +5,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -393,7 +394,7 @@ def test_the_page_counts_and_draws_the_same_from_hours_as_from_minutes(tmp_path:
     spans += [(T0 - offset + DAY, T0 - offset + 4 * DAY), (T0 + HOUR, T0 + 3 * DAY)]
 
     def seen() -> list[Any]:
-        with sqlite3.connect(shed.path) as db:
+        with closing(sqlite3.connect(shed.path)) as db, db:
             drawn = [
                 list(
                     buckets.rows_of(

@@ -1,6 +1,7 @@
 """Rules that are proposed from stored readings must fit the boiler, and be left alone where they do already."""
 
 import sqlite3
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -103,6 +104,6 @@ def test_the_command_reads_the_archive_says_what_changes_and_draws_it(
     assert has(pixels(picture.read_bytes())[2], graph.BANDS[4], 0.6), "combustion, by the proposed rules"
     assert main(["--config", str(house.config), "replay", "phase", "--since", format_time(rows[0][0])]) == 0
     assert "home/data/boiler/burner/phase" in capsys.readouterr().out
-    with sqlite3.connect(house.state("archive") / "archive.sqlite") as database:
+    with closing(sqlite3.connect(house.state("archive") / "archive.sqlite")) as database, database:
         assert database.execute("SELECT count(*) FROM readings").fetchone()[0] >= len(rows)
     database.close()

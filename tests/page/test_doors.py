@@ -196,7 +196,7 @@ def test_what_if_is_answered_by_the_alerts_own_machine(page: Page, archived: int
 
 
 def test_what_if_sees_a_silence_while_others_spoke(page: Page, archived: int) -> None:
-    with sqlite3.connect(page.house.state("archive") / "archive.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(page.house.state("archive") / "archive.sqlite")) as db, db:
         numbers = dict(db.execute("SELECT name, id FROM topics"))
         begin = archived - archived % 3_600_000 - 12 * 3_600_000
         db.execute("DELETE FROM readings WHERE topic = ? AND time >= ?", (numbers[WATER], begin + 3_600_000))
