@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from services.page.answers import Refusal
+from bootstrap_lib import Nothing
+from services.page.answers import Refusal, query_of
 from services.page.door import BASE, Door
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Doorway:
             if door is None:
                 raise not_here(*self._by_method)
             self._entrance.admit(request, door)
+            if door.query is None:  # else its handler reads it
+                query_of(request, Nothing)
             return await door.handler(self._doors, request)
         except Refusal as refusal:
             return refusal.response()
