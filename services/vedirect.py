@@ -69,7 +69,7 @@ class VeDirect(Source):
     def samples(self) -> Iterator[Sample]:
         """Listen, and take what was said last in each round; nothing is ever sent."""
         parser, known = BlockParser(), dict[str, tuple[float, Value | None]]()
-        due = heard = time.monotonic()
+        due = heard = begun = time.monotonic()
         with closing(SerialPort(self.options.device, vedirect.BAUD_RATE)) as port:
             while self.tick(port.fileno(), GAP):
                 data, now = port.receive(0.0), time.monotonic()
@@ -81,8 +81,10 @@ class VeDirect(Source):
                 if now < due or (heard <= due and now < due + SILENT):  # at the start nothing was said yet
                     continue
                 due = now + self.options.every
+                silent = now - begun >= KEPT or now - heard >= SILENT
                 for topic in self.topics:
-                    yield topic, self._value(topic.key, known, now, heard)
+                    if topic.key in known or silent:  # else it may stand in the next block
+                        yield topic, self._value(topic.key, known, now, heard)
 
     def _value(
         self, key: str, known: dict[str, tuple[float, Value | None]], now: float, heard: float

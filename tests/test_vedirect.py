@@ -1,6 +1,8 @@
 """VE.Direct: blocks are found in any stream, their sum decides, and what is not there is no value."""
 
 import json
+import os
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,23 @@ STATES = ", ".join(f'"{word}"' for word in vedirect.CHARGING.values())
 def product() -> Iterator[Product]:
     with Product(0.1) as product:
         yield product
+
+
+def test_what_stands_in_the_second_block_is_waited_for(house: House, ear: Ear) -> None:
+    product, line = os.openpty()
+    tty.setraw(line)
+    try:
+        house.write(TOPICS.format(port=os.ttyname(line), states=STATES))
+        house.start("vedirect")
+        os.write(product, vedirect.encode_block(FIRST))
+        ear.wait("home/data/shed/solar/voltage")
+        assert "says nothing" not in house.log("vedirect")
+        os.write(product, vedirect.encode_block(FIRST) + vedirect.encode_block(SECOND))
+        ear.wait("home/data/shed/solar/today_energy")
+    finally:
+        house.stop("vedirect")
+        os.close(line)
+        os.close(product)
 
 
 def test_a_charger_is_read_through_hex_messages_and_falls_silent(
