@@ -6,7 +6,7 @@ from contextlib import closing
 import msgspec
 import pytest
 import yaml
-from harness import Ear, House, wait_for
+from harness import PROJECT, Ear, House, wait_for
 from test_phase import ALL, RULES, START, readings
 from test_phase_service import history, publish, stored, topic_of, topics
 from test_rrd import has, pixels
@@ -81,6 +81,21 @@ def test_proposals_are_what_topics_yaml_takes():
     written = yaml.load(as_yaml(RULES, clamps), yaml.BaseLoader)["rules"]
     assert msgspec.convert(written, Rules, strict=False).fan == msgspec.structs.replace(RULES.fan, on=3.5)
     assert isinstance(with_proposals(rules, proposals), Rules)
+
+
+def test_a_file_of_one_input_after_the_other_is_read_as_any(tmp_path, capsys):
+    given = [(topic, START + n * 60_000) for topic in ("water", "flue") for n in range(240)]
+    lines = [
+        {"topic": f"boiler/{role}/temperature", "value": 60.0, "unit": "°C", "time": format_time(at)}
+        for role, at in given
+    ]
+    file = tmp_path / "grouped.jsonl"
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, lines)))
+    assert main(["--config", str(PROJECT / "topics.yaml"), "phase", "calibrate", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "boiler: 480 readings of 4 hours",
+        "its rules fit: nothing is proposed",
+    ]
 
 
 @pytest.mark.whole

@@ -97,8 +97,10 @@ def line(prefix: str, event: Event) -> str:
     return f'{prefix}/{event.name} {{"value":{value},{unit}"time":"{format_time(event.time)}"}}'
 
 
-def readings_of(lines: Iterable[str | bytes], roles: Mapping[str, Role]) -> Iterator[tuple[int, Role, float]]:
+def readings_of(
+    lines: Iterable[str | bytes], roles: Mapping[str, Role], *, in_order: bool = True
+) -> Iterator[tuple[int, Role, float]]:
     """Time (ms), role and value of each JSON line that is a reading of an input; ValueError names a line that is none."""
-    for name, value, moment in recorded(lines, roles, time.time_ns() // 1_000_000):
+    for name, value, moment in recorded(lines, roles, time.time_ns() // 1_000_000, in_order=in_order):
         if not isinstance(value, str):
             yield moment, roles[name], float(value)

@@ -89,7 +89,7 @@ def _readings(registry: Registry, entry: "BoilerEntry", arguments: argparse.Name
         lines = (
             arguments.file.read_bytes().splitlines() if arguments.file else archived(registry, topics, arguments.since)
         )
-        return sorted(readings_of(lines, roles))
+        return sorted(readings_of(lines, roles, in_order=False))
     except ValueError as error:
         raise StartError(str(error)) from None
 
