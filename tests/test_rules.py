@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import textwrap
 import time
@@ -15,10 +16,12 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 import yaml
+from harness import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootstrap_lib import format_time, parse_time
+from bootstrap_lib.cli import main
 from bootstrap_lib.document import from_text
 from bootstrap_lib.duration import Duration
 from services import boiler as phase
@@ -1376,6 +1379,17 @@ def test_a_recording_begins_as_editors_write_it_and_a_time_that_cannot_be_is_nam
         list(replay(lines, {"hot": rule(when=f"{WATER} > 85")}, HOUSE))
     with pytest.raises(ValueError, match=said):
         list(replay_boiler(lines, {WATER: "water"}, Rules()))
+
+
+def test_a_wrong_line_is_named_by_its_own_number_although_phase_is_put_between(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoken = [(f"boiler/{role}/temperature", START + n * MINUTE) for n in range(30) for role in ("water", "flue")]
+    spoken.append(("boiler/box/temperature", 3_786_912_000_000))
+    file = tmp_path / "stray.jsonl"
+    file.write_text("".join(f'{{"topic":"{topic}","value":60,"time":"{format_time(at)}"}}\n' for topic, at in spoken))
+    assert main(["--config", str(PROJECT / "topics.yaml"), "replay", "alerts", str(file)]) == os.EX_UNAVAILABLE
+    assert "line 61: 2090-01-01" in capsys.readouterr().err
 
 
 def test_a_recording_of_one_topic_after_the_other_is_put_in_order_or_refused() -> None:

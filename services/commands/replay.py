@@ -32,6 +32,7 @@ from bootstrap_lib import (
     format_time,
     parse_time,
 )
+from services.protocols.recording import recorded
 
 SERVICES = {"alerts": "alerts", "phase": "phases"}
 """The services that can be replayed, with the section that holds their rules."""
@@ -94,6 +95,10 @@ def _with_phases(registry: Registry, lines: Iterable[bytes]) -> Iterator[bytes]:
     with tempfile.TemporaryFile() as kept:
         kept.writelines(lines)
         kept.seek(0)
+        names = {*registry.topics, *(f"{prefix}{name}" for name in registry.topics)}
+        for _ in recorded(kept, names, time.time_ns() // 1_000_000):
+            pass  # only here a wrong line is named by its own number
+        kept.seek(0)
         if any(name.encode() in line for line in kept for name in concluded):
             kept.seek(0)
             yield from kept
@@ -109,7 +114,7 @@ def _with_phases(registry: Registry, lines: Iterable[bytes]) -> Iterator[bytes]:
             try:
                 now = parse_time(read(line).time)
             except (msgspec.DecodeError, ReadingError):
-                yield line  # the rules say what is wrong with it
+                yield line  # it is empty, or its time names no zone
                 continue
             while phases and parse_time(phases[0]["time"]) <= now:
                 reading = phases.popleft()
