@@ -100,6 +100,10 @@ class Ear:
     def all(self, topic: str) -> list[bytes]:
         return [payload for heard, payload, _ in list(self.heard) if heard == topic]
 
+    def values(self, topic: str) -> list[bytes]:
+        """What was said there; that it was cleared is no value."""
+        return [payload for payload in self.all(topic) if payload]
+
     def last(self, topic: str) -> Any:
         payloads = self.all(topic)
         if not payloads:

@@ -105,7 +105,7 @@ def test_a_motor_beyond_the_range_is_a_sentence_and_no_value(adc: House, ear: Ea
     adc.start("adc")
     ear.wait(HEALTH, says("beyond the ±0.256 V of gain 16"))
     ear.wait(AUGER)
-    assert not ear.all(FAN)
+    assert not ear.values(FAN)
 
 
 def test_a_clamp_without_its_bias_is_a_sentence_and_no_value(adc: House, ear: Ear, bench: Bench) -> None:
@@ -113,7 +113,7 @@ def test_a_clamp_without_its_bias_is_a_sentence_and_no_value(adc: House, ear: Ea
     bench.write()
     adc.start("adc")
     ear.wait(HEALTH, says("0.20 V lie between clamp and bias"))
-    assert not ear.all(FAN)
+    assert not ear.values(FAN)
 
 
 def test_a_zero_is_learned_refused_while_something_runs_and_kept_over_a_restart(

@@ -90,7 +90,7 @@ def test_a_block_that_the_model_does_not_have_costs_only_itself(shed: House, ear
     health = ear.wait(HEALTH, lambda health: health["last_error"])
     assert health["last_error"]["topic"] == "shed/solar/serial_text"
     assert "registers 0x0018 to 0x0019: this model does not have them" in health["last_error"]["text"]
-    assert not ear.all(SERIAL)
+    assert not ear.values(SERIAL)
 
 
 def test_a_port_that_is_unplugged_is_a_sentence_and_is_found_again(

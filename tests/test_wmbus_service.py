@@ -154,7 +154,7 @@ class TestTelegrams:
             dongle.hear(omnipower(1.0, minute))
         assert counters(ear, "refused_key", 20) == 20
         assert house.log("wmbus").count("The key is not this meter's") <= 4  # the meter's line, and its topics'
-        assert not ear.all(ENERGY)
+        assert not ear.values(ENERGY)
         assert KEY.hex() not in house.log("wmbus")
         assert OTHER_KEY.hex() not in house.log("wmbus")
 
@@ -223,7 +223,7 @@ topics:
         wait_for(lambda: "has no value for volume" in house.log("wmbus"), what="the reason")
         wait_for(lambda: "write unit: 'm³/h'" in house.log("wmbus"), what="the hint")
         assert ear.wait("home/data/house/water/status_text")["value"] == "power_low"
-        assert not ear.all("home/data/house/water/volume")
+        assert not ear.values("home/data/house/water/volume")
 
     def test_a_killed_service_believes_no_replay_either(
         self, begin: Begin, dongle: SimulatedDongle, ear: Ear, house: House, tmp_path: Path
