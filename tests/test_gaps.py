@@ -111,6 +111,11 @@ def test_what_a_replay_has_of_another_unit_or_of_no_time_costs_itself(tmp_path: 
     rows = [(0.02, "kvar", "2026-11-27T10:00:00Z"), (20.0, "var", "2026-11-27T11:00:00Z"), (21.0, "var", "noon")]
     rows.append((22.0, "var", "2026-11-27T12:00:00Z"))
     page = [{"topic": name, "value": value, "unit": unit, "time": time} for value, unit, time in rows]
+    page += [
+        {"topic": name, "value": None, "unit": "var", "time": rows[0][2]},
+        "nonsense",
+        page[0] | {"span": 60, "time": ""},
+    ]
     message = Message(
         "home/service/archive/replay/influx", json.dumps(page).encode(), retained=False, mid=1, connection=1
     )

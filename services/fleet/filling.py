@@ -15,7 +15,7 @@ import msgspec
 from bootstrap_lib import Message, Poison, Value, as_json, format_time, parse_time
 from services.fleet.remote_house import RemoteHouse
 from services.fleet.wire import CountAnswer
-from services.stores.backfill import End, ReplayAnswer, ReplayEntry
+from services.stores.backfill import End, ReplayAnswer, entry_of, page_of
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,6 @@ HOUR: Final = 3_600_000
 COUNTED: Final = 6 * HOUR
 """Milliseconds that an archive counts at a time."""
 
-_page = msgspec.json.Decoder(list[msgspec.Raw] | End)
-_entry = msgspec.json.Decoder(ReplayEntry)
 _answer = msgspec.json.Decoder(ReplayAnswer)
 _counts = msgspec.json.Decoder(CountAnswer)
 
@@ -197,10 +195,7 @@ class FleetFilling:
 
         A slice that is whole is taken from what the house lacks; ValueError for a page that is none.
         """
-        try:
-            page = _page.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"not a page of a replay: {error}") from None
+        page = page_of(message.payload)
         errand = self._errands.get(house.name)
         if isinstance(page, End):
             if errand is not None and page.id == errand.identity is not None:
@@ -209,14 +204,14 @@ class FleetFilling:
         filled: Filled | Poison
         for raw in page:
             try:
-                entry = _entry.decode(raw)
-                filled = Filled(entry.topic, entry.unit, parse_time(entry.time), entry.value)
-            except (msgspec.DecodeError, ValueError) as error:
+                entry, moment = entry_of(raw)
+                filled = Filled(entry.topic, entry.unit, moment, entry.value)
+            except ValueError as error:
                 mark, filled = hash(bytes(raw)), Poison(f"a reading of a page is none: {error}")
             else:
                 if entry.span:
                     continue
-                mark = hash((entry.topic, entry.unit, filled.time))
+                mark = hash((entry.topic, entry.unit, moment))
             if errand is not None and (isinstance(filled, Poison) or errand.since <= filled.time < errand.until):
                 errand.seen.add(mark)
                 if len(errand.seen) > MOST_SEEN:

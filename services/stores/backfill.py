@@ -7,12 +7,12 @@ message that says where the archive goes on. Nothing is asked of a house that ru
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from bootstrap_lib import Bus, Message, ReadingError, Registry, Value, as_json, clock, format_time, parse_time
+from bootstrap_lib import Bus, Message, Registry, Value, as_json, clock, format_time, parse_time
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,27 @@ class ReplayAnswer(msgspec.Struct, frozen=True):
     id: Any = None
 
 
-_page = msgspec.json.Decoder(list[ReplayEntry] | End)
+_page = msgspec.json.Decoder(list[msgspec.Raw] | End)
+_entry = msgspec.json.Decoder(ReplayEntry)
 _answer = msgspec.json.Decoder(ReplayAnswer)
+
+
+def page_of(payload: bytes) -> list[msgspec.Raw] | End:
+    """The entries of a page, or the end of a slice; ValueError for what is neither."""
+    try:
+        page: list[msgspec.Raw] | End = _page.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a page of a replay: {error}") from None
+    return page
+
+
+def entry_of(raw: msgspec.Raw) -> tuple[ReplayEntry, int]:
+    """One entry and its time (ms), judged by itself: one that is none costs no other. ValueError says why it is none."""
+    try:
+        entry = _entry.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    return entry, parse_time(entry.time)
 
 
 class Asker(Protocol):
@@ -200,9 +219,9 @@ class Filling:
                 if answer.status == "error" and answer.id is not None and answer.id == self._id:
                     self.give_up(f"the archive refuses: {answer.error}")
                 return []
-            page = _page.decode(message.payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"not a page of a replay: {error}") from None
+            raise ValueError(f"no answer to a replay: {error}") from None
+        page = page_of(message.payload)
         if isinstance(page, End):
             if page.id == self._id is not None:
                 self._end(page)
@@ -212,24 +231,16 @@ class Filling:
         self._due, self._tries = time.monotonic() + PATIENCE, 1
         self._count += len(page)
         self._slice_count += len(page)
+        entries = list(_entries(page))
         if self._draw is not None:
-            for name, means in itertools.groupby(
-                (entry for entry in page if entry.span), key=lambda entry: entry.topic
-            ):
+            for name, means in itertools.groupby((one for one, _ in entries if one.span), key=lambda one: one.topic):
                 self._draw(name, list(means))
-        return list(self._readings(page))
+        return [(one.topic, moment, one.value) for one, moment in entries if not one.span and self._is_as_now(one)]
 
-    def _readings(self, page: list[ReplayEntry]) -> Iterator[tuple[str, int, Value]]:
-        """Raw readings of a page; one of a time that cannot be, or of another unit than its topic has by now, costs itself."""
-        topics = self._asker.registry.topics
-        for entry in page:
-            topic = topics.get(entry.topic)
-            if entry.span or (topic is not None and entry.unit != topic.unit):
-                continue
-            try:
-                yield entry.topic, parse_time(entry.time), entry.value
-            except ReadingError as error:
-                log.warning("a reading of %s that the archive replayed is left out: %s", ascii(entry.topic[:60]), error)
+    def _is_as_now(self, entry: ReplayEntry) -> bool:
+        """Whether a reading has the unit that its topic has by now: what had another never mixes with it."""
+        topic = self._asker.registry.topics.get(entry.topic)
+        return topic is None or entry.unit == topic.unit
 
     def _end(self, end: End) -> None:
         if end.count != self._slice_count:  # a broker drops from a full queue without a word
@@ -258,3 +269,11 @@ class Filling:
         self.trouble = sentence
         self._groups.clear()
         self._id = None
+
+
+def _entries(page: Iterable[msgspec.Raw]) -> Iterator[tuple[ReplayEntry, int]]:
+    for raw in page:
+        try:
+            yield entry_of(raw)
+        except ValueError as error:
+            log.warning("what the archive replayed is left out, where it is no reading: %s", error)
